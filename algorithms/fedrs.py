@@ -1,0 +1,164 @@
+"""FedRS: restricted softmax, so that missing classes are pushed away less.
+
+Paper: Li, Zhan, "FedRS: Federated Learning with Restricted Softmax for Label
+    Distribution Non-IID Data", KDD 2021, doi:10.1145/3447548.3467254.
+Algorithm: FedAvg with the restricted softmax in the local loss.
+Code: FedRepo by the first author (``algorithms/fedrs.py``); released Mosaic code, commit
+    a7f8b5b, for the variant of that name.
+Deviations: by variant. ``paper``: none known; the scale is 1 for classes that the client
+    has and alpha for the others. ``official``: the scale follows the label distribution
+    and the classifier has no bias; the released training settings (SGD 0.03, momentum
+    0.9, clipping at 100) are the suite's to choose. ``mosaic``: the scale looks at each
+    mini-batch and alpha grows with the rounds; that code also draws a random number of
+    clients in every round, which is the simulator's business and not reproduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedkd.algorithms.fedavg import (
+    FedAvg,
+    Global,
+    Update,
+    local_update,
+    private_buffers,
+)
+from fedkd.config import Config
+from fedkd.ops.training import LossFunction
+from fedkd.payload import Weights
+from fedkd.strategy import Client, Requires, Round, Server, Strategy
+
+
+class FedRSConfig(Config):
+    """Hyper-parameters of FedRS."""
+
+    variant: Literal["paper", "official", "mosaic"] = "paper"
+    """Which rule gives the scale of a class: see the deviations."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Scale of a missing class; 0.5 is recommended by the paper. Use 0.1 with the
+    variant ``mosaic``, which starts there. 1 is FedAvg, bit for bit."""
+    growth: float = Field(0.01, ge=0)
+    """Variant ``mosaic``: in round t (from 0) alpha grows by ``growth * t``."""
+    cap: float = Field(0.8, ge=0, le=1)
+    """Variant ``mosaic``: alpha grows no further than this."""
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """What the server sends."""
+
+    weights: Weights
+    """The global model."""
+    round: int
+    """Number of the round from 0; the variant ``mosaic`` needs it."""
+
+
+class FedRS(Strategy[Global, Broadcast, Update]):
+    """FedAvg with a restricted softmax at the clients."""
+
+    requires = Requires(one_architecture=True)
+    Config = FedRSConfig
+    config: FedRSConfig
+
+    def __init__(self, config: FedRSConfig | None = None) -> None:
+        super().__init__(config)
+        self._fedavg = FedAvg()
+
+    def init(self, server: Server) -> Global:
+        """As FedAvg; the official classifier has no bias, so it starts and stays 0."""
+        weights = dict(server.initial)
+        if self.config.variant == "official":
+            for name in _head_bias(server.model, server.num_classes):
+                weights[name] = torch.zeros_like(weights[name])
+        return Global(weights)
+
+    def broadcast(self, state: Global, client_id: int, round: Round) -> Broadcast:
+        """Send the global model and the number of the round."""
+        del client_id
+        return Broadcast(state.weights, round.index)
+
+    def local(self, down: Broadcast, client: Client) -> Update:
+        """Train with the restricted softmax."""
+        if self.config.variant == "official":
+            for name in _head_bias(client.model, client.num_classes):
+                client.model.get_parameter(name).requires_grad_(False)
+        loss = self._loss(down.round, client)
+        return local_update(down.weights, client, private_buffers(client), loss)
+
+    def aggregate(
+        self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
+    ) -> Global:
+        """As FedAvg."""
+        return self._fedavg.aggregate(state, ups, server, round)
+
+    def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
+        """As FedAvg: tests use plain logits."""
+        return self._fedavg.predictors(state, server)
+
+    def personal(self, state: Global, client: Client) -> nn.Module | None:
+        """As FedAvg."""
+        return self._fedavg.personal(state, client)
+
+    def _loss(self, round: int, client: Client) -> LossFunction | None:
+        alpha = self.config.alpha
+        if self.config.variant == "mosaic":
+            before = float(client.memory.get("alpha", alpha))
+            alpha = grown(before, round, self.config.growth, self.config.cap)
+            client.memory["alpha"] = alpha
+            client.log("fedrs_alpha", alpha)
+        if alpha == 1:
+            return None
+        if self.config.variant == "mosaic":
+            return lambda logits_BC, y: restricted_cross_entropy(
+                logits_BC, y, batch_scale(y, logits_BC.shape[1], alpha)
+            )
+        rule = paper_scale if self.config.variant == "paper" else official_scale
+        scale_C = rule(client.data.label_counts(), alpha).to(client.device)
+        return lambda logits_BC, y: restricted_cross_entropy(logits_BC, y, scale_C)
+
+
+def restricted_cross_entropy(logits_BC: Tensor, y: Tensor, scale_C: Tensor) -> Tensor:
+    """Return CE(softmax(a_c z_c), y), the mean over the batch; a scalar."""
+    return F.cross_entropy(logits_BC * scale_C.to(logits_BC.dtype), y)
+
+
+def paper_scale(counts_C: Tensor, alpha: float) -> Tensor:
+    """Return a_c = 1 where the client has class c, alpha where not; ``[C]``."""
+    return torch.where(counts_C > 0, 1.0, alpha)
+
+
+def official_scale(counts_C: Tensor, alpha: float) -> Tensor:
+    """Return a_c = alpha + (1 - alpha) n_c / max_j n_j; ``[C]`` (FedRepo)."""
+    return alpha + (1 - alpha) * counts_C / counts_C.max()
+
+
+def batch_scale(y: Tensor, num_classes: int, alpha: float) -> Tensor:
+    """Return a_c = 1 for classes of this batch, alpha for others; ``[C]`` (Mosaic)."""
+    scale_C = torch.full((num_classes,), alpha, device=y.device)
+    scale_C[y] = 1.0
+    return scale_C
+
+
+def grown(alpha: float, round: int, growth: float, cap: float) -> float:
+    """Return min(cap, alpha + growth * round), alpha of round t (Mosaic); 1 stays 1."""
+    return alpha if alpha == 1 else min(cap, alpha + growth * round)
+
+
+def _head_bias(model: nn.Module, num_classes: int) -> list[str]:
+    """Return the entry of the classifier's bias: the last linear layer to C classes."""
+    heads = [
+        f"{name}.bias"
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear)
+        and layer.out_features == num_classes
+        and layer.bias is not None
+    ]
+    return heads[-1:]

@@ -1,0 +1,1 @@
+"""The packaged suites: YAML files read with ``importlib.resources``."""

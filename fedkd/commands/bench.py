@@ -1,0 +1,181 @@
+"""``fedkd bench``: run a suite."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from fedkd.bench import Bench, Settings, results_folder
+from fedkd.commands.common import plugin_option
+from fedkd.cost import estimate, total_line
+from fedkd.data_root import data_root
+from fedkd.environment import cores, pick_device
+from fedkd.grid import grid
+from fedkd.live import make_view
+from fedkd.overrides import Overrides, load_overridden
+from fedkd.registry import load_registry
+from fedkd.table import table_rich
+
+INTERRUPTED = 130
+
+
+@click.command(epilog="Exit code: 0 all cells done, 1 a cell failed, 2 a wrong input.")
+@click.argument("suite", default="quick")
+@click.option(
+    "--strategies", metavar="A,B", help="Labels or names; others are left out."
+)
+@click.option("--datasets", metavar="A,B", help="Data sets; others are left out.")
+@click.option("--seeds", metavar="LIST", help="Seeds, such as 0-4 or 0,3.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every strategy.")
+@click.option("--clients", type=click.IntRange(min=1), help="Number of clients.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change one value, such as partition.alpha=0.1, training.lr=0.01, "
+    "model.width=0.5 or strategies.fedprox.mu=0.1. May be given more than once.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."
+)
+@click.option("--out", metavar="DIR", help="Results folder.  [default: runs/SUITE]")
+@click.option(
+    "--resume/--fresh", default=True, help="Keep finished cells, or run them again."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the grid and its cost; run nothing."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Cells side by side.  [default: one a core; 1 on a GPU]",
+)
+@click.option("--data-root", "root", metavar="DIR", help="Folder of the data files.")
+@click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
+@click.option("--no-plots", is_flag=True, help="Draw no figures.")
+@plugin_option
+def command(  # noqa: PLR0913, PLR0917 - one parameter an option
+    suite: str,
+    strategies: str | None,
+    datasets: str | None,
+    seeds: str | None,
+    rounds: int | None,
+    clients: int | None,
+    assignments: tuple[str, ...],
+    device: str,
+    out: str | None,
+    resume: bool,
+    dry_run: bool,
+    jobs: int | None,
+    root: str | None,
+    plain: bool,
+    no_plots: bool,
+    plugin_files: tuple[str, ...],
+) -> int:
+    """Run SUITE: every strategy on every data set, partition, model mix and seed.
+
+    SUITE is a YAML file or a packaged suite ('fedkd list suites'). Cells that are done
+    are not run again; an interrupted suite goes on where it was.
+    """
+    registry = load_registry(plugin_files)
+    wishes = Overrides(strategies, datasets, seeds, rounds, clients, assignments)
+    loaded = load_overridden(suite, wishes, registry)
+    chosen = pick_device(device)
+    settings = Settings(
+        out=Path(out) if out else Path("runs") / loaded.name,
+        data_root=data_root(root),
+        device=chosen,
+        jobs=jobs or (cores() if chosen.type == "cpu" else 1),
+        fresh=not resume,
+        plots=not no_plots,
+        plugin_files=plugin_files,
+        command=("fedkd", *sys.argv[1:]),
+    )
+    bench = Bench(loaded, grid(loaded, registry), registry, settings)
+    if dry_run:
+        bench.look()
+        _show_plan(bench)
+        return 0
+    with results_folder(settings.out):
+        return _run(bench, plain)
+
+
+def _run(bench: Bench, plain: bool) -> int:
+    bench.look()
+    todo = bench.todo
+    if todo:
+        bench.check()
+        view = make_view(bench.cells, bench.rows, plain)
+        try:
+            with contextlib.closing(view):
+                bench.run(view)
+        except KeyboardInterrupt:
+            _say_interrupted(bench)
+            return INTERRUPTED
+    bench.write(stages=True)
+    if todo:
+        bench.draw()
+    return _report(bench, len(todo))
+
+
+def _say_interrupted(bench: Bench) -> None:
+    again = shlex.join(bench.settings.command)
+    click.echo(
+        f"fedkd: interrupted with {len(bench.rows)} of {len(bench.cells)} cells done; "
+        f"they are kept. Go on with: {again}",
+        err=True,
+    )
+
+
+def _report(bench: Bench, ran: int) -> int:
+    """Print the table and where things are; return the exit code."""
+    console = Console()
+    rows, out = bench.rows, bench.settings.out
+    console.print(
+        table_rich(rows, title=bench.suite.name, references=bench.references())
+    )
+    if not ran:
+        click.echo(f"All {len(rows)} cells were done already; --fresh runs them again.")
+    click.echo(f"Results: {out / 'results.csv'}, {out / 'table.md'}")
+    failed = [row for row in rows if row.status == "failed"]
+    if failed:
+        log = bench.settings.runs / failed[0].run_id / "log"
+        click.echo(
+            f"fedkd: {len(failed)} of {len(rows)} cells failed; read {log}", err=True
+        )
+    return 1 if failed else 0
+
+
+def _show_plan(bench: Bench) -> None:
+    """Print the grid with the estimated cost of every cell."""
+    plan = Table(title=f"{bench.suite.name}: {len(bench.cells)} cells", box=SIMPLE_HEAD)
+    for name in ("strategy", "data set", "partition", "models", "seed", "status"):
+        plan.add_column(name, overflow="fold")
+    for name in ("rounds", "client images", "seconds"):
+        plan.add_column(name, justify="right")
+    costs = estimate(bench.cells, bench.rows)
+    for cell, cost in zip(bench.cells, costs, strict=True):
+        row = bench.done.get(cell.run_id)
+        plan.add_row(
+            cell.label,
+            cell.dataset,
+            cell.partition + ("" if cell.alpha is None else f" {cell.alpha:g}"),
+            cell.models,
+            str(cell.seed),
+            row.status if row else "to do",
+            str(cell.rounds),
+            "?" if cost.images is None else f"{cost.images:,}",
+            "?" if cost.seconds is None else f"{cost.seconds:.0f}",
+        )
+    console = Console()
+    # In a file or a pipe nothing is gained by folding at 80 columns.
+    console.print(plan, width=None if console.is_terminal else 120)
+    click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))

@@ -1,0 +1,91 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+STYLES = {"ok": "green", "partly": "yellow", "broken": "bold red", "disabled": "dim"}
+"""How words of a status are drawn on a terminal."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _with_those_above(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Put the files given before the sub-command in front of those after it."""
+    del parameter
+    above = context.parent.params.get("plugin_files", ()) if context.parent else ()
+    return tuple(dict.fromkeys((*above, *value)))
+
+
+plugin_option: Callable[[F], F] = click.option(
+    "--plugin",
+    "plugin_files",
+    metavar="FILE",
+    multiple=True,
+    callback=_with_those_above,
+    help="Python file with plug-in hooks; may be given more than once.",
+)
+"""Adds ``--plugin FILE``. The command gets ``plugin_files: tuple[str, ...]``, with the
+files given at the group's level first; hand it to ``fedkd.registry.load_registry``."""
+
+
+def format_option(default: str = "table") -> Callable[[F], F]:
+    """Return a decorator that adds ``--format``; the command gets ``output_format``.
+
+    Args:
+        default: The human form, ``table`` or ``text``; the other choice is ``json``.
+    """
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice([default, "json"]),
+        default=default,
+        show_default=True,
+        help="How to print it.",
+    )
+
+
+def print_table(
+    title: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]]
+) -> None:
+    """Print records under a title: drawn on a terminal, plain aligned text elsewhere.
+
+    Plain text is never cut, so that it can be searched and piped.
+    """
+    texts = [[str(record.get(c, "")) for c in columns] for record in records]
+    if sys.stdout.isatty():
+        _draw(title, columns, texts)
+        return
+    click.echo(f"{title}:")
+    widths = [
+        max(len(row[i]) for row in [columns, *texts]) for i in range(len(columns))
+    ]
+    # Two columns, a name and what it is, explain themselves.
+    header = [list(columns)] if len(columns) > 2 and texts else []
+    for row in [*header, *texts] or [["(none)"]]:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=False))
+        click.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def _draw(title: str, columns: Sequence[str], texts: list[list[str]]) -> None:
+    # Imported here: without a terminal nothing else of a listing needs rich.
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        first = number == 0
+        style = "bold" if first else ""
+        table.add_column(column, no_wrap=first, style=style, overflow="fold")
+    for row in texts:
+        # Text, because a summary may hold square brackets, which are markup to rich.
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console().print(table)

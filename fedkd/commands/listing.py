@@ -1,0 +1,73 @@
+"""``fedkd list``: what is registered, without importing any of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.entries import KINDS
+from fedkd.registry import Registry, load_registry
+
+TITLES = {
+    "strategies": "Strategies",
+    "datasets": "Data sets",
+    "models": "Models",
+    "partitioners": "Partitioners",
+    "suites": "Suites",
+}
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(TITLES)), required=False)
+@format_option()
+@plugin_option
+def command(
+    kind: str | None, output_format: str, plugin_files: tuple[str, ...]
+) -> None:
+    """List what is registered: strategies, data sets, models, partitioners, suites.
+
+    Without KIND everything is listed. 'fedkd show NAME' tells more about one.
+    """
+    registry = load_registry(plugin_files)
+    chosen = [kind] if kind else list(TITLES)
+    found = {name: rows(registry, name) for name in chosen}
+    if output_format == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    for number, name in enumerate(chosen):
+        if number:
+            click.echo()
+        print_table(TITLES[name], _columns(name, found[name]), found[name])
+
+
+def rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
+    """Return the registered things of a kind as flat records."""
+    if kind not in KINDS:
+        return [
+            {"name": name, "summary": summary}
+            for name, summary in registry.suites().items()
+        ]
+    return [
+        {
+            "name": entry.name,
+            "kind": entry.kind,
+            "summary": entry.summary,
+            "owner": " and ".join((entry.owner, *entry.rivals)),
+            "version": entry.version,
+            "target": entry.target,
+        }
+        for entry in registry.entries(kind).values()
+    ]
+
+
+def _columns(kind: str, records: list[dict[str, Any]]) -> list[str]:
+    """Return the columns worth showing: the owner only where somebody else is one."""
+    columns = ["name", "summary"]
+    if any(record.get("kind") for record in records):
+        columns.insert(1, "kind")
+    if any(record.get("owner", "fedkd") != "fedkd" for record in records):
+        columns.append("owner")
+    return columns

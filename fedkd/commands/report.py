@@ -1,0 +1,222 @@
+"""``fedkd report``: tables and figures from the results of one or more benches."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from fedkd import results
+from fedkd.commands.common import plugin_option
+from fedkd.description import protocol_lines, provenance_lines
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.files import write_atomic
+from fedkd.metrics import read_metrics, stage_table
+from fedkd.plots import draw_all
+from fedkd.registry import Registry, load_registry
+from fedkd.results import Row, csv_text, merge_results, read_results
+from fedkd.suite import Suite, load_suite
+from fedkd.summary import summarise
+from fedkd.table import table_markdown, table_rich
+
+FORMATS = ("table", "markdown", "json", "csv")
+WIDTH = 120
+"""Columns of a table that is written to a file."""
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Everything that is known about the folders."""
+
+    folders: Mapping[str, Path]
+    """Folders by ``run_id``: where each run was read."""
+    rows: list[Row]
+    suites: Mapping[Path, Suite]
+    references: set[str]
+
+    @property
+    def title(self) -> str:
+        """The names of the suites."""
+        return ", ".join(dict.fromkeys(row.suite for row in self.rows)) or "no results"
+
+
+@click.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="DIR...",
+    type=click.Path(path_type=Path),
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+@click.option(
+    "--plots/--no-plots",
+    "plots",
+    default=None,
+    help="Draw the figures, into plots/ beside --out or in a single DIR.  "
+    "[default: draw them where one of the two is given]",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write there instead of printing.",
+)
+@plugin_option
+def command(
+    folders: tuple[Path, ...],
+    output_format: str,
+    plots: bool | None,
+    out: Path | None,
+    plugin_files: tuple[str, ...],
+) -> None:
+    """Draw tables and figures from the results of 'fedkd bench'.
+
+    Each DIR is a results folder. Several are joined into one table; a run that is in
+    more than one of them counts once.
+    """
+    if plots and out is None and len(set(folders)) > 1:
+        raise ConfigError(
+            "--plots: found several folders and no --out, so there is no place for the "
+            "figures. Add --out FILE; they go into plots/ beside it."
+        )
+    report = _read(folders, plugin_files)
+    if out is not None:
+        write_atomic(out, _render(report, output_format))
+        click.echo(f"Written: {out}", err=True)
+    elif output_format == "table":
+        _print_table(report, Console())
+    else:
+        click.echo(_render(report, output_format), nl=False)
+    home = out.parent if out is not None else folders[0]
+    if plots is not False and (out is not None or len(set(folders)) == 1):
+        drawn = draw_all(home, folders=folders, references=report.references)
+        click.echo(f"Figures: {len(drawn)} in {home / 'plots'}", err=True)
+
+
+def _read(folders: Sequence[Path], plugin_files: Sequence[str]) -> _Report:
+    tables: dict[str, list[Row]] = {}
+    suites: dict[Path, Suite] = {}
+    places: dict[str, Path] = {}
+    for folder in folders:
+        if not (folder / results.NAME).is_file():
+            kind = "has no results.csv" if folder.is_dir() else "is no folder"
+            raise ConfigError(
+                f"{folder} {kind}; expected a results folder of 'fedkd bench', such as "
+                "runs/quick."
+            )
+        tables[str(folder)] = read_results(folder / results.NAME)
+        for row in tables[str(folder)]:
+            places.setdefault(row.run_id, folder)
+        suite = _suite(folder)
+        if suite is not None:
+            suites[folder] = suite
+    rows = merge_results(tables)
+    # Last: whatever is wrong with the folders is told without loading any plug-in.
+    references = _references(suites.values(), rows, load_registry(plugin_files))
+    return _Report(places, rows, suites, references)
+
+
+def _suite(folder: Path) -> Suite | None:
+    """Return the suite that was run; None, with a remark, if it cannot be read."""
+    try:
+        return load_suite(str(folder / "suite.yaml"))
+    except FedKDError as error:
+        click.echo(f"fedkd: remark: {error} Its protocol is left out.", err=True)
+        return None
+
+
+def _references(
+    suites: Iterable[Suite], rows: Sequence[Row], registry: Registry
+) -> set[str]:
+    """Return the labels of strategies that are references and not competitors."""
+    labels = {row.strategy for row in rows}
+    names = {e.label: e.name for suite in suites for e in suite.strategies}
+    found = set()
+    for label, name in names.items():
+        if label not in labels:
+            continue
+        try:
+            thing: Any = registry.resolve("strategies", name)
+        except FedKDError as error:
+            click.echo(f"fedkd: remark: {error}", err=True)
+            continue
+        if getattr(thing, "strategy", thing).is_reference:
+            found.add(label)
+    return found
+
+
+def _render(report: _Report, output_format: str) -> str:
+    """Return the report as text."""
+    if output_format == "csv":
+        return csv_text(report.rows)
+    if output_format == "json":
+        return json.dumps(_json(report), indent=2, ensure_ascii=False) + "\n"
+    if output_format == "markdown":
+        return _markdown(report)
+    text = io.StringIO()
+    _print_table(report, Console(file=text, width=WIDTH))
+    return text.getvalue()
+
+
+def _print_table(report: _Report, console: Console) -> None:
+    console.print(
+        table_rich(report.rows, title=report.title, references=report.references)
+    )
+
+
+def _markdown(report: _Report) -> str:
+    runs = [
+        (row, read_metrics(report.folders[row.run_id] / "runs" / row.run_id))
+        for row in report.rows
+    ]
+    several = len(report.suites) > 1
+    protocol, origin = [], []
+    for folder, suite in report.suites.items():
+        name = f"{suite.name}: " if several else ""
+        protocol += [name + line for line in protocol_lines(suite)]
+        origin += [
+            name + line for line in provenance_lines(folder / "environment.json")
+        ]
+    return table_markdown(
+        report.rows,
+        title=report.title,
+        protocol_lines=protocol,
+        references=report.references,
+        provenance=origin,
+        stages=stage_table(runs),
+    )
+
+
+def _json(report: _Report) -> dict[str, Any]:
+    """Return rows and means as plain values."""
+    table = summarise(report.rows, report.references)
+    means = [
+        {
+            "strategy": label,
+            **asdict(setting),
+            "n": entry.n,
+            "global_accuracy_mean": entry.mean,
+            "global_accuracy_std": entry.std,
+            "runs": dict(entry.counts),
+            "best": entry.mark == "best",
+            "reference": label in table.references,
+        }
+        for setting in table.settings
+        for label in table.strategies
+        if (entry := table.entries[label, setting]).counts
+    ]
+    return {"rows": [asdict(row) for row in report.rows], "means": means}

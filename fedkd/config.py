@@ -1,0 +1,91 @@
+"""Strict configuration objects: unknown keys and bad values are one clear sentence.
+
+Each configurable thing (a strategy, a data set, a partitioner, a suite) has one frozen
+:class:`Config`. Its fields are the only home of their defaults; the string under a field
+is its documentation and is what ``fedkd show`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedkd.errors import ConfigError, listing, suggestion
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strict about keys, documented by field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def build(cls: type[C], options: Mapping[str, Any], where: str) -> C:
+    """Build ``cls`` from plain ``options``.
+
+    Args:
+        cls: The configuration class.
+        options: What the user wrote.
+        where: Where it was written, for messages: ``"suite x.yaml: training"``.
+
+    Raises:
+        ConfigError: Naming the path of the first offending key, what was found there
+            and what is accepted.
+    """
+    try:
+        return cls.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(explain(error, cls, where)) from None
+
+
+def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
+    """Turn the first problem of a pydantic error into one sentence."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join([where, *(str(part) for part in first["loc"])])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(cls, first["loc"][:-1])
+        key = str(first["loc"][-1])
+        hint = suggestion(key, known)
+        return f"{path}: unknown key.{hint} Known keys: {listing(known, 30)}."
+    if first["type"] == "missing":
+        return f"{path}: this key is missing and has no default; add it."
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    found = first.get("input")
+    shown = repr(found)
+    if len(shown) > 60:
+        shown = shown[:57] + "..."
+    return f"{path}: found {shown}. {message}."
+
+
+def _fields_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:
+    """Return the field names of the model reached by following ``loc`` from ``cls``."""
+    for part in loc:
+        if not isinstance(part, str) or not hasattr(cls, "model_fields"):
+            continue
+        field = cls.model_fields.get(part)
+        if field is None:
+            continue
+        cls = next(
+            (c for c in _models_in(field.annotation) if issubclass(c, BaseModel)), cls
+        )
+    return sorted(cls.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return every model class inside a type annotation such as ``list[X] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _models_in(argument)
+    return found

@@ -1,0 +1,98 @@
+"""The world of an experiment: data, shards and a model for each client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedkd.data import ClientData, ImageSet
+from fedkd.errors import ConfigError
+from fedkd.randomness import torch_stream
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registered classifier with its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """A text that is equal for equal specs."""
+        return f"{self.name}{json.dumps(dict(self.options), sort_keys=True)}"
+
+
+ModelFactory = Callable[[str], Callable[..., nn.Module]]
+"""Maps a registered name to ``build(image_shape, num_classes, **options)``."""
+
+
+class Federation:
+    """Data, a shard of it for each client, and a model for each side."""
+
+    def __init__(
+        self,
+        data: ImageSet,
+        shards: Sequence[np.ndarray],
+        test_shards: Sequence[np.ndarray],
+        models: Sequence[ModelSpec],
+        factory: ModelFactory,
+    ) -> None:
+        """Put a federation together.
+
+        Args:
+            data: The set, on the device where training happens.
+            shards: For each client, positions in the training set.
+            test_shards: For each client, positions in the test set.
+            models: The mix: client ``i`` has entry ``i mod n``, the server entry 0.
+            factory: Gives the builder of a registered model.
+
+        Raises:
+            ConfigError: If there is no client, no model, or a client without data.
+        """
+        empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
+        if not shards or not models or len(shards) != len(test_shards) or empty:
+            raise ConfigError(
+                f"a federation needs clients with data and a model; found {len(shards)} "
+                f"shards, {len(test_shards)} test shards, {len(models)} models, and "
+                f"clients without data: {empty}. Lower the number of clients."
+            )
+        self.data = data
+        self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
+        self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
+        self.server_model = models[0]
+        self.client_models = [models[k % len(models)] for k in range(len(shards))]
+        self._factory = factory
+
+    @property
+    def device(self) -> torch.device:
+        """Where training happens."""
+        return self.data.x_train.device
+
+    def __len__(self) -> int:
+        """Return the number of clients."""
+        return len(self.clients)
+
+    def label_counts(self) -> Tensor:
+        """Return the client x class table of training images, int64 ``[K, C]``."""
+        return torch.stack([client.label_counts() for client in self.clients])
+
+    def build(self, name: str, **options: Any) -> nn.Module:
+        """Return a new registered model for this data, from the current stream."""
+        model = self._factory(name)(self.data.shape, self.data.num_classes, **options)
+        return model.to(self.device)
+
+    def build_spec(self, spec: ModelSpec, seed: int) -> nn.Module:
+        """Return the model of ``spec`` with the initial weights of run ``seed``.
+
+        They depend on the seed and the spec only, so every strategy starts alike.
+        """
+        with torch_stream(seed, "init", spec.key, device=self.device):
+            return self.build(spec.name, **spec.options)

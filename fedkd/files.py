@@ -1,0 +1,56 @@
+"""Files that are whole or not there: nothing is ever left half written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path``; readers see the old file or the new one.
+
+    The content goes to a temporary file beside ``path``, is forced to the disk and
+    takes the name of ``path`` in one step. Missing folders are made. Text is UTF-8 and
+    keeps its line ends.
+
+    Raises:
+        OSError: If the file cannot be written; ``path`` is then as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json_atomic(value: Any, path: Path) -> None:
+    """Write ``value`` to ``path`` as indented JSON; see :func:`write_atomic`.
+
+    Raises:
+        TypeError: If ``value`` holds something JSON has no form for.
+        ValueError: If it holds a number that is not finite.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text + "\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the new name to the disk, where the platform can open folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,108 @@
+"""The hooks a plug-in may implement: four that register things, three that observe.
+
+A plug-in is a module named by an entry point of group ``fedkd``, or a file given with
+``--plugin``. It marks its hooks with :data:`fedkd.hookimpl`::
+
+    import fedkd
+
+    @fedkd.hookimpl
+    def fedkd_register_strategies(register):
+        register("median", "my_package.median:Median", summary="Median of weights.")
+
+Arguments are matched by name, and a hook may leave out those that it does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pluggy
+
+GROUP = "fedkd"
+"""Name of the pluggy project and of the entry-point group."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+"""Marks a function of a plug-in as the implementation of the hook of the same name."""
+
+
+class Register(Protocol):
+    """What a registering hook is given; it may call it never, once or often."""
+
+    def __call__(
+        self, name: str, target: str, *, summary: str = "", kind: str = ""
+    ) -> None:
+        """Offer ``target`` under ``name``.
+
+        Args:
+            name: Lower case with hyphens: ``mosaic-code``.
+            target: ``"package.module:attribute"``, imported when it is first needed.
+                ``":attribute"`` is short for one in the plug-in's own module.
+            summary: One line for ``fedkd list``.
+            kind: For models: ``classifier`` (the default), ``generator`` or
+                ``discriminator``.
+        """
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Which run an observer is told about."""
+
+    run_id: str
+    """Name of the run, unique within its results folder."""
+    suite: str
+    """Name of the suite."""
+    strategy: str
+    """Label of the strategy in the suite."""
+    dataset: str
+    """Label of the data set."""
+    partition: str
+    """Label of the partition."""
+    models: str
+    """Label of the model mix."""
+    seed: int
+    """Seed of the run."""
+    rounds: int
+    """Number of rounds that the run is to have."""
+    folder: Path | None = None
+    """The run's own folder; None when nothing is written."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved configuration, as in ``config.yaml``."""
+
+
+@hookspec
+def fedkd_register_strategies(register: Register) -> None:
+    """Register strategies: each a ``fedkd.Strategy`` subclass or a ``fedkd.Preset``."""
+
+
+@hookspec
+def fedkd_register_datasets(register: Register) -> None:
+    """Register data sets: each a subclass of ``fedkd.Dataset``."""
+
+
+@hookspec
+def fedkd_register_models(register: Register) -> None:
+    """Register models: each a callable ``(image_shape, num_classes, **options)``."""
+
+
+@hookspec
+def fedkd_register_partitioners(register: Register) -> None:
+    """Register partitioners: each a subclass of ``fedkd.Partitioner``."""
+
+
+@hookspec
+def fedkd_run_started(run: RunInfo) -> None:
+    """Observe that a run starts or goes on from a checkpoint."""
+
+
+@hookspec
+def fedkd_round_ended(run: RunInfo, metrics: Mapping[str, Any]) -> None:
+    """Observe the end of a round; ``metrics`` is its line of ``metrics.jsonl``."""
+
+
+@hookspec
+def fedkd_run_ended(run: RunInfo, result: Mapping[str, Any]) -> None:
+    """Observe the end of a run; ``result`` is its row of ``results.csv``."""

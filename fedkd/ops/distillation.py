@@ -1,0 +1,103 @@
+"""Losses between the logits of a student and a teacher; each returns a scalar.
+
+Nothing is detached here: a teacher that must not learn is given without its graph. Equal
+logits give a Kullback-Leibler term of exactly 0, and logits of -inf (a class that is
+ruled out) give no NaN on the teacher's side.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def kl(teacher_BC: Tensor, student_BC: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T^2 KL(softmax(t/T) || softmax(s/T)), sum over classes, mean over B.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+    arXiv:1503.02531, section 2; T^2 keeps the gradient's size when T changes.
+    """
+    log_t_BC = _log_probabilities(teacher_BC / temperature)
+    log_s_BC = F.log_softmax(student_BC / temperature, dim=1)
+    return temperature**2 * _divergence(log_t_BC, log_s_BC)
+
+
+def bhattacharyya(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Return -ln sum_c sqrt(P_c Q_c), P and Q the softmax of each, mean over B.
+
+    The released Mosaic code (commit a7f8b5b, ``manager_mosaic.py``) computes this, as
+    KL(M || P)/2 + KL(M || Q)/2 with M = softmax((s + t)/2), under the name JSD.
+    """
+    log_s_BC = _log_probabilities(student_BC)
+    log_t_BC = _log_probabilities(teacher_BC)
+    return -torch.logsumexp((log_s_BC + log_t_BC) / 2, dim=1).mean()
+
+
+def jensen_shannon(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Return KL(P || M)/2 + KL(Q || M)/2, M = (P + Q)/2, mean over B; at most ln 2.
+
+    Source: Lin, "Divergence Measures Based on the Shannon Entropy", 1991, Eq. 4.1.
+    """
+    log_s_BC = _log_probabilities(student_BC)
+    log_t_BC = _log_probabilities(teacher_BC)
+    log_m_BC = torch.logaddexp(log_s_BC, log_t_BC) - math.log(2)
+    return (_divergence(log_s_BC, log_m_BC) + _divergence(log_t_BC, log_m_BC)) / 2
+
+
+def mosaic_distillation(  # noqa: PLR0913 - the weights of one sum, given by name
+    student_BC: Tensor,
+    teacher_BC: Tensor,
+    *,
+    kl_weight: float = 0.8,
+    ce_weight: float = 0.2,
+    overlap_weight: float = 1.0,
+    overlap: Literal["bhattacharyya", "jensen_shannon"] = "bhattacharyya",
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return w_kl T^2 KL(t || s) + w_ce CE(s, argmax t) + w_overlap J(s, t).
+
+    Defaults are those of the released Mosaic code (commit a7f8b5b,
+    ``manager_mosaic.py``). A term of weight 0 is skipped.
+
+    Args:
+        student_BC: Logits of the student.
+        teacher_BC: Logits of the teacher.
+        kl_weight: Weight of the Kullback-Leibler term.
+        ce_weight: Weight of the cross-entropy with the teacher's class.
+        overlap_weight: Weight of the symmetric term J.
+        overlap: Which symmetric term J is.
+        temperature: T of the Kullback-Leibler term.
+
+    Raises:
+        ValueError: If all weights are 0: then there is nothing to learn.
+    """
+    terms = []
+    if kl_weight:
+        terms.append(kl_weight * kl(teacher_BC, student_BC, temperature))
+    if ce_weight:
+        hard = F.cross_entropy(student_BC, teacher_BC.argmax(dim=1))
+        terms.append(ce_weight * hard)
+    if overlap_weight:
+        symmetric = bhattacharyya if overlap == "bhattacharyya" else jensen_shannon
+        terms.append(overlap_weight * symmetric(student_BC, teacher_BC))
+    if not terms:
+        raise ValueError(
+            "a distillation loss needs a term; found kl_weight, ce_weight and "
+            "overlap_weight all 0. Set one of them above 0."
+        )
+    return torch.stack(terms).sum()
+
+
+def _log_probabilities(logits_BC: Tensor) -> Tensor:
+    """Return log softmax, with the least finite number instead of -inf."""
+    least = torch.finfo(logits_BC.dtype).min
+    return F.log_softmax(logits_BC, dim=1).clamp(min=least)
+
+
+def _divergence(log_p_BC: Tensor, log_q_BC: Tensor) -> Tensor:
+    """Return KL(p || q), sum over classes, mean over B."""
+    return F.kl_div(log_q_BC, log_p_BC, reduction="batchmean", log_target=True)

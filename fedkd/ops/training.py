@@ -1,0 +1,134 @@
+"""The one loop over steps or epochs of local training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from fedkd.config import Config
+from fedkd.data import ClientData
+from fedkd.errors import DivergedError
+
+LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``loss(logits [B, C], labels [B]) -> scalar``."""
+
+
+class TrainingConfig(Config):
+    """Local training of a client. A new SGD optimiser starts in every round."""
+
+    local_steps: int | None = Field(None, ge=1)
+    """Optimiser steps a round; the client's data is passed over as often as needed."""
+    local_epochs: int | None = Field(None, ge=1)
+    """Passes over the client's data a round. Give this or ``local_steps``."""
+    batch_size: int = Field(64, ge=1)
+    """Images in a step; a client with fewer uses all it has."""
+    drop_last: Literal["singleton", "always", "never"] = "singleton"
+    """Which short batch at the end of a pass is left out: one of a single image
+    (batch normalisation cannot use it), any, or none."""
+    lr: float = Field(0.01, gt=0)
+    """Learning rate of SGD."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Momentum of SGD; it starts at zero in every round."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """L2 weight decay of SGD."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm; None for no clipping."""
+    lr_decay: float = Field(1.0, gt=0, le=1)
+    """Factor on the learning rate per round."""
+    lr_from_round: dict[int, float] = Field(default_factory=dict)
+    """Learning rates that take over from a round on: ``{60: 0.001}``."""
+    augment: bool = True
+    """Whether training images are augmented as their data set prescribes."""
+
+    @model_validator(mode="after")
+    def _exactly_one_amount(self) -> TrainingConfig:
+        if (self.local_steps is None) == (self.local_epochs is None):
+            raise ValueError(
+                "expected exactly one of local_steps and local_epochs, found "
+                f"local_steps={self.local_steps} and local_epochs={self.local_epochs}"
+            )
+        return self
+
+    def at_round(self, index: int) -> TrainingConfig:
+        """Return these settings with the learning rate of round ``index``."""
+        started = [first for first in self.lr_from_round if first <= index]
+        base = self.lr_from_round[max(started)] if started else self.lr
+        rate = base * self.lr_decay**index
+        return self.model_copy(update={"lr": rate})
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a call to :func:`train` did."""
+
+    loss: float
+    """Mean loss over the steps."""
+    examples: int
+    """Images that went through a step."""
+    steps: int
+    """Optimiser steps."""
+
+
+def train(
+    model: nn.Module,
+    data: ClientData,
+    training: TrainingConfig,
+    loss: LossFunction | None = None,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+) -> TrainingReport:
+    """Train ``model`` in place on ``data`` by SGD, in train mode.
+
+    Args:
+        model: Maps images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        data: The client's data.
+        training: Amount of work and optimiser settings.
+        loss: ``loss(logits, labels)``; cross-entropy if None.
+        penalty: ``penalty(model)``, added to each step's loss if not None.
+
+    Raises:
+        DivergedError: If the mean loss is not finite.
+    """
+    criterion = F.cross_entropy if loss is None else loss
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=training.lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        foreach=True,
+    )
+    model.train()
+    total = torch.zeros((), device=data.device)
+    examples = steps = 0
+    for x, y in data.batches(
+        training.batch_size,
+        steps=training.local_steps,
+        epochs=training.local_epochs,
+        drop_last=training.drop_last,
+        augment=training.augment,
+    ):
+        optimizer.zero_grad(set_to_none=True)
+        value = criterion(model(x), y)
+        if penalty is not None:
+            value = value + penalty(model)
+        value.backward()
+        if training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, training.clip_norm)
+        optimizer.step()
+        total += value.detach()
+        examples += len(y)
+        steps += 1
+    mean = float(total) / max(steps, 1)
+    if not math.isfinite(mean):
+        raise DivergedError(
+            f"the training loss became {mean} within {steps} steps at learning rate "
+            f"{training.lr:g}; lower the rate or set training.clip_norm."
+        )
+    return TrainingReport(mean, examples, steps)

@@ -1,0 +1,148 @@
+"""Options of registered things: checked, completed with their defaults, shown."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fedkd.config import build
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.registry import Registry, merged
+from fedkd.strategy import Preset
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A registered thing with every option it has, ready for JSON."""
+
+    name: str
+    options: Mapping[str, Any]
+    """Every option, defaults included."""
+    changed: Mapping[str, Any]
+    """The options that differ from their defaults."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the form that run configurations hold."""
+        return {"name": self.name, "options": dict(self.options)}
+
+    def shown(self, leave_out: tuple[str, ...] = ()) -> str:
+        """Return a short text such as ``cnn`` or ``cnn[width=0.5]``."""
+        parts = [f"{k}={v}" for k, v in self.changed.items() if k not in leave_out]
+        return f"{self.name}[{','.join(parts)}]" if parts else self.name
+
+
+def resolve(
+    registry: Registry, kind: str, name: str, options: Mapping[str, Any], where: str
+) -> Resolved:
+    """Check ``options`` of a registered thing and fill in the rest.
+
+    Args:
+        registry: Where it is registered.
+        kind: ``strategies``, ``datasets``, ``partitioners`` or ``models``.
+        name: Its registered name.
+        options: What the user wrote.
+        where: Where that was: ``"suite x.yaml: strategies.mosaic"``.
+
+    Raises:
+        ConfigError: If the name is unknown or an option cannot be used.
+    """
+    found = _look_up(registry, kind, name, where)
+    if kind == "models":
+        return _resolve_model(registry, name, found, options, where)
+    wanted: dict[str, Any] = dict(options)
+    cls = found
+    if isinstance(found, Preset):
+        cls = found.strategy
+        wanted = merged(found.options, options)
+    config = build(cls.Config, wanted, where)
+    return Resolved(name, config.model_dump(mode="json"), _changed(config, cls, found))
+
+
+def option_names(registry: Registry, kind: str, name: str) -> list[str]:
+    """Return the names of the options of a registered thing, sorted.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    found = registry.resolve(kind, name)
+    if kind == "models":
+        return sorted(_parameters(found))
+    cls = found.strategy if isinstance(found, Preset) else found
+    return sorted(cls.Config.model_fields)
+
+
+def _look_up(registry: Registry, kind: str, name: str, where: str) -> Any:
+    try:
+        return registry.resolve(kind, name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _changed(config: BaseModel, cls: Any, found: Any) -> dict[str, Any]:
+    """Return the options that differ from those of the bare name."""
+    values = config.model_dump(mode="json")
+    try:
+        usual = cls.Config(**(found.options if isinstance(found, Preset) else {}))
+    except ValidationError:  # there is no bare form: an option has no default
+        return values
+    bare = usual.model_dump(mode="json")
+    return {name: value for name, value in values.items() if bare[name] != value}
+
+
+def _resolve_model(
+    registry: Registry, name: str, builder: Any, options: Mapping[str, Any], where: str
+) -> Resolved:
+    entry = registry.entries("models")[name]
+    if entry.kind not in ("", "classifier"):
+        known = [
+            n for n, e in registry.entries("models").items() if e.kind == "classifier"
+        ]
+        raise ConfigError(
+            f"{where}: is a {entry.kind}, expected a classifier: {listing(known)}."
+        )
+    defaults = _parameters(builder)
+    takes_any = any(
+        p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values()
+    )
+    for key, value in options.items():
+        if key not in defaults and not takes_any:
+            raise ConfigError(
+                f"{where}.{key}: unknown key.{suggestion(str(key), defaults)} "
+                f"Known keys: {listing(defaults) or 'none'}."
+            )
+        _check_plain(value, f"{where}.{key}")
+    full = {k: v for k, v in defaults.items() if v is not inspect.Parameter.empty}
+    full.update(options)
+    missing = [k for k in defaults if k not in full]
+    if missing:
+        raise ConfigError(f"{where}.{missing[0]}: this key is missing; add it.")
+    changed = {k: v for k, v in options.items() if defaults.get(k, ...) != v}
+    return Resolved(name, full, changed)
+
+
+def _parameters(builder: Any) -> dict[str, Any]:
+    """Return the options of a model builder with their defaults.
+
+    A builder is ``build(image_shape, num_classes, **options)``; a class counts by its
+    constructor.
+    """
+    named = list(inspect.signature(builder).parameters.values())[2:]
+    return {
+        p.name: p.default
+        for p in named
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+
+
+def _check_plain(value: Any, where: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{where}: found {value!r}, expected a number, a text, true, false or a list."
+        ) from None

@@ -1,0 +1,55 @@
+"""Puts clients and the server together: one working model per architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedkd.data import ImageInfo
+from fedkd.federation import Federation, ModelSpec
+from fedkd.ops.training import TrainingConfig
+from fedkd.payload import Weights
+from fedkd.protocol import Protocol
+from fedkd.strategy import Client, ModelBuilder, Server, read_weights
+
+
+class Parties:
+    """Both sides of a run, made when they are called on; owns the clients' memories."""
+
+    def __init__(self, federation: Federation, protocol: Protocol, seed: int) -> None:
+        self.federation = federation
+        self.protocol = protocol
+        self.seed = seed
+        self.memories: dict[int, dict[str, Any]] = {}
+        self._models: dict[str, tuple[nn.Module, Weights]] = {}
+        self._server = self._build(federation.server_model)
+
+    def server(self) -> Server:
+        """Return the server's side."""
+        return Server(*self._server, *self._common())
+
+    def client(self, k: int, training: TrainingConfig) -> Client:
+        """Return the side of client ``k`` with this round's training settings."""
+        spec = self.federation.client_models[k]
+        if spec.key not in self._models:
+            self._models[spec.key] = self._build(spec)
+        return Client(
+            *self._models[spec.key],
+            *self._common(),
+            id=k,
+            data=self.federation.clients[k],
+            memory=self.memories.setdefault(k, {}),
+            training=training,
+        )
+
+    def _common(self) -> tuple[torch.device, ImageInfo, ModelBuilder, str]:
+        federation = self.federation
+        info = federation.data.info
+        return federation.device, info, federation.build, self.protocol.buffers
+
+    def _build(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
+        """Return a working model and a copy of its initial weights."""
+        model = self.federation.build_spec(spec, self.seed)
+        return model, read_weights(model)

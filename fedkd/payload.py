@@ -1,0 +1,184 @@
+"""What crosses the wire: trees of tensors and scalars, sealed, counted, serialisable.
+
+A payload is a frozen dataclass whose fields are tensors, scalars, strings, ``None``,
+or mappings, tuples, lists and frozen dataclasses of these. Strategy states and client
+memories follow the same rule, so one codec serves the wire and the checkpoint. Nothing
+here uses pickle: tensors go through safetensors, the structure through JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from fedkd.errors import ContractError
+
+Weights: TypeAlias = Mapping[str, torch.Tensor]
+"""A model's state by entry name, as ``state_dict`` gives it: parameters and buffers."""
+
+_SCALARS = (bool, int, float, str, type(None))
+
+
+def seal(payload: object, sender: str) -> int:
+    """Check that ``payload`` may travel and return its size in bytes.
+
+    The size is the sum of the real element sizes of its tensors. Python scalars travel
+    in the message header and are not counted.
+
+    Args:
+        payload: A frozen dataclass.
+        sender: Who sends it, for messages: ``"fedprox.local (client 3)"``.
+
+    Raises:
+        ContractError: If it is not a frozen dataclass, or holds anything but detached
+            CPU tensors, scalars and containers of these.
+    """
+    if not is_frozen_dataclass(payload):
+        raise ContractError(
+            f"{sender} sent {type(payload).__name__}; a payload is a frozen dataclass. "
+            "Return an instance of one."
+        )
+    total = 0
+    for path, leaf in leaves(payload, sender):
+        if isinstance(leaf, torch.Tensor):
+            if leaf.requires_grad:
+                raise ContractError(
+                    f"{sender} sent {path} with its graph; a payload is detached. "
+                    "Call .detach() on it."
+                )
+            if leaf.device.type != "cpu":
+                raise ContractError(
+                    f"{sender} sent {path} on {leaf.device}; payloads travel on the "
+                    "CPU. Call .cpu() on it."
+                )
+            total += leaf.numel() * leaf.element_size()
+    return total
+
+
+def is_frozen_dataclass(value: object) -> bool:
+    """Say whether ``value`` is an instance of a frozen dataclass."""
+    params = getattr(type(value), "__dataclass_params__", None)
+    return params is not None and bool(params.frozen)
+
+
+def leaves(value: object, sender: str, path: str = "") -> list[tuple[str, Any]]:
+    """Return every ``(path, leaf)`` of a tree, in a fixed order.
+
+    Raises:
+        ContractError: If a leaf has a type that cannot travel.
+    """
+    if isinstance(value, torch.Tensor | bool | int | float | str) or value is None:
+        return [(path or "value", value)]
+    return [
+        leaf
+        for name, child in _children(value, sender, path)
+        for leaf in leaves(child, sender, f"{path}.{name}" if path else str(name))
+    ]
+
+
+def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
+    if is_frozen_dataclass(value):
+        return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]  # type: ignore[arg-type]
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple | list):
+        return list(enumerate(value))
+    raise ContractError(
+        f"{sender} holds {type(value).__name__} at {path or 'its root'}; allowed are "
+        "tensors, numbers, strings, None, and mappings, sequences and frozen "
+        "dataclasses of these."
+    )
+
+
+def encode(tree: object, sender: str = "tree") -> bytes:
+    """Serialise a tree without pickle.
+
+    Raises:
+        ContractError: If a leaf has a type that cannot travel.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    structure = _describe(tree, sender, "", tensors)
+    return save_tensors(tensors, metadata={"tree": json.dumps(structure)})
+
+
+def decode(data: bytes) -> Any:
+    """Rebuild the tree that :func:`encode` wrote.
+
+    Dataclasses are looked up among the modules that are already imported and must be
+    frozen dataclasses there; nothing is imported and no code in the data is run.
+
+    Raises:
+        ContractError: If the data is damaged or names an unknown dataclass.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        structure = json.loads(header["__metadata__"]["tree"])
+        tensors = load_tensors(data)
+    except Exception as error:
+        raise ContractError(f"not a tree written by fedkd: {error}") from error
+    return _rebuild(structure, tensors)
+
+
+def _describe(
+    value: Any, sender: str, path: str, tensors: dict[str, torch.Tensor]
+) -> Any:
+    """Return the JSON form of a tree and move its tensors, by number, to ``tensors``."""
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        # A copy: safetensors refuses tensors that share memory.
+        tensors[name] = (
+            value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        )
+        return {"t": name}
+    if isinstance(value, float):
+        return {"f": value.hex()}
+    if isinstance(value, _SCALARS):
+        return {"s": value}
+    items = [
+        [key, _describe(child, sender, f"{path}.{key}", tensors)]
+        for key, child in _children(value, sender, path)
+    ]
+    if is_frozen_dataclass(value):
+        kind = type(value)
+        return {"d": f"{kind.__module__}:{kind.__qualname__}", "v": items}
+    if isinstance(value, Mapping):
+        return {"m": items}
+    return {"l" if isinstance(value, list) else "u": [child for _, child in items]}
+
+
+def _rebuild(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if "t" in node:
+        return tensors[node["t"]]
+    if "f" in node:
+        return float.fromhex(node["f"])
+    if "s" in node:
+        return node["s"]
+    if "d" in node:
+        fields = {key: _rebuild(child, tensors) for key, child in node["v"]}
+        return _dataclass_named(node["d"])(**fields)
+    if "m" in node:
+        return {key: _rebuild(child, tensors) for key, child in node["m"]}
+    items = [_rebuild(child, tensors) for child in node["l" if "l" in node else "u"]]
+    return items if "l" in node else tuple(items)
+
+
+def _dataclass_named(name: str) -> Any:
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    params = getattr(found, "__dataclass_params__", None)
+    if params is None or not params.frozen:
+        raise ContractError(
+            f"the data names {name!r}, which is no frozen dataclass of an imported "
+            "module; load the plug-in that wrote it first."
+        )
+    return found

@@ -1,0 +1,51 @@
+"""What a strategy needs, held against a federation: a reason to skip, or None."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedkd.federation import Federation
+from fedkd.strategy import Requires
+
+
+def reason_to_skip(
+    requires: Requires, federation: Federation, buffers: str
+) -> str | None:
+    """Return why a strategy cannot run here, as the end of a sentence; None if it can.
+
+    Args:
+        requires: What the strategy needs.
+        federation: The world it would run in.
+        buffers: The run's buffer policy.
+    """
+    if requires.public_data:
+        return "needs public data at the server, and the simulator has none."
+    if buffers not in requires.buffers:
+        return (
+            f"supports the buffer policies {', '.join(requires.buffers)}; "
+            f"the run has {buffers!r}."
+        )
+    return _reason_in_models(requires, federation)
+
+
+def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
+    specs = {spec.key: spec for spec in federation.client_models}
+    specs.setdefault(federation.server_model.key, federation.server_model)
+    names = sorted(spec.name for spec in specs.values())
+    if requires.one_architecture and len(specs) > 1:
+        return f"needs one architecture, but the models are {', '.join(names)}."
+    if not (requires.batch_norm or requires.equal_feature_size):
+        return None
+    models = {key: federation.build_spec(spec, 0) for key, spec in specs.items()}
+    sizes = {key: getattr(model, "feature_size", None) for key, model in models.items()}
+    if requires.equal_feature_size and len(set(sizes.values())) > 1:
+        return f"needs features of one size, but they are {sizes}."
+    plain = [key for key, model in models.items() if not _has_batch_norm(model)]
+    if requires.batch_norm and plain:
+        return f"needs batch normalisation, but {plain[0]!r} has none."
+    return None
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(layer, _BatchNorm) for layer in model.modules())

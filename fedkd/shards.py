@@ -1,0 +1,70 @@
+"""Which test images measure a client's own accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def matched_shards(
+    counts: NDArray[np.int64], labels: Indices, rng: np.random.Generator
+) -> tuple[Indices, ...]:
+    """Give every client test images with the label mix of its training images.
+
+    Each shard is the largest that the test set allows without repeating an image: all
+    images of the client's commonest class, and of others in proportion. Shards of
+    different clients overlap, which is harmless: nothing is trained on them.
+
+    Args:
+        counts: Training images by client and class, ``[K, C]``.
+        labels: Labels of the test set, ``[N]``.
+        rng: Draws which images of a class are taken.
+
+    Returns:
+        For each client, ascending positions in the test set.
+    """
+    positions = [np.flatnonzero(labels == c) for c in range(counts.shape[1])]
+    available = np.array([len(found) for found in positions])
+    return tuple(_matched(row, positions, available, rng) for row in counts)
+
+
+def _matched(
+    counts: NDArray[np.int64],
+    positions: list[Indices],
+    available: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Indices:
+    mix = np.where(available > 0, counts, 0) / max(counts.sum(), 1)
+    if not mix.any():
+        return np.concatenate(positions)  # no test image of any of its classes
+    held = mix > 0
+    size = (available[held] / mix[held]).min()
+    wanted = np.minimum(np.rint(mix * size).astype(np.int64), available)
+    chosen = [
+        rng.permutation(found)[:number]
+        for found, number in zip(positions, wanted, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def even_shards(
+    clients: int, labels: Indices, rng: np.random.Generator
+) -> tuple[Indices, ...]:
+    """Give every client an even share of the test set, as released Mosaic code does.
+
+    With more clients than test images, images are given more than once.
+
+    Args:
+        clients: Number of clients.
+        labels: Labels of the test set, ``[N]``.
+        rng: Draws who gets which image.
+
+    Returns:
+        For each client, ascending positions in the test set.
+    """
+    order = rng.permutation(len(labels))
+    if clients > len(order):
+        order = np.resize(order, clients)
+    return tuple(np.sort(part) for part in np.array_split(order, clients))

@@ -1,0 +1,303 @@
+"""The only loop over rounds and clients, and the only place that counts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from fedkd import checkpoint as store
+from fedkd.checkpoint import Checkpoint, Totals
+from fedkd.errors import ConfigError, ContractError
+from fedkd.federation import Federation
+from fedkd.files import write_atomic
+from fedkd.measurement import Measured, measure
+from fedkd.ops.training import TrainingConfig
+from fedkd.parties import Parties
+from fedkd.payload import leaves, seal
+from fedkd.protocol import Protocol
+from fedkd.randomness import numpy_stream, torch_stream
+from fedkd.requirements import reason_to_skip
+from fedkd.strategy import Round, Server, Strategy
+
+Metrics = dict[str, Any]
+"""One line of ``metrics.jsonl``."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves."""
+
+    metrics: Metrics
+    """The line of the last round."""
+    state: Any
+    """The strategy's last state."""
+    history: tuple[Metrics, ...]
+    """The lines of the rounds that this call ran."""
+
+
+def simulate(  # noqa: PLR0913 - the library's main entry point
+    strategy: Strategy[Any, Any, Any],
+    federation: Federation,
+    protocol: Protocol,
+    seed: int,
+    *,
+    name: str = "",
+    folder: Path | None = None,
+    checkpoint_every: int = 0,
+    on_round: Callable[[Metrics], None] | None = None,
+) -> RunResult:
+    """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
+
+    Args:
+        strategy: The algorithm.
+        federation: The world.
+        protocol: Rounds, sampling, training and measuring.
+        seed: Names all random streams but the data split, which is in ``federation``.
+        name: What messages call the strategy; its class name if empty.
+        folder: Where metrics, checkpoints and images go; nowhere if None.
+        checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
+        on_round: Called with each round's metrics.
+
+    Raises:
+        ConfigError: If the strategy cannot run in this federation.
+        ContractError: If the strategy breaks a promise.
+        DivergedError: If training gives values that are not finite.
+    """
+    label = name or type(strategy).__name__.lower()
+    if len(federation) != protocol.clients:
+        raise ConfigError(
+            f"the federation has {len(federation)} clients and the protocol "
+            f"{protocol.clients}; give both the same number."
+        )
+    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
+    if reason:
+        raise ConfigError(f"{label} {reason}")
+    run = Run(strategy, Parties(federation, protocol, seed), label)
+    return run.execute(folder, checkpoint_every, on_round or (lambda _: None))
+
+
+class Run:
+    """The working parts of one run; :func:`simulate` is the way in."""
+
+    def __init__(
+        self, strategy: Strategy[Any, Any, Any], parties: Parties, name: str
+    ) -> None:
+        self.strategy = strategy
+        self.parties = parties
+        self.protocol = parties.protocol
+        self.name = name
+        self.totals = Totals()
+
+    def execute(
+        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
+    ) -> RunResult:
+        """Run the rounds that are left; see :func:`simulate`."""
+        state, first = self._start(folder)
+        history: list[Metrics] = []
+        total = self.protocol.rounds
+        for index in range(first, total):
+            state, metrics = self._round(state, self.sample(index))
+            history.append(metrics)
+            if folder is not None:
+                _append(folder / "metrics.jsonl", metrics)
+                if (every and (index + 1) % every == 0) or index + 1 == total:
+                    self._save(folder, state, index + 1)
+            on_round(metrics)
+        if folder is not None:
+            self._save_pictures(folder, state)
+        last = history[-1] if history else _last_line(folder)
+        return RunResult(last, state, tuple(history))
+
+    def _start(self, folder: Path | None) -> tuple[Any, int]:
+        found = store.load(folder) if folder is not None else None
+        if folder is not None:
+            _truncate(folder / "metrics.jsonl", found.rounds_done if found else 0)
+        if found is not None:
+            self.parties.memories.update(found.memories)
+            self.totals = found.totals
+            return found.state, found.rounds_done
+        with self._stream("server", "init"):
+            return self.strategy.init(self.parties.server()), 0
+
+    def _save(self, folder: Path, state: Any, done: int) -> None:
+        point = Checkpoint(done, state, self.parties.memories, self.totals)
+        store.save(folder, point, self.name)
+
+    def sample(self, index: int) -> Round:
+        """Return round ``index`` with its clients."""
+        rng = numpy_stream(self.parties.seed, "sampling", index)
+        count = self.protocol.clients_per_round()
+        chosen = rng.choice(self.protocol.clients, count, replace=False)
+        clients = tuple(sorted(int(k) for k in chosen))
+        return Round(index, self.protocol.rounds, clients)
+
+    def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
+        started = time.perf_counter()
+        ups: dict[int, Any] = {}
+        rows: dict[int, Metrics] = {}
+        training = self.protocol.training.at_round(turn.index)
+        for k in turn.clients:
+            ups[k], rows[k] = self._client_turn(state, k, turn, training)
+        server = self.parties.server()
+        ups = dict(sorted(ups.items()))
+        with self._stream("server", turn.index):
+            state = self.strategy.aggregate(state, ups, server, turn)
+        measured = self._measure(state, turn)
+        self._count(rows, server, measured, time.perf_counter() - started)
+        return state, self._metrics(turn, rows, server, measured)
+
+    def _client_turn(
+        self, state: Any, k: int, turn: Round, training: TrainingConfig
+    ) -> tuple[Any, Metrics]:
+        started = time.perf_counter()
+        down = self.strategy.broadcast(state, k, turn)
+        size_down = seal(down, f"{self.name}.broadcast")
+        client = self.parties.client(k, training)
+        with self._stream("client", turn.index, k):
+            up = self.strategy.local(down, client)
+        sender = f"{self.name}.local (client {k})"
+        size_up = seal(up, sender)
+        _check_no_alias(up, client.model, sender)
+        row = {
+            "bytes_down": size_down,
+            "bytes_up": size_up,
+            "examples": client.examples,
+            "seconds": round(time.perf_counter() - started, 4),
+            **client.logged,
+        }
+        return up, row
+
+    def _measure(self, state: Any, turn: Round) -> Measured:
+        done = turn.index + 1
+        due = done % self.protocol.evaluation.every == 0 or done == turn.total
+        if not due and not self.strategy.milestone(state, turn):
+            return Measured()
+        with self._stream("measure", turn.index):
+            return measure(self.strategy, state, self.parties, turn, self.name)
+
+    def _count(
+        self,
+        rows: Mapping[int, Metrics],
+        server: Server,
+        measured: Measured,
+        seconds: float,
+    ) -> None:
+        old = self.totals
+        up, down, examples = (
+            sum(row[key] for row in rows.values())
+            for key in ("bytes_up", "bytes_down", "examples")
+        )
+        self.totals = replace(
+            old,
+            bytes_up=old.bytes_up + up + measured.bytes_up,
+            bytes_down=old.bytes_down + down + measured.bytes_down,
+            client_examples=old.client_examples + examples,
+            server_examples=old.server_examples + server.examples,
+            seconds=old.seconds + seconds,
+        )
+
+    def _metrics(
+        self,
+        turn: Round,
+        rows: Mapping[int, Metrics],
+        server: Server,
+        measured: Measured,
+    ) -> Metrics:
+        others = dict(measured.accuracies)
+        logged = _means(rows) | server.logged
+        return {
+            "round": turn.index + 1,
+            "global_accuracy": others.pop("global", None),
+            "local_accuracy": others.pop("local", None),
+            "train_loss": logged.pop("train_loss", None),
+            "bytes_up": self.totals.bytes_up,
+            "bytes_down": self.totals.bytes_down,
+            "client_examples": self.totals.client_examples,
+            "server_examples": self.totals.server_examples,
+            "seconds": round(self.totals.seconds, 4),
+            "measured": others,
+            "logged": logged,
+            "clients": rows,
+        }
+
+    def _save_pictures(self, folder: Path, state: Any) -> None:
+        """Write what is drawn later: the label table and the strategy's images."""
+        federation = self.parties.federation
+        write_atomic(folder / "counts.csv", _counts_csv(federation))
+        with self._stream("gallery"):
+            images = self.strategy.gallery(state, self.parties.server())
+        if images:
+            pixels = {name: _to_uint8(x, federation) for name, x in images.items()}
+            write_atomic(folder / "gallery.safetensors", save_tensors(pixels))
+
+    def _stream(self, *name: int | str) -> AbstractContextManager[None]:
+        device = self.parties.federation.device
+        return torch_stream(self.parties.seed, *name, device=device)
+
+
+def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
+    """Refuse a payload that shares memory with the working model, which is reused."""
+    own = {v.data_ptr() for v in model.state_dict().values() if v.numel()}
+    for path, leaf in leaves(payload, sender):
+        if isinstance(leaf, Tensor) and leaf.numel() and leaf.data_ptr() in own:
+            raise ContractError(
+                f"{sender} sent {path}, which is the working model's own memory and "
+                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
+            )
+
+
+def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
+    """Return the mean over clients of every logged value."""
+    fixed = {"bytes_down", "bytes_up", "examples", "seconds"}
+    values: dict[str, list[float]] = {}
+    for row in rows.values():
+        for key in row.keys() - fixed:
+            values.setdefault(key, []).append(row[key])
+    return {key: sum(found) / len(found) for key, found in sorted(values.items())}
+
+
+def _counts_csv(federation: Federation) -> str:
+    """Return the client x class table of training images as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["client", *federation.data.classes])
+    for k, row in enumerate(federation.label_counts().tolist()):
+        writer.writerow([k, *row])
+    return text.getvalue()
+
+
+def _to_uint8(images: Tensor, federation: Federation) -> Tensor:
+    """Undo the normalisation of images ``[N, C, H, W]``."""
+    mean = torch.tensor(federation.data.mean).view(1, -1, 1, 1)
+    std = torch.tensor(federation.data.std).view(1, -1, 1, 1)
+    pixels = images.detach().cpu() * std + mean
+    return (pixels.clamp(0, 1) * 255).round().byte().contiguous()
+
+
+def _append(path: Path, metrics: Metrics) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def _truncate(path: Path, rounds: int) -> None:
+    """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rounds]
+        write_atomic(path, "".join(lines))
+
+
+def _last_line(folder: Path | None) -> Metrics:
+    assert folder is not None, "a run without a folder has run its rounds here"
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return dict(json.loads(lines[-1]))

@@ -1,0 +1,291 @@
+"""The contract between an algorithm and the simulator: four verbs and no loop.
+
+One round, drawn once::
+
+            ┌─ server ─┐    Down     ┌─ client k ─┐     Up     ┌─ server ─┐
+    init ─▶ │  State   │ ─broadcast▶ │   local    │ ─────────▶ │ aggregate│ ─▶ State
+            └──────────┘             └────────────┘  counted   └──────────┘
+
+* ``init`` says what the server remembers.
+* ``broadcast`` says what the server sends to one client.
+* ``local`` says what a client does with it, and what it sends back.
+* ``aggregate`` says what the server makes of the answers.
+* ``predictors`` names the models that are measured; ``personal`` gives a client's own.
+
+A strategy never loops over rounds or clients, never measures, never sees a file, a
+process or the other side's data. :class:`Client` is all that ``local`` may touch;
+:class:`Server` has no data at all. ``Down`` and ``Up`` are frozen dataclasses
+(:mod:`fedkd.payload`), and so is ``State``: that is what makes a run resumable.
+
+The smallest strategy there is counts the samples of the clients and trains nothing::
+
+    @dataclass(frozen=True)
+    class Count:
+        samples: int
+
+    class Counting(Strategy[Count, Count, Count]):
+        def init(self, server):
+            return Count(0)
+
+        def broadcast(self, state, client_id, round):
+            return state
+
+        def local(self, down, client):
+            return Count(len(client.data))
+
+        def aggregate(self, state, ups, server, round):
+            return Count(state.samples + sum(up.samples for up in ups.values()))
+
+        def predictors(self, state, server):
+            return {"global": server.load(server.initial)}
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fedkd.config import Config
+from fedkd.data import ClientData, ImageInfo
+from fedkd.ops.training import LossFunction, TrainingConfig, train
+from fedkd.payload import Weights
+
+State = TypeVar("State")
+Down = TypeVar("Down")
+Up = TypeVar("Up")
+
+
+@dataclass(frozen=True)
+class Round:
+    """Where in the run a call belongs."""
+
+    index: int
+    """Number of this round, from 0."""
+    total: int
+    """Number of rounds of the run."""
+    clients: tuple[int, ...]
+    """The clients that take part, in ascending order."""
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What a strategy needs; elsewhere the bench skips the cell and says why."""
+
+    one_architecture: bool = False
+    """All clients and the server have the same model."""
+    equal_feature_size: bool = False
+    """All models have features of one size."""
+    batch_norm: bool = False
+    """Every model has batch normalisation."""
+    public_data: bool = False
+    """Public data at the server. The simulator has none, so this always skips."""
+    buffers: tuple[str, ...] = ("average", "local", "reestimate")
+    """The buffer policies under which the strategy means something."""
+
+
+class ModelBuilder(Protocol):
+    """Builds a registered model by name for the images of this run."""
+
+    def __call__(self, name: str, **options: Any) -> nn.Module:
+        """Return a new model with initial weights drawn from the current stream."""
+
+
+class Party:
+    """What one side may touch during one call. Not subclassed outside this module."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        initial: Weights,
+        device: torch.device,
+        images: ImageInfo,
+        builder: ModelBuilder,
+        buffers: str = "average",
+    ) -> None:
+        self.model = model
+        """A working copy of this side's model; its content is undefined: load first."""
+        self.initial = initial
+        """The initial weights of this side's model, equal for equal architectures."""
+        self.device = device
+        self.images = images
+        """Shape, classes and normalisation of the images."""
+        self.buffers = buffers
+        """The run's buffer policy: ``average``, ``local`` or ``reestimate``."""
+        self._builder = builder
+        self.examples = 0
+        """Images that went through a training step during this call."""
+        self.logged: dict[str, float] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.images.num_classes
+
+    def build(self, name: str, **options: Any) -> nn.Module:
+        """Return a new registered model (say, a generator) on the device."""
+        return self._builder(name, **options)
+
+    def load(self, weights: Weights) -> nn.Module:
+        """Copy ``weights`` into the working model, in place, and return the model.
+
+        Entries that ``weights`` lacks keep their value.
+
+        Raises:
+            KeyError: If ``weights`` has an entry that the model has not.
+        """
+        copy_weights(weights, self.model)
+        return self.model
+
+    def count_examples(self, number: int) -> None:
+        """Count images of a training step done outside :meth:`Client.train`."""
+        self.examples += int(number)
+
+    def log(self, name: str, value: float | Tensor) -> None:
+        """Record a number for the run's metrics. It is measured, not sent."""
+        self.logged[name] = float(value)
+
+
+class Server(Party):
+    """The server's side: a model and a device. It has no data, by its type."""
+
+
+class Client(Party):
+    """One client's side: its data, its working model and its private memory."""
+
+    def __init__(  # noqa: PLR0913 - the one place where a client is put together
+        self,
+        model: nn.Module,
+        initial: Weights,
+        device: torch.device,
+        images: ImageInfo,
+        builder: ModelBuilder,
+        buffers: str = "average",
+        *,
+        id: int,
+        data: ClientData,
+        memory: MutableMapping[str, Any],
+        training: TrainingConfig,
+    ) -> None:
+        super().__init__(model, initial, device, images, builder, buffers)
+        self.id = id
+        self.data = data
+        """This client's training data, and nobody else's."""
+        self.memory = memory
+        """A private store that lasts over rounds: trees as in :mod:`fedkd.payload`."""
+        self.training = training
+        """Local training settings, with the learning rate of this round."""
+
+    def train(
+        self,
+        loss: LossFunction | None = None,
+        penalty: Callable[[nn.Module], Tensor] | None = None,
+        training: TrainingConfig | None = None,
+    ) -> float:
+        """Train the working model on the local data; return the mean loss.
+
+        Args:
+            loss: ``loss(logits [B, C], labels [B]) -> scalar``; cross-entropy if None.
+            penalty: ``penalty(model) -> scalar``, added to each step's loss.
+            training: Settings other than the run's.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        report = train(self.model, self.data, training or self.training, loss, penalty)
+        self.count_examples(report.examples)
+        self.log("train_loss", report.loss)
+        return report.loss
+
+
+class Strategy(ABC, Generic[State, Down, Up]):
+    """An algorithm: a frozen config and four verbs. Subclasses are final."""
+
+    Config: ClassVar[type[Config]] = Config
+    """The documented hyper-parameters; one field each."""
+    requires: Requires = Requires()
+    """What the strategy needs; may be set from the config in ``__init__``."""
+    is_reference: ClassVar[bool] = False
+    """Whether tables mark this strategy as a reference and not as a competitor."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    @abstractmethod
+    def init(self, server: Server) -> State:
+        """Return the state before the first round, from ``server.initial``."""
+
+    @abstractmethod
+    def broadcast(self, state: State, client_id: int, round: Round) -> Down:
+        """Return what the server sends to one client."""
+
+    @abstractmethod
+    def local(self, down: Down, client: Client) -> Up:
+        """Do a client's work of one round and return what it sends back."""
+
+    @abstractmethod
+    def aggregate(
+        self, state: State, ups: Mapping[int, Up], server: Server, round: Round
+    ) -> State:
+        """Return the next state from the answers, by client in ascending order."""
+
+    @abstractmethod
+    def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
+        """Return the models that are measured on the global test set.
+
+        ``global`` is what the strategy offers to a newcomer; without it the global
+        accuracy is the mean over the clients' personal models. Other names (a teacher,
+        the model before a stage) are measured for information. Each maps normalised
+        images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        """
+
+    def personal(self, state: State, client: Client) -> nn.Module | None:
+        """Return the model that this client predicts with, or None for ``global``."""
+        del state, client
+        return None
+
+    def milestone(self, state: State, round: Round) -> bool:
+        """Say whether this round is measured whatever the protocol's rhythm."""
+        del state, round
+        return False
+
+    def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
+        """Return images to draw at the end, by title: ``[N, C, H, W]``, normalised."""
+        del state, server
+        return {}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of options of a strategy, registered under a name of its own."""
+
+    strategy: type[Strategy[Any, Any, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    """What the preset does differently from the paper or from the released code."""
+    doc: str = ""
+    """What it is, for its card."""
+
+
+def copy_weights(weights: Weights, model: nn.Module) -> None:
+    """Copy entries into a model, in place.
+
+    Raises:
+        KeyError: If ``weights`` has an entry that the model has not.
+    """
+    own = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+
+def read_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return a detached copy of a model's state on the CPU: ``{entry: tensor}``."""
+    return {
+        name: value.detach().to("cpu", copy=True)
+        for name, value in model.state_dict().items()
+    }

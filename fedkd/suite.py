@@ -1,0 +1,288 @@
+"""A suite: the grid of an experiment as a YAML file, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from fedkd import yamlfile
+from fedkd.config import Config, build
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.ops.training import TrainingConfig
+from fedkd.protocol import EvaluationConfig
+
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
+"""Names that become folder names and parts of dotted paths."""
+
+ENTRY_LISTS = ("datasets", "partitions", "models")
+"""The keys of a suite that list registered things."""
+
+
+def parse_seeds(value: object) -> object:
+    """Return the seeds that ``0-4``, ``"0,3"``, ``2`` or a list of numbers means.
+
+    Raises:
+        ValueError: If it means none, or one twice.
+    """
+    seeds = value
+    if isinstance(value, bool):
+        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+    if isinstance(value, int):
+        seeds = [value]
+    if isinstance(value, str):
+        seeds = [seed for part in value.split(",") for seed in _seed_range(part)]
+    if isinstance(seeds, list | tuple) and len(set(map(str, seeds))) < len(seeds):
+        raise ValueError("a seed comes twice; remove one of them")
+    return seeds
+
+
+def _seed_range(part: str) -> list[int]:
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+    if match is None:
+        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+    first = int(match[1])
+    last = int(match[2]) if match[2] else first
+    if not first <= last < first + 1000:
+        raise ValueError("expected a range upwards of at most 1000 seeds, such as 0-2")
+    return list(range(first, last + 1))
+
+
+class Entry(Config):
+    """A registered thing in a suite, with the options that were written beside it."""
+
+    name: str
+    """Its registered name."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its options."""
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return the form that a suite file holds."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+
+class StrategyEntry(Entry):
+    """A strategy in a suite."""
+
+    label: str = Field(pattern=SAFE_NAME)
+    """What tables call it."""
+    rounds: int | None = Field(None, ge=1)
+    """Rounds, where they differ from the suite's."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Local training settings, where they differ from the suite's."""
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return the form that a suite file holds."""
+        beside: dict[str, Any] = {}
+        if self.label != self.name:
+            beside["label"] = self.label
+        if self.rounds is not None:
+            beside["rounds"] = self.rounds
+        if self.training:
+            beside["training"] = dict(self.training)
+        beside.update(self.options)
+        return {"name": self.name, **beside} if beside else self.name
+
+
+class Suite(Config):
+    """A grid of runs: strategies x datasets x partitions x models x seeds."""
+
+    name: str = Field(pattern=SAFE_NAME)
+    """What results call it; the file's name by default."""
+    description: str = ""
+    """What it is for; its first line is listed."""
+    rounds: int = Field(ge=1)
+    """Rounds of communication of every run."""
+    clients: int = Field(ge=1)
+    """Clients in the federation."""
+    participation: float | int = Field(1.0, gt=0)
+    """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
+    (a whole number)."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(parse_seeds)
+    ]
+    """Seeds: ``[0, 1, 2]`` or ``0-2``."""
+    datasets: tuple[Entry, ...] = Field(min_length=1)
+    """Data sets."""
+    partitions: tuple[Entry, ...] = Field(min_length=1)
+    """How the data is split over the clients."""
+    models: tuple[Annotated[tuple[Entry, ...], Field(min_length=1)], ...] = Field(
+        min_length=1
+    )
+    """Models; a list within the list is a mix: client i has entry i mod n."""
+    training: TrainingConfig
+    """Local training."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Measuring."""
+    buffers: Literal["average", "local", "reestimate"] = "average"
+    """What becomes of BatchNorm statistics."""
+    test_shards: Literal["matched", "iid"] = "matched"
+    """Test images of a client."""
+    checkpoint_every: int = Field(10, ge=0)
+    """Rounds between checkpoints; 0 for the last round only."""
+    strategies: tuple[StrategyEntry, ...] = Field(min_length=1)
+    """What is compared."""
+    _where: str = PrivateAttr("")
+
+    @property
+    def where(self) -> str:
+        """How messages call this suite."""
+        return self._where or f"suite {self.name}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the suite as its file would hold it, with every default written out."""
+        found = self.model_dump(mode="json", exclude={*ENTRY_LISTS, "strategies"})
+        found["datasets"] = [entry.plain() for entry in self.datasets]
+        found["partitions"] = [entry.plain() for entry in self.partitions]
+        found["models"] = [
+            mix[0].plain() if len(mix) == 1 else [entry.plain() for entry in mix]
+            for mix in self.models
+        ]
+        found["strategies"] = [entry.plain() for entry in self.strategies]
+        return found
+
+
+def suite_names() -> list[str]:
+    """Return the names of the packaged suites, sorted."""
+    folder = resources.files("fedkd.suites")
+    return sorted(
+        item.name.removesuffix(".yaml")
+        for item in folder.iterdir()
+        if item.name.endswith(".yaml")
+    )
+
+
+def locate(name_or_path: str) -> tuple[Path, str]:
+    """Return the file of a suite and how messages call it.
+
+    Raises:
+        ConfigError: If there is no such file and no packaged suite of that name.
+    """
+    path = Path(name_or_path)
+    if name_or_path in suite_names():
+        folder = Path(str(resources.files("fedkd.suites")))
+        return folder / f"{name_or_path}.yaml", f"suite {name_or_path}"
+    if path.is_file():
+        return path, f"suite {path.name}"
+    if path.suffix in (".yaml", ".yml"):
+        found = "is a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"suite {name_or_path}: {found}. Expected a YAML file.")
+    raise ConfigError(
+        f"unknown suite {name_or_path!r}.{suggestion(name_or_path, suite_names())} "
+        f"Known: {listing(suite_names())}; or give the path of a YAML file."
+    )
+
+
+def read_suite(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """Read a suite file; its lists of registered things become entries.
+
+    Returns:
+        The values by key, for :func:`build_suite`, and how messages call the suite.
+
+    Raises:
+        ConfigError: Naming the file and the path or line of what cannot be used.
+    """
+    path, where = locate(name_or_path)
+    raw = yamlfile.read_mapping(path, where)
+    raw.setdefault("name", path.stem)
+    return normalise(raw, where), where
+
+
+def build_suite(values: Mapping[str, Any], where: str) -> Suite:
+    """Build the suite from the values of :func:`read_suite`.
+
+    Raises:
+        ConfigError: Naming the path of what cannot be used.
+    """
+    suite = build(Suite, values, where)
+    suite._where = where
+    taken: set[str] = set()
+    for entry in suite.strategies:
+        if entry.label in taken:
+            raise ConfigError(
+                f"{where}: strategies: the label {entry.label!r} comes twice. Give one "
+                "of them a 'label' of its own."
+            )
+        taken.add(entry.label)
+    return suite
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """Read a suite: a file, or the name of a packaged one.
+
+    Raises:
+        ConfigError: Naming the file and the path or line of what cannot be used.
+    """
+    values, where = read_suite(name_or_path)
+    return build_suite(values, where)
+
+
+def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return ``raw`` with its lists of registered things as entries.
+
+    Raises:
+        ConfigError: If an entry is neither a name nor a mapping with a name.
+    """
+    values = dict(raw)
+    for key in ("datasets", "partitions"):
+        if key in values:
+            values[key] = [_entry(e, f"{where}: {key}") for e in _as_list(values[key])]
+    if "models" in values:
+        values["models"] = [
+            [_entry(e, f"{where}: models") for e in _as_list(mix)]
+            for mix in _as_list(values["models"])
+        ]
+    if "strategies" in values:
+        values["strategies"] = [
+            strategy_entry(entry, f"{where}: strategies")
+            for entry in _as_list(values["strategies"])
+        ]
+    return values
+
+
+def strategy_entry(raw: object, where: str) -> StrategyEntry:
+    """Return the entry that a name, or a mapping with options beside the name, means.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if isinstance(raw, StrategyEntry):
+        return raw
+    entry = _entry(raw, where)
+    options = dict(entry.options)
+    beside = {
+        key: options.pop(key)
+        for key in ("label", "rounds", "training")
+        if key in options
+    }
+    label = beside.pop("label", entry.name)
+    values = {"name": entry.name, "label": label, "options": options, **beside}
+    return build(StrategyEntry, values, f"{where}.{label}")
+
+
+def _entry(raw: object, where: str) -> Entry:
+    if isinstance(raw, Entry):
+        return raw
+    if isinstance(raw, str):
+        return Entry(name=raw)
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+        raise ConfigError(
+            f"{where}: found {raw!r}, expected a name, or a mapping with 'name' and "
+            "options beside it."
+        )
+    bad = [key for key in raw if not isinstance(key, str)]
+    if bad:
+        raise ConfigError(
+            f"{where}.{raw['name']}: found the key {bad[0]!r}, expected text."
+        )
+    options = {key: value for key, value in raw.items() if key != "name"}
+    return Entry(name=raw["name"], options=options)
+
+
+def _as_list(value: object) -> list[Any]:
+    """Return a list; a single value stands for a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,74 @@
+"""Small pieces of text that tables are made of."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+DECIMALS = 2
+"""Decimals of an accuracy in tables. What looks equal in a table is a tie."""
+
+MISSING = "-"
+"""Stands where there is no value."""
+
+
+def markdown_grid(
+    header: Sequence[str], body: Iterable[Sequence[str]], names: int = 1
+) -> str:
+    """Return a Markdown table; ``names`` columns to the left, then to the right."""
+    lines = [[_escaped(text) for text in line] for line in [header, *body]]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = [
+        "-" * width if column < names else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    padded = [
+        [
+            text.ljust(width) if column < names else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    return "\n".join(
+        f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]
+    )
+
+
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Return ``82.00 ± 2.00``: mean and, for two values or more, sample deviation.
+
+    Args:
+        values: At least one number.
+        sign: ``"+"`` to show the sign of the mean, as differences do.
+    """
+    # Adding zero turns -0.0, which would print a sign, into 0.0.
+    mean = round(statistics.fmean(values), DECIMALS) + 0.0
+    text = f"{mean:{sign}.{DECIMALS}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{DECIMALS}f}"
+    return text
+
+
+def amount(value: float | None) -> str:
+    """Return a cost in about three digits: ``0.012``, ``3.46``, ``1,234``."""
+    if value is None:
+        return MISSING
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def section(title: str, lines: Sequence[str]) -> str:
+    """Return a headed list; nothing without lines."""
+    items = "\n".join(f"- {line}" for line in lines)
+    return f"## {title}\n\n{items}" if lines else ""
+
+
+def numbered(noun: str, values: Sequence[int]) -> str:
+    """Return ``seed 0`` or ``seeds 0, 1, 2``."""
+    numbers = ", ".join(map(str, values))
+    return f"{noun} {numbers}" if len(values) == 1 else f"{noun}s {numbers}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,124 @@
+"""YAML read strictly: a mapping, no key twice, and every problem in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedkd.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, made strict."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper without anchors: a resolved file is read by people."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write every value out in full."""
+        return True
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Build a mapping; refuse a key that comes twice and one that is no scalar."""
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key must be plain text", key_node.start_mark
+            )
+        if key_node.value in seen:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"the key {key_node.value!r} comes twice; remove one of them",
+                key_node.start_mark,
+            )
+        seen.add(key_node.value)
+    loader.flatten_mapping(node)
+    return {
+        loader.construct_object(key, deep=True): loader.construct_object(
+            value, deep=True
+        )  # type: ignore[no-untyped-call]
+        for key, value in node.value
+    }
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# YAML 1.1 takes 1e-4 for text; everybody who writes a learning rate means the number.
+_NUMBER = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+for _table in (_Loader, _Dumper):
+    _table.add_implicit_resolver(
+        "tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789")
+    )
+
+
+def read_mapping(path: Path, where: str) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Args:
+        path: The file.
+        where: How messages call it: ``"suite x.yaml"``.
+
+    Raises:
+        ConfigError: If the file cannot be read, is no YAML, holds a key twice or holds
+            anything but a mapping; names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{where}: byte {error.start} is not UTF-8; save the file as UTF-8 text."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: cannot be read: {error.strerror}. Expected a YAML file at {path}."
+        ) from None
+    found = parse(text, where)
+    if found is None:
+        raise ConfigError(f"{where}: is empty. Expected keys such as 'datasets:'.")
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"{where}: line 1: found {_kind(found)}, expected keys such as 'datasets:'."
+        )
+    return found
+
+
+def parse(text: str, where: str) -> Any:
+    """Return the value of a YAML text.
+
+    Raises:
+        ConfigError: If it is no YAML; names ``where`` and the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{where}: {line}{_problem(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"{where}: not a YAML text: {first}.") from None
+
+
+def dump(value: object) -> str:
+    """Return ``value`` as a YAML text, keys in the order given."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    text = str(error.problem).replace("'<stream end>'", "the end of the file")
+    if "'\\t'" in text:
+        return "found a tab; indent with spaces."
+    # PyYAML numbers its marks from 0 and ours from 1, so only its words are used.
+    context = f"{error.context}, " if error.context else ""
+    return f"{context}{text}.".replace("..", ".")
+
+
+def _kind(value: object) -> str:
+    return "a list" if isinstance(value, list) else f"the single value {value!r}"

@@ -1,0 +1,158 @@
+"""The generator and discriminator of DCGAN, as Mosaic's released code has them.
+
+Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep Convolutional
+Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434; for 32x32 images with the
+layers of github.com/Wings-Of-Disaster/Mosaic, commit a7f8b5b (``utils/degan.py``). Other
+sizes have a stage more or fewer for each factor of two.
+
+Initial weights, drawn from torch's default generator: N(0, 0.02) for convolutions,
+N(1, 0.02) for BatchNorm's scale, 0 for its shift.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from fedkd.data import ImageShape
+from fedkd.errors import ConfigError, listing
+from fedkd.models.base import whole_number
+
+# Sides that are no power of two are worked on inside the next larger one.
+INNER_SIDE = {8: 8, 16: 16, 28: 32, 32: 32, 64: 64}
+WIDEST = 8
+"""A stage has at most this many times the base width."""
+
+
+@final
+class Generator(nn.Module):
+    """Maps noise to images in [-1, 1] by transposed convolutions from a 4x4 map.
+
+    Each doubling of the side halves the channels (but they are at most 8 * width), up to
+    ``width`` channels at full size; a 1x1 transposed convolution and tanh make the image.
+    For 28x28 it makes 32x32 images and keeps their centre. For 3x32x32 images, latent
+    size 100 and width 64 it has 3,573,824 parameters.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        *,
+        latent_size: int = 100,
+        width: int = 64,
+    ) -> None:
+        """Build the generator.
+
+        Args:
+            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
+            num_classes: Not used: the generator knows no labels.
+            latent_size: Z, the length of a noise vector.
+            width: Channels of the last hidden map.
+
+        Raises:
+            ConfigError: If the image size or an option is not supported.
+        """
+        super().__init__()
+        del num_classes
+        side = _inner_side(image_shape)
+        self.image_shape = image_shape
+        self.latent_size = whole_number("latent_size", latent_size)
+        self.width = whole_number("width", width)
+        self._margin = (side - image_shape[1]) // 2
+        doublings = (side // 4).bit_length() - 1
+        channels = [width * min(2**i, WIDEST) for i in range(doublings, -1, -1)]
+        layers = _up(latent_size, channels[0], stride=1, padding=0)
+        for before, after in pairwise(channels):
+            layers += _up(before, after, stride=2, padding=1)
+        last = nn.ConvTranspose2d(channels[-1], image_shape[0], 1, bias=False)
+        self.layers = nn.Sequential(*layers, last, nn.Tanh())
+        self.apply(_initialise)
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        """Map noise ``[B, Z]`` or ``[B, Z, 1, 1]`` to images ``[B, C, H, W]``."""
+        images: Tensor = self.layers(z_BZ.reshape(len(z_BZ), self.latent_size, 1, 1))
+        cut = self._margin
+        return images[..., cut:-cut, cut:-cut] if cut else images
+
+
+@final
+class Discriminator(nn.Module):
+    """Maps images to the logit of being real, by strided convolutions.
+
+    Each stage halves the side and doubles the channels (but they are at most 8 * width)
+    down to a 2x2 map, which a last convolution turns into one number. The published form
+    ends in a sigmoid; here the loss applies it, which is the same and more exact. 28x28
+    images are padded by zeros to 32x32 in the first convolution. For 3x32x32 images and
+    width 64 it has 2,759,424 parameters.
+    """
+
+    def __init__(
+        self, image_shape: ImageShape, num_classes: int, *, width: int = 64
+    ) -> None:
+        """Build the discriminator.
+
+        Args:
+            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
+            num_classes: Not used: the discriminator knows no labels.
+            width: Output channels of the first convolution.
+
+        Raises:
+            ConfigError: If the image size or the option is not supported.
+        """
+        super().__init__()
+        del num_classes
+        side = _inner_side(image_shape)
+        self.image_shape = image_shape
+        self.width = whole_number("width", width)
+        margin = (side - image_shape[1]) // 2
+        halvings = (side // 2).bit_length() - 1
+        channels = [width * min(2**i, WIDEST) for i in range(halvings)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(image_shape[0], width, 4, 2, 1 + margin, bias=False),
+            nn.LeakyReLU(0.2),
+        ]
+        for before, after in pairwise(channels):
+            layers += [
+                nn.Conv2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2),
+            ]
+        layers.append(nn.Conv2d(channels[-1], 1, 2, 2, bias=False))
+        self.layers = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to logits ``[B]``."""
+        logits: Tensor = self.layers(x)
+        return logits.flatten()
+
+
+def _up(before: int, after: int, stride: int, padding: int) -> list[nn.Module]:
+    """Return a 4x4 transposed convolution with BatchNorm and ReLU."""
+    convolution = nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False)
+    return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, _ConvNd):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    if isinstance(layer, _BatchNorm):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+        nn.init.zeros_(layer.bias)
+
+
+def _inner_side(image_shape: ImageShape) -> int:
+    """Return the side, a power of two, at which images of this shape are made."""
+    _, height, breadth = image_shape
+    if height != breadth or height not in INNER_SIDE:
+        sides = listing(f"{side}x{side}" for side in INNER_SIDE)
+        raise ConfigError(
+            f"DCGAN: found images of {height}x{breadth}; supported are {sides}. Choose "
+            "another resolution of the data set, or a strategy without a generator."
+        )
+    return INNER_SIDE[height]

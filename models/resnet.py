@@ -1,0 +1,188 @@
+"""Residual networks for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from fedkd.data import ImageShape
+from fedkd.models.base import ImageModel, scaled
+
+CHANNELS = (64, 128, 256, 512)
+
+
+@final
+class ResNet(ImageModel):
+    """A ResNet with the stem for small images.
+
+    He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016
+    (activation after the addition), with what is usual on CIFAR: a 3x3 stem of stride 1
+    and no max-pooling. The last map is averaged, so every image size works.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        block: type[Block],
+        blocks: Sequence[int],
+        *,
+        width: float = 1.0,
+    ) -> None:
+        """Build the network; see :func:`resnet18` and its like for the usual ones.
+
+        Args:
+            image_shape: ``(channels, height, width)`` of the images.
+            num_classes: Number of logits.
+            block: Kind of residual block.
+            blocks: Number of blocks in each of the four stages.
+            width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+
+        Raises:
+            ConfigError: If ``width`` cannot be used.
+        """
+        channels = [scaled(c, width) for c in CHANNELS]
+        last = channels[-1] * block.expansion
+        super().__init__(image_shape, num_classes, last, width)
+        self.stem = nn.Sequential(
+            nn.Conv2d(self.image_shape[0], channels[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.ReLU(),
+        )
+        stages = []
+        before = channels[0]
+        for i, (planes, number) in enumerate(zip(channels, blocks, strict=True)):
+            strides = [1 if i == 0 else 2] + [1] * (number - 1)
+            stage = []
+            for stride in strides:
+                stage.append(block(before, planes, stride))
+                before = planes * block.expansion
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the averaged last map, ``[B, D]``."""
+        features_BD: Tensor = self.pool(self.stages(self.stem(x)))
+        return features_BD
+
+    def head(self, features_BD: Tensor) -> Tensor:
+        """Return logits ``[B, classes]``."""
+        logits_BC: Tensor = self.classifier(features_BD)
+        return logits_BC
+
+
+class Block(nn.Module):
+    """A residual block: ReLU(branch(x) + shortcut(x))."""
+
+    expansion = 1
+    """Output channels for each of ``planes``."""
+
+    def __init__(self, before: int, planes: int, stride: int) -> None:
+        """Args: ``before`` input channels, ``planes`` inner ones, ``stride`` 1 or 2."""
+        super().__init__()
+        after = planes * self.expansion
+        self.branch = self._branch(before, planes, stride)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(*_convolution(before, after, 1, stride))
+        self.relu = nn.ReLU()
+
+    def _branch(self, before: int, planes: int, stride: int) -> nn.Sequential:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, before, H, W]`` to ``[B, planes * expansion, H/stride, W/stride]``."""
+        out: Tensor = self.relu(self.branch(x) + self.shortcut(x))
+        return out
+
+
+@final
+class Basic(Block):
+    """Two 3x3 convolutions."""
+
+    def _branch(self, before: int, planes: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            *_convolution(before, planes, 3, stride),
+            nn.ReLU(),
+            *_convolution(planes, planes, 3),
+        )
+
+
+@final
+class Bottleneck(Block):
+    """A 1x1, a 3x3 (with the stride) and a 1x1 convolution to four times the planes."""
+
+    expansion = 4
+
+    def _branch(self, before: int, planes: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            *_convolution(before, planes, 1),
+            nn.ReLU(),
+            *_convolution(planes, planes, 3, stride),
+            nn.ReLU(),
+            *_convolution(planes, planes * self.expansion, 1),
+        )
+
+
+def _convolution(
+    before: int, after: int, size: int, stride: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    """Return a convolution without bias and its BatchNorm."""
+    convolution = nn.Conv2d(
+        before, after, size, stride=stride, padding=size // 2, bias=False
+    )
+    return convolution, nn.BatchNorm2d(after)
+
+
+def resnet18(
+    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+) -> ResNet:
+    """Return ResNet-18: basic blocks 2-2-2-2, 512 features.
+
+    11,173,962 parameters for 3x32x32 images of 10 classes.
+
+    Args:
+        image_shape: ``(channels, height, width)`` of the images.
+        num_classes: Number of logits.
+        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+
+    Raises:
+        ConfigError: If ``width`` cannot be used.
+    """
+    return ResNet(image_shape, num_classes, Basic, (2, 2, 2, 2), width=width)
+
+
+def resnet34(
+    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+) -> ResNet:
+    """Return ResNet-34: basic blocks 3-4-6-3, 512 features.
+
+    Args:
+        image_shape: ``(channels, height, width)`` of the images.
+        num_classes: Number of logits.
+        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+
+    Raises:
+        ConfigError: If ``width`` cannot be used.
+    """
+    return ResNet(image_shape, num_classes, Basic, (3, 4, 6, 3), width=width)
+
+
+def resnet50(
+    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+) -> ResNet:
+    """Return ResNet-50: bottleneck blocks 3-4-6-3, 2048 features.
+
+    Args:
+        image_shape: ``(channels, height, width)`` of the images.
+        num_classes: Number of logits.
+        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+
+    Raises:
+        ConfigError: If ``width`` cannot be used.
+    """
+    return ResNet(image_shape, num_classes, Bottleneck, (3, 4, 6, 3), width=width)

@@ -1,0 +1,77 @@
+"""Every registered strategy keeps every promise of the contract."""
+
+import pytest
+
+from fedkd import testing
+from fedkd.registry import load_registry
+
+QUICK_MOSAIC = {
+    "generator": {"steps": 2, "epochs": None, "batch_size": 8, "width": 2},
+    "teacher": {"steps": 3, "samples_per_client": 8},
+    "distil": {"steps": 2, "batch_size": 8},
+}
+SETTINGS = {
+    "mosaic": QUICK_MOSAIC,
+    "mosaic-code": {
+        **QUICK_MOSAIC,
+        "generator": {**QUICK_MOSAIC["generator"], "classifier_epochs": 1},
+        "teacher": {"steps": 3, "expansion": 2},
+    },
+    "mosaic-origin": QUICK_MOSAIC,
+}
+REGISTRY = load_registry()
+
+
+
+@pytest.mark.parametrize("name", list(REGISTRY.entries("strategies")))
+@pytest.mark.parametrize(
+    "check", testing.STRATEGY_CHECKS, ids=[c.__name__ for c in testing.STRATEGY_CHECKS]
+)
+def test_the_contract_holds(name, check, tmp_path):
+    check(lambda: REGISTRY.strategy(name, SETTINGS.get(name, {}))[0], tmp_path)
+
+
+def test_a_server_has_no_data_by_its_type():
+    from fedkd.parties import Parties
+
+    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
+    assert not hasattr(parties.server(), "data")
+
+
+def test_a_contract_check_notices_a_strategy_that_uses_the_global_generator():
+    from fedkd.algorithms.fedavg import FedAvg
+
+    class Leaky(FedAvg):
+        calls = 0
+
+        def local(self, down, client):
+            Leaky.calls += 1
+            update = super().local(down, client)
+            for value in update.weights.values():
+                if value.is_floating_point():
+                    value += Leaky.calls
+            return update
+
+    with pytest.raises(AssertionError, match="one seed gave two results"):
+        testing.same_seed_gives_equal_bits(Leaky, None)
+
+
+def test_a_contract_check_notices_an_image_in_a_payload(tmp_path):
+    from dataclasses import dataclass
+
+    import torch
+
+    from fedkd.algorithms.fedavg import FedAvg, Update
+
+    @dataclass(frozen=True)
+    class Spy(Update):
+        images: torch.Tensor
+
+    class Thief(FedAvg):
+        def local(self, down, client):
+            update = super().local(down, client)
+            x, _ = next(client.data.images(2))
+            return Spy(update.weights, update.examples, x)
+
+    with pytest.raises(AssertionError, match="holds a training image"):
+        testing.no_image_leaves_a_client(Thief, tmp_path)

@@ -1,0 +1,104 @@
+"""Ensembles of logits, by the shared toy fixture."""
+
+import pytest
+import torch
+from torch import nn
+
+from fedkd.ops.averaging import class_weights
+from fedkd.ops.ensembles import (
+    class_diagonal,
+    mean_logits,
+    stacked_logits,
+    weighted_logits,
+)
+
+CLIENTS = torch.tensor(
+    [[[2, 0, -1], [0, 1, 0]], [[0, 1, 0], [1, 0, 2]]], dtype=torch.float64
+)
+LABELS = torch.tensor([0, 2])
+COUNTS = torch.tensor([[30, 0, 10], [10, 20, 0]])
+
+
+def test_the_uniform_ensemble_is_that_of_the_fixture():
+    expected = [[1, 0.5, -0.5], [0.5, 0.5, 1]]
+    assert mean_logits(CLIENTS).tolist() == expected
+    assert weighted_logits(CLIENTS, torch.tensor([0.5, 0.5])).tolist() == expected
+
+
+def test_the_class_weighted_ensemble_is_that_of_the_fixture():
+    tau = class_weights(COUNTS)
+    got = weighted_logits(CLIENTS, tau[:, LABELS], per="image")
+    assert got.tolist() == [[1.5, 0.25, -0.75], [0, 1, 0]]
+
+
+def test_weights_per_class_weigh_each_class_by_who_holds_it():
+    got = weighted_logits(CLIENTS, class_weights(COUNTS), per="class")
+    assert got.tolist() == [[1.5, 1, -1], [0.25, 0, 0]]
+
+
+def test_a_one_hot_weight_is_that_client():
+    one_hot = torch.tensor([0.0, 1.0])
+    assert torch.equal(weighted_logits(CLIENTS, one_hot), CLIENTS[1])
+
+
+def test_weights_are_used_as_they_are():
+    got = weighted_logits(CLIENTS, torch.tensor([2.0, 2.0]))
+    assert torch.equal(got, 4 * mean_logits(CLIENTS))
+
+
+def test_as_many_images_as_classes_are_no_riddle():
+    logits = torch.arange(8.0).reshape(2, 2, 2)
+    weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    by_image = weighted_logits(logits, weights, per="image")
+    by_class = weighted_logits(logits, weights, per="class")
+    assert by_image.tolist() == [[0, 1], [6, 7]]
+    assert by_class.tolist() == [[0, 5], [2, 7]]
+
+
+@pytest.mark.parametrize(
+    ("per", "shape"), [("model", [3]), ("image", [2, 3]), ("class", [2, 2])]
+)
+def test_weights_of_another_shape_are_refused(per, shape):
+    with pytest.raises(ValueError, match=f"weights per {per} of logits"):
+        weighted_logits(CLIENTS, torch.ones(shape), per=per)
+
+
+def test_the_models_answer_in_their_order():
+    class Constant(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, x):
+            return torch.full((len(x), 3), self.value)
+
+    got = stacked_logits([Constant(1.0), Constant(2.0)], torch.zeros(4, 1, 8, 8))
+    assert got.shape == (2, 4, 3)
+    assert got[:, 0, 0].tolist() == [1.0, 2.0]
+
+
+def test_expert_c_judges_class_c():
+    logits = torch.randn(3, 5, 3)
+    got = class_diagonal(logits, [2, 0, 1])
+    assert torch.equal(got[:, 2], logits[0, :, 2])
+    assert torch.equal(got[:, 0], logits[1, :, 0])
+    assert torch.equal(got[:, 1], logits[2, :, 1])
+
+
+def test_a_class_without_an_expert_is_chosen_over_no_other():
+    logits = torch.tensor([[[1.0, 9.0, -5.0]], [[-2.0, 9.0, 3.0]]])
+    got = class_diagonal(logits, [0, 2])
+    assert got.tolist() == [[1.0, -5.0, 3.0]]
+
+
+def test_the_diagonal_passes_its_gradient_to_the_experts():
+    logits = torch.randn(2, 3, 2, requires_grad=True)
+    class_diagonal(logits, [0, 1]).sum().backward()
+    assert torch.equal(logits.grad[0, :, 0], torch.ones(3))
+    assert torch.equal(logits.grad[0, :, 1], torch.zeros(3))
+
+
+@pytest.mark.parametrize("classes", [[0], [0, 0], [0, 1, 2]])
+def test_experts_and_classes_that_do_not_match_are_refused(classes):
+    with pytest.raises(ValueError, match="one class for each expert"):
+        class_diagonal(torch.zeros(2, 1, 3), classes)

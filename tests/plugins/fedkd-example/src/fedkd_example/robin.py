@@ -1,0 +1,22 @@
+"""Round robin: sample i goes to client i mod n."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedkd import Partition, Partitioner
+from fedkd.partition import partition_of
+
+
+class RoundRobin(Partitioner):
+    """Deal the samples out in turn, as cards are dealt."""
+
+    def split(
+        self,
+        labels: np.ndarray,
+        clients: int,
+        num_classes: int,
+        rng: np.random.Generator,
+    ) -> Partition:
+        indices = [np.arange(k, len(labels), clients) for k in range(clients)]
+        return partition_of(indices, labels, num_classes)
