@@ -40,7 +40,8 @@ class Gate(nn.Module):
         """Map the experts' logits ``[E, B, C]`` to logits ``[B, C]``."""
         mix_CE = self.theta_CE.softmax(1)
         fused_BC = torch.einsum("ce,ebc->bc", mix_CE, logits_EBC)
-        return self.scale * fused_BC + self.bias_C
+        logits_BC: Tensor = self.scale * fused_BC + self.bias_C
+        return logits_BC
 
 
 class MetaTransformer(nn.Module):
@@ -81,7 +82,8 @@ class MetaTransformer(nn.Module):
             tokens_EBD = tokens_EBD + self.embedding_ED
         fused_EBD = self.transformer(tokens_EBD, tokens_EBD)
         pooled_BD = fused_EBD.sum(0) if self.pooling == "sum" else fused_EBD.mean(0)
-        return self.reduce(pooled_BD)
+        logits_BC: Tensor = self.reduce(pooled_BD)
+        return logits_BC
 
 
 class Teacher(nn.Module):
@@ -95,7 +97,8 @@ class Teacher(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to logits ``[B, C]``."""
-        return self.fusion(stacked_logits(list(self.members), x))
+        logits_BC: Tensor = self.fusion(stacked_logits(list(self.members), x))
+        return logits_BC
 
 
 class Mean(nn.Module):

@@ -1,20 +1,23 @@
-"""The benchmark data sets; registered through the same hook as third-party sets."""
+"""The data sets that come with fedkd: one file each, how to read and check its files."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from fedkd.hookspecs import hookimpl
+from fedkd.hookspecs import Register, hookimpl
 
-BUILT_IN = {
-    "digits": ("digits:Digits", "1,797 grey 8x8 digits, embedded"),
-    "mnist": ("mnist:Mnist", "70,000 grey 28x28 digits"),
-    "fashion-mnist": ("fashion_mnist:FashionMnist", "70,000 grey 28x28 garments"),
-    "cifar10": ("cifar10:Cifar10", "60,000 colour 32x32 photographs of 10 classes"),
-    "cifar100": ("cifar100:Cifar100", "60,000 colour 32x32 photographs of 100 classes"),
+DATASETS = {
+    "digits": ("digits:Digits", "1,797 digits, 8x8 grey; comes with scikit-learn."),
+    "mnist": ("mnist:MNIST", "70,000 handwritten digits, 28x28 grey."),
+    "fashion-mnist": (
+        "fashion_mnist:FashionMNIST",
+        "70,000 articles of clothing, 28x28 grey.",
+    ),
+    "cifar10": ("cifar10:CIFAR10", "60,000 photos of 10 classes, 32x32 colour."),
+    "cifar100": ("cifar100:CIFAR100", "60,000 photos of 100 classes, 32x32 colour."),
 }
 
 
 @hookimpl
-def fedkd_register_datasets(register: Callable[..., None]) -> None:
-    """Register every built-in data set."""
-    for name, (target, summary) in BUILT_IN.items():
+def fedkd_register_datasets(register: Register) -> None:
+    """Register the built-in data sets."""
+    for name, (target, summary) in DATASETS.items():
         register(name, f"fedkd.datasets.{target}", summary=summary)

@@ -1,54 +1,101 @@
-"""CIFAR-10: 50,000 training and 10,000 test photographs, colour 32x32, 10 classes.
-
-Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
-Normalised by mean .4914 .4822 .4465 and deviation .2023 .1994 .2010; random crop with
-padding 4 and horizontal flip (released Mosaic code, commit a7f8b5b).
-"""
+"""CIFAR-10, and how the files of its family are read."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
-from fedkd.data import Augmentation, Dataset, ImageSet
-from fedkd.datasets.files import SourceFile, check_sums, download, read
+import torch
+from torch import Tensor
 
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
-CROP_AND_FLIP = Augmentation(pad=4, flip=True)
-FOLDER = "cifar-10-batches-py"
-FILES = tuple(
-    SourceFile(f"{FOLDER}/{name}", size, md5)
-    for name, size, md5 in (
-        ("batches.meta", 158, "5ff9c542aee3614f3951f8cda6e48888"),
-        ("data_batch_1", 31_035_704, "c99cafc152244af753f735de768cd75f"),
-        ("data_batch_2", 31_035_320, "d4bba439e000b95fd0a9bffe97cbabec"),
-        ("data_batch_3", 31_035_999, "54ebc095f3ab1f0389bbae665268c751"),
-        ("data_batch_4", 31_035_696, "634d18415352ddfa80567beed471001a"),
-        ("data_batch_5", 31_035_623, "482c414d41f54cd18b22e5b47cb7c3cb"),
-        ("test_batch", 31_035_526, "40351d587109b95175f43aff81a1287e"),
-    )
-)
+from fedkd.data import Augmentation, ImageSet
+from fedkd.datasets.torchvision_files import TorchvisionSet
+
+AUGMENTATION = Augmentation(pad=4, flip=True)
+"""Crops of the image padded by 4, and flips, as Mosaic's released code does."""
 
 
-class Cifar10(Dataset):
-    """CIFAR-10, read by torchvision."""
+class CifarFamily(TorchvisionSet):
+    """A data set in the pickled batches of CIFAR."""
 
-    files = {f.path: f.size for f in FILES}  # noqa: RUF012 - a constant of the class
+    mean: ClassVar[tuple[float, float, float]]
+    """Per channel, of training pixels scaled to [0, 1]."""
+    std: ClassVar[tuple[float, float, float]]
+    """Per channel, of training pixels scaled to [0, 1]."""
 
-    def load(self, root: Path) -> ImageSet:
-        """Read the set from ``root/cifar-10-batches-py``."""
-        # Imported here: torchvision is slow to import.
-        from torchvision.datasets import CIFAR10  # noqa: PLC0415
+    def checksums(self) -> Mapping[str, str]:
+        """See :meth:`TorchvisionSet.checksums`; they are torchvision's own."""
+        reader = self.reader()
+        meta = (reader.meta["filename"], reader.meta["md5"])
+        every = [*reader.train_list, *reader.test_list, meta]
+        return {f"{reader.base_folder}/{name}": md5 for name, md5 in every}
 
-        tensors, classes = read("cifar10", FILES, root, CIFAR10)
-        return ImageSet("cifar10", *tensors, classes, MEAN, STD, CROP_AND_FLIP)
+    def read(self, root: Path) -> ImageSet:
+        """See :meth:`TorchvisionSet.read`."""
+        reader = self.reader()
+        try:
+            train, test = reader(root, train=True), reader(root, train=False)
+        except RuntimeError:  # it checks every file, but does not say which is damaged
+            self.verify(root)
+            raise
+        return ImageSet(
+            name=self.name,
+            x_train=_images(train),
+            y_train=torch.tensor(train.targets),
+            x_test=_images(test),
+            y_test=torch.tensor(test.targets),
+            classes=tuple(train.classes),
+            mean=self.mean,
+            std=self.std,
+            augmentation=AUGMENTATION,
+        )
 
-    def prepare(self, root: Path) -> None:
-        """Download with torchvision."""
-        from torchvision.datasets import CIFAR10  # noqa: PLC0415
+    def download(self, root: Path) -> None:
+        """See :meth:`TorchvisionSet.download`."""
+        self.reader()(root, download=True)
 
-        download("cifar10", root, CIFAR10)
+    def by_hand(self, root: Path) -> str:
+        """See :meth:`TorchvisionSet.by_hand`."""
+        reader = self.reader()
+        return f"get {reader.url} (MD5 {reader.tgz_md5}) and unpack it into {root}."
 
-    def check(self, root: Path) -> None:
-        """Compare every file with its MD5 sum."""
-        check_sums("cifar10", FILES, root)
+    @abstractmethod
+    def reader(self) -> Any:
+        """Return torchvision's class for the set."""
+
+
+def _images(half: Any) -> Tensor:
+    """Return the images of one half, uint8 ``[N, 3, 32, 32]``."""
+    return torch.from_numpy(half.data).permute(0, 3, 1, 2).contiguous()
+
+
+class CIFAR10(CifarFamily):
+    """CIFAR-10: 50,000 + 10,000 photos of 10 classes, 32x32 (Krizhevsky 2009).
+
+    Normalised by .4914 .4822 .4465 / .2023 .1994 .2010, as Mosaic's released code does.
+    The means are those of the training pixels; the deviations, customary since, are
+    means of each image's own (those of the pixels are .2470 .2435 .2616). Training
+    images are cropped and flipped at random.
+    """
+
+    name = "cifar10"
+    files: ClassVar[dict[str, int]] = {
+        "cifar-10-batches-py/data_batch_1": 31_035_704,
+        "cifar-10-batches-py/data_batch_2": 31_035_320,
+        "cifar-10-batches-py/data_batch_3": 31_035_999,
+        "cifar-10-batches-py/data_batch_4": 31_035_696,
+        "cifar-10-batches-py/data_batch_5": 31_035_623,
+        "cifar-10-batches-py/test_batch": 31_035_526,
+        "cifar-10-batches-py/batches.meta": 158,
+    }
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2023, 0.1994, 0.2010)
+
+    def reader(self) -> Any:
+        """See :meth:`CifarFamily.reader`."""
+        # Imported here: torchvision takes a second, and the files' sizes need none of it.
+        from torchvision import datasets  # noqa: PLC0415
+
+        return datasets.CIFAR10

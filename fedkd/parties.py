@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
-from fedkd.data import ImageInfo
 from fedkd.federation import Federation, ModelSpec
 from fedkd.ops.training import TrainingConfig
 from fedkd.payload import Weights
 from fedkd.protocol import Protocol
-from fedkd.strategy import Client, ModelBuilder, Server, read_weights
+from fedkd.strategy import Client, Server, read_weights
 
 
 class Parties:
@@ -28,26 +26,36 @@ class Parties:
 
     def server(self) -> Server:
         """Return the server's side."""
-        return Server(*self._server, *self._common())
+        model, initial = self._server
+        federation = self.federation
+        return Server(
+            model,
+            initial,
+            federation.device,
+            federation.data.info,
+            federation.build,
+            self.protocol.buffers,
+        )
 
     def client(self, k: int, training: TrainingConfig) -> Client:
         """Return the side of client ``k`` with this round's training settings."""
-        spec = self.federation.client_models[k]
+        federation = self.federation
+        spec = federation.client_models[k]
         if spec.key not in self._models:
             self._models[spec.key] = self._build(spec)
+        model, initial = self._models[spec.key]
         return Client(
-            *self._models[spec.key],
-            *self._common(),
+            model,
+            initial,
+            federation.device,
+            federation.data.info,
+            federation.build,
+            self.protocol.buffers,
             id=k,
-            data=self.federation.clients[k],
+            data=federation.clients[k],
             memory=self.memories.setdefault(k, {}),
             training=training,
         )
-
-    def _common(self) -> tuple[torch.device, ImageInfo, ModelBuilder, str]:
-        federation = self.federation
-        info = federation.data.info
-        return federation.device, info, federation.build, self.protocol.buffers
 
     def _build(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
         """Return a working model and a copy of its initial weights."""

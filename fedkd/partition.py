@@ -133,9 +133,20 @@ class SplitConfig(Config):
 
 
 def check_demand(
-    labels: Indices, clients: int, num_classes: int, min_size: int = 1
+    labels: Indices,
+    clients: int,
+    num_classes: int,
+    min_size: int = 1,
+    option: str = "min_size",
 ) -> None:
     """Refuse what cannot be split: ``min_size`` samples for each client must be there.
+
+    Args:
+        labels: Labels of the training set, int64 ``[N]``.
+        clients: K, the number of clients.
+        num_classes: C, the number of classes.
+        min_size: Samples that each client needs.
+        option: The option that ``min_size`` comes from, for the message.
 
     Raises:
         ConfigError: If there is no client, or too many for the samples.
@@ -150,11 +161,11 @@ def check_demand(
             f"{num_classes - 1}; the data set names {num_classes} classes."
         )
     if clients * min_size > number:
-        most = number // min_size
+        also = f" or the option {option}" if min_size > 1 else ""
         raise ConfigError(
-            f"{clients} clients with at least {min_size} samples each need "
-            f"{clients * min_size} samples; found {number}. Expected at most {most} "
-            f"clients; lower the number of clients{' or min_size' * (min_size > 1)}."
+            f"{clients} clients with {min_size} samples each, or more, need "
+            f"{clients * min_size} samples; found {number}, enough for "
+            f"{number // min_size} clients. Lower the number of clients{also}."
         )
 
 
@@ -163,7 +174,8 @@ def class_pools(labels: Indices, num_classes: int, rng: AnyRandom) -> list[Indic
     order = rng.permutation(len(labels))
     grouped = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels, minlength=num_classes)
-    return np.split(grouped, np.cumsum(sizes)[:-1])
+    pools: list[Indices] = np.split(grouped, np.cumsum(sizes)[:-1])
+    return pools
 
 
 def deal(pools: Sequence[Indices], counts: Table, rng: AnyRandom) -> list[Indices]:
@@ -179,7 +191,7 @@ def deal(pools: Sequence[Indices], counts: Table, rng: AnyRandom) -> list[Indice
     every = np.concatenate([p[:n] for p, n in zip(pools, taken, strict=True)])
     owner = np.concatenate([np.repeat(clients, column) for column in counts.T])
     by_client = every[np.argsort(owner, kind="stable")]
-    dealt = np.split(by_client, np.cumsum(counts.sum(1))[:-1])
+    dealt: list[Indices] = np.split(by_client, np.cumsum(counts.sum(1))[:-1])
     for samples in dealt:
         rng.shuffle(samples)
     return dealt
@@ -194,7 +206,7 @@ def apportion(weights: ArrayLike, total: int) -> Indices:
     """
     exact = np.asarray(weights, dtype=np.float64)
     exact = exact / exact.sum() * total
-    shares = np.floor(exact).astype(np.int64)
+    shares: Indices = np.floor(exact).astype(np.int64)
     rest = total - int(shares.sum())
     shares[np.argsort(shares - exact, kind="stable")[:rest]] += 1
     return shares
@@ -216,7 +228,7 @@ def repaired(counts: Table, min_size: int) -> tuple[Table, list[str]]:
     """
     table = counts.copy()
     sizes = table.sum(1)
-    poor = np.flatnonzero(sizes < min_size)
+    poor = np.flatnonzero(sizes < min_size).tolist()
     notes = []
     for client in poor:
         had = sizes[client]
@@ -232,7 +244,9 @@ def repaired(counts: Table, min_size: int) -> tuple[Table, list[str]]:
         given = listing(
             f"{number} moved from client {k}" for k, number in gifts.items()
         )
-        notes.append(f"repaired: client {client} had {had} samples; {given}")
+        notes.append(
+            f"repaired: client {client} had {had}, expected {min_size}; {given}"
+        )
     if len(poor) > NOTES:
         rest = len(poor) - NOTES
         notes[NOTES:] = [f"repaired: {rest} more clients were filled up likewise"]

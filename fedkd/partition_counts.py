@@ -99,7 +99,8 @@ def _columns(where: str, header: Sequence[str], num_classes: int) -> list[int]:
     names = [name.strip() for name in header[1:]]
     if not names or header[0].strip() != "client":
         raise ConfigError(
-            f"{where}: found the header {','.join(header)!r}, expected 'client,<class>,...'."
+            f"{where}: found the header {','.join(header)!r}, expected "
+            "'client,<class>,...'."
         )
     if all(name.isdecimal() for name in names):
         columns = [int(name) for name in names]

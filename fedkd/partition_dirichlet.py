@@ -57,8 +57,11 @@ class Dirichlet(Partitioner):
     the classes that follow. The cap makes sizes less uneven than a plain Dirichlet
     does.
 
-    Departures: tries are bounded and then repaired; weights that all underflow, which
+    Departures: tries are bounded and then repaired. Weights that all underflow, which
     make the published scheme fail, count as their limit, the whole class at one client.
+    Cuts are rounded to whole samples; the published scheme truncates them, which gives
+    the last client one sample of nearly every class, at the cap or not (``rng: legacy``
+    does so too).
     """
 
     Config = DirichletConfig
@@ -100,10 +103,11 @@ def _draw(
         pool = members.copy()
         rng.shuffle(pool)
         pools.append(pool)
-        weights = _weights(rng, alpha, is_open=sizes < cap)
-        cuts = (np.cumsum(weights) * len(pool)).astype(np.int64)
+        cuts = np.cumsum(_weights(rng, alpha, is_open=sizes < cap)) * len(pool)
+        if isinstance(rng, np.random.Generator):
+            cuts = np.rint(cuts)
         cuts[-1] = len(pool)
-        counts[:, label] = np.diff(cuts, prepend=0)
+        counts[:, label] = np.diff(cuts.astype(np.int64), prepend=0)
         sizes += counts[:, label]
     return pools, counts
 
@@ -117,7 +121,7 @@ def _weights(rng: AnyRandom, alpha: float, is_open: NDArray[np.bool_]) -> Weight
         shares = np.exp(logs - logs.max())
     else:
         shares = rng.dirichlet(np.repeat(alpha, len(is_open))) * is_open
-        if not shares.sum() > 0:  # underflow leaves zeros or, from NumPy, NaN
+        if not 0 < shares.sum() < np.inf:  # underflow: zeros or, from NumPy, NaN, inf
             shares = np.zeros(len(is_open))
             shares[rng.choice(np.flatnonzero(is_open))] = 1.0
     weights: Weights = shares / shares.sum()

@@ -59,7 +59,7 @@ class Shards(Partitioner):
     ) -> Partition:
         """See :meth:`Partitioner.split`."""
         each = self.config.shards
-        check_demand(labels, clients, num_classes, each)
+        check_demand(labels, clients, num_classes, each, option="shards")
         random = self.config.stream(rng)
         order = np.concatenate(class_pools(labels, num_classes, random))
         shards = np.array_split(order, clients * each)
@@ -135,10 +135,9 @@ def _shared(there: Indices, holds: Table, rng: np.random.Generator) -> Table:
 
 
 def _check_shares(counts: Table, holds: Table, min_size: int) -> None:
-    client, label = np.unravel_index(
-        np.argmax((counts == 0) & (holds == 1)), (counts.shape)
-    )
-    if holds[client, label] and not counts[client, label]:
+    empty = np.argwhere((counts == 0) & (holds == 1))
+    if len(empty):
+        label = empty[0, 1]
         raise ConfigError(
             f"class {label} has fewer samples ({counts[:, label].sum()}) than clients "
             f"that are to hold it ({holds[:, label].sum()}). Lower the number of "

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,9 @@ def read_results(path: Path) -> list[Row]:
 def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     """Join the rows of several benches; the same run may be in more than one.
 
+    A run that was made twice is equal but for its seconds and its memory; the first of
+    them counts.
+
     Args:
         tables: Rows by where they came from, for messages.
 
@@ -133,7 +136,7 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
         for row in rows:
             old = merged.setdefault(row.run_id, row)
             first = owner.setdefault(row.run_id, place)
-            if old != row:
+            if _result(old) != _result(row):
                 raise ConfigError(
                     f"{first} and {place} hold different results of run {row.run_id!r} "
                     f"({_difference(old, row)}). Report them apart, or remove one."
@@ -141,8 +144,14 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     return list(merged.values())
 
 
+def _result(row: Row) -> Row:
+    """Return a row without what may differ between two runs of one configuration."""
+    return replace(row, seconds=None, peak_memory_bytes=None)
+
+
 def _difference(one: Row, other: Row) -> str:
     """Name the first column in which two rows differ, with both values."""
+    one, other = _result(one), _result(other)
     name = next(n for n in COLUMNS if getattr(one, n) != getattr(other, n))
     return f"{name} is {getattr(one, name)!r} and {getattr(other, name)!r}"
 

@@ -103,7 +103,7 @@ def summarise(
     """Reduce runs to one entry a strategy and setting.
 
     Only runs that are ``done`` have a value. The best mean of a column and the second
-    are marked where at least two strategies compete; references do not.
+    are marked, ties alike; references never are, nor is a column with one mean only.
     """
     groups = group(rows)
     strategies = _ordered(label for label, _ in groups)
@@ -214,8 +214,8 @@ def _marks(column: Mapping[str, Entry]) -> dict[str, Mark]:
         for label, entry in column.items()
         if entry.mean is not None
     }
-    if len(means) < 2:
-        return {}
     ranks = sorted(set(means.values()), reverse=True)
+    if len(ranks) < 2:
+        return {}
     names: dict[float, Mark] = dict(zip(ranks, ("best", "second"), strict=False))
     return {label: names[mean] for label, mean in means.items() if mean in names}

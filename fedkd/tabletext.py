@@ -50,12 +50,12 @@ def spread(values: Sequence[float], sign: str = "") -> str:
 
 
 def amount(value: float | None) -> str:
-    """Return a cost in about three digits: ``0.012``, ``3.46``, ``1,234``."""
+    """Return a cost in about three digits: ``0.0123``, ``3.46``, ``1,234``."""
     if value is None:
         return MISSING
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def section(title: str, lines: Sequence[str]) -> str:

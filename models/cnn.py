@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from fedkd.data import ImageShape
 from fedkd.errors import ConfigError
-from fedkd.models.base import ImageModel, normalisation, scaled, whole_numbers
+from fedkd.models.base import (
+    ImageModel,
+    normalisation,
+    scaled,
+    whole_number,
+    whole_numbers,
+)
 
 LENET4_CHANNELS = (64, 128, 256, 512)
 SMALLEST_MAP = 2
@@ -48,10 +54,9 @@ class Cnn(ImageModel):
         Raises:
             ConfigError: If an option cannot be used.
         """
-        (units,) = whole_numbers("hidden", [hidden])
-        super().__init__(image_shape, num_classes, scaled(units, width), width)
+        units = scaled(whole_number("hidden", hidden), width)
+        super().__init__(image_shape, num_classes, units, width)
         convolutions = [scaled(c, width) for c in _some("channels", channels)]
-        # Normalisation takes the bias away again.
         layers, side = _convolutions(self.image_shape, convolutions, norm)
         pixels = side[0] * side[1] * convolutions[-1]
         self.body = nn.Sequential(
@@ -154,7 +159,7 @@ def _convolutions(
 ) -> tuple[list[nn.Module], tuple[int, int]]:
     """Return convolutions with what follows each, and the side lengths of the last map.
 
-    Without normalisation a convolution has a bias in any case.
+    Without normalisation, which would take it away again, there is always a bias.
     """
     before, height, breadth = image_shape
     layers: list[nn.Module] = []

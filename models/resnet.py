@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
 
@@ -75,7 +76,7 @@ class ResNet(ImageModel):
         return logits_BC
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """A residual block: ReLU(branch(x) + shortcut(x))."""
 
     expansion = 1
@@ -91,8 +92,9 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(*_convolution(before, after, 1, stride))
         self.relu = nn.ReLU()
 
+    @abstractmethod
     def _branch(self, before: int, planes: int, stride: int) -> nn.Sequential:
-        raise NotImplementedError
+        """Return the layers from ``before`` to ``planes * expansion`` channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, before, H, W]`` to ``[B, planes * expansion, H/stride, W/stride]``."""

@@ -75,9 +75,10 @@ def diversity_from_mix(logits_BC: Tensor, mix_C: Tensor) -> Tensor:
 
 
 def _log_mean_prediction(logits_BC: Tensor) -> Tensor:
-    """Return log mean_b p_bc, ``[C]``."""
+    """Return log mean_b p_bc, ``[C]``; the least finite number instead of -inf."""
     log_p_BC = F.log_softmax(logits_BC, dim=1)
-    return torch.logsumexp(log_p_BC, dim=0) - math.log(len(logits_BC))
+    log_m_C = torch.logsumexp(log_p_BC, dim=0) - math.log(len(logits_BC))
+    return log_m_C.clamp(min=torch.finfo(log_m_C.dtype).min)
 
 
 def _p_log_p(log_p: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ class BatchNormMatcher:
         x = inputs[0]
         variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
         for found, name in ((variance, "running_var"), (mean, "running_mean")):
-            gap = found - layer.get_buffer(name).clone()
+            gap = found - layer.get_buffer(name)
             self._distances.append(torch.linalg.vector_norm(gap))
 
 

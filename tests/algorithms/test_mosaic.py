@@ -329,7 +329,7 @@ def test_warmup_is_a_share_or_a_number_of_rounds():
     assert MosaicConfig(warmup=41).warmup_rounds(80) == 41
     assert MosaicConfig(warmup=90).warmup_rounds(80) == 80
     assert MosaicConfig(warmup=0.01).warmup_rounds(10) == 1
-    with pytest.raises(ConfigError, match="warmup: found 1.5; expected a whole"):
+    with pytest.raises(ConfigError, match=r"warmup: found 1\.5; expected a whole"):
         build(MosaicConfig, {"warmup": 1.5}, "x")
 
 

@@ -249,7 +249,7 @@ def test_the_live_view_draws_and_wipes_itself():
     view.close()
     text = target.file.getvalue()
     assert "out of [memory]" in text
-    assert "\x1b[2K" in text
+    assert text.endswith("\x1b[2K")
 
 
 def test_a_view_that_never_started_can_be_closed():
@@ -297,10 +297,10 @@ def test_a_resumed_cell_counts_the_rounds_of_this_time_only():
 
 
 def test_waiting_cells_need_what_their_strategy_needed():
-    cells = [cell("a"), cell("b"), cell("a", 1), cell("b", 1), cell("c")]
+    cells = [cell("a"), cell("b"), cell("a", 1), cell("a", 2), cell("c")]
     done = [row(cells[0], seconds=10.0), row(cells[1], seconds=50.0)]
     _, progress, _, _ = live(cells, done)
-    assert progress.left() == pytest.approx(10 + 50 + 30)
+    assert progress.left() == pytest.approx(10 + 10 + 30)
 
 
 def test_cells_side_by_side_share_the_time():

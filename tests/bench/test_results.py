@@ -167,6 +167,11 @@ def test_merging_keeps_equal_runs_once_and_all_others():
     assert merge_results({"x": first, "y": [*first, *second]}) == [*first, *second]
 
 
+def test_merging_a_run_that_was_made_twice_keeps_the_first():
+    first, again = row(seconds=1.0), row(seconds=2.0, peak_memory_bytes=5)
+    assert merge_results({"x": [first], "y": [again]}) == [first]
+
+
 def test_merging_different_results_of_one_run_is_an_error():
     with pytest.raises(
         ConfigError, match=r"x and y .* \(global_accuracy is 1.0 and 2.0"
@@ -271,6 +276,10 @@ def test_best_and_second_are_marked_and_references_are_not():
 def test_what_looks_equal_in_the_table_is_a_tie():
     rows = [*rows_of("a", 80.001), *rows_of("b", 80.004), *rows_of("c", 79.0)]
     assert marks(rows) == {"a": "best", "b": "best", "c": "second"}
+
+
+def test_nobody_is_best_where_all_are_equal():
+    assert marks(rows_of("a", 10.0) + rows_of("b", 10.0)) == {"a": "", "b": ""}
 
 
 def test_one_competitor_alone_is_not_best():
@@ -442,7 +451,7 @@ def test_a_bar_in_a_name_does_not_break_the_table():
     [
         (None, "-"),
         (0, "0"),
-        (0.0123, "0.012"),
+        (0.01234, "0.0123"),
         (3.456, "3.46"),
         (1234567.8, "1,234,568"),
     ],
@@ -500,7 +509,7 @@ def test_stages_are_means_over_seeds():
     table = stage_table(runs).splitlines()
     assert [fields(line) for line in table[2:4]] == [
         ["mosaic", "measured teacher", "72.00 ± 2.83", "2", "1"],
-        ["mosaic", "share", "0.72 ± 0.028", "2", "1"],
+        ["mosaic", "share", "0.72 ± 0.0283", "2", "1"],
     ]
 
 

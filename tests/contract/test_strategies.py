@@ -49,7 +49,7 @@ def test_a_contract_check_notices_a_strategy_that_uses_the_global_generator():
             update = super().local(down, client)
             for value in update.weights.values():
                 if value.is_floating_point():
-                    value += Leaky.calls
+                    value.add_(Leaky.calls)
             return update
 
     with pytest.raises(AssertionError, match="one seed gave two results"):

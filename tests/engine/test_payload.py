@@ -37,7 +37,9 @@ def test_scalars_travel_in_the_header_and_are_not_counted():
 
 
 def test_a_dict_is_refused_with_the_sender_and_the_mend():
-    with pytest.raises(ContractError, match=r"fedx.local \(client 3\) sent dict; a pay"):
+    with pytest.raises(
+        ContractError, match=r"fedx.local \(client 3\) sent dict; a pay"
+    ):
         seal({"a": torch.zeros(1)}, "fedx.local (client 3)")
 
 

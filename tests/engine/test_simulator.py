@@ -104,7 +104,9 @@ def test_a_payload_that_shares_memory_with_the_model_is_refused():
 
             return Update(dict(client.model.state_dict()), 1)
 
-    with pytest.raises(ContractError, match=r"aliasing.local \(client 0\) sent weights"):
+    with pytest.raises(
+        ContractError, match=r"aliasing.local \(client 0\) sent weights"
+    ):
         simulate(Aliasing(), testing.toy_federation(), testing.toy_protocol(1), seed=0)
 
 
@@ -127,7 +129,9 @@ def test_training_that_explodes_is_divergence_and_says_what_to_do():
 
 def test_clients_of_the_protocol_and_the_federation_must_agree():
     with pytest.raises(ConfigError, match="has 3 clients and the protocol 4"):
-        simulate(fedavg(), testing.toy_federation(3), testing.toy_protocol(1, 4), seed=0)
+        simulate(
+            fedavg(), testing.toy_federation(3), testing.toy_protocol(1, 4), seed=0
+        )
 
 
 def test_metrics_have_one_line_a_round_and_measure_in_their_rhythm(tmp_path):

@@ -128,7 +128,7 @@ def test_states_are_taken_one_at_a_time():
 
 
 def test_states_and_weights_of_different_number_are_refused():
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         weighted_average([state(1.0), state(2.0)], [1, 1, 1])
 
 

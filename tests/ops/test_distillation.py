@@ -26,7 +26,7 @@ S, T = rows([2, 0, -1]), rows([0.5, 1.5, -0.5])
 
 
 def near(number):
-    return pytest.approx(number, abs=1e-14)
+    return pytest.approx(number, abs=1e-12)
 
 
 def test_kl_at_temperature_one_and_twenty_is_that_of_the_fixture():

@@ -86,9 +86,10 @@ def test_expert_c_judges_class_c():
 
 
 def test_a_class_without_an_expert_is_chosen_over_no_other():
-    logits = torch.tensor([[[1.0, 9.0, -5.0]], [[-2.0, 9.0, 3.0]]])
-    got = class_diagonal(logits, [0, 2])
-    assert got.tolist() == [[1.0, -5.0, 3.0]]
+    first = [[1.0, 9.0, -5.0], [7.0, 7.0, 7.0]]
+    second = [[-2.0, 9.0, 3.0], [6.0, 8.0, 9.0]]
+    got = class_diagonal(torch.tensor([first, second]), [0, 2])
+    assert got.tolist() == [[1.0, -5.0, 3.0], [7.0, 6.0, 9.0]]
 
 
 def test_the_diagonal_passes_its_gradient_to_the_experts():

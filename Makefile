@@ -1,0 +1,57 @@
+# Needs nothing but make and a Python from 3.10 on: every target that runs something
+# first makes the environment in .venv, once; later calls only look whether it is right.
+#
+#   make bench                           the suite 'quick': a first table
+#   make bench ARGS="fmnist --seeds 0"   anything that 'fedkd bench' understands
+#   make test PYTHON=python3.12          with a Python of your choice
+
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+# The real folders. fedkd/algorithms and its like are links to them, for type checkers.
+CODE := fedkd algorithms datasets models benchmarks tests docs
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help venv bench test check format lint types docs docs-check benchmark clean
+
+help: ## Show this list
+	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
+
+venv: ## Make .venv and install fedkd with its tools into it, if that is not done
+	@sh .ci/venv
+
+bench: venv ## Run a suite and print its table: quick, or what ARGS says
+	@$(BIN)/fedkd bench $(ARGS)
+
+test: venv ## Run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: format lint types docs-check test ## All that must pass: format, lint, types, docs, tests
+
+format: venv ## Check the format ('ruff format' mends it)
+	$(BIN)/ruff format --check --quiet $(CODE)
+
+lint: venv ## Check style and common mistakes
+	$(BIN)/ruff check $(CODE)
+
+types: venv ## Check the types, strictly
+	$(BIN)/mypy
+
+docs: venv ## Write the generated pages: algorithms/README.md, docs/reference.md
+	@$(BIN)/python docs/generate.py
+
+docs-check: venv ## Check that the generated pages are fresh
+	@$(BIN)/python docs/generate.py --check
+
+benchmark: venv ## Measure speed with pytest-benchmark
+	$(BIN)/pytest benchmarks --benchmark-only $(ARGS)
+
+clean: ## Remove the environment and everything that tools leave behind; results stay
+	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .coverage
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,203 @@
+"""``fedkd partition``: how a partition spreads the classes over clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from fedkd import yamlfile
+from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.data import root_option
+from fedkd.data_root import data_root
+from fedkd.errors import ConfigError
+from fedkd.files import write_atomic
+from fedkd.options import Resolved, resolve
+from fedkd.partition import Partition
+from fedkd.registry import load_registry
+from fedkd.world import World
+
+COLUMNS = 20
+"""Classes that fit side by side; of more, each client has a summary."""
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    default="digits",
+    show_default=True,
+    metavar="NAME",
+    help="Data set: one of 'fedkd list datasets'.",
+)
+@click.option(
+    "--clients",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Number of clients.",
+)
+@click.option(
+    "--partition",
+    "scheme",
+    default="dirichlet",
+    show_default=True,
+    metavar="NAME",
+    help="Partition: one of 'fedkd list partitioners'.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Set an option of the partition, such as alpha=0.1; may be repeated.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the run.",
+)
+@click.option(
+    "--csv", "csv_file", metavar="FILE", help="Write the client x class table."
+)
+@click.option("--png", "png_file", metavar="FILE", help="Draw it as a heat map.")
+@root_option
+@format_option()
+@plugin_option
+def command(  # noqa: PLR0913, PLR0917 - one parameter an option
+    dataset: str,
+    clients: int,
+    scheme: str,
+    assignments: tuple[str, ...],
+    seed: int,
+    csv_file: str | None,
+    png_file: str | None,
+    explicit_root: str | None,
+    output_format: str,
+    plugin_files: tuple[str, ...],
+) -> None:
+    """Show how a partition spreads the classes over clients.
+
+    It is the split that 'fedkd bench' uses for a run with this seed. Partition 'counts'
+    reads the file that --csv writes.
+    """
+    registry = load_registry(plugin_files)
+    images = resolve(registry, "datasets", dataset, {}, "--dataset")
+    chosen = resolve(
+        registry,
+        "partitioners",
+        scheme,
+        options_of(assignments),
+        f"--partition {scheme}",
+    )
+    config = {
+        "dataset": images.plain(),
+        "partition": chosen.plain(),
+        "seed": seed,
+        "protocol": {"clients": clients},
+    }
+    world = World(registry, data_root(explicit_root), torch.device("cpu"))
+    classes = world.data(config).classes
+    split = world.split(config)
+    title = f"{dataset}, {_shown(chosen)}, {clients} clients, seed {seed}"
+    if csv_file:
+        write_atomic(Path(csv_file), split.to_csv(classes))
+    if png_file:
+        _draw(split, classes, Path(png_file), title)
+    if output_format == "json":
+        click.echo(json.dumps(config | _record(split, classes), indent=2))
+    else:
+        _print(split, classes, title)
+
+
+def options_of(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the options that texts such as ``alpha=0.1`` set.
+
+    Raises:
+        ConfigError: If a text is not of that form.
+    """
+    options = {}
+    for text in assignments:
+        name, equals, written = text.partition("=")
+        # As 'fedkd bench' wants it, so that one can be pasted into the other.
+        name = name.strip().removeprefix("partition.")
+        if not equals or not name:
+            raise ConfigError(
+                f"--set {text}: expected option=value, such as alpha=0.1."
+            )
+        options[name] = yamlfile.parse(written, f"--set {text}")
+    return options
+
+
+def _shown(chosen: Resolved) -> str:
+    """Return a partition with the options that tell it from others."""
+    parts = [
+        f"{name}={value}"
+        for name, value in chosen.options.items()
+        if name in chosen.changed or name == "alpha"  # alpha is what a reader asks for
+    ]
+    return " ".join([chosen.name, *parts])
+
+
+def _record(split: Partition, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "hash": split.hash,
+        "notes": list(split.notes),
+        "classes": list(classes),
+        "sizes": split.sizes.tolist(),
+        "counts": split.counts.tolist(),
+    }
+
+
+def _print(split: Partition, classes: Sequence[str], title: str) -> None:
+    if len(classes) <= COLUMNS:
+        columns = ["client", "samples", *map(str, range(len(classes)))]
+        rows = list(_full_rows(split))
+    else:
+        columns = ["client", "samples", "classes", "largest classes"]
+        rows = list(_short_rows(split, classes))
+    print_table(title, columns, rows)
+    sizes = split.sizes
+    click.echo()
+    if len(classes) <= COLUMNS:
+        named = ", ".join(f"{c} {name}" for c, name in enumerate(classes))
+        click.echo(f"Classes: {named}.")
+    click.echo(
+        f"Samples a client: {sizes.min():,} to {sizes.max():,}, mean {sizes.mean():,.1f}; "
+        f"classes a client: {(split.counts > 0).sum(1).mean():.1f} on average."
+    )
+    for note in split.notes:
+        click.echo(f"Note: {note}.")
+    click.echo(f"Hash: {split.hash}")
+
+
+def _full_rows(split: Partition) -> Iterator[dict[str, Any]]:
+    for client, row in enumerate(split.counts.tolist()):
+        cells = {str(c): number or "-" for c, number in enumerate(row)}
+        yield {"client": client, "samples": sum(row), **cells}
+
+
+def _short_rows(split: Partition, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for client, row in enumerate(split.counts):
+        largest = [c for c in np.argsort(-row, kind="stable")[:3] if row[c]]
+        yield {
+            "client": client,
+            "samples": int(row.sum()),
+            "classes": int((row > 0).sum()),
+            "largest classes": ", ".join(f"{classes[c]} {row[c]}" for c in largest),
+        }
+
+
+def _draw(split: Partition, classes: Sequence[str], path: Path, title: str) -> None:
+    # Imported here: matplotlib takes a second, and most calls draw nothing.
+    from fedkd.figures import partition_heat_map  # noqa: PLC0415
+
+    partition_heat_map(split.counts, classes, path, title)

@@ -1,0 +1,56 @@
+"""What all tests share: one thread, no network, real data only where it is given."""
+
+import os
+import socket
+from pathlib import Path
+
+# Before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing of the user's own settings may change what a test sees, but where data is.
+for _name in [n for n in os.environ if n.startswith("FEDKD_") and n != "FEDKD_DATA"]:
+    del os.environ[_name]
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+_given = os.environ.get("FEDKD_DATA")
+DATA = Path(_given).expanduser().resolve() if _given else None
+"""Folder of the real data files, or None."""
+if DATA is not None:
+    os.environ["FEDKD_DATA"] = str(DATA)  # tests change the working folder
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the tests on real data where there is none."""
+    if DATA is not None and DATA.is_dir():
+        return
+    found = "is not set" if DATA is None else f"names {DATA}, which is no folder"
+    skip = pytest.mark.skip(reason=f"needs real data files, and FEDKD_DATA {found}")
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network():
+    """Fail a test that calls another machine; sockets on this one are allowed."""
+    real = socket.socket.connect
+
+    def connect(self, address):
+        host = address[0] if isinstance(address, tuple) else "localhost"
+        if host not in ("localhost", "127.0.0.1", "::1"):
+            raise AssertionError(f"a test calls {address}; tests use no network")
+        return real(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of the real data files; for tests marked ``data``."""
+    assert DATA is not None, "mark the test with pytest.mark.data"
+    return DATA

@@ -1,0 +1,169 @@
+"""Every registered model keeps every promise that strategies rely on."""
+
+import copy
+import inspect
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from fedkd.errors import ConfigError
+from fedkd.models.base import ImageModel
+from fedkd.payload import decode, encode
+from fedkd.registry import load_registry
+from fedkd.strategy import copy_weights, read_weights
+
+REGISTRY = load_registry()
+KINDS = {name: entry.kind for name, entry in REGISTRY.entries("models").items()}
+CLASSIFIERS = [name for name, kind in KINDS.items() if kind in ("", "classifier")]
+GENERATORS = [name for name, kind in KINDS.items() if kind == "generator"]
+DISCRIMINATORS = [name for name, kind in KINDS.items() if kind == "discriminator"]
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
+SMALL = (1, 8, 8)
+
+
+def build(name, shape=SMALL, classes=4, seed=0, **options):
+    torch.manual_seed(seed)
+    return REGISTRY.model(name)(shape, classes, **options)
+
+
+def images(shape=SMALL, number=4):
+    return torch.randn(number, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def equal(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_built_in_models_are_registered_under_their_kinds():
+    small = {"mlp", "cnn", "cnn-plain", "lenet4"}
+    assert small | {"resnet18", "resnet34", "resnet50"} <= set(CLASSIFIERS)
+    assert "dcgan-generator" in GENERATORS
+    assert "dcgan-discriminator" in DISCRIMINATORS
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_images_of_every_size_become_features_and_logits(name, shape):
+    model = build(name, shape).eval()
+    assert isinstance(model, ImageModel)
+    assert (model.image_shape, model.num_classes) == (shape, 4)
+    x = images(shape, 2)
+    with torch.no_grad():
+        features = model.features(x)
+        assert features.shape == (2, model.feature_size)
+        assert model.head(features).shape == (2, 4)
+        assert torch.equal(model(x), model.head(features))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_forward_is_the_one_of_the_base_class(name):
+    assert type(build(name)).forward is ImageModel.forward
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_head_is_the_last_linear_layer(name):
+    model = build(name)
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    assert (last.in_features, last.out_features) == (model.feature_size, 4)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_seed_gives_the_same_initial_weights_and_another_gives_others(name):
+    first = build(name, seed=1).state_dict()
+    assert equal(first, build(name, seed=1).state_dict())
+    assert not equal(first, build(name, seed=2).state_dict())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_parameter_gets_a_gradient(name):
+    model = build(name).train()
+    x = images()
+    if name in GENERATORS:
+        x = torch.randn(4, model.latent_size)
+    out = model(x)
+    (out * torch.randn_like(out)).sum().backward()
+    for entry, parameter in model.named_parameters():
+        assert parameter.grad is not None, entry
+        assert torch.isfinite(parameter.grad).all(), entry
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_evaluating_changes_nothing_and_looks_at_one_image_at_a_time(name):
+    model = build(name).eval()
+    before = read_weights(model)
+    x = images()
+    with torch.no_grad():
+        together = model(x)
+        alone = torch.cat([model(row[None]) for row in x])
+    assert equal(before, model.state_dict())
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_weights_travel_and_give_the_same_model(name):
+    model, other = build(name, seed=1).eval(), build(name, seed=2).eval()
+    copy_weights(decode(encode(read_weights(model))), other)
+    assert equal(model.state_dict(), other.state_dict())
+    x = torch.randn(2, model.latent_size) if name in GENERATORS else images(number=2)
+    with torch.no_grad():
+        assert torch.equal(model(x), other(x))
+        assert torch.equal(model(x), copy.deepcopy(model)(x))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_narrow_model_fits_into_the_full_one(name):
+    full, narrow = build(name), build(name, width=0.3)
+    assert narrow.width == 0.3
+    assert narrow.state_dict().keys() == full.state_dict().keys()
+    for entry, value in narrow.state_dict().items():
+        wide = full.state_dict()[entry]
+        assert value.ndim == wide.ndim, entry
+        pairs = zip(value.shape, wide.shape, strict=True)
+        assert all(a <= b for a, b in pairs), entry
+    assert narrow(images()).shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_width_one_is_the_full_model(name):
+    assert equal(build(name).state_dict(), build(name, width=1.0).state_dict())
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("width", [0, -1, 1.5, "half"])
+def test_a_width_that_cannot_be_used_is_refused(name, width):
+    with pytest.raises(
+        ConfigError, match=r"width: found .*expected a number in \(0, 1\]"
+    ):
+        build(name, width=width)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_options_are_keywords_with_plain_defaults_and_a_description(name):
+    builder = REGISTRY.model(name)
+    options = list(inspect.signature(builder).parameters.values())[2:]
+    assert options
+    for option in options:
+        assert option.kind is option.KEYWORD_ONLY, option.name
+        json.dumps(option.default, allow_nan=False)
+    text = inspect.getdoc(builder)
+    constructed = inspect.getdoc(builder.__init__) if inspect.isclass(builder) else ""
+    for option in options:
+        assert f"{option.name}:" in text + constructed
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_generators_map_noise_to_images_between_minus_one_and_one(name, shape):
+    model = build(name, shape, latent_size=5, width=2)
+    made = model(torch.randn(3, 5))
+    assert made.shape == (3, *shape)
+    assert made.abs().max() <= 1
+    assert model.latent_size == 5
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_discriminators_map_images_to_one_logit_each(name, shape):
+    assert build(name, shape, width=2)(images(shape, 3)).shape == (3,)

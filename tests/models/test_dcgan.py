@@ -1,0 +1,137 @@
+"""The generator and the discriminator."""
+
+import pytest
+import torch
+from torch import nn
+
+from fedkd.errors import ConfigError
+from fedkd.models.dcgan import Discriminator, Generator
+
+SIDES = (8, 16, 28, 32, 64)
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def size_in_bytes(model):
+    return sum(v.numel() * v.element_size() for v in model.state_dict().values())
+
+
+def test_both_have_their_published_size():
+    generator, discriminator = (
+        Generator((3, 32, 32), 10),
+        Discriminator((3, 32, 32), 10),
+    )
+    assert parameters(generator) == 3_573_824
+    assert size_in_bytes(generator) == 14_303_008
+    assert parameters(discriminator) == 2_759_424
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_size_has_a_generator_and_a_discriminator(side, channels):
+    shape = (channels, side, side)
+    images = Generator(shape, 10, latent_size=7, width=4)(torch.randn(5, 7))
+    assert images.shape == (5, *shape)
+    assert images.abs().max() <= 1
+    assert Discriminator(shape, 10, width=4)(images).shape == (5,)
+
+
+def test_images_stay_in_range_whatever_the_weights():
+    generator = Generator((1, 8, 8), 10, latent_size=7, width=4)
+    with torch.no_grad():
+        generator.layers[-2].weight *= 1000
+    images = generator(torch.randn(5, 7))
+    assert 0.99 < images.abs().max() <= 1
+
+
+def test_noise_may_have_two_dimensions_more():
+    generator = Generator((1, 8, 8), 10, latent_size=6, width=2).eval()
+    z = torch.randn(3, 6)
+    assert torch.equal(generator(z), generator(z.view(3, 6, 1, 1)))
+
+
+def test_noise_of_another_length_is_refused():
+    with pytest.raises(RuntimeError):
+        Generator((1, 8, 8), 10, latent_size=6, width=2)(torch.randn(3, 5))
+
+
+def test_28_is_the_centre_of_32():
+    torch.manual_seed(0)
+    small = Generator((1, 28, 28), 10, latent_size=5, width=2).eval()
+    large = Generator((1, 32, 32), 10, latent_size=5, width=2).eval()
+    large.load_state_dict(small.state_dict())
+    z = torch.randn(2, 5)
+    assert torch.equal(small(z), large(z)[:, :, 2:-2, 2:-2])
+
+
+def test_a_discriminator_of_28_sees_zeros_around_the_image():
+    torch.manual_seed(0)
+    small = Discriminator((1, 28, 28), 10, width=2).eval()
+    large = Discriminator((1, 32, 32), 10, width=2).eval()
+    large.load_state_dict(small.state_dict())
+    x = torch.randn(2, 1, 28, 28)
+    padded = nn.functional.pad(x, (2, 2, 2, 2))
+    torch.testing.assert_close(small(x), large(padded))
+
+
+def test_stages_halve_the_channels_up_to_eight_times_the_width():
+    def widths(model, kind):
+        return [m.out_channels for m in model.modules() if isinstance(m, kind)]
+
+    made = {side: Generator((3, side, side), 10, width=4) for side in SIDES}
+    judged = {side: Discriminator((3, side, side), 10, width=4) for side in SIDES}
+    assert widths(made[8], nn.ConvTranspose2d) == [8, 4, 3]
+    assert widths(made[16], nn.ConvTranspose2d) == [16, 8, 4, 3]
+    assert widths(made[32], nn.ConvTranspose2d) == [32, 16, 8, 4, 3]
+    assert widths(made[64], nn.ConvTranspose2d) == [32, 32, 16, 8, 4, 3]
+    assert widths(judged[8], nn.Conv2d) == [4, 8, 1]
+    assert widths(judged[32], nn.Conv2d) == [4, 8, 16, 32, 1]
+    assert widths(judged[64], nn.Conv2d) == [4, 8, 16, 32, 32, 1]
+
+
+def test_the_discriminator_gives_logits_and_not_probabilities():
+    torch.manual_seed(0)
+    model = Discriminator((1, 8, 8), 10, width=4)
+    logits = model(100 * torch.randn(64, 1, 8, 8))
+    assert logits.min() < 0
+    assert logits.max() > 0
+    assert not any(isinstance(m, nn.Sigmoid) for m in model.modules())
+
+
+@pytest.mark.parametrize("build", [Generator, Discriminator])
+def test_initial_weights_are_those_of_dcgan(build):
+    torch.manual_seed(0)
+    model = build((3, 32, 32), 10)
+    convolutions = [m for m in model.modules() if hasattr(m, "kernel_size")]
+    drawn = torch.cat([m.weight.flatten() for m in convolutions])
+    assert drawn.mean().item() == pytest.approx(0, abs=1e-4)
+    assert drawn.std().item() == pytest.approx(0.02, rel=0.01)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    scales = torch.cat([m.weight for m in norms])
+    assert scales.mean().item() == pytest.approx(1, abs=3e-3)
+    assert scales.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not any(m.bias.any() for m in norms)
+
+
+@pytest.mark.parametrize("build", [Generator, Discriminator])
+@pytest.mark.parametrize("shape", [(3, 24, 24), (3, 4, 4), (1, 32, 28), (1, 128, 128)])
+def test_other_sizes_are_refused_by_naming_the_supported_ones(build, shape):
+    with pytest.raises(ConfigError, match="8x8, 16x16, 28x28, 32x32, 64x64"):
+        build(shape, 10)
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (Generator, {"latent_size": 0}),
+        (Generator, {"width": 1.5}),
+        (Discriminator, {"width": "64"}),
+        (Discriminator, {"width": 0}),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(build, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"{name}: found .*expected a whole number"):
+        build((1, 8, 8), 10, **options)

@@ -1,0 +1,340 @@
+"""How the code may be built: who may import whom, how long, how deep, how wide.
+
+The folders ``algorithms``, ``datasets`` and ``models`` are read where they are; their
+modules are named as they are imported, ``fedkd.algorithms.fedavg``.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {
+    "fedkd": "fedkd",
+    "fedkd.ops": "fedkd/ops",
+    "fedkd.commands": "fedkd/commands",
+    "fedkd.algorithms": "algorithms",
+    "fedkd.datasets": "datasets",
+    "fedkd.models": "models",
+    "fedkd.suites": "benchmarks/suites",
+}
+CONTRACT = {
+    f"fedkd.{name}"
+    for name in ("config", "data", "errors", "hookspecs", "payload", "strategy")
+}
+"""What an algorithm, a data set or a model may build on, beside ``fedkd.ops``."""
+ALLOWED = {
+    "fedkd.ops": CONTRACT - {"fedkd.strategy", "fedkd.hookspecs"},
+    "fedkd.algorithms": CONTRACT | {"fedkd.ops"},
+    "fedkd.datasets": CONTRACT - {"fedkd.strategy"} | {"fedkd.data_root"},
+    "fedkd.models": CONTRACT - {"fedkd.strategy"},
+}
+"""What each package may import besides itself; ``fedkd.ops`` stands for all in it."""
+BUILT_IN = ("fedkd.algorithms", "fedkd.datasets", "fedkd.models")
+FRONT = ("fedkd.cli", "fedkd.commands", "fedkd.bench", "fedkd.workers", "fedkd.suite")
+CORE = (
+    "fedkd.simulator",
+    "fedkd.federation",
+    "fedkd.parties",
+    "fedkd.measurement",
+    "fedkd.evaluate",
+    "fedkd.checkpoint",
+    "fedkd.strategy",
+    "fedkd.payload",
+    "fedkd.partition",
+    "fedkd.partitioners",
+    "fedkd.results",
+)
+"""The engine below registry, bench and command line; it sees neither of these."""
+CATCH_ALL = {
+    "fedkd.bench",  # checks cells before they run: a plug-in's model may raise anything
+    "fedkd.cell",  # a cell that fails is a row
+    "fedkd.loader",  # loading a plug-in, or its target, runs its modules
+    "fedkd.payload",  # damaged bytes fail in any of three readers
+    "fedkd.registry",  # an observer that fails harms no run
+    "fedkd.datasets.torchvision_files",  # torchvision's readers fail in any way
+    "fedkd.world",  # a data set's reader may be a plug-in's
+}
+"""Modules that may catch every exception, and why."""
+MANY_PARAMETERS = 6
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 40
+DEEPEST = 3
+BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _modules():
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).glob("*.py")):
+            name = package if path.stem == "__init__" else f"{package}.{path.stem}"
+            found[name] = path
+    return found
+
+
+MODULES = _modules()
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+TESTS = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
+
+every_module = pytest.mark.parametrize("name", MODULES)
+
+
+def imports_of(tree):
+    """Return the modules of fedkd that a tree imports, as ``{module: line}``."""
+    found = {}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in whole]
+        found |= {n: node.lineno for n in names if n and n.split(".")[0] == "fedkd"}
+    return found
+
+
+def is_in(module, packages):
+    """Say whether a module is one of some modules, or inside one of some packages."""
+    return any(module == p or module.startswith(f"{p}.") for p in packages)
+
+
+def package_of(module):
+    """Return which package with rules of its own a module is in, or ``fedkd``."""
+    return next((p for p in ALLOWED if is_in(module, [p])), "fedkd")
+
+
+def bodies_of(node):
+    """Yield the nodes one level further in that are not functions or classes."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            yield child
+
+
+def depth_of(node):
+    """Return how deep blocks are nested in a function; ``elif`` adds nothing."""
+    deepest = 0
+    for child in bodies_of(node):
+        is_elif = (
+            isinstance(node, ast.If)
+            and isinstance(child, ast.If)
+            and node.orelse == [child]
+        )
+        own = 1 if isinstance(child, BLOCKS) and not is_elif else 0
+        deepest = max(deepest, own + depth_of(child))
+    return deepest
+
+
+def length_of(function):
+    """Return the lines of a function without its docstring."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        text = function.body[0]
+        lines -= text.end_lineno - text.lineno + 1
+    return lines
+
+
+def is_command(function):
+    """Say whether a function is a click command: one parameter an option."""
+    return any("command" in ast.unparse(d) for d in function.decorator_list)
+
+
+def positional(function):
+    """Return the parameters of a function that a call may give by position."""
+    named = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+    return [name for name in named if name not in ("self", "cls")]
+
+
+def functions_of(name):
+    return [node for node in ast.walk(TREES[name]) if isinstance(node, FUNCTIONS)]
+
+
+def at(name, node):
+    return f"{MODULES[name].relative_to(ROOT)}:{node.lineno}"
+
+
+@every_module
+def test_imports_are_absolute(name):
+    relative = [
+        at(name, node)
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+@every_module
+def test_no_module_goes_by_the_name_of_its_folder_in_the_checkout(name):
+    """``import algorithms.fedavg`` would make a second class of the same file."""
+    own = {"algorithms", "datasets", "models", "benchmarks"}
+    imported = {
+        (alias.name if isinstance(node, ast.Import) else node.module or "").split(".")[
+            0
+        ]
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported & own == set()
+
+
+@every_module
+def test_a_package_imports_only_what_it_may_build_on(name):
+    package = package_of(name)
+    if package == "fedkd":
+        return
+    allowed = {package, *ALLOWED[package]}
+    wrong = [m for m in imports_of(TREES[name]) if not is_in(m, allowed)]
+    assert wrong == [], f"{name} may import {sorted(allowed)} only"
+
+
+@every_module
+def test_the_engine_knows_no_algorithm_data_set_or_model(name):
+    if package_of(name) in BUILT_IN:
+        return
+    assert [m for m in imports_of(TREES[name]) if is_in(m, BUILT_IN)] == []
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_simulator_and_what_is_below_see_no_registry_bench_or_command(name):
+    seen, todo = set(), [name]
+    while todo:
+        for module in imports_of(TREES[todo.pop()]):
+            if module in TREES and module not in seen and module != "fedkd":
+                seen.add(module)
+                todo.append(module)
+    assert [m for m in seen if is_in(m, (*FRONT, "fedkd.registry"))] == []
+
+
+@every_module
+def test_only_the_front_end_imports_commands(name):
+    if is_in(name, ("fedkd.cli", "fedkd.commands")):
+        return
+    assert [m for m in imports_of(TREES[name]) if is_in(m, ["fedkd.commands"])] == []
+
+
+def test_no_module_imports_itself_by_a_detour():
+    below = {
+        name: {m for m in imports_of(tree) if m in MODULES and m != "fedkd"}
+        for name, tree in TREES.items()
+        # The public names of ``fedkd`` are imported when they are used.
+        if name != "fedkd"
+    }
+    left = dict(below)
+    while True:
+        free = {n for n, needs in left.items() if not needs & left.keys()}
+        if not free:
+            break
+        left = {n: needs for n, needs in left.items() if n not in free}
+    assert sorted(left) == []
+
+
+@every_module
+def test_a_file_is_short_enough_to_be_read(name):
+    assert len(MODULES[name].read_text("utf-8").splitlines()) <= LONGEST_FILE
+
+
+@every_module
+def test_a_function_fits_on_a_screen(name):
+    limit = LONGEST_FUNCTION
+    long = {
+        at(name, f): length_of(f)
+        for f in functions_of(name)
+        # The signature of a command is its list of options, one a line.
+        if length_of(f) > limit and not is_command(f)
+    }
+    assert long == {}, f"expected at most {limit} lines without the docstring"
+
+
+@every_module
+def test_blocks_are_nested_at_most_three_deep(name):
+    deep = {at(name, f): depth_of(f) for f in functions_of(name)}
+    assert {where: d for where, d in deep.items() if d > DEEPEST} == {}
+
+
+@every_module
+def test_a_call_gives_at_most_six_values_by_position(name):
+    wide = {
+        at(name, f): positional(f)
+        for f in functions_of(name)
+        if len(positional(f)) > MANY_PARAMETERS and not is_command(f)
+    }
+    assert wide == {}, "make the others keyword-only, or put them into a dataclass"
+
+
+@every_module
+def test_only_commands_print(name):
+    if is_in(name, ["fedkd.commands"]):
+        return
+    calls = [
+        at(name, node)
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    assert calls == []
+
+
+def catch_alls(name):
+    """Return the handlers of a module that swallow whatever comes."""
+    handlers = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.ExceptHandler)]
+    return [
+        at(name, handler)
+        for handler in handlers
+        if _takes_all(handler) and not _only_cleans_up(handler)
+    ]
+
+
+def _takes_all(handler):
+    kinds = "" if handler.type is None else ast.unparse(handler.type)
+    words = kinds.strip("()").replace(",", " ").split()
+    return not words or bool({"Exception", "BaseException"} & set(words))
+
+
+def _only_cleans_up(handler):
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+@every_module
+def test_every_exception_is_caught_only_where_foreign_code_runs(name):
+    found = catch_alls(name)
+    assert not found or name in CATCH_ALL, f"{found}: name the exceptions"
+
+
+def test_the_list_of_modules_that_catch_everything_is_not_longer_than_it_must_be():
+    assert sorted(name for name in CATCH_ALL if not catch_alls(name)) == []
+
+
+@every_module
+def test_nothing_is_evaluated_or_unpickled(name):
+    """Names are resolved by the registry; bytes are read by safetensors and JSON."""
+    pickles = {"pickle", "dill", "shelve", "marshal"}
+    found = []
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
+            found.append(at(name, node))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {a.name for a in node.names} | {getattr(node, "module", None)}
+            found += [at(name, node)] if names & pickles else []
+    # The loader runs the file that the user names with --plugin.
+    assert not found or name == "fedkd.loader"
+
+
+@every_module
+def test_a_module_is_in_a_folder_that_is_packaged(name):
+    """A sub-package that pyproject.toml does not name is missing from the wheel."""
+    assert MODULES[name].parent in {ROOT / folder for folder in FOLDERS.values()}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_test_file_parses_and_holds_no_init(path):
+    """``tests/__init__.py`` would put the checkout, and its ``datasets``, on the path."""
+    ast.parse(path.read_text("utf-8"))
+    in_plugin = "plugins" in path.parts
+    assert path.name != "__init__.py" or in_plugin
+
+
+def test_conftest_is_in_tests_and_not_at_the_root():
+    assert not (ROOT / "conftest.py").exists()
+    assert (ROOT / "tests" / "conftest.py").is_file()
