@@ -41,6 +41,7 @@ lint: venv ## Check style and common mistakes
 
 types: venv ## Check the types, strictly
 	$(BIN)/mypy
+	$(BIN)/mypy --follow-imports=silent docs/generate.py
 
 docs: venv ## Write the generated pages: algorithms/README.md, docs/reference.md
 	@$(BIN)/python docs/generate.py

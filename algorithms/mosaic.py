@@ -10,7 +10,8 @@ Deviations: of ``mosaic`` from the description: the diversity loss aims at the c
     own label mix, because a uniform aim rewards images of classes the client never saw;
     the discriminator is separate (``generator.discriminator: local_model`` is the
     described form); entropy and inversion losses have weight 0 by default; prototypes
-    are generator samples through whole experts, not features through foreign heads; the
+    are generator samples through whole experts, not features through foreign heads, and
+    their label is the client's own model's answer among the classes it holds; the
     meta model is a small gate that starts at the class diagonal and knows which expert
     is which. Of ``mosaic`` from the released code: class 0 is kept, the classifier is
     the frozen local model, generators train once on the converged model and in the range
@@ -176,15 +177,18 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
         """Measure the global model; at distillation also what it came from.
 
-        ``before_distillation``: the average of the clients. ``experts``: the plain mean
+        ``before_distillation``: the average of the clients. ``after_distillation``: what
+        became of it, before any fine-tuning. ``experts``: the plain mean
         of the class experts. ``teacher``: what taught, without the origin prior, which
         a real image has not.
         """
         stage = state.stage
         if stage is None:
             return {"global": server.load(state.weights)}
+        distilled = teaching.with_weights(server, state.weights)
         found: dict[str, nn.Module] = {
-            "global": teaching.with_weights(server, state.weights),
+            "global": distilled,
+            "after_distillation": distilled,
             "before_distillation": teaching.with_weights(server, stage.before),
         }
         if stage.experts:
@@ -264,7 +268,8 @@ MOSAIC_ORIGIN = Preset(
         "logits carry the log label prior of the client whose generator made the image."
     ),
     deviations=(
-        "the teacher is the global model plus log((p_k(c) + eps) / (1 + C eps)); there "
-        "are no experts and no meta model",
+        "the teacher is that of 'mosaic' plus log((p_k(c) + eps) / (1 + C eps)), k the "
+        "client whose generator made the image; with teacher.kind: global it needs "
+        "neither experts nor a meta model",
     ),
 )

@@ -85,16 +85,18 @@ class TeacherConfig(Config):
     origin_prior: bool = False
     """Whether the log label prior of the client whose generator made an image is added
     to the teacher's logits. Ours: not in the paper, not in the released code."""
-    origin_epsilon: float = Field(1e-3, gt=0)
-    """Floor of the prior: log((p_k(c) + eps) / (1 + C eps))."""
+    origin_epsilon: float = Field(0.1, gt=0)
+    """Floor of the prior: log((p_k(c) + eps) / (1 + C eps)). A small floor trusts the
+    origin alone: it gains most where the global model is poor and costs most where it
+    is good."""
     meta: Literal["gate", "transformer"] = "gate"
     """A convex mix of the experts' logits per class that starts at the class diagonal,
     or the transformer of the released code."""
     expert_embedding: bool = False
     """Whether the transformer is told which expert is which; without it the released
     form cannot tell them apart."""
-    gate_start: float = Field(4.0, ge=0)
-    """Logit of the diagonal at the start; 4 gives the class's own expert 0.86 of 10."""
+    gate_start: float = Field(2.0, ge=0)
+    """Logit of the diagonal at the start; 2 gives the class's own expert 0.45 of 10."""
     expansion: int = Field(10, ge=1)
     """a: the transformer works in a*C dimensions; released code: 10."""
     pooling: Literal["sum", "mean"] = "sum"
@@ -110,11 +112,11 @@ class TeacherConfig(Config):
     code has 41."""
     samples_per_client: int = Field(200, ge=1)
     """Generator samples a client contributes as prototypes."""
-    steps: int = Field(150, ge=0)
+    steps: int = Field(600, ge=0)
     """Adam steps of the meta model; released code: 30 x 5, each on one batch."""
     batch_size: int = Field(128, ge=1)
     """Prototypes in a step; released code: 128."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-2, gt=0)
     """Adam's learning rate; released code: 1e-3."""
     ema_decay: float = Field(0.99, ge=0, lt=1)
     """Decay of the averaged copy that is used; released code: 0.99."""

@@ -40,7 +40,7 @@ class IID(Partitioner):
 class ShardsConfig(SplitConfig):
     """Options of ``shards``."""
 
-    shards: int = Field(2, ge=1)
+    per_client: int = Field(2, ge=1)
     """Shards that each client gets; 2 in the paper."""
 
 
@@ -58,8 +58,8 @@ class Shards(Partitioner):
         self, labels: Indices, clients: int, num_classes: int, rng: np.random.Generator
     ) -> Partition:
         """See :meth:`Partitioner.split`."""
-        each = self.config.shards
-        check_demand(labels, clients, num_classes, each, option="shards")
+        each = self.config.per_client
+        check_demand(labels, clients, num_classes, each, option="per_client")
         random = self.config.stream(rng)
         order = np.concatenate(class_pools(labels, num_classes, random))
         shards = np.array_split(order, clients * each)
@@ -71,7 +71,7 @@ class Shards(Partitioner):
 class ClassesConfig(SplitConfig):
     """Options of ``classes``."""
 
-    classes: int = Field(2, ge=1)
+    per_client: int = Field(2, ge=1)
     """Classes that each client has, no fewer and no more."""
     min_size: int = Field(10, ge=1)
     """Samples that each client must get; refused if it cannot be, for a repair would
@@ -97,7 +97,7 @@ class Classes(Partitioner):
         random = config.stream(rng)
         pools = class_pools(labels, num_classes, random)
         there = np.array([len(pool) for pool in pools])
-        holds = _hand_out(there, clients, config.classes, random)
+        holds = _hand_out(there, clients, config.per_client, random)
         counts = _shared(there, holds, random)
         _check_shares(counts, holds, config.min_size)
         dealt = deal(pools, counts, random)
@@ -112,7 +112,7 @@ def _hand_out(
     if each > len(present):
         raise ConfigError(
             f"each client is to have {each} classes; the data has {len(present)}. "
-            f"Expected at most {len(present)}; lower the option classes."
+            f"Expected at most {len(present)}; lower the option per_client."
         )
     holds = np.zeros((clients, len(there)), np.int64)
     holders = np.zeros(len(present), np.int64)
@@ -141,14 +141,14 @@ def _check_shares(counts: Table, holds: Table, min_size: int) -> None:
         raise ConfigError(
             f"class {label} has fewer samples ({counts[:, label].sum()}) than clients "
             f"that are to hold it ({holds[:, label].sum()}). Lower the number of "
-            "clients or the option classes."
+            "clients or the option per_client."
         )
     sizes = counts.sum(1)
     if sizes.min() < min_size:
         raise ConfigError(
             f"client {sizes.argmin()} would have {sizes.min()} samples of its classes; "
             f"expected at least {min_size} (min_size). Lower the number of clients or "
-            "min_size, or raise the option classes."
+            "min_size, or raise the option per_client."
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -232,9 +230,8 @@ class Run:
         }
 
     def _save_pictures(self, folder: Path, state: Any) -> None:
-        """Write what is drawn later: the label table and the strategy's images."""
+        """Write the strategy's images, which are drawn later."""
         federation = self.parties.federation
-        write_atomic(folder / "counts.csv", _counts_csv(federation))
         with self._stream("gallery"):
             images = self.strategy.gallery(state, self.parties.server())
         if images:
@@ -265,16 +262,6 @@ def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
         for key in row.keys() - fixed:
             values.setdefault(key, []).append(row[key])
     return {key: sum(found) / len(found) for key, found in sorted(values.items())}
-
-
-def _counts_csv(federation: Federation) -> str:
-    """Return the client x class table of training images as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["client", *federation.data.classes])
-    for k, row in enumerate(federation.label_counts().tolist()):
-        writer.writerow([k, *row])
-    return text.getvalue()
 
 
 def _to_uint8(images: Tensor, federation: Federation) -> Tensor:

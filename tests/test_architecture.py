@@ -53,7 +53,6 @@ CATCH_ALL = {
     "fedkd.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers
     "fedkd.registry",  # an observer that fails harms no run
-    "fedkd.datasets.torchvision_files",  # torchvision's readers fail in any way
     "fedkd.world",  # a data set's reader may be a plug-in's
 }
 """Modules that may catch every exception, and why."""

@@ -387,7 +387,13 @@ def test_stages_are_measured_whatever_the_rhythm_of_measuring():
     measured = [line["global_accuracy"] is not None for line in result.history]
     assert measured == [False, True, False, False, True]
     line = result.history[1]
-    assert set(line["measured"]) == {"before_distillation", "experts", "teacher"}
+    assert set(line["measured"]) == {
+        "before_distillation",
+        "after_distillation",
+        "experts",
+        "teacher",
+    }
+    assert line["measured"]["after_distillation"] == line["global_accuracy"]
     assert {"meta_heldout_accuracy", "experts_heldout_accuracy"} <= set(line["logged"])
     assert {"generator_own_share", "generator_mix_distance"} <= set(line["logged"])
 

@@ -66,10 +66,12 @@ def test_without_options_it_shows_ten_clients_of_the_digits(fedkd):
 
 
 def test_the_table_has_a_row_for_each_client(fedkd):
-    code, out, _ = fedkd("--partition", "shards", "--clients", 3, "--set", "shards=1")
+    code, out, _ = fedkd(
+        "--partition", "shards", "--clients", 3, "--set", "per_client=1"
+    )
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "digits, shards shards=1, 3 clients, seed 0:"
+    assert lines[0] == "digits, shards per_client=1, 3 clients, seed 0:"
     assert lines[1].split() == ["client", "samples", *"0123456789"]
     assert sorted(line.split()[1] for line in lines[2:5]) == ["479", "479", "479"]
     assert "-" in lines[2].split()
@@ -90,12 +92,11 @@ def test_repairs_are_told(fedkd):
 def test_many_classes_are_summed_up(fedkd, tmp_path):
     plugin = tmp_path / "many.py"
     plugin.write_text(MANY)
-    options = ["--dataset", "many", "--partition", "classes", "--set", "classes=2"]
+    options = ["--dataset", "many", "--partition", "classes", "--set", "per_client=2"]
     code, out, _ = fedkd(*options, "--clients", 20, "--plugin", plugin)
     assert code == 0
-    assert (
-        out.splitlines()[1].split() == "client samples classes largest classes".split()
-    )
+    header = "  client  samples  classes  largest classes"
+    assert out.splitlines()[1] == header
     assert "Classes: " not in out
 
 

@@ -198,6 +198,12 @@ def test_a_thousand_clients_take_no_two_seconds(clients, alpha):
     assert time.process_time() - start < 2
 
 
+def test_legacy_weights_that_all_underflow_give_the_class_to_an_open_client():
+    labels = np.repeat(np.arange(20), 50)
+    for seed in range(30):
+        assert legacy(labels, 0.001, 3, seed).sizes.sum() == 1000
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 60),

@@ -24,7 +24,7 @@ def split(scheme, clients, labels=LABELS, num_classes=10, seed=0):
 
 
 def classes(each, **options):
-    return Classes(ClassesConfig(classes=each, **options))
+    return Classes(ClassesConfig(per_client=each, **options))
 
 
 def quantity(alpha, **options):
@@ -57,7 +57,7 @@ def test_a_client_gets_two_shards_of_one_class_each():
 
 
 def test_the_number_of_shards_is_an_option():
-    found = split(Shards(ShardsConfig(shards=5)), 4)
+    found = split(Shards(ShardsConfig(per_client=5)), 4)
     assert found.sizes.tolist() == [1500] * 4
     assert set(found.counts.flatten()) <= {0, 300, 600}
 
@@ -68,14 +68,14 @@ def test_shards_are_handed_out_at_random():
 
 
 def test_which_samples_of_a_class_are_in_a_shard_is_random():
-    first = split(Shards(ShardsConfig(shards=1)), 20)
+    first = split(Shards(ShardsConfig(per_client=1)), 20)
     mine = np.sort(first.indices[0])
     assert len(set(np.diff(mine))) > 1
 
 
 def test_more_shards_than_samples_are_refused():
-    with pytest.raises(ConfigError, match="or the option shards"):
-        split(Shards(ShardsConfig(shards=601)), 10)
+    with pytest.raises(ConfigError, match="or the option per_client"):
+        split(Shards(ShardsConfig(per_client=601)), 10)
 
 
 @pytest.mark.parametrize("each", [1, 2, 3, 10])
@@ -102,6 +102,11 @@ def test_holders_of_a_class_share_it_evenly():
 def test_what_is_over_goes_to_holders_one_each():
     counts = split(classes(1, min_size=1), 30, LABELS[:110]).counts
     assert sorted(counts[counts > 0]) == [3] * 10 + [4] * 20
+
+
+def test_what_is_over_does_not_always_go_to_the_first_holders():
+    tables = [split(classes(10, min_size=1), 3, LABELS[:40], seed=s) for s in range(8)]
+    assert {int(found.sizes.argmax()) for found in tables} == {0, 1, 2}
 
 
 def test_classes_that_nobody_holds_are_noted():
@@ -202,6 +207,6 @@ def test_every_classes_split_is_a_partition_of_the_classes_held(clients, each, s
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 10), st.integers(0, 1000))
 def test_every_shards_split_is_a_partition(clients, each, seed):
-    scheme = Shards(ShardsConfig(shards=each))
+    scheme = Shards(ShardsConfig(per_client=each))
     found = split(scheme, clients, LABELS[:700], seed=seed)
     assert sorted(np.concatenate(found.indices)) == list(range(700))
