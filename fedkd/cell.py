@@ -26,9 +26,9 @@ from fedkd.files import write_atomic, write_json_atomic
 from fedkd.grid import Cell
 from fedkd.hookspecs import RunInfo
 from fedkd.loader import cause
-from fedkd.requirements import reason_to_skip
 from fedkd.partition import Partition
 from fedkd.plots import COUNTS
+from fedkd.requirements import reason_to_skip
 from fedkd.results import COLUMNS, Row
 from fedkd.simulator import simulate
 from fedkd.world import World, protocol_of

@@ -70,11 +70,10 @@ def last_values(lines: Sequence[Line]) -> dict[str, Last]:
     """
     found: dict[str, Last] = {}
     for line in lines:
-        for kind in ("measured", "logged"):
-            for key, value in (line.get(kind) or {}).items():
-                name = MEASURED + key if kind == "measured" else key
-                if isinstance(value, int | float) and math.isfinite(value):
-                    found[name] = Last(float(value), line["round"])
+        measured = {MEASURED + k: v for k, v in (line.get("measured") or {}).items()}
+        for name, value in {**measured, **(line.get("logged") or {})}.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                found[name] = Last(float(value), line["round"])
     found.pop("train_loss", None)
     return found
 

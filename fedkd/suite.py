@@ -254,13 +254,14 @@ def strategy_entry(raw: object, where: str) -> StrategyEntry:
         return raw
     entry = _entry(raw, where)
     options = dict(entry.options)
-    beside = {
+    beside: dict[str, Any] = {
         key: options.pop(key)
         for key in ("label", "rounds", "training")
         if key in options
     }
     label = beside.pop("label", entry.name)
-    values = {"name": entry.name, "label": label, "options": options, **beside}
+    values: dict[str, Any] = {"name": entry.name, "label": label, "options": options}
+    values |= beside
     return build(StrategyEntry, values, f"{where}.{label}")
 
 

@@ -16,83 +16,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedkd.data import ImageSet
 from fedkd.errors import ConfigError
-from fedkd.federation import Federation, ModelSpec
-from fedkd.ops.training import TrainingConfig
+from fedkd.federation import Federation
 from fedkd.parties import Parties
 from fedkd.payload import decode, encode, leaves, seal
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
 from fedkd.simulator import Metrics, Run, RunResult, simulate
 from fedkd.strategy import Client, Round, Server, Strategy
+from fedkd.toys import toy_federation, toy_images, toy_protocol
 
 AnyStrategy: TypeAlias = Strategy[Any, Any, Any]
 Factory: TypeAlias = Callable[[], AnyStrategy]
 TIMES = ("seconds",)
-
-
-def toy_images(
-    classes: int = 3, per_class: int = 24, size: int = 8, channels: int = 1
-) -> ImageSet:
-    """Return a small data set that can be learnt: a bright band per class, and noise."""
-    rng = np.random.default_rng(7)
-    labels = np.repeat(np.arange(classes), per_class)
-    images = rng.integers(0, 96, (len(labels), channels, size, size))
-    band = max(1, size // classes)
-    for row, label in enumerate(labels):
-        images[row, :, label * band : (label + 1) * band, :] += 128
-    pixels = torch.from_numpy(images.astype(np.uint8))
-    y = torch.from_numpy(labels)
-    names = tuple(f"class {c}" for c in range(classes))
-    half = torch.arange(len(labels)) % 2 == 0
-    mean, std = (0.3,) * channels, (0.25,) * channels
-    return ImageSet(
-        "toy", pixels[half], y[half], pixels[~half], y[~half], names, mean, std
-    )
-
-
-def toy_federation(
-    clients: int = 3,
-    models: Sequence[str | ModelSpec] = ("cnn",),
-    data: ImageSet | None = None,
-) -> Federation:
-    """Return a federation of toy images with skewed labels: client k lacks class k."""
-    images = toy_images() if data is None else data
-    y = images.y_train.numpy()
-    shards = [
-        np.flatnonzero((np.arange(len(y)) % clients == k) & (y != k))
-        for k in range(clients)
-    ]
-    tests = [np.arange(len(images.y_test))[k::clients] for k in range(clients)]
-    specs = [m if isinstance(m, ModelSpec) else ModelSpec(m) for m in models]
-    return Federation(images, shards, tests, specs, _model)
-
-
-def toy_protocol(rounds: int = 3, clients: int = 3, **changes: Any) -> Protocol:
-    """Return a short protocol: 2 steps of 8 images."""
-    training = TrainingConfig(local_steps=2, batch_size=8, lr=0.05)
-    settings = {"rounds": rounds, "clients": clients, "training": training, **changes}
-    return Protocol(**settings)
-
-
-@lru_cache
-def _registry() -> Any:
-    return load_registry()
-
-
-def _model(name: str) -> Any:
-    return _registry().resolve("models", name)
 
 
 def same_seed_gives_equal_bits(make: Factory, folder: Path) -> None:
@@ -138,13 +80,12 @@ def no_image_leaves_a_client(make: Factory, folder: Path) -> None:
     _run(watch, federation)
     raw = federation.data.x_train.flatten(1).float()
     normal = federation.data.normalise(federation.data.x_train).flatten(1)
-    for up in watch.ups:
-        for path, leaf in leaves(up, "up"):
-            if isinstance(leaf, Tensor) and leaf.numel() >= raw.shape[1]:
-                rows = _rows(leaf.float(), raw.shape[1])
-                for private in (raw, normal):
-                    gaps = torch.cdist(rows, private)
-                    assert gaps.min() > 1e-4, f"{path} holds a training image"
+    private = torch.cat([raw, normal])
+    sent = [pair for up in watch.ups for pair in leaves(up, "up")]
+    for path, leaf in sent:
+        if isinstance(leaf, Tensor) and leaf.numel() >= private.shape[1]:
+            gaps = torch.cdist(_rows(leaf.float(), private.shape[1]), private)
+            assert gaps.min() > 1e-4, f"{path} holds a training image"
 
 
 def resuming_changes_nothing(make: Factory, folder: Path) -> None:
@@ -197,6 +138,8 @@ def work_is_counted(make: Factory, folder: Path) -> None:
     examples = [line["client_examples"] for line in result.history]
     assert examples == sorted(examples), "client_examples shrank"
 
+
+__all__ = ["STRATEGY_CHECKS", "toy_federation", "toy_images", "toy_protocol"]
 
 STRATEGY_CHECKS: tuple[Callable[[Factory, Path], None], ...] = (
     same_seed_gives_equal_bits,

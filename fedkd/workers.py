@@ -87,16 +87,22 @@ def run_side_by_side(
                 workers.append(_Worker(setup))
                 workers[-1].give(todo.popleft(), listener)
             for worker in _ready(workers):
-                if worker.listen(setup, listener):
-                    continue
-                if todo and worker.alive:
-                    worker.give(todo.popleft(), listener)
-                else:
+                if not worker.listen(setup, listener) and not (
+                    worker.alive and _gave_next(worker, todo, listener)
+                ):
                     worker.stop()
                     workers.remove(worker)
     finally:
         for worker in workers:
             worker.end()
+
+
+def _gave_next(worker: _Worker, todo: deque[Cell], listener: Listener) -> bool:
+    """Hand over the next cell; return False if there is none."""
+    if not todo:
+        return False
+    worker.give(todo.popleft(), listener)
+    return True
 
 
 def _ready(workers: Sequence[_Worker]) -> list[_Worker]:

@@ -44,7 +44,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return {
         loader.construct_object(key, deep=True): loader.construct_object(
             value, deep=True
-        )  # type: ignore[no-untyped-call]
+        )
         for key, value in node.value
     }
 

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 from fedkd.hookspecs import Register, hookimpl
 
+CLASSIFIERS = {
+    "mlp": ("mlp:Mlp", "Fully connected layers on pixels; two of 200 by default."),
+    "cnn": ("cnn:Cnn", "Small: convolutions 16-32-64 with BatchNorm, 64 features."),
+    "cnn-plain": (
+        "cnn:cnn_plain",
+        "The small convolutional network without normalisation.",
+    ),
+    "lenet4": (
+        "cnn:Lenet4",
+        'The "Lenet" of DFRD: convolutions 64-128-256-512 with BatchNorm.',
+    ),
+    "resnet18": ("resnet:resnet18", "ResNet-18 with the stem for small images."),
+    "resnet34": ("resnet:resnet34", "ResNet-34 with the stem for small images."),
+    "resnet50": ("resnet:resnet50", "ResNet-50 with the stem for small images."),
+}
+
 
 @hookimpl
 def fedkd_register_models(register: Register) -> None:
     """Register the built-in models."""
     here = "fedkd.models"
-    register(
-        "mlp",
-        f"{here}.mlp:Mlp",
-        summary="Fully connected layers on pixels; two of 200 units by default.",
-        kind="classifier",
-    )
-    register(
-        "cnn",
-        f"{here}.cnn:Cnn",
-        summary="Small: convolutions 16-32-64 with BatchNorm, 64 features.",
-        kind="classifier",
-    )
-    register(
-        "cnn-plain",
-        f"{here}.cnn:cnn_plain",
-        summary="The small convolutional network without normalisation.",
-        kind="classifier",
-    )
-    register(
-        "lenet4",
-        f"{here}.cnn:Lenet4",
-        summary='The "Lenet" of DFRD: convolutions 64-128-256-512 with BatchNorm.',
-        kind="classifier",
-    )
-    for depth in (18, 34, 50):
-        register(
-            f"resnet{depth}",
-            f"{here}.resnet:resnet{depth}",
-            summary=f"ResNet-{depth} with the stem for small images.",
-            kind="classifier",
-        )
+    for name, (target, summary) in CLASSIFIERS.items():
+        register(name, f"{here}.{target}", summary=summary, kind="classifier")
     register(
         "dcgan-generator",
         f"{here}.dcgan:Generator",

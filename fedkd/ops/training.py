@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -107,13 +107,7 @@ def train(
     model.train()
     total = torch.zeros((), device=data.device)
     examples = steps = 0
-    for x, y in data.batches(
-        training.batch_size,
-        steps=training.local_steps,
-        epochs=training.local_epochs,
-        drop_last=training.drop_last,
-        augment=training.augment,
-    ):
+    for x, y in _batches(data, training):
         optimizer.zero_grad(set_to_none=True)
         value = criterion(model(x), y)
         if penalty is not None:
@@ -132,3 +126,15 @@ def train(
             f"{training.lr:g}; lower the rate or set training.clip_norm."
         )
     return TrainingReport(mean, examples, steps)
+
+
+def _batches(
+    data: ClientData, training: TrainingConfig
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return data.batches(
+        training.batch_size,
+        steps=training.local_steps,
+        epochs=training.local_epochs,
+        drop_last=training.drop_last,
+        augment=training.augment,
+    )

@@ -262,7 +262,10 @@ def test_equal_shares_differ_by_at_most_one_and_proportional_ones_follow_n_k():
     assert max(shares) - min(shares) <= 1
     drawn = torch.tensor([split_batch([70, 20, 10], 100, "proportional")] * 1)
     many = torch.stack(
-        [torch.tensor(split_batch([70, 20, 10], 100, "proportional")) for _ in range(99)]
+        [
+            torch.tensor(split_batch([70, 20, 10], 100, "proportional"))
+            for _ in range(99)
+        ]
     ).double()
     assert drawn.sum() == 100
     torch.testing.assert_close(

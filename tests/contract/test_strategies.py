@@ -22,7 +22,6 @@ SETTINGS = {
 REGISTRY = load_registry()
 
 
-
 @pytest.mark.parametrize("name", list(REGISTRY.entries("strategies")))
 @pytest.mark.parametrize(
     "check", testing.STRATEGY_CHECKS, ids=[c.__name__ for c in testing.STRATEGY_CHECKS]
