@@ -82,19 +82,29 @@ def run_side_by_side(
     todo = deque(cells)
     workers: list[_Worker] = []
     try:
-        while todo or workers:
-            while todo and len(workers) < jobs:
-                workers.append(_Worker(setup))
-                workers[-1].give(todo.popleft(), listener)
-            for worker in _ready(workers):
-                if not worker.listen(setup, listener) and not (
-                    worker.alive and _gave_next(worker, todo, listener)
-                ):
-                    worker.stop()
-                    workers.remove(worker)
+        _work_off(todo, workers, jobs, setup, listener)
     finally:
         for worker in workers:
             worker.end()
+
+
+def _work_off(
+    todo: deque[Cell],
+    workers: list[_Worker],
+    jobs: int,
+    setup: Setup,
+    listener: Listener,
+) -> None:
+    while todo or workers:
+        while todo and len(workers) < jobs:
+            workers.append(_Worker(setup))
+            workers[-1].give(todo.popleft(), listener)
+        for worker in _ready(workers):
+            if not worker.listen(setup, listener) and not (
+                worker.alive and _gave_next(worker, todo, listener)
+            ):
+                worker.stop()
+                workers.remove(worker)
 
 
 def _gave_next(worker: _Worker, todo: deque[Cell], listener: Listener) -> bool:
