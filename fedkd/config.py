@@ -51,7 +51,10 @@ def build(cls: type[C], options: Mapping[str, Any], where: str) -> C:
 def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     """Turn the first problem of a pydantic error into one sentence."""
     first = error.errors(include_url=False)[0]
-    path = ".".join([where, *(str(part) for part in first["loc"])])
+    keys = ".".join(str(part) for part in first["loc"])
+    # "suite x.yaml" is a place and "training" a key: a key goes on with a point.
+    is_key = ": " in where or " " not in where
+    path = f"{where}{'.' if is_key else ': '}{keys}" if keys else where
     if first["type"] == "extra_forbidden":
         known = _fields_at(cls, first["loc"][:-1])
         key = str(first["loc"][-1])

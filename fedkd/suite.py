@@ -103,7 +103,9 @@ class Suite(Config):
     """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
     (a whole number)."""
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(parse_seeds)
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1),
+        BeforeValidator(parse_seeds),
     ]
     """Seeds: ``[0, 1, 2]`` or ``0-2``."""
     datasets: tuple[Entry, ...] = Field(min_length=1)

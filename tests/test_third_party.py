@@ -43,7 +43,16 @@ pytestmark = [pytest.mark.install, pytest.mark.slow]
 def build(source, into):
     """Build a wheel from a copy of ``source``, so that the checkout stays clean."""
     copy = into / source.name
-    skipped = (".venv", ".git", "build", "dist", "runs", "*.egg-info", "__pycache__")
+    skipped = (
+        ".venv",
+        ".git",
+        ".data",
+        "build",
+        "dist",
+        "runs",
+        "*.egg-info",
+        "__pycache__",
+    )
     ignore = shutil.ignore_patterns(*skipped, ".*_cache")
     shutil.copytree(source, copy, symlinks=True, ignore=ignore)
     wheels = into / f"{source.name}-wheel"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fedkd import Partition, Partitioner
-from fedkd.partition import partition_of
 
 
 class RoundRobin(Partitioner):
@@ -19,4 +18,4 @@ class RoundRobin(Partitioner):
         rng: np.random.Generator,
     ) -> Partition:
         indices = [np.arange(k, len(labels), clients) for k in range(clients)]
-        return partition_of(indices, labels, num_classes)
+        return Partition.of(indices, labels, num_classes)
