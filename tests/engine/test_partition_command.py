@@ -136,14 +136,14 @@ def test_an_assignment_without_name_or_value_is_refused(text):
     [
         (
             ["--set", "alhpa=1"],
-            "--partition dirichlet.alhpa: unknown key. Did you mean",
+            "--partition dirichlet: alhpa: unknown key. Did you mean",
         ),
-        (["--set", "alpha=0"], "--partition dirichlet.alpha: found 0."),
+        (["--set", "alpha=0"], "--partition dirichlet: alpha: found 0."),
         (["--partition", "dirichlte"], "unknown partitioner 'dirichlte'. Did you mean"),
         (["--dataset", "digit"], "unknown data set 'digit'. Did you mean 'digits'?"),
         (["--clients", "144"], "144 clients with 10 samples each, or more, need 1440"),
         (["--clients", "0"], "0 is not in the range x>=1"),
-        (["--partition", "counts"], "--partition counts.file: this key is missing"),
+        (["--partition", "counts"], "--partition counts: file: this key is missing"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_code_2(fedkd, arguments, message):
