@@ -37,10 +37,8 @@ def bench(tmp_path, monkeypatch):
     def run(strategies, *arguments, out="out", jobs=1):
         text = SUITE.format(strategies=strategies)
         Path("toy.yaml").write_text(text, encoding="utf-8")
-        return main(
-            ["bench", "toy.yaml", "--plugin", PLUGIN, "--out", out, "--plain"]
-            + ["--jobs", str(jobs), "--no-plots", *arguments]
-        )
+        common = ["--plugin", PLUGIN, "--out", out, "--plain", "--no-plots"]
+        return main(["bench", "toy.yaml", *common, "--jobs", str(jobs), *arguments])
 
     return run
 
