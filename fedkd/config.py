@@ -50,7 +50,9 @@ def build(cls: type[C], options: Mapping[str, Any], where: str) -> C:
 
 def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     """Turn the first problem of a pydantic error into one sentence."""
-    first = error.errors(include_url=False)[0]
+    every = error.errors(include_url=False)
+    # A misspelt key is also a missing one; the misspelling is what to mend.
+    first = next((e for e in every if e["type"] == "extra_forbidden"), every[0])
     keys = ".".join(str(part) for part in first["loc"])
     # "suite x.yaml" is a place and "training" a key: a key goes on with a point.
     is_key = ": " in where or " " not in where

@@ -74,7 +74,7 @@ def test_a_file_that_is_no_suite(complain, text, words):
     ("text", "words"),
     [
         (swap("rounds: 3\n", ""), "rounds: this key is missing and has no default"),
-        (swap("rounds", "round"), "missing"),
+        (swap("rounds", "round"), "round: unknown key. Did you mean 'rounds'?"),
         (TOY + "strategys: []\n", "strategys: unknown key. Did you mean 'strategies'?"),
         (swap("rounds: 3", "rounds: 0"), "rounds: found 0."),
         (swap("rounds: 3", "rounds: many"), "rounds: found 'many'."),
