@@ -17,7 +17,9 @@ Deviations: of ``mosaic`` from the description: the diversity loss aims at the c
     the frozen local model, generators train once on the converged model and in the range
     of normalised data, prototypes are not accumulated, the meta model's average forgets
     its start. ``mosaic-code`` puts these back, switch by switch. Experts are averages of
-    parameters: one architecture. Label counts, generators and prototypes leave the
+    parameters: one architecture. Under partial participation only the clients of the
+    last warm-up round give experts and (unless they start in their first round)
+    generators. Label counts, generators and prototypes leave the
     clients without differential privacy.
 """
 
@@ -118,7 +120,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         )
         return Broadcast(
             state.weights,
-            lr=config.finetune_lr if left <= 0 else None,
+            lr=config.finetune_lr if distils and left <= 0 else None,
             send_generator=distils and now and client_id not in state.generators,
             send_features=distils
             and features

@@ -153,6 +153,15 @@ class DistilConfig(Config):
     """The symmetric term: what the released code computes and calls JSD, or the true
     Jensen-Shannon divergence."""
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> DistilConfig:
+        if self.steps and not (self.kl_weight or self.ce_weight or self.overlap_weight):
+            raise ValueError(
+                "expected a positive kl_weight, ce_weight or overlap_weight, found all "
+                "three at 0; set steps to 0 for no distillation"
+            )
+        return self
+
 
 class MosaicConfig(Config):
     """Hyper-parameters of Mosaic."""

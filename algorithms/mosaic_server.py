@@ -131,11 +131,11 @@ class Distillation:
         number = self.config.teacher.samples_per_client
         logits, labels = [], []
         for i, k in enumerate(self.source.clients):
-            if k not in self.known.models:
-                continue
             shares = [number if j == i else 0 for j in range(len(self.source.clients))]
             x, _ = self.source.draw(shares)
-            own = teaching.with_weights(self.server, self.known.models[k])
+            # A client that sat this round out is spoken for by the global model.
+            answering = self.known.models.get(k, self.known.weights)
+            own = teaching.with_weights(self.server, answering)
             missing_C = (self.known.label_counts[k] == 0).to(self.server.device)
             answers_BC = own(x).masked_fill(missing_C, -torch.inf)
             labels.append(answers_BC.argmax(1))
