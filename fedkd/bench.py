@@ -82,9 +82,6 @@ class Bench:
         self.settings = settings
         self.done: dict[str, Row] = {}
         """Rows by ``run_id``."""
-        # Beside workers, which have their own, this process only checks: on the CPU.
-        device = settings.device if settings.jobs == 1 else torch.device("cpu")
-        self.world = World(registry, settings.data_root, device)
 
     @property
     def rows(self) -> list[Row]:
@@ -96,6 +93,11 @@ class Bench:
         """The cells that have no row yet."""
         return [cell for cell in self.cells if cell.run_id not in self.done]
 
+    @property
+    def jobs(self) -> int:
+        """How many cells run side by side: no more than there are to do."""
+        return min(self.settings.jobs, max(len(self.todo), 1))
+
     def look(self) -> None:
         """Find the cells that are finished already."""
         if self.settings.fresh:
@@ -105,24 +107,31 @@ class Bench:
             if row is not None:
                 self.done[cell.run_id] = row
 
-    def check(self) -> None:
+    def check(self) -> World:
         """Check all that can be known before the first cell runs.
+
+        Returns:
+            Where data was found, for :meth:`run`.
 
         Raises:
             FedKDError: If data is missing or damaged, cannot be split as asked, or a
                 model does not fit it.
         """
+        # Beside workers, which have their own, this process only checks: on the CPU.
+        device = self.settings.device if self.jobs == 1 else torch.device("cpu")
+        world = World(self.registry, self.settings.data_root, device)
         seen: set[str] = set()
         for cell in self.todo:
             parts = ("dataset", "partition", "models", "seed")
             key = canonical([cell.config[part] for part in parts] + [cell.clients])
             if key not in seen:
                 seen.add(key)
-                self._check_cell(cell)
+                self._check_cell(cell, world)
+        return world
 
-    def _check_cell(self, cell: Cell) -> None:
+    def _check_cell(self, cell: Cell, world: World) -> None:
         try:
-            federation, _ = self.world.federation(cell.config)
+            federation, _ = world.federation(cell.config)
             for spec in {m.key: m for m in federation.client_models}.values():
                 federation.build_spec(spec, cell.seed)
         except ConfigError as error:
@@ -136,20 +145,24 @@ class Bench:
                 f"do not go together: {cause(error)}."
             ) from error
 
-    def run(self, view: View) -> None:
+    def run(self, world: World, view: View) -> None:
         """Run the cells that are to do; keep the results whole after each.
+
+        Args:
+            world: What :meth:`check` returned.
+            view: Is told what becomes of the cells.
 
         Raises:
             FedKDError: If the results cannot be written.
         """
-        todo, settings = self.todo, self.settings
+        todo, settings, jobs = self.todo, self.settings, self.jobs
         if settings.fresh:
             for cell in todo:
                 shutil.rmtree(settings.runs / cell.run_id, ignore_errors=True)
         self._record(todo)
         recorder = _Recorder(self, view)
-        if settings.jobs == 1 or len(todo) < 2:
-            run_serially(todo, self.world, settings.runs, recorder)
+        if jobs == 1:
+            run_serially(todo, world, settings.runs, recorder)
         else:
             setup = Setup(
                 settings.runs,
@@ -157,7 +170,7 @@ class Bench:
                 str(settings.device),
                 settings.plugin_files,
             )
-            run_side_by_side(todo, min(settings.jobs, len(todo)), setup, recorder)
+            run_side_by_side(todo, jobs, setup, recorder)
 
     def write(self, stages: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
@@ -168,16 +181,21 @@ class Bench:
         """
         out, rows = self.settings.out, self.rows
         results.write_results(rows, out / results.NAME)
-        pairs = [(r, metrics.read_metrics(self.settings.runs / r.run_id)) for r in rows]
         page = table.table_markdown(
             rows,
             title=self.suite.name,
             protocol_lines=protocol_lines(self.suite),
             references=self.references(),
             provenance=provenance_lines(out / ENVIRONMENT),
-            stages=metrics.stage_table(pairs) if stages else "",
+            stages=self._stages() if stages else "",
         )
         write_atomic(out / "table.md", page)
+
+    def _stages(self) -> str:
+        runs = self.settings.runs
+        return metrics.stage_table(
+            [(row, metrics.read_metrics(runs / row.run_id)) for row in self.rows]
+        )
 
     def references(self) -> set[str]:
         """Return the labels of the strategies that are references, not competitors."""
@@ -199,7 +217,7 @@ class Bench:
         write_atomic(settings.out / "suite.yaml", yamlfile.dump(self.suite.plain()))
         if todo:
             found = describe(
-                self.registry, settings.device, settings.jobs, settings.command
+                self.registry, settings.device, self.jobs, settings.command
             )
             found["data_root"] = str(settings.data_root)
             write_json_atomic(found, settings.out / ENVIRONMENT)
@@ -252,11 +270,13 @@ def _hold(lock: IO[str], out: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise FedKDError(
             f"another fedkd bench is writing to {out}; wait for it, or choose another "
             "folder with --out."
         ) from None
+    except OSError:
+        return  # some network file systems have no locks; nor has the user then
 
 
 class _Recorder:

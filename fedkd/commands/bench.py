@@ -112,11 +112,11 @@ def _run(bench: Bench, plain: bool) -> int:
     bench.look()
     todo = bench.todo
     if todo:
-        bench.check()
+        world = bench.check()
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):
-                bench.run(view)
+                bench.run(world, view)
         except KeyboardInterrupt:
             _say_interrupted(bench)
             return INTERRUPTED

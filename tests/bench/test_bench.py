@@ -1,5 +1,6 @@
 """A bench from end to end: what is left in its folder, whatever happens on the way."""
 
+import errno
 import json
 import os
 import signal
@@ -9,9 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from fedkd import bench as bench_module
+from fedkd import cell as cell_module
+from fedkd.bench import Bench, Settings, results_folder
 from fedkd.cli import main
+from fedkd.grid import grid
+from fedkd.registry import load_registry
 from fedkd.results import read_results
+from fedkd.suite import load_suite
 
 PLUGIN = str(Path(__file__).with_name("toy_plugin.py"))
 TIMES = ("seconds", "peak_memory_bytes")
@@ -146,6 +154,144 @@ def test_the_live_files_record_the_plug_in(bench):
     assert "toy_plugin" in text
 
 
+def test_missing_data_is_said_before_anything_runs(bench, capsys):
+    assert bench("toy-mean", "--set", "datasets=[toy, toy-missing]") == 1
+    assert "toy-missing: there is no file" in capsys.readouterr().err
+    assert list(Path("out/runs").iterdir()) == []
+
+
+def test_a_dry_run_shows_the_grid_and_leaves_nothing(bench, capsys):
+    assert bench("toy-mean, fedavg", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "toy: 4 cells" in shown
+    # 3 rounds x 3 clients x 2 steps x 8 images = 144, four times.
+    assert "4 of 4 cells to do; 576 client images at most" in shown
+    assert not Path("out").exists()
+
+
+def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_take(bench, capsys):
+    bench("toy-mean", "--seeds", "0")
+    capsys.readouterr()
+    bench("toy-mean", "--dry-run")
+    shown = capsys.readouterr().out
+    assert "1 of 2 cells to do; 144 client images" in shown
+    assert "for the 1 cells whose like is finished" in shown
+
+
+def test_a_damaged_result_is_run_again(bench):
+    bench("toy-mean", "--seeds", "0")
+    before = without_times("out")
+    result = next(Path("out/runs").glob("*/result.json"))
+    result.write_text(result.read_text()[:40])
+    assert bench("toy-mean", "--seeds", "0") == 0
+    assert json.loads(result.read_text())["status"] == "done"
+    assert without_times("out") == before
+
+
+def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench):
+    bench("toy-mean", "--seeds", "0")
+    bench("fedavg", "--seeds", "1")
+    assert [(row.strategy, row.seed) for row in rows()] == [("fedavg", 1)]
+    assert len(list(Path("out/runs").iterdir())) == 2
+
+
+def test_the_suite_that_is_left_can_be_run_and_is_done(bench, capsys):
+    bench("toy-mean", "--seeds", "0", "--set", "training.lr=0.01")
+    arguments = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots"]
+    capsys.readouterr()
+    assert main(["bench", "out/suite.yaml", *arguments]) == 0
+    assert "All 1 cells were done already" in capsys.readouterr().out
+
+
+def test_observers_hear_of_every_round_in_the_process_of_the_cell(bench, monkeypatch):
+    log = Path("rounds").absolute()
+    monkeypatch.setenv("TOY_LOG", str(log))
+    bench("toy-mean", jobs=2)
+    heard = sorted(log.read_text().splitlines())
+    assert heard == [f"toy-mean {seed} {n}" for seed in (0, 1) for n in (1, 2, 3)]
+
+
+def test_the_threads_of_the_caller_are_put_back(bench):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        bench("toy-mean", "--seeds", "0")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_ends_the_bench_in_one_sentence(bench, capsys, monkeypatch, jobs):
+    bench("toy-mean", "--seeds", "0")
+    real = bench_module.results.write_results
+
+    def full(found, path):
+        if len(list(found)) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(found, path)
+
+    monkeypatch.setattr(bench_module.results, "write_results", full)
+    capsys.readouterr()
+    assert bench("toy-mean, fedavg", jobs=jobs) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("fedkd: the disk that holds out is full. Finished cells")
+    assert rows()[0].status == "done"
+
+
+def test_a_disk_that_fills_up_inside_a_cell_is_no_failure_of_the_cell(
+    bench, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(cell_module, "simulate", full)
+    assert bench("toy-mean", "--seeds", "0") == 1
+    assert "the disk that holds out is full" in capsys.readouterr().err
+    assert not list(Path("out/runs").glob("*/result.json"))
+
+
+def test_a_folder_that_is_a_file_is_refused(bench, capsys):
+    Path("taken").write_text("")
+    assert bench("toy-mean", out="taken") == 2
+    assert "--out taken: cannot be written to" in capsys.readouterr().err
+
+
+def test_two_benches_do_not_share_a_folder(bench, capsys):
+    with results_folder(Path("out")):
+        assert bench("toy-mean") == 1
+    assert "another fedkd bench is writing to out" in capsys.readouterr().err
+    assert bench("toy-mean", "--seeds", "0") == 0
+
+
+@pytest.mark.parametrize(("seeds", "device"), [((0,), "meta"), ((0, 1), "cpu")])
+def test_a_single_cell_runs_on_the_device_asked_for(tmp_path, seeds, device):
+    path = tmp_path / "toy.yaml"
+    path.write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
+    registry = load_registry([PLUGIN])
+    suite = load_suite(str(path)).model_copy(update={"seeds": seeds})
+    settings = Settings(tmp_path, tmp_path, torch.device("meta"), jobs=2)
+    seen = []
+    bench = Bench(suite, grid(suite, registry), registry, settings)
+    bench._check_cell = lambda cell, world: seen.append(world.device.type)
+    bench.check()
+    # Beside two workers the checking process has no business on the device.
+    assert set(seen) == {device}
+
+
+def test_a_model_that_does_not_fit_the_data_is_said_before_anything_runs(
+    bench, capsys, monkeypatch
+):
+    def broken(self, config):
+        raise RuntimeError("mat1 and mat2 do not fit")
+
+    monkeypatch.setattr(bench_module.World, "federation", broken)
+    assert bench("toy-mean") == 1
+    message = capsys.readouterr().err
+    assert "toy, iid and toy-linear do not go together: RuntimeError: mat1" in message
+    assert list(Path("out/runs").iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, how):
@@ -170,3 +316,56 @@ def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, ho
     assert main([*arguments, "--out", "killed", "--plain", "--no-plots"]) == 0
     assert main([*arguments, "--out", "straight", "--plain", "--no-plots"]) == 0
     assert without_times("killed") == without_times("straight")
+
+
+def start(*arguments):
+    """Start a bench of two waiting cells side by side; return it and its workers."""
+    text = SUITE.format(strategies="toy-waits")
+    Path("toy.yaml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "fedkd", "bench", "toy.yaml", "--plugin", PLUGIN]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2", "--out", "out", "--plain", *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while len(list(Path("out").glob("runs/*/metrics.jsonl"))) < 2:
+        assert time.monotonic() < deadline, "the workers never finished a round"
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process, children(process.pid)
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("how", ["ctrl-c", "kill"])
+def test_no_worker_outlives_its_master(how, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process, workers = start()
+    assert len(workers) >= 2
+    if how == "ctrl-c":
+        # As a terminal does: to the master and the workers at once.
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.kill()
+    _, message = process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in workers if alive(pid)] == []
+    assert b"Traceback" not in message
+    if how == "ctrl-c":
+        assert process.returncode == 130
+        assert b"interrupted with 0 of 2 cells done; they are kept." in message
