@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedkd.federation import Federation, ModelSpec
+from fedkd.federation import Federation
 from fedkd.parties import Parties
+from fedkd.party import ModelSpec
 from fedkd.protocol import Protocol
 from fedkd.registry import load_registry
 from fedkd.simulator import Run

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from fedkd.data import Dataset, ImageSet
+from fedkd.data import ImageSet
 from fedkd.data_root import where_sought
+from fedkd.dataset import Dataset
 from fedkd.errors import DataError, listing
 
 TIMEOUT = 30.0

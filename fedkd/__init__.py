@@ -12,7 +12,8 @@ from fedkd._version import __version__
 
 if TYPE_CHECKING:
     from fedkd.config import Config
-    from fedkd.data import Dataset, ImageSet
+    from fedkd.data import ImageSet
+    from fedkd.dataset import Dataset
     from fedkd.errors import FedKDError
     from fedkd.federation import Federation
     from fedkd.hookspecs import RunInfo, hookimpl
@@ -49,7 +50,7 @@ __all__ = [
 _HOMES = {
     "Client": "fedkd.strategy",
     "Config": "fedkd.config",
-    "Dataset": "fedkd.data",
+    "Dataset": "fedkd.dataset",
     "FedKDError": "fedkd.errors",
     "Federation": "fedkd.federation",
     "ImageSet": "fedkd.data",

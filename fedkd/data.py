@@ -6,16 +6,12 @@ flip on the whole batch, and one fused scale and shift.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
-
-from fedkd.config import Config
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """``(channels, height, width)``."""
@@ -93,43 +89,6 @@ class ImageInfo:
     """Per channel, of images scaled to [0, 1]."""
     std: tuple[float, ...]
     """Per channel, of images scaled to [0, 1]."""
-
-
-class Dataset(ABC):
-    """A benchmark data set: knows its files and reads them. Subclasses are final."""
-
-    Config: ClassVar[type[Config]] = Config
-    """Options of the set."""
-    files: ClassVar[dict[str, int]] = {}
-    """The files it needs under the data root, with their sizes in bytes."""
-
-    def __init__(self, config: Any = None) -> None:
-        self.config: Any = self.Config() if config is None else config
-
-    @abstractmethod
-    def load(self, root: Path) -> ImageSet:
-        """Read the set from its files under ``root``.
-
-        Raises:
-            DataError: If a file is missing or damaged; names it, what was expected and
-                the command that prepares the set.
-        """
-
-    def prepare(self, root: Path) -> None:
-        """Fetch the files into ``root`` where the network allows; nothing by default.
-
-        Raises:
-            DataError: If they cannot be fetched.
-        """
-        del root
-
-    def check(self, root: Path) -> None:
-        """Verify the files under ``root`` as far as the set can; nothing by default.
-
-        Raises:
-            DataError: If a file is missing or damaged.
-        """
-        del root
 
 
 class ClientData:

@@ -19,7 +19,7 @@ KINDS = {
 MODEL_KINDS = ("classifier", "generator", "discriminator")
 _BASES = {
     "strategies": "fedkd.strategy:Strategy",
-    "datasets": "fedkd.data:Dataset",
+    "datasets": "fedkd.dataset:Dataset",
     "partitioners": "fedkd.partition:Partitioner",
 }
 # By name, because these modules import torch and a listing must not.

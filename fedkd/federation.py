@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +11,8 @@ from torch import Tensor, nn
 
 from fedkd.data import ClientData, ImageSet
 from fedkd.errors import ConfigError
+from fedkd.party import ModelSpec
 from fedkd.randomness import torch_stream
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A registered classifier with its options."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def key(self) -> str:
-        """A text that is equal for equal specs."""
-        return f"{self.name}{json.dumps(dict(self.options), sort_keys=True)}"
-
 
 ModelFactory = Callable[[str], Callable[..., nn.Module]]
 """Maps a registered name to ``build(image_shape, num_classes, **options)``."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from fedkd.federation import Federation, ModelSpec
+from fedkd.federation import Federation
 from fedkd.ops.training import TrainingConfig
+from fedkd.party import ModelSpec
 from fedkd.payload import Weights
 from fedkd.protocol import Protocol
 from fedkd.strategy import Client, Server, read_weights
@@ -35,15 +36,14 @@ class Parties:
             federation.data.info,
             federation.build,
             self.protocol.buffers,
+            clients=federation.client_models,
+            models=self._of_spec,
         )
 
     def client(self, k: int, training: TrainingConfig) -> Client:
         """Return the side of client ``k`` with this round's training settings."""
         federation = self.federation
-        spec = federation.client_models[k]
-        if spec.key not in self._models:
-            self._models[spec.key] = self._build(spec)
-        model, initial = self._models[spec.key]
+        model, initial = self._of_spec(federation.client_models[k])
         return Client(
             model,
             initial,
@@ -56,6 +56,12 @@ class Parties:
             memory=self.memories.setdefault(k, {}),
             training=training,
         )
+
+    def _of_spec(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
+        """Return the working model of an architecture and its initial weights."""
+        if spec.key not in self._models:
+            self._models[spec.key] = self._build(spec)
+        return self._models[spec.key]
 
     def _build(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
         """Return a working model and a copy of its initial weights."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedkd.config import Config
-    from fedkd.data import Dataset
+    from fedkd.dataset import Dataset
     from fedkd.partition import Partitioner
     from fedkd.strategy import Strategy
 

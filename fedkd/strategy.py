@@ -43,17 +43,36 @@ The smallest strategy there is counts the samples of the clients and trains noth
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from fedkd.config import Config
-from fedkd.data import ClientData, ImageInfo
-from fedkd.ops.training import LossFunction, TrainingConfig, train
-from fedkd.payload import Weights
+from fedkd.party import (
+    Client,
+    ModelBuilder,
+    ModelSpec,
+    Party,
+    Server,
+    copy_weights,
+    read_weights,
+)
+
+__all__ = [
+    "Client",
+    "ModelBuilder",
+    "ModelSpec",
+    "Party",
+    "Preset",
+    "Requires",
+    "Round",
+    "Server",
+    "Strategy",
+    "copy_weights",
+    "read_weights",
+]
 
 State = TypeVar("State")
 Down = TypeVar("Down")
@@ -86,120 +105,6 @@ class Requires:
     """Public data at the server. The simulator has none, so this always skips."""
     buffers: tuple[str, ...] = ("average", "local", "reestimate")
     """The buffer policies under which the strategy means something."""
-
-
-class ModelBuilder(Protocol):
-    """Builds a registered model by name for the images of this run."""
-
-    def __call__(self, name: str, **options: Any) -> nn.Module:
-        """Return a new model with initial weights drawn from the current stream."""
-
-
-class Party:
-    """What one side may touch during one call. Not subclassed outside this module."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        initial: Weights,
-        device: torch.device,
-        images: ImageInfo,
-        builder: ModelBuilder,
-        buffers: str = "average",
-    ) -> None:
-        self.model = model
-        """A working copy of this side's model; its content is undefined: load first."""
-        self.initial = initial
-        """The initial weights of this side's model, equal for equal architectures."""
-        self.device = device
-        self.images = images
-        """Shape, classes and normalisation of the images."""
-        self.buffers = buffers
-        """The run's buffer policy: ``average``, ``local`` or ``reestimate``."""
-        self._builder = builder
-        self.examples = 0
-        """Images that went through a training step during this call."""
-        self.logged: dict[str, float] = {}
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.images.num_classes
-
-    def build(self, name: str, **options: Any) -> nn.Module:
-        """Return a new registered model (say, a generator) on the device."""
-        return self._builder(name, **options)
-
-    def load(self, weights: Weights) -> nn.Module:
-        """Copy ``weights`` into the working model, in place, and return the model.
-
-        Entries that ``weights`` lacks keep their value.
-
-        Raises:
-            KeyError: If ``weights`` has an entry that the model has not.
-        """
-        copy_weights(weights, self.model)
-        return self.model
-
-    def count_examples(self, number: int) -> None:
-        """Count images of a training step done outside :meth:`Client.train`."""
-        self.examples += int(number)
-
-    def log(self, name: str, value: float | Tensor) -> None:
-        """Record a number for the run's metrics. It is measured, not sent."""
-        self.logged[name] = float(value)
-
-
-class Server(Party):
-    """The server's side: a model and a device. It has no data, by its type."""
-
-
-class Client(Party):
-    """One client's side: its data, its working model and its private memory."""
-
-    def __init__(  # noqa: PLR0913 - the one place where a client is put together
-        self,
-        model: nn.Module,
-        initial: Weights,
-        device: torch.device,
-        images: ImageInfo,
-        builder: ModelBuilder,
-        buffers: str = "average",
-        *,
-        id: int,
-        data: ClientData,
-        memory: MutableMapping[str, Any],
-        training: TrainingConfig,
-    ) -> None:
-        super().__init__(model, initial, device, images, builder, buffers)
-        self.id = id
-        self.data = data
-        """This client's training data, and nobody else's."""
-        self.memory = memory
-        """A private store that lasts over rounds: trees as in :mod:`fedkd.payload`."""
-        self.training = training
-        """Local training settings, with the learning rate of this round."""
-
-    def train(
-        self,
-        loss: LossFunction | None = None,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
-        training: TrainingConfig | None = None,
-    ) -> float:
-        """Train the working model on the local data; return the mean loss.
-
-        Args:
-            loss: ``loss(logits [B, C], labels [B]) -> scalar``; cross-entropy if None.
-            penalty: ``penalty(model) -> scalar``, added to each step's loss.
-            training: Settings other than the run's.
-
-        Raises:
-            DivergedError: If the loss is not finite.
-        """
-        report = train(self.model, self.data, training or self.training, loss, penalty)
-        self.count_examples(report.examples)
-        self.log("train_loss", report.loss)
-        return report.loss
 
 
 class Strategy(ABC, Generic[State, Down, Up]):
@@ -269,23 +174,3 @@ class Preset:
     """What the preset does differently from the paper or from the released code."""
     doc: str = ""
     """What it is, for its card."""
-
-
-def copy_weights(weights: Weights, model: nn.Module) -> None:
-    """Copy entries into a model, in place.
-
-    Raises:
-        KeyError: If ``weights`` has an entry that the model has not.
-    """
-    own = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, value in weights.items():
-            own[name].copy_(value)
-
-
-def read_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return a detached copy of a model's state on the CPU: ``{entry: tensor}``."""
-    return {
-        name: value.detach().to("cpu", copy=True)
-        for name, value in model.state_dict().items()
-    }

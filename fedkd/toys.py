@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from fedkd.data import ImageSet
-from fedkd.federation import Federation, ModelSpec
+from fedkd.federation import Federation
 from fedkd.ops.training import TrainingConfig
+from fedkd.party import ModelSpec
 from fedkd.protocol import Protocol
 from fedkd.registry import load_registry
 

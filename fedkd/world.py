@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from fedkd.config import build
 from fedkd.data import ImageSet
 from fedkd.errors import DataError, FedKDError
-from fedkd.federation import Federation, ModelSpec
+from fedkd.federation import Federation
 from fedkd.grid import canonical
 from fedkd.loader import cause
 from fedkd.options import resolve
 from fedkd.partition import Partition
+from fedkd.party import ModelSpec
 from fedkd.protocol import Protocol
 from fedkd.randomness import numpy_stream
 from fedkd.registry import Registry

@@ -21,14 +21,24 @@ FOLDERS = {
 }
 CONTRACT = {
     f"fedkd.{name}"
-    for name in ("config", "data", "errors", "hookspecs", "payload", "strategy")
+    for name in (
+        "config",
+        "data",
+        "dataset",
+        "errors",
+        "hookspecs",
+        "party",
+        "payload",
+        "strategy",
+    )
 }
 """What an algorithm, a data set or a model may build on, beside ``fedkd.ops``."""
+SIDES = {"fedkd.party", "fedkd.strategy"}
 ALLOWED = {
-    "fedkd.ops": CONTRACT - {"fedkd.strategy", "fedkd.hookspecs"},
+    "fedkd.ops": CONTRACT - SIDES - {"fedkd.dataset", "fedkd.hookspecs"},
     "fedkd.algorithms": CONTRACT | {"fedkd.ops"},
-    "fedkd.datasets": CONTRACT - {"fedkd.strategy"} | {"fedkd.data_root"},
-    "fedkd.models": CONTRACT - {"fedkd.strategy"},
+    "fedkd.datasets": CONTRACT - SIDES | {"fedkd.data_root"},
+    "fedkd.models": CONTRACT - SIDES - {"fedkd.dataset"},
 }
 """What each package may import besides itself; ``fedkd.ops`` stands for all in it."""
 BUILT_IN = ("fedkd.algorithms", "fedkd.datasets", "fedkd.models")

@@ -8,9 +8,10 @@ import torch
 
 from fedkd.data import ClientData
 from fedkd.evaluate import correct, percent
-from fedkd.federation import Federation, ModelSpec
+from fedkd.federation import Federation
 from fedkd.grid import grid
 from fedkd.ops.training import train
+from fedkd.party import ModelSpec
 from fedkd.protocol import Protocol
 from fedkd.registry import load_registry
 from fedkd.simulator import simulate

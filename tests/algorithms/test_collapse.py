@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.federation import ModelSpec
+from fedkd.party import ModelSpec
 from fedkd.registry import load_registry
 from fedkd.simulator import simulate
 

@@ -3,9 +3,9 @@
 import torch
 
 from fedkd import testing
-from fedkd.federation import ModelSpec
 from fedkd.ops.averaging import batch_norm_entries
 from fedkd.parties import Parties
+from fedkd.party import ModelSpec
 from fedkd.registry import load_registry
 from fedkd.simulator import Run, simulate
 from fedkd.strategy import Round

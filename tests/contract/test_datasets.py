@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedkd.data import Dataset
+from fedkd.dataset import Dataset
 from fedkd.errors import DataError
 from fedkd.registry import load_registry
 

@@ -215,7 +215,7 @@ def test_a_name_claimed_twice_names_both_owners_and_harms_no_other_name(
     install, plugin, capsys
 ):
     install("first-dist", "mod_first", registering("'same', 'm:A'"))
-    second = plugin(registering("'same', 'm:B'", "'own', 'fedkd.data:Dataset'"))
+    second = plugin(registering("'same', 'm:B'", "'own', 'fedkd.dataset:Dataset'"))
     registry = load_registry([second])
     assert registry.entries("strategies")["same"].target == "m:A"
     assert "own" in registry.entries("strategies")
@@ -343,7 +343,11 @@ def test_a_target_that_cannot_be_loaded_names_its_owner(kind, target, reason, pl
 @pytest.mark.parametrize(
     ("kind", "target", "reason"),
     [
-        ("strategies", "fedkd.data:Dataset", "expected a subclass of fedkd.Strategy"),
+        (
+            "strategies",
+            "fedkd.dataset:Dataset",
+            "expected a subclass of fedkd.Strategy",
+        ),
         ("strategies", "math:pi", "is of type float; expected a subclass"),
         ("strategies", ":Unfinished", "lacks aggregate, broadcast, local, predictors"),
         ("datasets", ":Still", "is the class Still; expected a subclass of fedkd.Data"),

@@ -8,9 +8,9 @@ import torch
 
 from fedkd import testing
 from fedkd.errors import ConfigError, ContractError, DivergedError
-from fedkd.federation import ModelSpec
 from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
+from fedkd.party import ModelSpec
 from fedkd.randomness import numpy_stream, stream_seed, torch_stream
 from fedkd.registry import load_registry
 from fedkd.simulator import Run, simulate
