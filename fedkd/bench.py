@@ -122,8 +122,8 @@ class Bench:
         world = World(self.registry, self.settings.data_root, device)
         seen: set[str] = set()
         for cell in self.todo:
-            parts = ("dataset", "partition", "models", "seed")
-            key = canonical([cell.config[part] for part in parts] + [cell.clients])
+            parts = ("dataset", "partition", "models", "server_model", "seed")
+            key = canonical([cell.config.get(p) for p in parts] + [cell.clients])
             if key not in seen:
                 seen.add(key)
                 self._check_cell(cell, world)
@@ -132,7 +132,7 @@ class Bench:
     def _check_cell(self, cell: Cell, world: World) -> None:
         try:
             federation, _ = world.federation(cell.config)
-            for spec in {m.key: m for m in federation.client_models}.values():
+            for spec in federation.specs:
                 federation.build_spec(spec, cell.seed)
         except ConfigError as error:
             raise ConfigError(f"{self.suite.where}: {error}") from None

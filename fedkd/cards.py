@@ -92,6 +92,13 @@ def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
 
 
 def _model(entry: Entry, found: Any) -> dict[str, Any]:
+    if entry.kind == "mix":
+        texts = ["- " + ", ".join(f"{k}: {v}" for k, v in one.items()) for one in found]
+        return {
+            "model_kind": entry.kind,
+            "description": "\n".join([entry.summary, "", *texts]),
+            "options": [],
+        }
     return {
         "model_kind": entry.kind,
         "description": _doc(found),

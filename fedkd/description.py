@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.ops.training import TrainingConfig
-from fedkd.suite import StrategyEntry, Suite
+from fedkd.suite import Suite
+from fedkd.suite_entries import StrategyEntry
 
 
 def protocol_lines(suite: Suite) -> list[str]:

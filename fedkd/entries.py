@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ KINDS = {
     "partitioners": "partitioner",
 }
 """What can be registered, with the word for one of each."""
-MODEL_KINDS = ("classifier", "generator", "discriminator")
+MODEL_KINDS = ("classifier", "generator", "discriminator", "mix")
 _BASES = {
     "strategies": "fedkd.strategy:Strategy",
     "datasets": "fedkd.dataset:Dataset",
@@ -103,6 +104,13 @@ def _check(entry: Entry, found: Any) -> None:
     Raises:
         ContractError: If it is something else, or an abstract class.
     """
+    if entry.kind == "mix":
+        if not _is_mix(found):
+            raise ContractError(
+                f"{entry.title}: {entry.target} is {_shown(found)}; expected a tuple of "
+                "mappings, each with the 'name' of a model and its options."
+            )
+        return
     if entry.kind_of_thing == "models":
         if not callable(found):
             raise ContractError(
@@ -126,6 +134,14 @@ def _check(entry: Entry, found: Any) -> None:
         raise ContractError(
             f"{entry.title}: {found.__name__} lacks {listing(lacking)}; implement them."
         )
+
+
+def _is_mix(found: Any) -> bool:
+    return (
+        isinstance(found, tuple)
+        and bool(found)
+        and all(isinstance(one, Mapping) and "name" in one for one in found)
+    )
 
 
 def _shown(value: Any) -> str:

@@ -28,6 +28,8 @@ class Federation:
         test_shards: Sequence[np.ndarray],
         models: Sequence[ModelSpec],
         factory: ModelFactory,
+        *,
+        server: ModelSpec | None = None,
     ) -> None:
         """Put a federation together.
 
@@ -35,8 +37,9 @@ class Federation:
             data: The set, on the device where training happens.
             shards: For each client, positions in the training set.
             test_shards: For each client, positions in the test set.
-            models: The mix: client ``i`` has entry ``i mod n``, the server entry 0.
+            models: The mix: client ``i`` has entry ``i mod n``.
             factory: Gives the builder of a registered model.
+            server: The server's model; the first of ``models`` if None.
 
         Raises:
             ConfigError: If there is no client, no model, or a client without data.
@@ -51,9 +54,15 @@ class Federation:
         self.data = data
         self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
         self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
-        self.server_model = models[0]
+        self.server_model = models[0] if server is None else server
         self.client_models = [models[k % len(models)] for k in range(len(shards))]
         self._factory = factory
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        """The different models of the federation, the server's first."""
+        every = (self.server_model, *self.client_models)
+        return list({spec.key: spec for spec in every}.values())
 
     @property
     def device(self) -> torch.device:

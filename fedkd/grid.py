@@ -13,11 +13,13 @@ from fedkd._version import __version__
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.hookspecs import GROUP
+from fedkd.mixes import Models, models_of
 from fedkd.ops.training import TrainingConfig
 from fedkd.options import Resolved, resolve
 from fedkd.protocol import Protocol
 from fedkd.registry import Registry
-from fedkd.suite import StrategyEntry, Suite
+from fedkd.suite import Suite
+from fedkd.suite_entries import StrategyEntry
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Cell:
     alpha: float | None
     """Of a Dirichlet partitioner; None for others."""
     models: str
-    """The mix: ``cnn`` or ``cnn+resnet``."""
+    """The mix: ``cnn``, ``cnn+mlp``, ``cnn[widths=1,0.5]``, ``cnn+mlp>resnet18``."""
     clients: int
     rounds: int
     seed: int
@@ -64,8 +66,8 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     partitions = _listed(
         registry, "partitioners", "partitions", suite.partitions, where
     )
-    mixes = [_mix(registry, mix, where) for mix in suite.models]
-    _no_twins("models", [[m.plain() for m in mix] for mix in mixes], where)
+    mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
+    _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
     return [
         _cell(registry, suite, strategy, world, seed)
@@ -129,19 +131,6 @@ def _listed(
     return found
 
 
-def _mix(registry: Registry, entries: Sequence[Any], where: str) -> list[Resolved]:
-    return [
-        resolve(
-            registry,
-            "models",
-            entry.name,
-            entry.options,
-            f"{where}: models.{entry.name}",
-        )
-        for entry in entries
-    ]
-
-
 def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
     seen: set[str] = set()
     for item in items:
@@ -157,7 +146,7 @@ def _cell(
     registry: Registry,
     suite: Suite,
     contender: _Contender,
-    world: tuple[Resolved, Resolved, list[Resolved]],
+    world: tuple[Resolved, Resolved, Models],
     seed: int,
 ) -> Cell:
     dataset, partition, mix = world
@@ -165,7 +154,7 @@ def _cell(
         "strategy": contender.strategy.plain(),
         "dataset": dataset.plain(),
         "partition": partition.plain(),
-        "models": [model.plain() for model in mix],
+        **mix.plain(),
         "protocol": contender.protocol.model_dump(mode="json"),
         "seed": seed,
         "plugins": _third_party(registry, contender.strategy, world),
@@ -181,7 +170,7 @@ def _cell(
         dataset=dataset.shown(),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
-        models="+".join(model.shown() for model in mix),
+        models=mix.shown,
         clients=suite.clients,
         rounds=contender.protocol.rounds,
         seed=seed,
@@ -200,7 +189,7 @@ def canonical(value: Any) -> str:
 def _third_party(
     registry: Registry,
     strategy: Resolved,
-    world: tuple[Resolved, Resolved, list[Resolved]],
+    world: tuple[Resolved, Resolved, Models],
 ) -> dict[str, str]:
     """Return plug-in and version of every entry used that fedkd does not bring itself."""
     dataset, partition, mix = world
@@ -209,7 +198,7 @@ def _third_party(
         ("datasets", dataset),
         ("partitioners", partition),
     ]
-    used += [("models", model) for model in mix]
+    used += [("models", model) for model in mix.every]
     found = {}
     for kind, item in used:
         entry = registry.entries(kind)[item.name]

@@ -42,8 +42,9 @@ class Register(Protocol):
             target: ``"package.module:attribute"``, imported when it is first needed.
                 ``":attribute"`` is short for one in the plug-in's own module.
             summary: One line for ``fedkd list``.
-            kind: For models: ``classifier`` (the default), ``generator`` or
-                ``discriminator``.
+            kind: For models: ``classifier`` (the default), ``generator``,
+                ``discriminator``, or ``mix``: a tuple of mappings, each with the
+                ``name`` of a model and its options.
         """
 
 

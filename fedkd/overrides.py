@@ -10,15 +10,8 @@ from fedkd import yamlfile
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.options import option_names
 from fedkd.registry import Registry
-from fedkd.suite import (
-    Entry,
-    StrategyEntry,
-    Suite,
-    build_suite,
-    normalise,
-    read_suite,
-    strategy_entry,
-)
+from fedkd.suite import Suite, build_suite, read_suite
+from fedkd.suite_entries import Entry, Mix, StrategyEntry, normalise, strategy_entry
 
 _SHARED = {
     "partition": ("partitions", "partitioners"),
@@ -161,6 +154,8 @@ def _assign_shared(
 
     def changed(entry: Entry) -> Entry:
         nonlocal hits
+        if registry.entry(kind, entry.name).kind == "mix":
+            return entry  # its models are as they are
         names = option_names(registry, kind, entry.name)
         met.update(names)
         if keys[1] not in names:
@@ -171,7 +166,7 @@ def _assign_shared(
         )
 
     old = values.get(listed, [])
-    new = [[changed(e) for e in x] if isinstance(x, list) else changed(x) for x in old]
+    new = [x.mapped(changed) if isinstance(x, Mix) else changed(x) for x in old]
     if not hits:
         raise ConfigError(
             f"{where}: no {keys[0]} of the suite has this option."

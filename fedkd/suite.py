@@ -15,9 +15,7 @@ from fedkd.config import Config, build
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.ops.training import TrainingConfig
 from fedkd.protocol import EvaluationConfig
-
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
-"""Names that become folder names and parts of dotted paths."""
+from fedkd.suite_entries import SAFE_NAME, Entry, Mix, StrategyEntry, normalise
 
 ENTRY_LISTS = ("datasets", "partitions", "models")
 """The keys of a suite that list registered things."""
@@ -52,42 +50,6 @@ def _seed_range(part: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-class Entry(Config):
-    """A registered thing in a suite, with the options that were written beside it."""
-
-    name: str
-    """Its registered name."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Its options."""
-
-    def plain(self) -> str | dict[str, Any]:
-        """Return the form that a suite file holds."""
-        return {"name": self.name, **self.options} if self.options else self.name
-
-
-class StrategyEntry(Entry):
-    """A strategy in a suite."""
-
-    label: str = Field(pattern=SAFE_NAME)
-    """What tables call it."""
-    rounds: int | None = Field(None, ge=1)
-    """Rounds, where they differ from the suite's."""
-    training: dict[str, Any] = Field(default_factory=dict)
-    """Local training settings, where they differ from the suite's."""
-
-    def plain(self) -> str | dict[str, Any]:
-        """Return the form that a suite file holds."""
-        beside: dict[str, Any] = {}
-        if self.label != self.name:
-            beside["label"] = self.label
-        if self.rounds is not None:
-            beside["rounds"] = self.rounds
-        if self.training:
-            beside["training"] = dict(self.training)
-        beside.update(self.options)
-        return {"name": self.name, **beside} if beside else self.name
-
-
 class Suite(Config):
     """A grid of runs: strategies x datasets x partitions x models x seeds."""
 
@@ -112,10 +74,11 @@ class Suite(Config):
     """Data sets."""
     partitions: tuple[Entry, ...] = Field(min_length=1)
     """How the data is split over the clients."""
-    models: tuple[Annotated[tuple[Entry, ...], Field(min_length=1)], ...] = Field(
-        min_length=1
-    )
-    """Models; a list within the list is a mix: client i has entry i mod n."""
+    models: tuple[Mix, ...] = Field(min_length=1)
+    """Models; a list within the list is a mix: client i has entry i mod n. A mapping
+    with ``clients`` and ``server`` gives the server a model of its own, and ``widths``
+    beside a name makes nested sub-models of it: a list, or the published rule
+    ``{rho: 5, sigma: 4}``."""
     training: TrainingConfig
     """Local training."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -140,10 +103,7 @@ class Suite(Config):
         found = self.model_dump(mode="json", exclude={*ENTRY_LISTS, "strategies"})
         found["datasets"] = [entry.plain() for entry in self.datasets]
         found["partitions"] = [entry.plain() for entry in self.partitions]
-        found["models"] = [
-            mix[0].plain() if len(mix) == 1 else [entry.plain() for entry in mix]
-            for mix in self.models
-        ]
+        found["models"] = [mix.plain() for mix in self.models]
         found["strategies"] = [entry.plain() for entry in self.strategies]
         return found
 
@@ -221,71 +181,3 @@ def load_suite(name_or_path: str) -> Suite:
     """
     values, where = read_suite(name_or_path)
     return build_suite(values, where)
-
-
-def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return ``raw`` with its lists of registered things as entries.
-
-    Raises:
-        ConfigError: If an entry is neither a name nor a mapping with a name.
-    """
-    values = dict(raw)
-    for key in ("datasets", "partitions"):
-        if key in values:
-            values[key] = [_entry(e, f"{where}: {key}") for e in _as_list(values[key])]
-    if "models" in values:
-        values["models"] = [
-            [_entry(e, f"{where}: models") for e in _as_list(mix)]
-            for mix in _as_list(values["models"])
-        ]
-    if "strategies" in values:
-        values["strategies"] = [
-            strategy_entry(entry, f"{where}: strategies")
-            for entry in _as_list(values["strategies"])
-        ]
-    return values
-
-
-def strategy_entry(raw: object, where: str) -> StrategyEntry:
-    """Return the entry that a name, or a mapping with options beside the name, means.
-
-    Raises:
-        ConfigError: If it is neither.
-    """
-    if isinstance(raw, StrategyEntry):
-        return raw
-    entry = _entry(raw, where)
-    options = dict(entry.options)
-    beside: dict[str, Any] = {
-        key: options.pop(key)
-        for key in ("label", "rounds", "training")
-        if key in options
-    }
-    label = beside.pop("label", entry.name)
-    values: dict[str, Any] = {"name": entry.name, "label": label, "options": options}
-    values |= beside
-    return build(StrategyEntry, values, f"{where}.{label}")
-
-
-def _entry(raw: object, where: str) -> Entry:
-    if isinstance(raw, Entry):
-        return raw
-    if isinstance(raw, str):
-        return Entry(name=raw)
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-        raise ConfigError(
-            f"{where}: found {raw!r}, expected a name, or a mapping with 'name' and "
-            "options beside it."
-        )
-    bad = [key for key in raw if not isinstance(key, str)]
-    if bad:
-        raise ConfigError(
-            f"{where}.{raw['name']}: found the key {bad[0]!r}, expected text."
-        )
-    options = {key: value for key, value in raw.items() if key != "name"}
-    return Entry(name=raw["name"], options=options)
-
-
-def _as_list(value: object) -> list[Any]:
-    """Return a list; a single value stands for a list of one."""
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -72,8 +72,14 @@ class World:
         partition = self.split(config)
         shards = _test_shards(config, data, partition)
         models = [self._model(plain) for plain in config["models"]]
+        server = config.get("server_model")
         federation = Federation(
-            data, partition.indices, shards, models, self.registry.model
+            data,
+            partition.indices,
+            shards,
+            models,
+            self.registry.model,
+            server=None if server is None else self._model(server),
         )
         return federation, partition
 

@@ -128,7 +128,7 @@ def test_a_file_that_is_no_suite(complain, text, words):
             "partitions.dirichlet.alpha: fo",
         ),
         (swap("[toy-linear]", "[toy-liner]"), "models.toy-liner: unknown model"),
-        (swap("[toy-linear]", "[[]]"), "models.0: found []."),
+        (swap("[toy-linear]", "[[]]"), "models: found [],"),
         (
             swap("[toy-linear]", "[{name: toy-linear, widht: 1}]"),
             "models.toy-linear.widht: unknown key. Did you mean 'width'?",

@@ -1,0 +1,158 @@
+"""The registered things that a suite lists, with the options written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from fedkd.config import Config, build
+from fedkd.errors import ConfigError
+
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
+"""Names that become folder names and parts of dotted paths."""
+
+
+class Entry(Config):
+    """A registered thing in a suite, with the options that were written beside it."""
+
+    name: str
+    """Its registered name."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its options."""
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return the form that a suite file holds."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+
+class Mix(Config):
+    """The models of a federation."""
+
+    clients: tuple[Entry, ...] = Field(min_length=1)
+    """Client i has entry i mod n."""
+    server: Entry | None = None
+    """The server's model, the student of distillation; the first entry if None."""
+
+    def mapped(self, change: Callable[[Entry], Entry]) -> Mix:
+        """Return the mix with every entry changed."""
+        server = None if self.server is None else change(self.server)
+        return Mix(clients=tuple(change(one) for one in self.clients), server=server)
+
+    def plain(self) -> Any:
+        """Return the form that a suite file holds."""
+        entries = [entry.plain() for entry in self.clients]
+        clients = entries[0] if len(entries) == 1 else entries
+        if self.server is None:
+            return clients
+        return {"clients": clients, "server": self.server.plain()}
+
+
+class StrategyEntry(Entry):
+    """A strategy in a suite."""
+
+    label: str = Field(pattern=SAFE_NAME)
+    """What tables call it."""
+    rounds: int | None = Field(None, ge=1)
+    """Rounds, where they differ from the suite's."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Local training settings, where they differ from the suite's."""
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return the form that a suite file holds."""
+        beside: dict[str, Any] = {}
+        if self.label != self.name:
+            beside["label"] = self.label
+        if self.rounds is not None:
+            beside["rounds"] = self.rounds
+        if self.training:
+            beside["training"] = dict(self.training)
+        beside.update(self.options)
+        return {"name": self.name, **beside} if beside else self.name
+
+
+def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return ``raw`` with its lists of registered things as entries.
+
+    Raises:
+        ConfigError: If an entry is neither a name nor a mapping with a name.
+    """
+    values = dict(raw)
+    for key in ("datasets", "partitions"):
+        if key in values:
+            values[key] = [_entry(e, f"{where}: {key}") for e in _as_list(values[key])]
+    if "models" in values:
+        values["models"] = [
+            _mix(mix, f"{where}: models") for mix in _as_list(values["models"])
+        ]
+    if "strategies" in values:
+        values["strategies"] = [
+            strategy_entry(entry, f"{where}: strategies")
+            for entry in _as_list(values["strategies"])
+        ]
+    return values
+
+
+def strategy_entry(raw: object, where: str) -> StrategyEntry:
+    """Return the entry that a name, or a mapping with options beside the name, means.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if isinstance(raw, StrategyEntry):
+        return raw
+    entry = _entry(raw, where)
+    options = dict(entry.options)
+    beside: dict[str, Any] = {
+        key: options.pop(key)
+        for key in ("label", "rounds", "training")
+        if key in options
+    }
+    label = beside.pop("label", entry.name)
+    values: dict[str, Any] = {"name": entry.name, "label": label, "options": options}
+    values |= beside
+    return build(StrategyEntry, values, f"{where}.{label}")
+
+
+def _entry(raw: object, where: str) -> Entry:
+    if isinstance(raw, Entry):
+        return raw
+    if isinstance(raw, str):
+        return Entry(name=raw)
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+        raise ConfigError(
+            f"{where}: found {raw!r}, expected a name, or a mapping with 'name' and "
+            "options beside it."
+        )
+    bad = [key for key in raw if not isinstance(key, str)]
+    if bad:
+        raise ConfigError(
+            f"{where}.{raw['name']}: found the key {bad[0]!r}, expected text."
+        )
+    options = {key: value for key, value in raw.items() if key != "name"}
+    return Entry(name=raw["name"], options=options)
+
+
+def _mix(raw: object, where: str) -> Mix:
+    if isinstance(raw, Mix):
+        return raw
+    server = None
+    if isinstance(raw, Mapping) and "name" not in raw and "clients" in raw:
+        odd = [str(key) for key in raw if key not in ("clients", "server")]
+        if odd:
+            raise ConfigError(
+                f"{where}: unknown key {odd[0]!r}; a mix has 'clients' and 'server'."
+            )
+        if raw.get("server") is not None:
+            server = _entry(raw["server"], f"{where}.server")
+        raw = raw["clients"]
+    entries = tuple(_entry(entry, where) for entry in _as_list(raw))
+    if not entries:
+        raise ConfigError(f"{where}: found [], expected at least one model.")
+    return build(Mix, {"clients": entries, "server": server}, where)
+
+
+def _as_list(value: object) -> list[Any]:
+    """Return a list; a single value stands for a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]

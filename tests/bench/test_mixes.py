@@ -1,0 +1,108 @@
+"""What a suite can say of models: mixes, a server of its own, nested widths."""
+
+import pytest
+
+from fedkd import yamlfile
+from fedkd.errors import ConfigError
+from fedkd.grid import grid
+from fedkd.registry import load_registry
+from fedkd.suite import load_suite
+
+SUITE = """
+rounds: 1
+clients: 10
+seeds: [0]
+datasets: [digits]
+partitions: [iid]
+training: {{local_steps: 1}}
+strategies: [fedavg]
+models: {models}
+"""
+
+
+@pytest.fixture
+def cells(tmp_path):
+    def make(models):
+        path = tmp_path / "some.yaml"
+        path.write_text(SUITE.format(models=models), encoding="utf-8")
+        suite = load_suite(str(path))
+        assert load_again(tmp_path, suite).plain() == suite.plain()
+        return grid(suite, load_registry())
+
+    return make
+
+
+def load_again(folder, suite):
+    path = folder / "again.yaml"
+    path.write_text(yamlfile.dump(suite.plain()), encoding="utf-8")
+    return load_suite(str(path))
+
+
+def widths(cell):
+    return [model["options"]["width"] for model in cell.config["models"]]
+
+
+def test_one_model_is_as_it_always_was(cells):
+    (cell,) = cells("[cnn]")
+    assert cell.models == "cnn"
+    assert [m["name"] for m in cell.config["models"]] == ["cnn"]
+    assert "server_model" not in cell.config
+
+
+def test_a_server_may_have_a_model_of_its_own(cells):
+    (cell,) = cells("[{clients: [cnn, mlp], server: resnet18}]")
+    assert cell.models == "cnn+mlp>resnet18"
+    assert [m["name"] for m in cell.config["models"]] == ["cnn", "mlp"]
+    assert cell.config["server_model"]["name"] == "resnet18"
+
+
+def test_a_server_with_the_first_model_is_no_server_of_its_own(cells):
+    (cell,) = cells("[{clients: [cnn, mlp], server: cnn}]")
+    assert "server_model" not in cell.config
+
+
+def test_widths_make_nested_models_and_a_whole_server(cells):
+    (cell,) = cells("[{name: cnn, widths: [0.5, 0.25]}]")
+    assert cell.models == "cnn[widths=0.5,0.25]"
+    assert widths(cell) == [0.5, 0.25]
+    assert cell.config["server_model"]["options"]["width"] == 1.0
+
+
+def test_the_published_rule_gives_every_client_its_width(cells):
+    (cell,) = cells("[{name: cnn, widths: {rho: 5, sigma: 4}}]")
+    expected = [1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625, 0.0625]
+    assert widths(cell) == expected
+    assert cell.models == "cnn[widths=rho5,sigma4]"
+    assert "server_model" not in cell.config
+
+
+def test_the_rule_may_leave_nobody_with_the_whole_model(cells):
+    (cell,) = cells("[{name: cnn, widths: {rho: 10, sigma: 4}}]")
+    assert widths(cell) == [0.5, 0.25, 0.125] + [0.0625] * 7
+    assert cell.config["server_model"]["options"]["width"] == 1.0
+
+
+def test_a_packaged_mix_stands_for_its_models(cells):
+    (cell,) = cells("[mix-5]")
+    assert cell.models == "mix-5"
+    assert len({m["name"] for m in cell.config["models"]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ("[{name: cnn, widths: 0.5}]", "models.cnn.widths: found 0.5, expected a list"),
+        ("[{name: cnn, widths: []}]", "models.cnn.widths: found []"),
+        ("[{name: cnn, widths: {rho: 5}}]", "found the keys ['rho'], expected rho and"),
+        ("[{name: cnn, widths: {rho: x, sigma: 4}}]", "widths.rho: found 'x'"),
+        ("[{name: mlp, widths: {rho: 1, sigma: -1}}]", "widths.sigma: found -1"),
+        ("[{clients: cnn, servre: mlp}]", "unknown key 'servre'; a mix has"),
+        ("[{clients: [], server: cnn}]", "models: found [], expected at least one"),
+        ("[{name: mix-5, width: 0.5}]", "a packaged mix has no options, found"),
+        ("[{clients: cnn, server: dcgan-generator}]", "is a generator, expected"),
+    ],
+)
+def test_a_wrong_mix_is_named(cells, models, words):
+    with pytest.raises(ConfigError, match="some") as caught:
+        cells(models)
+    assert words in str(caught.value)
