@@ -4,43 +4,43 @@ from __future__ import annotations
 
 from fedkd.hookspecs import Register, hookimpl
 
+STRATEGIES = {
+    "fedavg": (
+        "fedavg:FedAvg",
+        "Average of the clients' weights by number of samples.",
+    ),
+    "local": ("local:Local", "Reference: every client trains alone."),
+    "ensemble": (
+        "ensemble:Ensemble",
+        "Reference: the mean logits of models that clients trained alone.",
+    ),
+    "central": ("central:Central", "Reference: training on all data in one place."),
+    "fedprox": (
+        "fedprox:FedProx",
+        "FedAvg with a proximal term that holds clients near the global model.",
+    ),
+    "fedbn": (
+        "fedbn:FedBN",
+        "FedAvg that leaves batch normalisation with each client.",
+    ),
+    "fedrs": (
+        "fedrs:FedRS",
+        "FedAvg with a restricted softmax for classes a client does not have.",
+    ),
+    "mosaic": (
+        "mosaic:Mosaic",
+        "Local generators, class experts and a meta model distilled into one.",
+    ),
+    "mosaic-code": ("mosaic:MOSAIC_CODE", "Mosaic as its released code runs it."),
+    "mosaic-origin": (
+        "mosaic:MOSAIC_ORIGIN",
+        "Mosaic with the origin prior, an extension of this project.",
+    ),
+}
+
 
 @hookimpl
 def fedkd_register_strategies(register: Register) -> None:
     """Register the built-in strategies."""
-    here = "fedkd.algorithms"
-    register(
-        "fedavg",
-        f"{here}.fedavg:FedAvg",
-        summary="Average of the clients' weights by number of samples.",
-    )
-    register(
-        "fedprox",
-        f"{here}.fedprox:FedProx",
-        summary="FedAvg with a proximal term that holds clients near the global model.",
-    )
-    register(
-        "fedbn",
-        f"{here}.fedbn:FedBN",
-        summary="FedAvg that leaves batch normalisation with each client.",
-    )
-    register(
-        "fedrs",
-        f"{here}.fedrs:FedRS",
-        summary="FedAvg with a restricted softmax for classes a client does not have.",
-    )
-    register(
-        "mosaic",
-        f"{here}.mosaic:Mosaic",
-        summary="Local generators, class experts and a meta model distilled into one.",
-    )
-    register(
-        "mosaic-code",
-        f"{here}.mosaic:MOSAIC_CODE",
-        summary="Mosaic as its released code runs it.",
-    )
-    register(
-        "mosaic-origin",
-        f"{here}.mosaic:MOSAIC_ORIGIN",
-        summary="Mosaic with the origin prior, an extension of this project.",
-    )
+    for name, (target, summary) in STRATEGIES.items():
+        register(name, f"fedkd.algorithms.{target}", summary=summary)

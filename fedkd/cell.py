@@ -28,6 +28,7 @@ from fedkd.hookspecs import RunInfo
 from fedkd.loader import cause
 from fedkd.partition import Partition
 from fedkd.plots import COUNTS
+from fedkd.pooling import arranged
 from fedkd.requirements import reason_to_skip
 from fedkd.results import COLUMNS, Row
 from fedkd.simulator import simulate
@@ -164,7 +165,7 @@ def _run(
     for note in partition.notes:
         _say(log, f"partition: {note}")
     strategy = world.strategy(cell.config)
-    protocol = protocol_of(cell.config)
+    federation, protocol = arranged(strategy, federation, protocol_of(cell.config))
     reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
     if reason is not None:
         outcome.status, outcome.reason = "skipped", reason

@@ -64,6 +64,14 @@ class Federation:
         every = (self.server_model, *self.client_models)
         return list({spec.key: spec for spec in every}.values())
 
+    def pooled(self) -> Federation:
+        """Return the federation of one client that has all the clients' data."""
+        shard = np.sort(torch.cat([c.indices.cpu() for c in self.clients]).numpy())
+        tests = np.unique(torch.cat(self.test_shards).numpy())
+        return Federation(
+            self.data, [shard], [tests], [self.server_model], self._factory
+        )
+
     @property
     def device(self) -> torch.device:
         """Where training happens."""

@@ -117,6 +117,10 @@ class Strategy(ABC, Generic[State, Down, Up]):
     is_reference: ClassVar[bool] = False
     """Whether tables mark this strategy as a reference and not as a competitor."""
 
+    pools_clients: ClassVar[bool] = False
+    """Whether the simulator puts all clients' data into one client first: central
+    training, which is a reference and no federated method."""
+
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
 

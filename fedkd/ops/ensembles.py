@@ -79,3 +79,37 @@ def class_diagonal(logits_EBC: Tensor, classes: Sequence[int]) -> Tensor:
     least_B = logits_EBC.amin(dim=(0, 2))
     rest_BC = least_B.unsqueeze(1).expand(-1, logits_EBC.shape[2])
     return rest_BC.index_copy(1, chosen, spoken_EB.T)
+
+
+class LogitEnsemble(nn.Module):
+    """Frozen models in eval mode whose mean logits are the answer."""
+
+    def __init__(
+        self, members: Sequence[nn.Module], weights_K: Tensor | None = None
+    ) -> None:
+        """Put models together.
+
+        Args:
+            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``.
+            weights_K: w of the weighted mean sum_k w_k z_k / sum_k w_k; the plain mean
+                if None.
+        """
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.weights_K = weights_K
+        """May be changed at any time."""
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to logits ``[B, classes]``."""
+        return self.fused(self.each(x))
+
+    def each(self, x: Tensor) -> Tensor:
+        """Return every member's logits of images ``[B, C, H, W]``; ``[K, B, classes]``."""
+        return stacked_logits(list(self.members), x)
+
+    def fused(self, logits_KBC: Tensor) -> Tensor:
+        """Return the mean of the members' logits; ``[B, classes]``."""
+        if self.weights_K is None:
+            return mean_logits(logits_KBC)
+        return weighted_logits(logits_KBC, self.weights_K / self.weights_K.sum())
