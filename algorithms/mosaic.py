@@ -14,13 +14,16 @@ Deviations: of ``mosaic`` from the description: the diversity loss aims at the c
     their label is the client's own model's answer among the classes it holds; the
     meta model is a small gate that starts at the class diagonal and knows which expert
     is which. Of ``mosaic`` from the released code: class 0 is kept, the classifier is
-    the frozen local model, generators train once on the converged model and in the range
-    of normalised data, prototypes are not accumulated, the meta model's average forgets
-    its start. ``mosaic-code`` puts these back, switch by switch. Experts are averages of
-    parameters: one architecture. Under partial participation only the clients of the
-    last warm-up round give experts and (unless they start in their first round)
-    generators. Label counts, generators and prototypes leave the
-    clients without differential privacy.
+    the frozen local model, generators train once on the converged model and in the
+    range of normalised data, prototypes are not accumulated, the meta model's average
+    forgets its start. ``mosaic-code`` puts these back, switch by switch. With one
+    architecture experts are averages of parameters, the paper's setting. With several,
+    our extension: clients average with those of their own architecture, experts are
+    mixtures of the clients' logits (weights n_kc), and the student is the server's
+    model, which clients of other architectures never receive. Under partial
+    participation only the clients of the last warm-up round give experts and (unless
+    they start in their first round) generators. Label counts, generators and prototypes
+    leave the clients without differential privacy.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from torch import Tensor, nn
 
 from fedkd.algorithms import mosaic_teacher as teaching
 from fedkd.algorithms.fedavg import Update as ModelUpdate
-from fedkd.algorithms.fedavg import average, local_update
+from fedkd.algorithms.fedavg import local_update
+from fedkd.algorithms.fleet import SERVER, Fleet, assemble
 from fedkd.algorithms.mosaic_config import MosaicConfig
 from fedkd.algorithms.mosaic_distil import load_generator
+from fedkd.algorithms.mosaic_experts import Members, build_experts
 from fedkd.algorithms.mosaic_generator import draw, train_generator
 from fedkd.algorithms.mosaic_presets import CODE_OPTIONS, ORIGIN_OPTIONS
-from fedkd.algorithms.mosaic_server import Distillation, Knowledge, Stage
+from fedkd.algorithms.mosaic_server import Distillation, Stage, fusion_of
 from fedkd.ops.prototypes import class_prototypes
 from fedkd.payload import Weights
 from fedkd.strategy import (
@@ -86,8 +91,8 @@ class Update:
 class State:
     """What the server remembers."""
 
-    weights: Weights
-    """The global model."""
+    fleet: Fleet
+    """The global model; with several architectures, one average for each."""
     label_counts: Mapping[int, Tensor] = field(default_factory=dict)
     """n_kc by client."""
     generators: Mapping[int, Weights] = field(default_factory=dict)
@@ -97,17 +102,30 @@ class State:
     stage: Stage | None = None
     """Set in the distillation round only."""
 
+    @property
+    def weights(self) -> Weights:
+        """The global model."""
+        return self.fleet.whole
+
 
 class Mosaic(Strategy[State, Broadcast, Update]):
     """FedAvg, then distillation from class experts on generated images, then FedAvg."""
 
     Config = MosaicConfig
     config: MosaicConfig
-    requires = Requires(one_architecture=True, buffers=("average", "reestimate"))
+    requires = Requires(buffers=("average", "reestimate"))
+
+    def __init__(self, config: MosaicConfig | None = None) -> None:
+        super().__init__(config)
+        teacher = self.config.teacher
+        if teacher.kind == "meta" and teacher.prototypes == "features":
+            self.requires = replace(self.requires, equal_feature_size=True)
+        if teacher.experts == "parameters":
+            self.requires = replace(self.requires, one_architecture=True)
 
     def init(self, server: Server) -> State:
         """Start from the initial weights."""
-        return State(server.initial)
+        return State(assemble(server))
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what else is wanted this round."""
@@ -119,7 +137,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             config.teacher.prototypes == "features"
         )
         return Broadcast(
-            state.weights,
+            state.fleet.of(client_id),
             lr=config.finetune_lr if distils and left <= 0 else None,
             send_generator=distils and now and client_id not in state.generators,
             send_features=distils
@@ -149,7 +167,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         sent = {k: up.generator for k, up in ups.items() if up.generator is not None}
         state = replace(
             state,
-            weights={**state.weights, **average(models)},
+            fleet=state.fleet.averaged(models),
             label_counts={
                 **state.label_counts,
                 **{k: up.label_counts for k, up in ups.items()},
@@ -161,15 +179,13 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         last = round.index + 1 == self.config.warmup_rounds(round.total)
         if not last or self.config.distil.steps == 0 or not state.generators:
             return state
-        known = Knowledge(
-            state.weights,
-            {k: up.weights for k, up in ups.items()},
-            state.label_counts,
-            state.generators,
-            state.features,
-        )
-        weights, stage = Distillation(self.config, known, server).run()
-        return replace(state, weights=weights, features={}, stage=stage)
+        sent_models = {k: up.weights for k, up in ups.items()}
+        members = Members(state.fleet, sent_models, state.label_counts)
+        weights, stage = Distillation(
+            self.config, members, state.generators, state.features, server
+        ).run()
+        fleet = state.fleet.with_whole(weights)
+        return replace(state, fleet=fleet, features={}, stage=stage)
 
     def milestone(self, state: State, round: Round) -> bool:
         """The distillation round is always measured."""
@@ -186,19 +202,26 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         """
         stage = state.stage
         if stage is None:
-            return {"global": server.load(state.weights)}
-        distilled = teaching.with_weights(server, state.weights)
+            return {"global": server.load(state.fleet.whole)}
+        members, config = stage.members, self.config.teacher
+        distilled = teaching.with_weights(server, state.fleet.whole)
         found: dict[str, nn.Module] = {
             "global": distilled,
             "after_distillation": distilled,
-            "before_distillation": teaching.with_weights(server, stage.before),
+            "before_distillation": teaching.with_weights(server, members.fleet.whole),
         }
-        if stage.experts:
-            members = [teaching.with_weights(server, w) for w in stage.experts.values()]
-            found["experts"] = teaching.Teacher(members, teaching.Mean())
-            fusion = self._fusion(list(stage.experts), stage.meta, server)
-            found["teacher"] = teaching.Teacher(members, fusion)
+        if config.kind in ("meta", "experts", "diagonal"):
+            experts = build_experts(members, config, server)
+            fusion = fusion_of(config, members, stage.meta, server)
+            found["experts"] = teaching.Teacher(experts, teaching.Mean())
+            found["teacher"] = teaching.Teacher(experts, fusion)
         return found
+
+    def personal(self, state: State, client: Client) -> nn.Module | None:
+        """A client with another architecture than the server has that one's average."""
+        if state.fleet.kinds[client.id] == SERVER:
+            return None
+        return client.load(state.fleet.of(client.id))
 
     def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
         """Draw a row of images from each client's generator."""
@@ -224,17 +247,6 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         return class_prototypes(
             torch.cat(features), torch.cat(labels), self.config.teacher.per_class, 42
         )
-
-    def _fusion(
-        self, classes: list[int], weights: Weights | None, server: Server
-    ) -> nn.Module:
-        """Return how the experts of ``classes`` are fused."""
-        kind = self.config.teacher.kind
-        if kind == "meta" and weights is not None:
-            meta = teaching.build_meta(classes, server.num_classes, self.config.teacher)
-            meta.load_state_dict(dict(weights))
-            return meta.to(server.device)
-        return teaching.Diagonal(classes) if kind == "diagonal" else teaching.Mean()
 
 
 def _merged(

@@ -80,8 +80,13 @@ class TeacherConfig(Config):
         "meta"
     )
     """The meta model over class experts (paper); the plain mean of the experts; expert c
-    for class c; the mean of the clients; the global model; for each image, the model of
-    the client whose generator made it."""
+    for class c; the mean of the clients; the global model (with several architectures,
+    the mean of their averages); for each image, the model of the client whose generator
+    made it."""
+    experts: Literal["auto", "parameters", "logits"] = "auto"
+    """Class experts as averages of client models, weighted by n_kc (the paper's
+    setting; one architecture), as mixtures of the clients' logits, weighted alike
+    (ours), or the first where the clients' models allow it."""
     origin_prior: bool = False
     """Whether the log label prior of the client whose generator made an image is added
     to the teacher's logits. Ours: not in the paper, not in the released code."""
@@ -139,6 +144,10 @@ class DistilConfig(Config):
     """How images are shared out among generators: by n_k, or equally (released code)."""
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate; released code: 1e-4, CIFAR-100 1e-5."""
+    batch_norm: Literal["auto", "eval", "train"] = "auto"
+    """Whether the student's BatchNorm keeps the statistics of the clients' data (released
+    code) or takes those of generated images. ``auto`` keeps them unless no client has
+    the student's architecture, so that there are none."""
     cosine: bool = True
     """Whether the rate falls to zero by a cosine; released code: no."""
     temperature: float = Field(1.0, gt=0)

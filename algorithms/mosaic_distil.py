@@ -89,19 +89,19 @@ def distil(
 ) -> None:
     """Train ``student`` in place to answer like ``teacher`` on generated images.
 
-    L = w_kl T^2 KL(t || s) + w_ce CE(s, argmax t) + w_overlap J(s, t). The student is in
-    eval mode: its BatchNorm statistics stay those of the clients' data (released code,
+    L = w_kl T^2 KL(t || s) + w_ce CE(s, argmax t) + w_overlap J(s, t). In eval mode its
+    BatchNorm statistics stay those of the clients' data (released code,
     ``manager_mosaic.py``); its weights, BatchNorm's included, are trained.
 
     Args:
-        student: The global model.
+        student: The global model, in train or eval mode: it is left so.
         teacher: Gives logits for images and their origin.
         source: The clients' generators.
         sizes: n_k of the source's clients.
         config: Loss weights and amounts.
         server: Counts the examples and logs the first and last loss.
     """
-    student.eval().requires_grad_(True)
+    student.requires_grad_(True)
     adam = torch.optim.Adam(student.parameters(), config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.steps)
     losses = []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic_config import TeacherConfig
-from fedkd.ops.averaging import class_experts
 from fedkd.ops.ema import WeightAverage
 from fedkd.ops.ensembles import class_diagonal, stacked_logits
 from fedkd.payload import Weights
@@ -86,18 +85,61 @@ class MetaTransformer(nn.Module):
         return logits_BC
 
 
-class Teacher(nn.Module):
-    """Members whose logits ``[K, B, C]`` are fused to ``[B, C]``; frozen, in eval."""
+class ParameterExperts(nn.Module):
+    """Experts that are models of their own: expert e is ``members[e]``."""
 
-    def __init__(self, members: Sequence[nn.Module], fusion: nn.Module) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
+        return stacked_logits(list(self.members), x)
+
+    def heads(self, features_ND: Tensor) -> Tensor:
+        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of the experts' heads."""
+        return torch.stack([m.head(features_ND) for m in self.members])  # type: ignore[operator]
+
+
+class LogitExperts(nn.Module):
+    """Experts that are mixtures of client models: z_e = sum_k tau_ke f_k(x) (ours).
+
+    They stand in for averages of parameters where architectures differ.
+    """
+
+    share_KE: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], share_KE: Tensor) -> None:
+        """Args: ``share_KE`` is tau_kc = n_kc / sum_j n_jc of the experts' classes."""
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("share_KE", share_KE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
+        return self._mixed(stacked_logits(list(self.members), x))
+
+    def heads(self, features_ND: Tensor) -> Tensor:
+        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of mixed heads."""
+        logits = [m.head(features_ND) for m in self.members]  # type: ignore[operator]
+        return self._mixed(torch.stack(logits))
+
+    def _mixed(self, logits_KBC: Tensor) -> Tensor:
+        return torch.einsum("ke,kbc->ebc", self.share_KE.to(logits_KBC), logits_KBC)
+
+
+class Teacher(nn.Module):
+    """Experts whose logits ``[E, B, C]`` are fused to ``[B, C]``; frozen, in eval."""
+
+    def __init__(self, experts: nn.Module, fusion: nn.Module) -> None:
+        super().__init__()
+        self.experts = experts
         self.fusion = fusion
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to logits ``[B, C]``."""
-        logits_BC: Tensor = self.fusion(stacked_logits(list(self.members), x))
+        logits_BC: Tensor = self.fusion(self.experts(x))
         return logits_BC
 
 
@@ -135,14 +177,6 @@ def build_meta(
     if config.meta == "gate":
         return Gate(classes, num_classes, config.gate_start)
     return MetaTransformer(len(classes), num_classes, config)
-
-
-def experts_of(
-    weights: Mapping[int, Weights], counts: Mapping[int, Tensor]
-) -> dict[int, dict[str, Tensor]]:
-    """Return expert_c = sum_k n_kc w_k / sum_k n_kc for every class that has images."""
-    counts_KC = torch.stack([counts[k] for k in weights])
-    return class_experts(list(weights.values()), counts_KC)
 
 
 def log_prior(counts_C: Tensor, epsilon: float) -> Tensor:

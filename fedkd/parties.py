@@ -36,6 +36,7 @@ class Parties:
             federation.data.info,
             federation.build,
             self.protocol.buffers,
+            spec=federation.server_model,
             clients=federation.client_models,
             models=self._of_spec,
         )

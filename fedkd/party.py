@@ -108,10 +108,13 @@ class Server(Party):
         builder: ModelBuilder,
         buffers: str = "average",
         *,
+        spec: ModelSpec,
         clients: Sequence[ModelSpec],
         models: ModelSource,
     ) -> None:
         super().__init__(model, initial, device, images, builder, buffers)
+        self.spec = spec
+        """The architecture of the server's model."""
         self.clients = clients
         """The architecture of every client, by number: public facts, no data."""
         self._models = models

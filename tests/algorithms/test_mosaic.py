@@ -22,8 +22,8 @@ from fedkd.algorithms.mosaic_generator import (
 from fedkd.algorithms.mosaic_teacher import (
     Gate,
     MetaTransformer,
+    ParameterExperts,
     Teacher,
-    experts_of,
     log_prior,
     train_meta,
 )
@@ -175,26 +175,6 @@ def test_a_client_with_only_class_zero_trains_a_generator():
     assert train_generator(client, dropped) is None
 
 
-def test_an_expert_of_a_class_that_one_client_holds_is_that_client():
-    states = {4: {"w": torch.tensor([1.0])}, 9: {"w": torch.tensor([3.0])}}
-    counts = {4: torch.tensor([5, 0, 1]), 9: torch.tensor([0, 7, 3])}
-    experts = experts_of(states, counts)
-    assert torch.equal(experts[0]["w"], states[4]["w"])
-    assert torch.equal(experts[1]["w"], states[9]["w"])
-    assert experts[2]["w"].item() == 0.25 * 1 + 0.75 * 3
-
-
-def test_a_class_without_images_has_no_expert():
-    states = {0: {"w": torch.tensor([1.0])}}
-    assert list(experts_of(states, {0: torch.tensor([0, 2])})) == [1]
-
-
-def test_equal_counts_make_every_expert_the_plain_mean():
-    states = {k: {"w": torch.tensor([float(k)])} for k in range(4)}
-    experts = experts_of(states, {k: torch.tensor([2, 2]) for k in range(4)})
-    assert experts[0]["w"].item() == experts[1]["w"].item() == 1.5
-
-
 def test_the_gate_starts_at_the_class_diagonal():
     gate = Gate([0, 1, 2], 3, start=50.0)
     logits = torch.randn(3, 5, 3)
@@ -231,8 +211,8 @@ def test_the_meta_model_gives_the_experts_no_gradient_and_holds_none_of_them():
     _, server = sides()
     members = [server.build("cnn") for _ in range(3)]
     gate = Gate([0, 1, 2], 3, 4.0)
-    teacher = Teacher(members, gate)
-    assert not any(p.requires_grad for p in teacher.members.parameters())
+    teacher = Teacher(ParameterExperts(members), gate)
+    assert not any(p.requires_grad for p in teacher.experts.parameters())
     assert set(gate.state_dict()) == {"theta_CE", "scale", "bias_C"}
 
 
@@ -310,7 +290,7 @@ def test_a_student_that_is_its_teacher_only_pays_the_cross_entropy():
 def test_distillation_moves_the_student_to_the_teacher_and_keeps_its_statistics():
     client, server = sides()
     generator = train_generator(client, TINY)
-    student = server.build("cnn")
+    student = server.build("cnn").eval()
     source = ImageSource({0: generator}, TINY, server)
     config = DistilConfig(steps=60, batch_size=16, lr=1e-2)
     before = {n: b.clone() for n, b in student.named_buffers()}

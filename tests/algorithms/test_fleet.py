@@ -1,0 +1,57 @@
+"""What averages with what, when clients have several architectures."""
+
+import torch
+
+from fedkd import testing
+from fedkd.algorithms.fedavg import Update
+from fedkd.algorithms.fleet import Fleet, assemble
+from fedkd.federation import Federation
+from fedkd.parties import Parties
+from fedkd.party import ModelSpec
+
+
+def one(value):
+    return {"w": torch.tensor([float(value)])}
+
+
+def test_clients_average_with_those_of_their_own_architecture():
+    fleet = Fleet((0, 1, 0, 1), {0: one(0), 1: one(0)})
+    ups = {0: Update(one(1), 1), 1: Update(one(10), 5), 2: Update(one(5), 3)}
+    after = fleet.averaged(ups)
+    # (1 x 1 + 3 x 5) / 4, and client 1 alone.
+    assert after.of(0)["w"].item() == after.whole["w"].item() == 4
+    assert after.of(1)["w"].item() == after.of(3)["w"].item() == 10
+
+
+def test_an_architecture_that_sat_out_keeps_its_weights():
+    fleet = Fleet((0, 1), {0: one(0), 1: one(7)})
+    assert fleet.averaged({0: Update(one(1), 1)}).of(1)["w"].item() == 7
+
+
+def test_every_architecture_starts_from_its_own_initial_weights():
+    federation = testing.toy_federation(models=("cnn", "mlp"))
+    parties = Parties(federation, testing.toy_protocol(), 0)
+    fleet = assemble(parties.server())
+    assert fleet.kinds == (0, 1, 0)
+    assert fleet.mixed
+    assert not fleet.server_is_alone
+    for k in range(3):
+        initial = parties.client(k, testing.toy_protocol().training).initial
+        assert fleet.of(k).keys() == initial.keys()
+        assert all(torch.equal(fleet.of(k)[name], v) for name, v in initial.items())
+
+
+def test_a_server_may_have_an_architecture_of_its_own():
+    toy = testing.toy_federation()
+    federation = Federation(
+        toy.data,
+        [c.indices.numpy() for c in toy.clients],
+        [shard.numpy() for shard in toy.test_shards],
+        [ModelSpec("cnn")],
+        toy._factory,
+        server=ModelSpec("mlp"),
+    )
+    fleet = assemble(Parties(federation, testing.toy_protocol(), 0).server())
+    assert fleet.kinds == (1, 1, 1)
+    assert fleet.server_is_alone
+    assert not fleet.mixed
