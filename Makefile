@@ -14,7 +14,7 @@ CODE := fedkd algorithms datasets models benchmarks tests docs
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bench test check format lint types docs docs-check benchmark clean
+.PHONY: help venv bench test check format lint types docs docs-check benchmark benchmark-check clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
@@ -51,6 +51,9 @@ docs-check: venv ## Check that the generated pages are fresh
 
 benchmark: venv ## Measure speed with pytest-benchmark
 	$(BIN)/pytest benchmarks --benchmark-only $(ARGS)
+
+benchmark-check: venv ## Fail if a speed ratio fell below the recorded one
+	$(BIN)/python benchmarks/check.py $(ARGS)
 
 clean: ## Remove the environment and everything that tools leave behind; results stay
 	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .coverage

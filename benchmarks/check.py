@@ -1,0 +1,162 @@
+"""Holds the speed of this checkout against the recorded ratios: ``make benchmark-check``.
+
+Seconds of one machine mean nothing on another. So every benchmark measures a reference
+beside itself, in the same run, and stores ``extra_info["ratio"]``: the reference's time
+over its own, so that more is better. The ratios that a release had are in ``ratios.json``;
+here they are measured again, and one that fell by more than its margin is a failure. A
+machine that is busy for a moment is no failure: what fell is measured again, twice at
+most, and the best counts.
+
+    python benchmarks/check.py                     compare
+    python benchmarks/check.py -k round            a part of the benchmarks
+    python benchmarks/check.py --record            write ratios.json anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RECORD = HERE / "ratios.json"
+MARGIN = 0.3
+"""Share of the recorded ratio that may be lost, unless the record says otherwise."""
+ATTEMPTS = 3
+
+
+def measure(arguments: Sequence[str]) -> dict[str, float]:
+    """Run benchmarks in a process of their own; return their ratios by test name.
+
+    Raises:
+        SystemExit: If a benchmark fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "benchmarks.json"
+        command = [
+            sys.executable, "-m", "pytest", "--benchmark-only", "-q",
+            "-p", "no:cacheprovider", f"--benchmark-json={report}", *arguments,
+        ]  # fmt: skip
+        done = subprocess.run(
+            command,
+            cwd=HERE.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            sys.stderr.write(done.stdout + done.stderr)
+            raise SystemExit(f"the benchmarks failed: {' '.join(command)}")
+        found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
+    return ratios_of(found)
+
+
+def ratios_of(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return ``extra_info["ratio"]`` by test name, of those that have one."""
+    return {
+        one["fullname"]: float(one["extra_info"]["ratio"])
+        for one in benchmarks
+        if "ratio" in one["extra_info"]
+    }
+
+
+def fallen(
+    found: Mapping[str, float], recorded: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Return the least allowed ratio of every benchmark that is below it."""
+    least = {name: floor(entry) for name, entry in recorded.items() if name in found}
+    return {name: bound for name, bound in least.items() if found[name] < bound}
+
+
+def floor(entry: Mapping[str, float]) -> float:
+    """Return the least ratio that a record allows."""
+    return entry["ratio"] * (1 - entry.get("margin", MARGIN))
+
+
+def best_of(attempts: int, arguments: Sequence[str]) -> dict[str, float]:
+    """Measure; measure what fell again, and keep the best of each."""
+    recorded = read()
+    found = measure(arguments)
+    for _ in range(attempts - 1):
+        wrong = fallen(found, recorded)
+        if not wrong:
+            break
+        print(f"measuring {len(wrong)} again: {', '.join(sorted(wrong))}", flush=True)
+        again = measure(sorted(wrong))
+        found = {name: max(r, again.get(name, r)) for name, r in found.items()}
+    return found
+
+
+def read() -> dict[str, dict[str, float]]:
+    """Return the recorded ratios.
+
+    Raises:
+        SystemExit: If there are none.
+    """
+    try:
+        found: dict[str, dict[str, float]] = json.loads(RECORD.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SystemExit(
+            f"there is no {RECORD}; write it with 'python {__file__} --record'."
+        ) from None
+    return found
+
+
+def record(found: Mapping[str, float]) -> None:
+    """Write the ratios; margins that were set by hand stay."""
+    old = read() if RECORD.exists() else {}
+    merged = dict(old)
+    for name, ratio in found.items():
+        merged[name] = {**old.get(name, {}), "ratio": round(ratio, 3)}
+    RECORD.write_text(
+        json.dumps(dict(sorted(merged.items())), indent=2) + "\n", "utf-8"
+    )
+
+
+def show(
+    found: Mapping[str, float], recorded: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Print a line for each benchmark."""
+    for name, ratio in sorted(found.items()):
+        entry = recorded.get(name)
+        if entry is None:
+            print(f"new    {ratio:8.3f}                      {name}")
+            continue
+        bound = floor(entry)
+        word = "ok   " if ratio >= bound else "FELL "
+        print(f"{word}  {ratio:8.3f}  {entry['ratio']:8.3f} >= {bound:8.3f}  {name}")
+
+
+def main() -> int:
+    """Compare or record; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--record", action="store_true", help="write ratios.json anew")
+    options, arguments = parser.parse_known_args()
+    selected = arguments or ["benchmarks"]
+    if not any(Path(a.split("::")[0]).exists() for a in selected):
+        selected = ["benchmarks", *selected]
+    if options.record:
+        found = measure(selected)
+        record(found)
+        show(found, read())
+        return 0
+    found = best_of(ATTEMPTS, selected)
+    recorded = read()
+    show(found, recorded)
+    wrong = fallen(found, recorded)
+    if wrong:
+        print(
+            f"{len(wrong)} of {len(found)} benchmarks fell by more than their margin."
+        )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
