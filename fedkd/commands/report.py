@@ -25,6 +25,10 @@ from fedkd.suite import Suite, load_suite
 from fedkd.summary import summarise
 from fedkd.table import table_markdown, table_rich
 
+PROTOCOL = (
+    "rounds", "clients", "participation", "training", "buffers", "test_shards",
+)  # fmt: skip
+"""What runs of one suite share, whatever their seeds."""
 FORMATS = ("table", "markdown", "json", "csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""
@@ -125,9 +129,28 @@ def _read(folders: Sequence[Path], plugin_files: Sequence[str]) -> _Report:
         if suite is not None:
             suites[folder] = suite
     rows = merge_results(tables)
+    _check_protocols(suites)
     # Last: whatever is wrong with the folders is told without loading any plug-in.
     references = _references(suites.values(), rows, load_registry(plugin_files))
     return _Report(places, rows, suites, references)
+
+
+def _check_protocols(suites: Mapping[Path, Suite]) -> None:
+    """Refuse folders of one suite name whose runs are no seeds of the same thing.
+
+    Raises:
+        ConfigError: Naming the folders and the first key in which they differ.
+    """
+    first: dict[str, tuple[Path, Suite]] = {}
+    for folder, suite in suites.items():
+        other, known = first.setdefault(suite.name, (folder, suite))
+        for key in PROTOCOL:
+            if getattr(known, key) != getattr(suite, key):
+                raise ConfigError(
+                    f"{other} and {folder} ran suite {suite.name!r} with different "
+                    f"'{key}'; their runs are no seeds of one thing. Report them apart, "
+                    "or give one of the suites another name."
+                )
 
 
 def _suite(folder: Path) -> Suite | None:

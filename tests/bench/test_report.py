@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,15 @@ def test_two_results_of_one_run_are_refused(capsys, quick, plugin, tmp_path):
     other = bench(tmp_path / "other", rows("toy-mean", 80.0, 82.0, 85.0))
     err = report(capsys, quick, other, "--plugin", plugin, code=2).err
     assert "'toy-mean-quick-s2' (global_accuracy is 84.0 and 85.0)" in err
+
+
+def test_folders_of_one_suite_with_other_rounds_are_no_seeds_of_one_thing(
+    capsys, quick, plugin, tmp_path
+):
+    found = [replace(row, seed=9, run_id="late") for row in rows("toy-mean", 80.0)]
+    late = bench(tmp_path / "late", found, SUITE.replace("rounds: 3", "rounds: 9"))
+    err = report(capsys, quick, late, "--plugin", plugin, code=2).err
+    assert "ran suite 'quick' with different 'rounds'" in err
 
 
 def test_a_folder_without_results_is_refused(capsys, tmp_path):
