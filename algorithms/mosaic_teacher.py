@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic_config import TeacherConfig
 from fedkd.ops.ema import WeightAverage
-from fedkd.ops.ensembles import class_diagonal, stacked_logits
+from fedkd.ops.ensembles import class_diagonal
+from fedkd.ops.stacking import together
 from fedkd.payload import Weights
 from fedkd.strategy import Server, copy_weights
 
@@ -91,10 +92,12 @@ class ParameterExperts(nn.Module):
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self._answer = [together(members)]  # in a list: the same modules, not others
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        return stacked_logits(list(self.members), x)
+        logits_EBC: Tensor = self._answer[0](x)
+        return logits_EBC
 
     def heads(self, features_ND: Tensor) -> Tensor:
         """Map features ``[N, D]`` to the logits ``[E, N, C]`` of the experts' heads."""
@@ -113,11 +116,12 @@ class LogitExperts(nn.Module):
         """Args: ``share_KE`` is tau_kc = n_kc / sum_j n_jc of the experts' classes."""
         super().__init__()
         self.members = nn.ModuleList(members)
+        self._answer = [together(members)]
         self.register_buffer("share_KE", share_KE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        return self._mixed(stacked_logits(list(self.members), x))
+        return self._mixed(self._answer[0](x))
 
     def heads(self, features_ND: Tensor) -> Tensor:
         """Map features ``[N, D]`` to the logits ``[E, N, C]`` of mixed heads."""
