@@ -17,7 +17,14 @@ KINDS = {
     "partitioners": "partitioner",
 }
 """What can be registered, with the word for one of each."""
-MODEL_KINDS = ("classifier", "generator", "discriminator", "mix")
+MODEL_KINDS = (
+    "classifier",
+    "generator",
+    "conditional-generator",
+    "feature-generator",
+    "discriminator",
+    "mix",
+)
 _BASES = {
     "strategies": "fedkd.strategy:Strategy",
     "datasets": "fedkd.dataset:Dataset",
@@ -40,7 +47,7 @@ class Entry:
     summary: str
     """One line for listings."""
     kind: str
-    """For models: ``classifier``, ``generator`` or ``discriminator``."""
+    """For models: one of ``MODEL_KINDS``, or empty for ``classifier``."""
     owner: str
     """The distribution or file that registered it; ``fedkd`` for built-ins."""
     version: str

@@ -42,7 +42,9 @@ class Register(Protocol):
             target: ``"package.module:attribute"``, imported when it is first needed.
                 ``":attribute"`` is short for one in the plug-in's own module.
             summary: One line for ``fedkd list``.
-            kind: For models: ``classifier`` (the default), ``generator``,
+            kind: For models: ``classifier`` (the default), ``generator`` (noise to
+                images), ``conditional-generator`` (noise and labels to images),
+                ``feature-generator`` (noise and labels to features),
                 ``discriminator``, or ``mix``: a tuple of mappings, each with the
                 ``name`` of a model and its options.
         """

@@ -11,7 +11,8 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.payload import Weights
 from fedkd.protocol import Protocol
-from fedkd.strategy import Client, Server, read_weights
+from fedkd.strategy import Client, Server
+from fedkd.weights import read_weights
 
 
 class Parties:

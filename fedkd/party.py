@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedkd.data import ClientData, ImageInfo
 from fedkd.ops.training import LossFunction, TrainingConfig, train
 from fedkd.payload import Weights
+from fedkd.weights import copy_weights
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class ModelSpec:
 
     @cached_property
     def key(self) -> str:
-        """A text that is equal for equal specs."""
-        return f"{self.name}{json.dumps(dict(self.options), sort_keys=True)}"
+        """A text that is equal for equal specs; it names the stream of initial weights.
+
+        Options of None are left out: a new one changes no weights of models without it.
+        """
+        given = {name: v for name, v in self.options.items() if v is not None}
+        return f"{self.name}{json.dumps(given, sort_keys=True)}"
 
 
 class ModelBuilder(Protocol):
@@ -181,23 +186,3 @@ class Client(Party):
         self.count_examples(report.examples)
         self.log("train_loss", report.loss)
         return report.loss
-
-
-def copy_weights(weights: Weights, model: nn.Module) -> None:
-    """Copy entries into a model, in place.
-
-    Raises:
-        KeyError: If ``weights`` has an entry that the model has not.
-    """
-    own = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, value in weights.items():
-            own[name].copy_(value)
-
-
-def read_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return a detached copy of a model's state on the CPU: ``{entry: tensor}``."""
-    return {
-        name: value.detach().to("cpu", copy=True)
-        for name, value in model.state_dict().items()
-    }

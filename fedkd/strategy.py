@@ -56,9 +56,8 @@ from fedkd.party import (
     ModelSpec,
     Party,
     Server,
-    copy_weights,
-    read_weights,
 )
+from fedkd.weights import copy_weights, read_weights
 
 __all__ = [
     "Client",
@@ -97,6 +96,9 @@ class Requires:
 
     one_architecture: bool = False
     """All clients and the server have the same model."""
+    nested_widths: bool = False
+    """All models are of one family with equal options but ``width``, and the server's is
+    the widest. One architecture is that, too."""
     equal_feature_size: bool = False
     """All models have features of one size."""
     batch_norm: bool = False

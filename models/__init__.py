@@ -18,6 +18,41 @@ CLASSIFIERS = {
     "resnet18": ("resnet:resnet18", "ResNet-18 with the stem for small images."),
     "resnet34": ("resnet:resnet34", "ResNet-34 with the stem for small images."),
     "resnet50": ("resnet:resnet50", "ResNet-50 with the stem for small images."),
+    "vgg11": ("vgg:Vgg11", "VGG-11 with BatchNorm and one linear layer."),
+    "mobilenet": (
+        "mobilenet:MobileNet",
+        "MobileNet v2 with the stem for small images.",
+    ),
+    "shufflenet": (
+        "shufflenet:ShuffleNet",
+        "ShuffleNet v2 1x with the stem for small images; has no widths.",
+    ),
+    "vit": ("vit:Vit", "Vision transformer: small patches, 192 values, 6 blocks."),
+}
+
+MIXES = {
+    "mix-2": ("MIX_2", "Two light families: cnn, resnet18."),
+    "mix-3": ("MIX_3", "Three light families: cnn, resnet18, vgg11."),
+    "mix-4": ("MIX_4", "Four light families: cnn, resnet18, vgg11, mobilenet."),
+    "mix-5": ("MIX_5", "Five light families: cnn, resnet18, vgg11, mobilenet, vit."),
+}
+
+CONDITIONAL = {
+    "acgan-generator": (
+        "AcganGenerator",
+        "Noise and labels to images, by transposed convolutions (DFRD).",
+        "conditional-generator",
+    ),
+    "upsampling-generator": (
+        "UpsamplingGenerator",
+        "Noise and labels to standardised images, by upsampling (FedFTG).",
+        "conditional-generator",
+    ),
+    "feature-generator": (
+        "FeatureGenerator",
+        "Noise and labels to features (FedGen).",
+        "feature-generator",
+    ),
 }
 
 
@@ -27,6 +62,8 @@ def fedkd_register_models(register: Register) -> None:
     here = "fedkd.models"
     for name, (target, summary) in CLASSIFIERS.items():
         register(name, f"{here}.{target}", summary=summary, kind="classifier")
+    for name, (target, summary) in MIXES.items():
+        register(name, f"{here}.mixes:{target}", summary=summary, kind="mix")
     register(
         "dcgan-generator",
         f"{here}.dcgan:Generator",
@@ -39,3 +76,11 @@ def fedkd_register_models(register: Register) -> None:
         summary="DCGAN discriminator: images to the logit of being real.",
         kind="discriminator",
     )
+    register(
+        "dense-generator",
+        f"{here}.dense_generator:Generator",
+        summary="DENSE's generator: noise to images in [0, 1].",
+        kind="generator",
+    )
+    for name, (target, summary, kind) in CONDITIONAL.items():
+        register(name, f"{here}.conditional:{target}", summary=summary, kind=kind)

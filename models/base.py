@@ -64,6 +64,64 @@ class ImageModel(nn.Module, ABC):
         return self.head(self.features(x))
 
 
+class TrunkModel(ImageModel):
+    """A trunk, a projection if features of a given size are asked for, a linear head.
+
+    The projection makes ``feature_size`` equal over architectures and widths, for methods
+    that exchange features. It is linear, is learned with the rest and belongs to the
+    features. A subclass makes its trunk after calling this constructor, and then calls
+    :meth:`make_head`.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        trunk_size: int,
+        width: float = 1.0,
+        features: int | None = None,
+    ) -> None:
+        """Keep what others may ask of the model.
+
+        Args:
+            image_shape: ``(channels, height, width)`` of the images.
+            num_classes: C, the number of logits.
+            trunk_size: T, the length of what the trunk returns.
+            width: Share of the hidden channels that this model has, in (0, 1].
+            features: D, the length to which a linear layer maps it; None: there is no
+                such layer, and D is T.
+
+        Raises:
+            ConfigError: If a size is not a positive whole number.
+        """
+        size = trunk_size if features is None else whole_number("features", features)
+        super().__init__(image_shape, num_classes, size, width)
+        self.trunk_size = trunk_size
+        self.is_projected = features is not None
+        """Whether a learned layer stands between trunk and head."""
+
+    def make_head(self) -> None:
+        """Make the layers after the trunk: the projection, if any, and the head."""
+        self.projection: nn.Module = nn.Identity()
+        if self.is_projected:
+            self.projection = nn.Linear(self.trunk_size, self.feature_size)
+        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+
+    @abstractmethod
+    def trunk(self, x: Tensor) -> Tensor:
+        """Map normalised images ``[B, C, H, W]`` to ``[B, T]``."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map normalised images ``[B, C, H, W]`` to features ``[B, D]``."""
+        features_BD: Tensor = self.projection(self.trunk(x))
+        return features_BD
+
+    def head(self, features_BD: Tensor) -> Tensor:
+        """Map features ``[B, D]`` to logits ``[B, classes]``."""
+        logits_BC: Tensor = self.classifier(features_BD)
+        return logits_BC
+
+
 def scaled(size: int, width: float) -> int:
     """Return ceil(size * width), the number of hidden channels at a width in (0, 1].
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedkd.data import ImageShape
 from fedkd.errors import ConfigError
 from fedkd.models.base import (
-    ImageModel,
+    TrunkModel,
     normalisation,
     scaled,
     whole_number,
@@ -23,7 +23,7 @@ SMALLEST_MAP = 2
 
 
 @final
-class Cnn(ImageModel):
+class Cnn(TrunkModel):
     """A small network: 3x3 convolutions, each with ReLU and pooling, and two layers.
 
     A convolution is followed by normalisation, ReLU and max-pooling by 2; it is not pooled
@@ -31,7 +31,7 @@ class Cnn(ImageModel):
     layer with ReLU gives the features.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, given by name
         self,
         image_shape: ImageShape,
         num_classes: int,
@@ -40,6 +40,7 @@ class Cnn(ImageModel):
         hidden: int = 64,
         norm: str = "batch",
         width: float = 1.0,
+        features: int | None = None,
     ) -> None:
         """Build the network.
 
@@ -47,32 +48,28 @@ class Cnn(ImageModel):
             image_shape: ``(channels, height, width)`` of the images.
             num_classes: Number of logits.
             channels: Output channels of each convolution.
-            hidden: Length of a feature vector.
+            hidden: Units of the linear layer.
             norm: ``batch``, ``group`` or ``none``.
             width: Share of the hidden channels and units, in (0, 1], rounded up.
+            features: Length of features after a learned projection; None: no projection.
 
         Raises:
             ConfigError: If an option cannot be used.
         """
         units = scaled(whole_number("hidden", hidden), width)
-        super().__init__(image_shape, num_classes, units, width)
+        super().__init__(image_shape, num_classes, units, width, features)
         convolutions = [scaled(c, width) for c in _some("channels", channels)]
         layers, side = _convolutions(self.image_shape, convolutions, norm)
         pixels = side[0] * side[1] * convolutions[-1]
         self.body = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(pixels, self.feature_size), nn.ReLU()
+            *layers, nn.Flatten(), nn.Linear(pixels, units), nn.ReLU()
         )
-        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+        self.make_head()
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the hidden layer, ``[B, D]``."""
-        features_BD: Tensor = self.body(x)
-        return features_BD
-
-    def head(self, features_BD: Tensor) -> Tensor:
-        """Return logits ``[B, classes]``."""
-        logits_BC: Tensor = self.classifier(features_BD)
-        return logits_BC
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the hidden layer, ``[B, T]``."""
+        out_BT: Tensor = self.body(x)
+        return out_BT
 
 
 def cnn_plain(
@@ -82,6 +79,7 @@ def cnn_plain(
     channels: Sequence[int] = (16, 32, 64),
     hidden: int = 64,
     width: float = 1.0,
+    features: int | None = None,
 ) -> Cnn:
     """Return the small network without normalisation.
 
@@ -89,8 +87,9 @@ def cnn_plain(
         image_shape: ``(channels, height, width)`` of the images.
         num_classes: Number of logits.
         channels: Output channels of each convolution.
-        hidden: Length of a feature vector.
+        hidden: Units of the linear layer.
         width: Share of the hidden channels and units, in (0, 1], rounded up.
+        features: Length of features after a learned projection; None: no projection.
 
     Raises:
         ConfigError: If an option cannot be used.
@@ -102,11 +101,12 @@ def cnn_plain(
         hidden=hidden,
         norm="none",
         width=width,
+        features=features,
     )
 
 
 @final
-class Lenet4(ImageModel):
+class Lenet4(TrunkModel):
     """The "Lenet" of DFRD: four convolutions, global average pooling, a linear head.
 
     3x3 convolutions 64-128-256-512 with bias, each with normalisation, ReLU and
@@ -121,6 +121,7 @@ class Lenet4(ImageModel):
         *,
         norm: str = "batch",
         width: float = 1.0,
+        features: int | None = None,
     ) -> None:
         """Build the network.
 
@@ -129,26 +130,22 @@ class Lenet4(ImageModel):
             num_classes: Number of logits.
             norm: ``batch``, ``group`` or ``none``.
             width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+            features: Length of features after a learned projection; None: no projection.
 
         Raises:
             ConfigError: If an option cannot be used.
         """
         convolutions = [scaled(c, width) for c in LENET4_CHANNELS]
-        super().__init__(image_shape, num_classes, convolutions[-1], width)
+        super().__init__(image_shape, num_classes, convolutions[-1], width, features)
         layers, _ = _convolutions(self.image_shape, convolutions, norm, bias=True)
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+        self.make_head()
         nn.init.zeros_(self.classifier.bias)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the averaged last map, ``[B, D]``."""
-        features_BD: Tensor = self.body(x)
-        return features_BD
-
-    def head(self, features_BD: Tensor) -> Tensor:
-        """Return logits ``[B, classes]``."""
-        logits_BC: Tensor = self.classifier(features_BD)
-        return logits_BC
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the averaged last map, ``[B, T]``."""
+        out_BT: Tensor = self.body(x)
+        return out_BT
 
 
 def _convolutions(

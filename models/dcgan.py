@@ -59,19 +59,19 @@ class Generator(nn.Module):
         """
         super().__init__()
         del num_classes
-        side = _inner_side(image_shape)
+        side = inner_side(image_shape)
         self.image_shape = image_shape
         self.latent_size = whole_number("latent_size", latent_size)
         self.width = whole_number("width", width)
         self._margin = (side - image_shape[1]) // 2
         doublings = (side // 4).bit_length() - 1
         channels = [width * min(2**i, WIDEST) for i in range(doublings, -1, -1)]
-        layers = _up(latent_size, channels[0], stride=1, padding=0)
+        layers = upward(latent_size, channels[0], stride=1, padding=0)
         for before, after in pairwise(channels):
-            layers += _up(before, after, stride=2, padding=1)
+            layers += upward(before, after, stride=2, padding=1)
         last = nn.ConvTranspose2d(channels[-1], image_shape[0], 1, bias=False)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, z_BZ: Tensor) -> Tensor:
         """Map noise ``[B, Z]`` or ``[B, Z, 1, 1]`` to images ``[B, C, H, W]``."""
@@ -106,7 +106,7 @@ class Discriminator(nn.Module):
         """
         super().__init__()
         del num_classes
-        side = _inner_side(image_shape)
+        side = inner_side(image_shape)
         self.image_shape = image_shape
         self.width = whole_number("width", width)
         margin = (side - image_shape[1]) // 2
@@ -124,7 +124,7 @@ class Discriminator(nn.Module):
             ]
         layers.append(nn.Conv2d(channels[-1], 1, 2, 2, bias=False))
         self.layers = nn.Sequential(*layers)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to logits ``[B]``."""
@@ -132,13 +132,14 @@ class Discriminator(nn.Module):
         return logits.flatten()
 
 
-def _up(before: int, after: int, stride: int, padding: int) -> list[nn.Module]:
+def upward(before: int, after: int, stride: int, padding: int) -> list[nn.Module]:
     """Return a 4x4 transposed convolution with BatchNorm and ReLU."""
     convolution = nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False)
     return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
 
 
-def _initialise(layer: nn.Module) -> None:
+def initialise(layer: nn.Module) -> None:
+    """Draw the initial weights of a layer; for ``Module.apply``."""
     if isinstance(layer, _ConvNd):
         nn.init.normal_(layer.weight, 0.0, 0.02)
     if isinstance(layer, _BatchNorm):
@@ -146,8 +147,12 @@ def _initialise(layer: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def _inner_side(image_shape: ImageShape) -> int:
-    """Return the side, a power of two, at which images of this shape are made."""
+def inner_side(image_shape: ImageShape) -> int:
+    """Return the side, a power of two, at which images of this shape are made.
+
+    Raises:
+        ConfigError: If there is none.
+    """
     _, height, breadth = image_shape
     if height != breadth or height not in INNER_SIDE:
         sides = listing(f"{side}x{side}" for side in INNER_SIDE)

@@ -10,11 +10,11 @@ from typing import final
 from torch import Tensor, nn
 
 from fedkd.data import ImageShape
-from fedkd.models.base import ImageModel, scaled, whole_numbers
+from fedkd.models.base import TrunkModel, scaled, whole_numbers
 
 
 @final
-class Mlp(ImageModel):
+class Mlp(TrunkModel):
     """Fully connected layers with ReLU on flattened images, and a linear head.
 
     The default is the "2NN" of McMahan et al., "Communication-Efficient Learning of Deep
@@ -29,6 +29,7 @@ class Mlp(ImageModel):
         *,
         hidden: Sequence[int] = (200, 200),
         width: float = 1.0,
+        features: int | None = None,
     ) -> None:
         """Build the network.
 
@@ -37,25 +38,21 @@ class Mlp(ImageModel):
             num_classes: Number of logits.
             hidden: Units of each hidden layer.
             width: Share of the hidden units, in (0, 1]; ceil(units * width) remain.
+            features: Length of features after a learned projection; None: no projection.
 
         Raises:
             ConfigError: If an option cannot be used.
         """
         units = [scaled(size, width) for size in whole_numbers("hidden", hidden)]
         sizes = [math.prod(image_shape), *units]
-        super().__init__(image_shape, num_classes, sizes[-1], width)
+        super().__init__(image_shape, num_classes, sizes[-1], width, features)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+        self.make_head()
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the last hidden layer, ``[B, D]``."""
-        features_BD: Tensor = self.body(x)
-        return features_BD
-
-    def head(self, features_BD: Tensor) -> Tensor:
-        """Return logits ``[B, classes]``."""
-        logits_BC: Tensor = self.classifier(features_BD)
-        return logits_BC
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the last hidden layer, ``[B, T]``."""
+        out_BT: Tensor = self.body(x)
+        return out_BT

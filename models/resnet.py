@@ -9,13 +9,13 @@ from typing import final
 from torch import Tensor, nn
 
 from fedkd.data import ImageShape
-from fedkd.models.base import ImageModel, scaled
+from fedkd.models.base import TrunkModel, scaled
 
 CHANNELS = (64, 128, 256, 512)
 
 
 @final
-class ResNet(ImageModel):
+class ResNet(TrunkModel):
     """A ResNet with the stem for small images.
 
     He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016
@@ -31,6 +31,7 @@ class ResNet(ImageModel):
         blocks: Sequence[int],
         *,
         width: float = 1.0,
+        features: int | None = None,
     ) -> None:
         """Build the network; see :func:`resnet18` and its like for the usual ones.
 
@@ -40,13 +41,14 @@ class ResNet(ImageModel):
             block: Kind of residual block.
             blocks: Number of blocks in each of the four stages.
             width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+            features: Length of features after a learned projection; None: no projection.
 
         Raises:
-            ConfigError: If ``width`` cannot be used.
+            ConfigError: If ``width`` or ``features`` cannot be used.
         """
         channels = [scaled(c, width) for c in CHANNELS]
         last = channels[-1] * block.expansion
-        super().__init__(image_shape, num_classes, last, width)
+        super().__init__(image_shape, num_classes, last, width, features)
         self.stem = nn.Sequential(
             nn.Conv2d(self.image_shape[0], channels[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(channels[0]),
@@ -63,17 +65,12 @@ class ResNet(ImageModel):
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classifier = nn.Linear(self.feature_size, self.num_classes)
+        self.make_head()
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the averaged last map, ``[B, D]``."""
-        features_BD: Tensor = self.pool(self.stages(self.stem(x)))
-        return features_BD
-
-    def head(self, features_BD: Tensor) -> Tensor:
-        """Return logits ``[B, classes]``."""
-        logits_BC: Tensor = self.classifier(features_BD)
-        return logits_BC
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the averaged last map, ``[B, T]``."""
+        out_BT: Tensor = self.pool(self.stages(self.stem(x)))
+        return out_BT
 
 
 class Block(nn.Module, ABC):
@@ -141,7 +138,11 @@ def _convolution(
 
 
 def resnet18(
-    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+    image_shape: ImageShape,
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    features: int | None = None,
 ) -> ResNet:
     """Return ResNet-18: basic blocks 2-2-2-2, 512 features.
 
@@ -151,15 +152,22 @@ def resnet18(
         image_shape: ``(channels, height, width)`` of the images.
         num_classes: Number of logits.
         width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+        features: Length of features after a learned projection; None: no projection.
 
     Raises:
-        ConfigError: If ``width`` cannot be used.
+        ConfigError: If ``width`` or ``features`` cannot be used.
     """
-    return ResNet(image_shape, num_classes, Basic, (2, 2, 2, 2), width=width)
+    return ResNet(
+        image_shape, num_classes, Basic, (2, 2, 2, 2), width=width, features=features
+    )
 
 
 def resnet34(
-    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+    image_shape: ImageShape,
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    features: int | None = None,
 ) -> ResNet:
     """Return ResNet-34: basic blocks 3-4-6-3, 512 features.
 
@@ -167,15 +175,22 @@ def resnet34(
         image_shape: ``(channels, height, width)`` of the images.
         num_classes: Number of logits.
         width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+        features: Length of features after a learned projection; None: no projection.
 
     Raises:
-        ConfigError: If ``width`` cannot be used.
+        ConfigError: If ``width`` or ``features`` cannot be used.
     """
-    return ResNet(image_shape, num_classes, Basic, (3, 4, 6, 3), width=width)
+    return ResNet(
+        image_shape, num_classes, Basic, (3, 4, 6, 3), width=width, features=features
+    )
 
 
 def resnet50(
-    image_shape: ImageShape, num_classes: int, *, width: float = 1.0
+    image_shape: ImageShape,
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    features: int | None = None,
 ) -> ResNet:
     """Return ResNet-50: bottleneck blocks 3-4-6-3, 2048 features.
 
@@ -183,8 +198,16 @@ def resnet50(
         image_shape: ``(channels, height, width)`` of the images.
         num_classes: Number of logits.
         width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
+        features: Length of features after a learned projection; None: no projection.
 
     Raises:
-        ConfigError: If ``width`` cannot be used.
+        ConfigError: If ``width`` or ``features`` cannot be used.
     """
-    return ResNet(image_shape, num_classes, Bottleneck, (3, 4, 6, 3), width=width)
+    return ResNet(
+        image_shape,
+        num_classes,
+        Bottleneck,
+        (3, 4, 6, 3),
+        width=width,
+        features=features,
+    )

@@ -15,11 +15,15 @@ from fedkd.registry import load_registry
 from fedkd.strategy import copy_weights, read_weights
 
 REGISTRY = load_registry()
-KINDS = {name: entry.kind for name, entry in REGISTRY.entries("models").items()}
+ENTRIES = REGISTRY.entries("models")
+KINDS = {name: entry.kind for name, entry in ENTRIES.items() if entry.kind != "mix"}
 CLASSIFIERS = [name for name, kind in KINDS.items() if kind in ("", "classifier")]
 GENERATORS = [name for name, kind in KINDS.items() if kind == "generator"]
 DISCRIMINATORS = [name for name, kind in KINDS.items() if kind == "discriminator"]
-SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
+TOLD_LABELS = ("conditional-generator", "feature-generator")
+WITHOUT_WIDTHS = ("shufflenet",)
+NESTED = [name for name in CLASSIFIERS if name not in WITHOUT_WIDTHS]
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)]
 SMALL = (1, 8, 8)
 
 
@@ -32,6 +36,27 @@ def images(shape=SMALL, number=4):
     return torch.randn(number, *shape, generator=torch.Generator().manual_seed(0))
 
 
+def inputs(name, model, number=4):
+    """Return what a model of any kind is called with."""
+    random = torch.Generator().manual_seed(0)
+    if KINDS[name] in TOLD_LABELS:
+        labels = torch.arange(number) % 4
+        return torch.randn(number, model.latent_size, generator=random), labels
+    if name in GENERATORS:
+        return (torch.randn(number, model.latent_size, generator=random),)
+    return (images(number=number),)
+
+
+def embedded(narrow, wide):
+    """Return zeros of the shapes of ``wide`` with ``narrow`` as their leading blocks."""
+    filled = {}
+    for entry, value in wide.items():
+        filled[entry] = torch.zeros_like(value)
+        block = tuple(slice(size) for size in narrow[entry].shape)
+        filled[entry][block] = narrow[entry]
+    return filled
+
+
 def equal(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -39,6 +64,7 @@ def equal(first, second):
 def test_the_built_in_models_are_registered_under_their_kinds():
     small = {"mlp", "cnn", "cnn-plain", "lenet4"}
     assert small | {"resnet18", "resnet34", "resnet50"} <= set(CLASSIFIERS)
+    assert {"vgg11", "mobilenet", "shufflenet", "vit"} <= set(CLASSIFIERS)
     assert "dcgan-generator" in GENERATORS
     assert "dcgan-discriminator" in DISCRIMINATORS
 
@@ -79,14 +105,21 @@ def test_a_seed_gives_the_same_initial_weights_and_another_gives_others(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_parameter_gets_a_gradient(name):
     model = build(name).train()
-    x = images()
-    if name in GENERATORS:
-        x = torch.randn(4, model.latent_size)
-    out = model(x)
+    out = model(*inputs(name, model))
     (out * torch.randn_like(out)).sum().backward()
     for entry, parameter in model.named_parameters():
         assert parameter.grad is not None, entry
         assert torch.isfinite(parameter.grad).all(), entry
+        # A bias before a normalisation has gradient 0.
+        assert parameter.grad.any() or parameter.ndim == 1, entry
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_two_small_images_are_a_batch_to_train_on(name):
+    model = build(name).train()
+    model(images(number=2)).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert all(torch.isfinite(b).all() for b in model.buffers())
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -97,6 +130,7 @@ def test_evaluating_changes_nothing_and_looks_at_one_image_at_a_time(name):
     with torch.no_grad():
         together = model(x)
         alone = torch.cat([model(row[None]) for row in x])
+        assert torch.equal(model(x), together)
     assert equal(before, model.state_dict())
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
@@ -106,13 +140,13 @@ def test_weights_travel_and_give_the_same_model(name):
     model, other = build(name, seed=1).eval(), build(name, seed=2).eval()
     copy_weights(decode(encode(read_weights(model))), other)
     assert equal(model.state_dict(), other.state_dict())
-    x = torch.randn(2, model.latent_size) if name in GENERATORS else images(number=2)
+    given = inputs(name, model, number=2)
     with torch.no_grad():
-        assert torch.equal(model(x), other(x))
-        assert torch.equal(model(x), copy.deepcopy(model)(x))
+        assert torch.equal(model(*given), other(*given))
+        assert torch.equal(model(*given), copy.deepcopy(model)(*given))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", NESTED)
 def test_a_narrow_model_fits_into_the_full_one(name):
     full, narrow = build(name), build(name, width=0.3)
     assert narrow.width == 0.3
@@ -123,6 +157,52 @@ def test_a_narrow_model_fits_into_the_full_one(name):
         pairs = zip(value.shape, wide.shape, strict=True)
         assert all(a <= b for a, b in pairs), entry
     assert narrow(images()).shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("width", [0.02, 0.3, 0.5])
+def test_a_narrow_model_is_the_full_one_without_the_other_channels(name, width):
+    full, narrow = build(name).eval(), build(name, width=width)
+    narrow(images(number=8))  # statistics of BatchNorm that are not 0 and 1
+    full.load_state_dict(embedded(narrow.state_dict(), full.state_dict()))
+    with torch.no_grad():
+        expected = narrow.eval()(images())
+        torch.testing.assert_close(full(images()), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITHOUT_WIDTHS)
+def test_a_family_whose_widths_do_not_nest_refuses_them(name):
+    with pytest.raises(ConfigError, match=r"width: found 0\.5, expected 1: .* nested"):
+        build(name, width=0.5)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_features_of_a_common_size_come_from_a_layer_before_the_head(name):
+    plain, model = build(name).state_dict(), build(name, features=7)
+    assert model.feature_size == 7
+    features = model.features(images())
+    assert features.shape == (4, 7)
+    assert torch.equal(features, model.projection(model.trunk(images())))
+    assert torch.equal(model.head(features), model.classifier(features))
+    added = model.state_dict().keys() - plain.keys()
+    assert added == {"projection.weight", "projection.bias"}
+    kept = {n: v for n, v in plain.items() if not n.startswith("classifier")}
+    assert equal(kept, build(name, features=7).state_dict())
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_features_of_a_common_size_are_so_at_every_width(name):
+    full, narrow = build(name, features=7), build(name, features=7, width=0.3)
+    assert narrow.feature_size == 7
+    assert narrow.classifier.weight.shape == full.classifier.weight.shape
+    assert len(narrow.projection.weight) == len(full.projection.weight)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("features", [0, -1, 1.5, "7", True])
+def test_a_size_of_features_that_is_none_is_refused(name, features):
+    with pytest.raises(ConfigError, match=r"features: found .*whole number from 1 on"):
+        build(name, features=features)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -1,0 +1,98 @@
+"""Weights in and out of a module, without walking through its layers each time.
+
+``state_dict`` builds names and runs hooks anew at each call, which for a small network
+costs as much as a training step. Here the entries of a module are found once; later calls
+look up its parameters and buffers where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from fedkd.payload import Weights
+
+_Slot = tuple[str, MutableMapping[str, Tensor | None], str]
+"""Name of an entry, and the mapping and key where the module keeps it."""
+
+
+class _Layout:
+    """Where a module keeps its entries."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # Not the module itself: the cache below would keep it alive.
+        self._layers = [
+            (layer._parameters, layer._buffers, layer._modules)
+            for layer in module.modules()
+        ]
+        self._shape = self._measured()
+        self.slots = _slots(module)
+        """None if the module's state is more than its parameters and buffers."""
+
+    def holds(self) -> bool:
+        """Say whether no layer, parameter or buffer came, went or was exchanged."""
+        return self._shape == self._measured()
+
+    def _measured(self) -> list[Any]:
+        return [
+            (len(parameters), len(buffers), *children.values())
+            for parameters, buffers, children in self._layers
+        ]
+
+
+_layouts: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
+
+
+def _slots(module: nn.Module) -> list[_Slot] | None:
+    """Return the entries of ``state_dict`` in its order; None if they are not all there.
+
+    Hooks and extra state may put anything into a state.
+    """
+    found: dict[str, _Slot] = {}
+    for path, layer in module.named_modules(remove_duplicate=False):
+        front = f"{path}." if path else ""
+        passing = layer._non_persistent_buffers_set
+        for group, left_out in ((layer._parameters, ()), (layer._buffers, passing)):
+            for key, value in group.items():
+                if value is not None and key not in left_out:
+                    found[front + key] = (front + key, group, key)
+    state = module.state_dict(keep_vars=True)
+    same = list(found) == list(state) and all(
+        group[key] is state[name] for name, group, key in found.values()
+    )
+    return list(found.values()) if same else None
+
+
+def entries(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield ``(name, tensor)`` as ``module.state_dict(keep_vars=True)`` has them."""
+    layout = _layouts.get(module)
+    if layout is None or not layout.holds():
+        layout = _layouts[module] = _Layout(module)
+    if layout.slots is None:
+        yield from module.state_dict(keep_vars=True).items()
+        return
+    for name, group, key in layout.slots:
+        value = group[key]
+        if value is not None:
+            yield name, value
+
+
+@torch.no_grad()
+def copy_weights(weights: Weights, model: nn.Module) -> None:
+    """Copy entries into a model, in place.
+
+    Raises:
+        KeyError: If ``weights`` has an entry that the model has not.
+    """
+    own = dict(entries(model))
+    for name, value in weights.items():
+        own[name].copy_(value)
+
+
+def read_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return a detached copy of a model's state on the CPU: ``{entry: tensor}``."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in entries(model)}

@@ -1,0 +1,268 @@
+"""Generators that are told a label: of images, and of features.
+
+A generator of images maps noise ``[B, Z]`` and labels ``[B]`` to ``[B, C, H, W]`` in two
+steps, ``merge`` (noise and label to one vector, which DFRD's diversity loss looks at) and
+``decode``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedkd.data import ImageShape
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.models.base import whole_number
+from fedkd.models.dcgan import WIDEST, initialise, inner_side, upward
+
+MERGES = ("mul", "add", "cat", "cat_naive", "none")
+"""How noise and label become one vector."""
+
+
+class ConditionalGenerator(nn.Module, ABC):
+    """Maps noise and labels to images. Subclasses are final."""
+
+    latent_size: int
+    """Z, the length of a noise vector."""
+
+    @abstractmethod
+    def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return noise and label as one vector h, ``[B, A]``."""
+
+    @abstractmethod
+    def decode(self, h_BA: Tensor) -> Tensor:
+        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]``."""
+
+    def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Map noise ``[B, Z]`` and labels ``[B]`` to images ``[B, C, H, W]``."""
+        return self.decode(self.merge(z_BZ, labels_B))
+
+
+@final
+class AcganGenerator(ConditionalGenerator):
+    """Maps noise and labels to images in [-1, 1] by transposed convolutions.
+
+    The generator of DFRD's first author (github.com/lkyddd/DFDG, ``Generator_ACGan``):
+    the merged vector becomes a 4x4 map (without BatchNorm), each doubling of the side
+    halves the channels, and the last one makes the image by tanh. Channels are 8w, 4w, 2w
+    at 32x32, with w more at 64x64 and without the widest at smaller sides; w is the
+    width. For 28x28 it makes 32x32 images and keeps their centre. Initial weights:
+    N(0, 0.02) for convolutions, N(1, 0.02) for BatchNorm's scale, N(0, 1) for the
+    embedding of labels. For 3x32x32 images, 10 classes, latent size 100, width 64 and
+    merge ``mul`` it has 3,448,552 parameters.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        *,
+        latent_size: int = 100,
+        width: int = 64,
+        merge: str = "mul",
+    ) -> None:
+        """Build the generator.
+
+        Args:
+            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
+            num_classes: Number of labels.
+            latent_size: Z, the length of a noise vector.
+            width: Base width of the maps.
+            merge: How noise z and label y become one vector: z * E(y) (``mul``),
+                z + E(y) (``add``), both in a row (``cat``), z and a one-hot label in a
+                row (``cat_naive``), z alone (``none``). E is learnt.
+
+        Raises:
+            ConfigError: If the image size or an option is not supported.
+        """
+        super().__init__()
+        side = inner_side(image_shape)
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+        self.latent_size = whole_number("latent_size", latent_size)
+        self.width = whole_number("width", width)
+        if merge not in MERGES:
+            raise ConfigError(
+                f"merge: found {merge!r}, expected one of {listing(MERGES)}."
+                f"{suggestion(str(merge), MERGES)}"
+            )
+        self._how = merge
+        self._margin = (side - image_shape[1]) // 2
+        longer = {"cat": latent_size, "cat_naive": num_classes}.get(merge, 0)
+        channels = _channels(side, width)
+        first = nn.ConvTranspose2d(latent_size + longer, channels[0], 4, bias=False)
+        layers: list[nn.Module] = [first, nn.ReLU()]
+        for before, after in pairwise(channels):
+            layers += upward(before, after, stride=2, padding=1)
+        last = nn.ConvTranspose2d(channels[-1], image_shape[0], 4, 2, 1, bias=False)
+        self.layers = nn.Sequential(*layers, last, nn.Tanh())
+        if merge in ("mul", "add", "cat"):
+            self.embedding = nn.Embedding(num_classes, latent_size)
+        self.apply(initialise)
+
+    def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return h: ``[B, Z]``, longer for ``cat`` and ``cat_naive``."""
+        if self._how == "none":
+            return z_BZ
+        if self._how == "cat_naive":
+            return torch.cat([z_BZ, _one_hot(labels_B, self.num_classes, z_BZ)], dim=1)
+        label_BZ: Tensor = self.embedding(labels_B)
+        if self._how == "cat":
+            return torch.cat([z_BZ, label_BZ], dim=1)
+        return z_BZ * label_BZ if self._how == "mul" else z_BZ + label_BZ
+
+    def decode(self, h_BA: Tensor) -> Tensor:
+        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]`` in [-1, 1]."""
+        images: Tensor = self.layers(h_BA[:, :, None, None])
+        cut = self._margin
+        return images[..., cut:-cut, cut:-cut] if cut else images
+
+
+@final
+class UpsamplingGenerator(ConditionalGenerator):
+    """Maps noise and labels to images with mean 0 and variance 1 per channel.
+
+    The generator of FedFTG's released code (``gan_models.py``, ``CGeneratorA``): noise
+    and one-hot label each go through a linear layer to w maps of a quarter of the side;
+    BatchNorm, up by 2, conv 2w, BatchNorm, LeakyReLU 0.2, up by 2, conv w, BatchNorm,
+    LeakyReLU, conv, tanh, BatchNorm without scale and shift. That last layer standardises
+    the output, which suits classifiers trained on normalised images. Initial weights are
+    PyTorch's. For 3x32x32 images, 10 classes, latent size 100 and width 64 it has
+    682,499 parameters.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        *,
+        latent_size: int = 100,
+        width: int = 64,
+    ) -> None:
+        """Build the generator.
+
+        Args:
+            image_shape: ``(channels, height, width)``; sides are multiples of 4.
+            num_classes: Number of labels.
+            latent_size: Z, the length of a noise vector.
+            width: w, channels of the last hidden map.
+
+        Raises:
+            ConfigError: If the image size or an option is not supported.
+        """
+        super().__init__()
+        channels, height, breadth = image_shape
+        if height % 4 or breadth % 4:
+            raise ConfigError(
+                f"upsampling generator: found images of {height}x{breadth}; supported "
+                "are sides that are multiples of 4. Choose another resolution of the "
+                "data set, or a strategy without a generator."
+            )
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+        self.latent_size = whole_number("latent_size", latent_size)
+        self.width = whole_number("width", width)
+        self._first = (2 * width, height // 4, breadth // 4)
+        size = width * self._first[1] * self._first[2]
+        self.from_noise = nn.Linear(latent_size, size)
+        self.from_label = nn.Linear(num_classes, size)
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(2 * width),
+            nn.Upsample(scale_factor=2),
+            *_convolution(2 * width, 2 * width),
+            nn.Upsample(scale_factor=2),
+            *_convolution(2 * width, width),
+            nn.Conv2d(width, channels, 3, padding=1),
+            nn.Tanh(),
+            nn.BatchNorm2d(channels, affine=False),
+        )
+
+    def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return h, noise and one-hot label in a row, ``[B, Z + classes]``."""
+        return torch.cat([z_BZ, _one_hot(labels_B, self.num_classes, z_BZ)], dim=1)
+
+    def decode(self, h_BA: Tensor) -> Tensor:
+        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]``."""
+        z_BZ, label_BC = h_BA.split([self.latent_size, self.num_classes], dim=1)
+        maps = torch.cat([self.from_noise(z_BZ), self.from_label(label_BC)], dim=1)
+        images: Tensor = self.layers(maps.view(-1, *self._first))
+        return images
+
+
+@final
+class FeatureGenerator(nn.Module):
+    """Maps noise and labels to features: what a classifier's head is given.
+
+    The generator of FedGen's released code (``generator.py``): noise and one-hot label
+    in a row, Linear, BatchNorm, ReLU, Linear. Initial weights are PyTorch's. For 10
+    classes and the defaults it has 19,744 parameters.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        num_classes: int,
+        *,
+        feature_size: int = 32,
+        latent_size: int = 32,
+        hidden: int = 256,
+        embedding: bool = False,
+    ) -> None:
+        """Build the generator.
+
+        Args:
+            image_shape: Not used: features have no shape.
+            num_classes: Number of labels.
+            feature_size: D, the length of a feature vector.
+            latent_size: Z, the length of a noise vector.
+            hidden: Units of the hidden layer.
+            embedding: Whether labels are learnt vectors of length Z and not one-hot.
+
+        Raises:
+            ConfigError: If an option is not supported.
+        """
+        super().__init__()
+        del image_shape
+        self.num_classes = num_classes
+        self.latent_size = whole_number("latent_size", latent_size)
+        self.feature_size = whole_number("feature_size", feature_size)
+        units = whole_number("hidden", hidden)
+        self.embedding = nn.Embedding(num_classes, latent_size) if embedding else None
+        told = latent_size if embedding else num_classes
+        self.layers = nn.Sequential(
+            nn.Linear(latent_size + told, units),
+            nn.BatchNorm1d(units),
+            nn.ReLU(),
+            nn.Linear(units, feature_size),
+        )
+
+    def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Map noise ``[B, Z]`` and labels ``[B]`` to features ``[B, D]``."""
+        if self.embedding is None:
+            label = _one_hot(labels_B, self.num_classes, z_BZ)
+        else:
+            label = self.embedding(labels_B)
+        features_BD: Tensor = self.layers(torch.cat([z_BZ, label], dim=1))
+        return features_BD
+
+
+def _channels(side: int, width: int) -> list[int]:
+    """Return the channels of the maps from 4x4 on, up to half the side."""
+    doublings = (side // 4).bit_length() - 1
+    widest = min(WIDEST, side // 4)
+    return [widest * width // 2**i for i in range(doublings)]
+
+
+def _convolution(before: int, after: int) -> list[nn.Module]:
+    """Return a 3x3 convolution with BatchNorm and LeakyReLU."""
+    convolution = nn.Conv2d(before, after, 3, padding=1)
+    return [convolution, nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+
+
+def _one_hot(labels_B: Tensor, num_classes: int, like: Tensor) -> Tensor:
+    return F.one_hot(labels_B, num_classes).to(like)
