@@ -11,8 +11,15 @@ DATASETS = {
         "fashion_mnist:FashionMNIST",
         "70,000 articles of clothing, 28x28 grey.",
     ),
+    "svhn": ("svhn:SVHN", "99,289 digits of house numbers, 32x32 colour."),
     "cifar10": ("cifar10:CIFAR10", "60,000 photos of 10 classes, 32x32 colour."),
     "cifar100": ("cifar100:CIFAR100", "60,000 photos of 100 classes, 32x32 colour."),
+    "tiny-imagenet": (
+        "tiny_imagenet:TinyImageNet",
+        "110,000 photos of 200 classes, 64x64 colour.",
+    ),
+    "food101": ("food101:Food101", "101,000 photos of 101 dishes, of many sizes."),
+    "folder": ("folder:Folder", "Your own images: a folder by class, or an .npz."),
 }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fedkd.data import Augmentation, ImageSet
+from fedkd.data import Augmentation
+from fedkd.dataset import Source, Split, in_memory
 from fedkd.datasets.torchvision_files import TorchvisionSet
 
 AUGMENTATION = Augmentation(pad=4, flip=True)
@@ -32,32 +33,19 @@ class CifarFamily(TorchvisionSet):
         every = [*reader.train_list, *reader.test_list, meta]
         return {f"{reader.base_folder}/{name}": md5 for name, md5 in every}
 
-    def read(self, root: Path) -> ImageSet:
+    def read(self, root: Path) -> Source:
         """See :meth:`TorchvisionSet.read`."""
         reader = self.reader()
-        try:
-            train, test = reader(root, train=True), reader(root, train=False)
-        except RuntimeError:  # it checks every file, but does not say which is damaged
-            self.verify(root)
-            raise
-        return ImageSet(
-            name=self.name,
-            x_train=_images(train),
-            y_train=torch.tensor(train.targets),
-            x_test=_images(test),
-            y_test=torch.tensor(test.targets),
-            classes=tuple(train.classes),
-            mean=self.mean,
-            std=self.std,
-            augmentation=AUGMENTATION,
-        )
+        test, classes = self._half(root, [name for name, _ in reader.test_list])
+        train, _ = self._half(root, [name for name, _ in reader.train_list])
+        return Source(train, test, classes, self.mean, self.std, AUGMENTATION)
 
-    def download(self, root: Path) -> None:
-        """See :meth:`TorchvisionSet.download`."""
+    def fetch(self, root: Path) -> None:
+        """See :meth:`TorchvisionSet.fetch`."""
         self.reader()(root, download=True)
 
     def by_hand(self, root: Path) -> str:
-        """See :meth:`TorchvisionSet.by_hand`."""
+        """See :meth:`PublishedSet.by_hand`."""
         reader = self.reader()
         return f"get {reader.url} (MD5 {reader.tgz_md5}) and unpack it into {root}."
 
@@ -65,10 +53,36 @@ class CifarFamily(TorchvisionSet):
     def reader(self) -> Any:
         """Return torchvision's class for the set."""
 
+    def _half(self, root: Path, names: Iterable[str]) -> tuple[Split, tuple[str, ...]]:
+        """Return the images in some batches, and the class names."""
+        batches = [self._batch(root, name) for name in names]
+        x = torch.cat([images for images, _, _ in batches])
+        y = torch.cat([labels for _, labels, _ in batches])
+        return in_memory(x, y), batches[0][2]
 
-def _images(half: Any) -> Tensor:
-    """Return the images of one half, uint8 ``[N, 3, 32, 32]``."""
-    return torch.from_numpy(half.data).permute(0, 3, 1, 2).contiguous()
+    def _batch(self, root: Path, name: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """Return images uint8 ``[n, 3, 32, 32]``, labels ``[n]`` and class names.
+
+        torchvision reads all batches of a half and names none that it cannot read; so
+        it is given one at a time.
+        """
+        reader = self.reader()
+        # The checksum is None, which torchvision takes as "any": it was held already.
+        only = {"train_list": [[name, None]], "test_list": []}
+        path = root / reader.base_folder / name
+        try:
+            batch = type(reader.__name__, (reader,), only)(root, train=True)
+        except (KeyError, TypeError, ValueError) as error:
+            cause = " ".join(str(error).split())
+            problem = f"no batch of CIFAR ({cause}), expected rows of 3,072 bytes"
+            raise self.damage(root, path, problem) from error
+        x = torch.from_numpy(batch.data).permute(0, 3, 1, 2).contiguous()
+        y = torch.tensor(batch.targets, dtype=torch.int64)
+        if len(x) != len(y):
+            problem = f"{len(x):,} images and {len(y):,} labels, expected as many"
+            raise self.damage(root, path, problem)
+        self.require_labels(root, path, y, len(batch.classes))
+        return x, y, tuple(batch.classes)
 
 
 class CIFAR10(CifarFamily):
@@ -77,7 +91,7 @@ class CIFAR10(CifarFamily):
     Normalised by .4914 .4822 .4465 / .2023 .1994 .2010, as Mosaic's released code does.
     The means are those of the training pixels; the deviations, customary since, are
     means of each image's own (those of the pixels are .2470 .2435 .2616). Training
-    images are cropped and flipped at random.
+    images are cropped (of the image padded by 4) and flipped at random, as there.
     """
 
     name = "cifar10"

@@ -12,7 +12,8 @@ class CIFAR100(CifarFamily):
 
     Labels are the fine ones. Normalised by .5071 .4865 .4409 / .2673 .2564 .2762, the
     mean and standard deviation of the training pixels, as Mosaic's released code does.
-    Training images are cropped and flipped at random.
+    Training images are cropped (of the image padded by 4) and flipped at random, as
+    there.
     """
 
     name = "cifar100"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from fedkd.config import Config
-from fedkd.data import ImageSet
+from fedkd.dataset import DatasetConfig, Source, Split
 from fedkd.datasets.torchvision_files import TorchvisionSet
 
 SIZES = {
@@ -21,14 +20,17 @@ SIZES = {
     "t10k-labels-idx1-ubyte": 10_008,
 }
 """The four IDX files: a header of 16 or 8 bytes, then a byte a pixel or label."""
+_HEADER = struct.Struct(">4I")
+_IMAGES = 0x0803
+"""Magic number of an IDX file of bytes in three dimensions."""
 
 
-class MnistConfig(Config):
+class MnistConfig(DatasetConfig):
     """Options of the MNIST family."""
 
     resolution: Literal[28, 32] = 28
-    """Height and width. 32 adds two black pixels on each side; Mosaic's released code
-    stretches the images instead."""
+    """Height and width. 32 stretches the images bilinearly, as Mosaic's released code
+    does."""
     channels: Literal[1, 3] = 1
     """3 repeats the grey channel, for models that expect colour; so does Mosaic's
     released code."""
@@ -51,30 +53,35 @@ class MnistFamily(TorchvisionSet):
         """See :meth:`TorchvisionSet.checksums`."""
         return self.sums
 
-    def read(self, root: Path) -> ImageSet:
+    def inspect(self, root: Path) -> None:
+        """See :meth:`TorchvisionSet.inspect`; of the size of the images."""
+        for name in list(self.files)[::2]:
+            header = _start(root / name)
+            if len(header) < _HEADER.size:
+                continue
+            magic, _, height, width = _HEADER.unpack(header)
+            if magic == _IMAGES and (height, width) != (28, 28):
+                problem = f"images of {height}x{width} pixels, expected 28x28"
+                raise self.damage(root, root / name, problem)
+
+    def read(self, root: Path) -> Source:
         """See :meth:`TorchvisionSet.read`."""
-        self.verify(root)
-        train_images, train_labels, test_images, test_labels = (
-            root / name for name in self.files
-        )
+        x_train, y_train, x_test, y_test = (root / name for name in self.files)
         channels = self.config.channels
-        return ImageSet(
-            name=self.name,
-            x_train=self._images(train_images),
-            y_train=_labels(train_labels),
-            x_test=self._images(test_images),
-            y_test=_labels(test_labels),
+        return Source(
+            train=self._half(root, x_train, y_train),
+            test=self._half(root, x_test, y_test),
             classes=self.names,
             mean=(self.mean,) * channels,
             std=(self.std,) * channels,
         )
 
-    def download(self, root: Path) -> None:
-        """See :meth:`TorchvisionSet.download`."""
+    def fetch(self, root: Path) -> None:
+        """See :meth:`TorchvisionSet.fetch`."""
         self.reader()(root, download=True)
 
     def by_hand(self, root: Path) -> str:
-        """See :meth:`TorchvisionSet.by_hand`."""
+        """See :meth:`PublishedSet.by_hand`."""
         folder = (root / next(iter(self.files))).parent
         archives = ", ".join(f"{name}.gz" for name in SIZES)
         mirrors = " or ".join(self.reader().mirrors)
@@ -84,23 +91,40 @@ class MnistFamily(TorchvisionSet):
     def reader(self) -> Any:
         """Return torchvision's class for the set."""
 
-    def _images(self, path: Path) -> Tensor:
-        """Return the images of a file, uint8 ``[N, channels, H, W]``."""
+    def _half(self, root: Path, images: Path, labels: Path) -> Split:
         # Imported here: torchvision takes a second, and the files' sizes need none of it.
-        from torchvision.datasets.mnist import read_image_file  # noqa: PLC0415
+        from torchvision.datasets import mnist  # noqa: PLC0415
 
-        images: Tensor = read_image_file(str(path)).unsqueeze(1)
-        border = (self.config.resolution - images.shape[-1]) // 2
-        if border:
-            images = torch.nn.functional.pad(images, (border,) * 4)
-        return images.repeat(1, self.config.channels, 1, 1)
+        stored: Tensor = mnist.read_image_file(str(images))
+        y: Tensor = mnist.read_label_file(str(labels))
+        if len(stored) != len(y):
+            problem = (
+                f"{len(y):,} labels, expected one for each of {len(stored):,} images"
+            )
+            raise self.damage(root, labels, problem)
+        self.require_labels(root, labels, y, len(self.names))
+        channels, size = self.config.channels, self.config.resolution
+
+        def read(start: int, stop: int) -> Tensor:
+            return _stretched(stored[start:stop, None], size).repeat(1, channels, 1, 1)
+
+        return Split(y, (channels, size, size), read)
 
 
-def _labels(path: Path) -> Tensor:
-    from torchvision.datasets.mnist import read_label_file  # noqa: PLC0415
+def _start(path: Path) -> bytes:
+    """Return the bytes of an IDX header of images, or fewer if the file is shorter."""
+    with path.open("rb") as file:
+        return file.read(_HEADER.size)
 
-    labels: Tensor = read_label_file(str(path))
-    return labels
+
+def _stretched(x: Tensor, size: int) -> Tensor:
+    """Resize images uint8 ``[n, 1, 28, 28]``, as PIL does but for one grey level."""
+    if x.shape[-1] == size:
+        return x
+    from torchvision.transforms.functional import resize  # noqa: PLC0415
+
+    resized: Tensor = resize(x, [size, size], antialias=True)
+    return resized
 
 
 class MNIST(MnistFamily):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime
 import errno
-import io
 import json
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +24,6 @@ from fedkd.files import write_atomic, write_json_atomic
 from fedkd.grid import Cell
 from fedkd.hookspecs import RunInfo
 from fedkd.loader import cause
-from fedkd.partition import Partition
 from fedkd.plots import COUNTS
 from fedkd.pooling import arranged
 from fedkd.requirements import reason_to_skip
@@ -161,7 +158,7 @@ def _run(
 ) -> None:
     federation, partition = world.federation(cell.config)
     outcome.split_hash = partition.hash
-    write_atomic(folder / COUNTS, _count_table(partition, federation.data.classes))
+    write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
     strategy = world.strategy(cell.config)
@@ -181,16 +178,6 @@ def _run(
         on_round=on_round,
     )
     outcome.status, outcome.metrics = "done", result.metrics
-
-
-def _count_table(partition: Partition, classes: Sequence[str]) -> str:
-    """Return the client x class table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["client", *classes])
-    for client, counts in enumerate(partition.counts):
-        writer.writerow([client, *(int(number) for number in counts)])
-    return text.getvalue()
 
 
 def _fail(outcome: _Outcome, error: Exception, log: TextIO) -> None:

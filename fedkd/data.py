@@ -58,8 +58,10 @@ class ImageSet:
 
     @property
     def info(self) -> ImageInfo:
-        """The public facts: shape, number of classes, normalisation."""
-        return ImageInfo(self.shape, self.num_classes, self.mean, self.std)
+        """The public facts: shape, classes, normalisation, augmentation."""
+        return ImageInfo(
+            self.shape, self.num_classes, self.mean, self.std, self.augmentation
+        )
 
     def to(self, device: torch.device) -> ImageSet:
         """Return the set with its tensors on ``device``; no copy if they are there."""
@@ -89,6 +91,8 @@ class ImageInfo:
     """Per channel, of images scaled to [0, 1]."""
     std: tuple[float, ...]
     """Per channel, of images scaled to [0, 1]."""
+    augmentation: Augmentation = Augmentation()
+    """What is done to training images."""
 
 
 class ClientData:

@@ -87,6 +87,11 @@ class Dataset(ABC):
     """Options of the set."""
     files: ClassVar[dict[str, int]] = {}
     """The files it needs under the data root, with their sizes in bytes."""
+    places: ClassVar[tuple[str, ...]] = ()
+    """Files or folders under the data root, the first of which that is there holds the
+    set; for sets that cannot list their :attr:`files`."""
+    argument: ClassVar[str] = ""
+    """The option that ``NAME:VALUE`` sets where a set is named; none if empty."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
@@ -99,6 +104,17 @@ class Dataset(ABC):
             DataError: If a file is missing or damaged; names it, what was expected and
                 the command that prepares the set.
         """
+
+    def content(self) -> str:
+        """Return a digest of the files that the options name; "" if they name none.
+
+        It is part of what a run is told, so that other content makes another run. Files
+        under the data root need none: the set holds them against what was published.
+
+        Raises:
+            DataError: If a file is missing or damaged; the run that loads it fails then.
+        """
+        return ""
 
     def prepare(self, root: Path) -> None:
         """Fetch the files into ``root`` where the network allows; nothing by default.
@@ -122,6 +138,9 @@ class FileDataset(Dataset):
 
     name: ClassVar[str]
     """The registered name, for messages and for the prepared files."""
+    preparation: ClassVar[int] = 1
+    """Raise it when the set reads other images, labels or facts from the same files:
+    they are then prepared again."""
 
     @abstractmethod
     def open(self, root: Path) -> Source:

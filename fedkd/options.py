@@ -11,9 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fedkd.config import build
-from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.dataset import Dataset
+from fedkd.errors import ConfigError, DataError, listing, suggestion
+from fedkd.partition import Partitioner
 from fedkd.registry import Registry, merged
 from fedkd.strategy import Preset
+
+_READING = ("datasets", "partitioners")
+"""Kinds of things that may read files which their options name."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,13 @@ class Resolved:
     """Every option, defaults included."""
     changed: Mapping[str, Any]
     """The options that differ from their defaults."""
+    content: str = ""
+    """A digest of the files that it reads and that decide results; empty for most."""
 
     def plain(self) -> dict[str, Any]:
         """Return the form that run configurations hold."""
-        return {"name": self.name, "options": dict(self.options)}
+        plain = {"name": self.name, "options": dict(self.options)}
+        return {**plain, "content": self.content} if self.content else plain
 
     def shown(self, leave_out: tuple[str, ...] = ()) -> str:
         """Return a short text such as ``cnn`` or ``cnn[width=0.5]``."""
@@ -44,13 +52,14 @@ def resolve(
     Args:
         registry: Where it is registered.
         kind: ``strategies``, ``datasets``, ``partitioners`` or ``models``.
-        name: Its registered name.
+        name: Its registered name, or ``NAME:VALUE``.
         options: What the user wrote.
         where: Where that was: ``"suite x.yaml: strategies.mosaic"``.
 
     Raises:
         ConfigError: If the name is unknown or an option cannot be used.
     """
+    name, options = spelled_out(registry, kind, name, options, where)
     found = _look_up(registry, kind, name, where)
     if kind == "models":
         return _resolve_model(registry, name, found, options, where)
@@ -60,7 +69,36 @@ def resolve(
         cls = found.strategy
         wanted = merged(found.options, options)
     config = build(cls.Config, wanted, where)
-    return Resolved(name, config.model_dump(mode="json"), _changed(config, cls, found))
+    content = _content(cls(config), where) if kind in _READING else ""
+    every = config.model_dump(mode="json")
+    return Resolved(name, every, _changed(config, cls, found), content)
+
+
+def spelled_out(
+    registry: Registry, kind: str, name: str, options: Mapping[str, Any], where: str
+) -> tuple[str, Mapping[str, Any]]:
+    """Return name and options of what ``NAME:VALUE`` is short for; others as they are.
+
+    A data set or partitioner says itself which option the value is: its ``argument``.
+
+    Raises:
+        ConfigError: If the name is unknown, takes no value, or has it beside it too.
+    """
+    bare, colon, value = name.partition(":")
+    if not colon or kind not in _READING:
+        return name, options
+    option = _look_up(registry, kind, bare, where).argument
+    if not option:
+        raise ConfigError(
+            f"{where}: found {name!r}, expected {bare!r}: it takes nothing after ':'. "
+            "Write options beside the name."
+        )
+    if not value or option in options:
+        found = "nothing after it" if not value else f"{option!r} beside it too"
+        raise ConfigError(
+            f"{where}: found {name!r} with {found}, expected '{bare}:{option.upper()}'."
+        )
+    return bare, {option: value, **options}
 
 
 def option_names(registry: Registry, kind: str, name: str) -> list[str]:
@@ -83,15 +121,25 @@ def _look_up(registry: Registry, kind: str, name: str, where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from None
 
 
+def _content(found: Dataset | Partitioner, where: str) -> str:
+    try:
+        return found.content()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except (DataError, OSError):
+        return ""  # loading says what is wrong, and stops no run on other data
+
+
 def _changed(config: BaseModel, cls: Any, found: Any) -> dict[str, Any]:
     """Return the options that differ from those of the bare name."""
     values = config.model_dump(mode="json")
+    preset = found.options if isinstance(found, Preset) else {}
     try:
-        usual = cls.Config(**(found.options if isinstance(found, Preset) else {}))
+        usual = cls.Config(**preset)
     except ValidationError:  # there is no bare form: an option has no default
-        return values
-    bare = usual.model_dump(mode="json")
-    return {name: value for name, value in values.items() if bare[name] != value}
+        usual = cls.Config.model_construct(**preset)
+    bare = usual.model_dump(mode="json", warnings=False)
+    return {k: v for k, v in values.items() if k not in bare or bare[k] != v}
 
 
 def _resolve_model(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedkd import yamlfile
 from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.options import option_names
+from fedkd.options import option_names, spelled_out
 from fedkd.registry import Registry
 from fedkd.suite import Suite, build_suite, read_suite
 from fedkd.suite_entries import Entry, Mix, StrategyEntry, normalise, strategy_entry
@@ -43,10 +43,12 @@ def load_overridden(name_or_path: str, wishes: Overrides, registry: Registry) ->
         ConfigError: Naming the suite or the option, and what cannot be used.
     """
     values, where = read_suite(name_or_path)
+    values = _spelled_out(values, registry, where)
     told = list(wishes.assignments)
     # Assignments first: a selection may leave out what they address.
     for text in wishes.assignments:
         values = _assign(values, text, registry)
+        values = _spelled_out(values, registry, f"--set {text}")
     if wishes.strategies is not None:
         values["strategies"] = _pick_strategies(values, wishes.strategies, registry)
     if wishes.datasets is not None:
@@ -87,13 +89,37 @@ def _pick_datasets(
 ) -> list[Entry]:
     listed: list[Entry] = values.get("datasets", [])
     picked: list[Entry] = []
-    for name in _names(text, "--datasets"):
-        found = [entry for entry in listed if entry.name == name]
-        if not found:
-            _known(name, [e.name for e in listed], "datasets", registry)
-            found = [Entry(name=name)]
+    for written in _names(text, "--datasets"):
+        bare = written.partition(":")[0]
+        if bare not in [entry.name for entry in listed]:
+            _known(bare, [e.name for e in listed], "datasets", registry)
+        name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
+        # Of those listed, all with this name; with a value, those that have it too.
+        found = [e for e in listed if e.name == name and _has(e, options)]
+        found = found or [Entry(name=name, options=dict(options))]
         picked += [entry for entry in found if entry not in picked]
     return picked
+
+
+def _has(entry: Entry, options: Mapping[str, Any]) -> bool:
+    return all(entry.options.get(key) == value for key, value in options.items())
+
+
+def _spelled_out(
+    values: Mapping[str, Any], registry: Registry, where: str
+) -> dict[str, Any]:
+    """Return the values with ``NAME:VALUE`` as a name with options."""
+    found = dict(values)
+    kinds = {"datasets": "datasets", "partitions": "partitioners"}
+    for key in kinds.keys() & values.keys():
+        found[key] = [
+            Entry(name=name, options=dict(options))
+            for name, options in (
+                spelled_out(registry, kinds[key], e.name, e.options, f"{where}: {key}")
+                for e in values[key]
+            )
+        ]
+    return found
 
 
 def _names(text: str, option: str) -> list[str]:

@@ -7,9 +7,7 @@ repairing it and dealing the samples out is common to all and lives here.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pydantic import Field
 
 from fedkd.config import Config
 from fedkd.errors import ConfigError, ContractError, DataError, listing
+from fedkd.partition_table import table_text
 from fedkd.randomness import numpy_stream
 
 Indices: TypeAlias = NDArray[np.int64]
@@ -85,13 +84,10 @@ class Partition:
         """Return the client x class table as CSV, as partitioner ``counts`` reads it.
 
         Args:
-            classes: The C class names, for the header ``client,<class>,...``.
+            classes: The C class names, for the header; see
+                :func:`~fedkd.partition_table.table_text`.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["client", *classes])
-        writer.writerows([k, *row] for k, row in enumerate(self.counts.tolist()))
-        return text.getvalue()
+        return table_text(self.counts, classes)
 
 
 class Partitioner(ABC):
@@ -99,6 +95,8 @@ class Partitioner(ABC):
 
     Config: ClassVar[type[Config]] = Config
     """Options of the scheme."""
+    argument: ClassVar[str] = ""
+    """The option that ``NAME:VALUE`` sets where a scheme is named; none if empty."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
@@ -118,6 +116,16 @@ class Partitioner(ABC):
         Raises:
             ConfigError: If the samples cannot be split so.
         """
+
+    def content(self) -> str:
+        """Return a digest of the files that the split is read from; "" if there are none.
+
+        It is part of what a run is told, so that other content makes another run.
+
+        Raises:
+            ConfigError: If a file cannot be read.
+        """
+        return ""
 
 
 class SplitConfig(Config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from fedkd.partition import (
     class_pools,
     deal,
 )
+from fedkd.partition_table import are_numbers, lines_of
+
+_EXPECTED = "a CSV file as 'fedkd partition --csv' writes it"
 
 
 class CountsConfig(SplitConfig):
@@ -27,24 +31,26 @@ class CountsConfig(SplitConfig):
     file: str
     """CSV file with the header ``client,<class>,...`` and a line for each client, as
     'fedkd partition --csv' writes it; relative to the current folder. Columns are in the
-    order of the classes, unless their headings are class numbers."""
+    order of the classes, unless their headings are class numbers. A file that changes
+    makes other runs."""
 
 
 class Counts(Partitioner):
     """A published split, reproduced from its client x class table.
 
     Which samples of a class a client gets is random; how many, the table says. Samples
-    that the table does not ask for are left out.
+    that the table does not ask for are left out. ``counts:FILE`` is short for it.
     """
 
     Config = CountsConfig
+    argument = "file"
 
     def split(
         self, labels: Indices, clients: int, num_classes: int, rng: np.random.Generator
     ) -> Partition:
         """See :meth:`Partitioner.split`."""
         check_demand(labels, clients, num_classes)
-        path = Path(self.config.file).expanduser()
+        path = self._path()
         counts = read_table(path, num_classes)
         if len(counts) != clients:
             raise ConfigError(
@@ -60,6 +66,13 @@ class Counts(Partitioner):
         dealt = deal(pools, counts, random)
         return Partition.of(dealt, labels, num_classes, notes if rest else ())
 
+    def content(self) -> str:
+        """See :meth:`Partitioner.content`; the first 16 digits of a SHA-256."""
+        return hashlib.sha256(_text(self._path()).encode()).hexdigest()[:16]
+
+    def _path(self) -> Path:
+        return Path(self.config.file).expanduser()
+
 
 def read_table(path: Path, num_classes: int) -> Table:
     """Read a client x class table, int64 ``[K, C]``.
@@ -68,14 +81,9 @@ def read_table(path: Path, num_classes: int) -> Table:
         ConfigError: If it cannot be read; names the file and the line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
-        raise ConfigError(
-            f"{path}: {reason}; expected a CSV file as 'fedkd partition --csv' writes it."
-        ) from None
-    reader = csv.reader(text.splitlines())
-    rows = [(reader.line_num, row) for row in reader if row]
+        rows = list(lines_of(_text(path)))
+    except csv.Error as error:
+        raise ConfigError(f"{path}: {error}; expected {_EXPECTED}.") from None
     where, header = rows[0] if rows else (1, [])
     columns = _columns(f"{path}:{where}", header, num_classes)
     clients: dict[int, Table] = {}
@@ -94,6 +102,15 @@ def read_table(path: Path, num_classes: int) -> Table:
     return np.stack([clients[client] for client in range(len(clients))])
 
 
+def _text(path: Path) -> str:
+    try:
+        # Bytes, because a quoted name may hold the end of a line.
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+        raise ConfigError(f"{path}: {reason}; expected {_EXPECTED}.") from None
+
+
 def _columns(where: str, header: Sequence[str], num_classes: int) -> list[int]:
     """Return the class of each column after the first."""
     names = [name.strip() for name in header[1:]]
@@ -102,7 +119,7 @@ def _columns(where: str, header: Sequence[str], num_classes: int) -> list[int]:
             f"{where}: found the header {','.join(header)!r}, expected "
             "'client,<class>,...'."
         )
-    if all(name.isdecimal() for name in names):
+    if are_numbers(names):
         columns = [int(name) for name in names]
         if max(columns) >= num_classes or len(set(columns)) < len(columns):
             raise ConfigError(

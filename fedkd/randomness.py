@@ -35,7 +35,17 @@ def torch_stream(
     The state of the default generators of the CPU, and of ``device`` when it is a CUDA
     device, is put back afterwards.
     """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(stream_seed(*name))
+    if device is not None and device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            torch.manual_seed(stream_seed(*name))
+            yield
+        return
+    # torch.manual_seed also visits every accelerator; on a build with CUDA that writes
+    # down a stack trace for each call, for ever, as long as CUDA is not initialised.
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(stream_seed(*name))
+    try:
         yield
+    finally:
+        generator.set_state(before)

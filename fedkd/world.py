@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedkd import prepared
 from fedkd.config import build
 from fedkd.data import ImageSet
+from fedkd.dataset import FileDataset
 from fedkd.errors import DataError, FedKDError
 from fedkd.federation import Federation
 from fedkd.grid import canonical
@@ -26,6 +29,7 @@ from fedkd.randomness import numpy_stream
 from fedkd.registry import Registry
 from fedkd.shards import even_shards, matched_shards
 from fedkd.strategy import Strategy
+from fedkd.subsets import subset
 
 
 class World:
@@ -100,14 +104,29 @@ class World:
     def _load(self, dataset: str) -> ImageSet:
         plain = json.loads(dataset)
         reader, _ = self.registry.dataset(plain["name"], plain["options"])
-        try:
-            return reader.load(self.root).to(self.device)
-        except FedKDError:
-            raise
-        # Reading runs a plug-in's code, which may raise anything.
-        except Exception as error:
-            title = self.registry.entries("datasets")[plain["name"]].title
-            raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
+        with named_faults(self.registry, plain["name"]):
+            if isinstance(reader, FileDataset):
+                images = prepared.images(reader, self.root)
+            else:
+                images = reader.load(self.root)
+            return subset(images, reader.config).to(self.device)
+
+
+@contextmanager
+def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
+    """Turn whatever a data set's reader raises in the block into an error that names it.
+
+    Raises:
+        DataError: If the files are missing or damaged, or the reader fails.
+    """
+    try:
+        yield
+    except FedKDError:
+        raise
+    # Reading runs a plug-in's code, which may raise anything.
+    except Exception as error:
+        title = registry.entries("datasets")[dataset].title
+        raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
 
 
 def _test_shards(

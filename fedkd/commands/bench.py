@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from fedkd.bench import Bench, Settings, results_folder
 from fedkd.commands.common import plugin_option
-from fedkd.cost import estimate, total_line
+from fedkd.commands.plan import show_plan
 from fedkd.data_root import data_root
 from fedkd.environment import cores, pick_device
 from fedkd.grid import grid
@@ -102,7 +100,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     bench = Bench(loaded, grid(loaded, registry), registry, settings)
     if dry_run:
         bench.look()
-        _show_plan(bench)
+        show_plan(bench)
         return 0
     with results_folder(settings.out):
         return _run(bench, plain)
@@ -112,7 +110,9 @@ def _run(bench: Bench, plain: bool) -> int:
     bench.look()
     todo = bench.todo
     if todo:
-        world = bench.check()
+        world, lost = bench.check()
+        for line in lost:
+            click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):
@@ -152,30 +152,3 @@ def _report(bench: Bench, ran: int) -> int:
             f"fedkd: {len(failed)} of {len(rows)} cells failed; read {log}", err=True
         )
     return 1 if failed else 0
-
-
-def _show_plan(bench: Bench) -> None:
-    """Print the grid with the estimated cost of every cell."""
-    plan = Table(title=f"{bench.suite.name}: {len(bench.cells)} cells", box=SIMPLE_HEAD)
-    for name in ("strategy", "data set", "partition", "models", "seed", "status"):
-        plan.add_column(name, overflow="fold")
-    for name in ("rounds", "client images", "seconds"):
-        plan.add_column(name, justify="right")
-    costs = estimate(bench.cells, bench.rows)
-    for cell, cost in zip(bench.cells, costs, strict=True):
-        row = bench.done.get(cell.run_id)
-        plan.add_row(
-            cell.label,
-            cell.dataset,
-            cell.partition + ("" if cell.alpha is None else f" {cell.alpha:g}"),
-            cell.models,
-            str(cell.seed),
-            row.status if row else "to do",
-            str(cell.rounds),
-            "?" if cost.images is None else f"{cost.images:,}",
-            "?" if cost.seconds is None else f"{cost.seconds:.0f}",
-        )
-    console = Console()
-    # In a file or a pipe nothing is gained by folding at 80 columns.
-    console.print(plan, width=None if console.is_terminal else 120)
-    click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))

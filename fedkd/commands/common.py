@@ -77,10 +77,11 @@ def _draw(title: str, columns: Sequence[str], texts: list[list[str]]) -> None:
     # Imported here: without a terminal nothing else of a listing needs rich.
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         first = number == 0
         style = "bold" if first else ""

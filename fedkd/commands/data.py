@@ -1,4 +1,4 @@
-"""``fedkd data``: which data sets are at hand, whether they are sound, and fetching."""
+"""``fedkd data``: which data sets are at hand, whether they are sound, and preparing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,34 @@ from typing import Any
 
 import click
 
+from fedkd import yamlfile
 from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.data_progress import shown
+from fedkd.commands.data_records import (
+    BUILT_IN,
+    NEEDS_PATH,
+    checked,
+    fetched,
+    presence,
+    reader_of,
+)
 from fedkd.data_root import data_root, where_sought
-from fedkd.entries import Entry
-from fedkd.errors import FedKDError
-from fedkd.registry import Registry, load_registry
+from fedkd.errors import ConfigError
+from fedkd.registry import load_registry
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 root_option = click.option(
     "--data-root", "explicit_root", metavar="DIR", help="Folder of the data files."
 )
-BUILT_IN = "built in"
-"""Status of a data set that needs no files."""
+set_option = click.option(
+    "--set",
+    "assignments",
+    metavar="OPTION=VALUE",
+    multiple=True,
+    help="Option of the data sets, such as resolution=64; may be repeated.",
+)
 
 
 @click.group()
@@ -38,7 +55,7 @@ def command() -> None:
 def list_command(
     explicit_root: str | None, output_format: str, plugin_files: tuple[str, ...]
 ) -> None:
-    """List the data sets: whether their files are there, where, and how large.
+    """List the data sets: whether their files are there, where, how large, prepared.
 
     Sizes are looked at, contents are not: 'fedkd data check' reads them.
     """
@@ -53,18 +70,21 @@ def list_command(
             **record,
             "size": _megabytes(record["bytes"]),
             "folder": record["folder"] or "-",
+            "prepared": _variants(record["prepared"]),
         }
         for record in records
     ]
-    print_table("Data sets", ["name", "status", "size", "folder", "summary"], rows)
+    columns = ["name", "status", "size", "folder", "prepared", "summary"]
+    print_table("Data sets", columns, rows)
     click.echo(f"\nData is sought in {where_sought()}.")
-    if any(record["status"] not in ("ready", BUILT_IN) for record in records):
+    if any(r["status"] not in ("ready", BUILT_IN, NEEDS_PATH) for r in records):
         click.echo("'fedkd data prepare NAME' fetches what is missing or damaged.")
     _print_errors(records)
 
 
 @command.command("check", short_help="Hold files against their checksums.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@set_option
 @root_option
 @format_option()
 @plugin_option
@@ -72,29 +92,38 @@ def list_command(
 def check_command(
     context: click.Context,
     names: tuple[str, ...],
+    assignments: tuple[str, ...],
     explicit_root: str | None,
     output_format: str,
     plugin_files: tuple[str, ...],
 ) -> None:
-    """Read data sets and hold their files against the known checksums.
+    """Read data sets and hold their files, and what was prepared, against checksums.
 
     Without NAME every set is checked that has files here. The exit code is 1 if a set
-    is damaged, or if one that is named is missing.
+    is damaged, or if one that is named is missing. Options such as partial=true, given
+    with --set, need a NAME.
     """
     registry, root = load_registry(plugin_files), data_root(explicit_root)
-    entries = registry.entries("datasets")
-    records = []
-    for name in dict.fromkeys(names) or entries:
-        there = presence(registry.entry("datasets", name), root)
-        if there["status"] == "missing" and not names:
-            records.append({"name": name, "status": "missing", "error": None})
-        else:
-            records.append(checked(registry, root, name))
-    _report(context, records, root, output_format)
+    options = options_of(assignments)
+    if options and not names:
+        raise ConfigError(
+            "--set: found no NAME, expected the data sets that it is for."
+        )
+    for name in names:
+        reader_of(registry, name, options)  # before anything is read
+    every = dict.fromkeys(names) or registry.entries("datasets")
+    records = [
+        checked(registry, root, name, options, named=bool(names)) for name in every
+    ]
+    _report(records, root, output_format)
+    bad = ("broken", "missing") if names else ("broken",)
+    if any(record["status"] in bad for record in records):
+        context.exit(1)
 
 
-@command.command("prepare", short_help="Fetch the files of data sets.")
+@command.command("prepare", short_help="Fetch the files of data sets and prepare them.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@set_option
 @root_option
 @format_option()
 @plugin_option
@@ -102,114 +131,99 @@ def check_command(
 def prepare_command(
     context: click.Context,
     names: tuple[str, ...],
+    assignments: tuple[str, ...],
     explicit_root: str | None,
     output_format: str,
     plugin_files: tuple[str, ...],
 ) -> None:
-    """Fetch the files of data sets where the network allows, and check them."""
-    registry, root = load_registry(plugin_files), data_root(explicit_root)
-    for name in names:
-        registry.entry("datasets", name)  # before anything is fetched
-    records = [
-        checked(registry, root, name, prepare=True) for name in dict.fromkeys(names)
-    ]
-    _report(context, records, root, output_format)
+    """Fetch the files of data sets where the network allows, check and prepare them.
 
-
-def presence(entry: Entry, root: Path) -> dict[str, Any]:
-    """Return whether the files of a data set are under ``root``, by their sizes.
-
-    The status is ``ready``, ``missing``, ``incomplete``, ``damaged``, ``built in``, or
-    ``broken`` if the plug-in that brings the set does not work.
+    Images are decoded and resized once; every run maps the result. Options that change
+    the images, such as --set resolution=64, get prepared files of their own. What was
+    interrupted goes on where it stopped.
     """
-    record: dict[str, Any] = {
-        "name": entry.name,
-        "summary": entry.summary,
-        "folder": None,
-        "bytes": 0,
-        "files": [],
-        "error": None,
-    }
-    try:
-        expected: Mapping[str, int] = entry.resolve().files
-    except FedKDError as error:
-        return {**record, "status": "broken", "error": str(error)}
-    files = [
-        {"path": name, "expected": size, "found": _size(root / name)}
-        for name, size in expected.items()
-    ]
-    return {
-        **record,
-        "status": _status(files),
-        "folder": str(root) if files else None,
-        "bytes": sum(expected.values()),
-        "files": files,
-    }
-
-
-def _status(files: Sequence[Mapping[str, Any]]) -> str:
-    if not files:
-        return BUILT_IN
-    absent = sum(file["found"] is None for file in files)
-    if absent:
-        return "missing" if absent == len(files) else "incomplete"
-    sound = all(file["found"] == file["expected"] for file in files)
-    return "ready" if sound else "damaged"
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def checked(
-    registry: Registry, root: Path, name: str, *, prepare: bool = False
-) -> dict[str, Any]:
-    """Read a data set, or fetch it first, and return what came of it as a record."""
-    # Imported here: torch takes a second, and listing needs none of it.
-    import torch  # noqa: PLC0415
-
-    from fedkd.world import World  # noqa: PLC0415
-
-    try:
-        if prepare:
-            registry.dataset(name)[0].prepare(root)
-        world = World(registry, root, torch.device("cpu"))
-        data = world.data({"dataset": {"name": name, "options": {}}})
-    except FedKDError as error:
-        return {"name": name, "status": "broken", "error": str(error)}
-    return {
-        "name": name,
-        "status": "ok",
-        "error": None,
-        "train": len(data.x_train),
-        "test": len(data.x_test),
-        "classes": data.num_classes,
-        "shape": list(data.shape),
-    }
-
-
-def _report(
-    context: click.Context,
-    records: Sequence[Mapping[str, Any]],
-    root: Path,
-    output_format: str,
-) -> None:
-    """Print records of data sets; end with exit code 1 if something is wrong."""
-    if output_format == "json":
-        click.echo(json.dumps({"root": str(root), "datasets": records}, indent=2))
-    else:
-        columns = ["name", "status", "train", "test", "classes", "shape"]
-        rows = [{**r, "shape": "x".join(map(str, r.get("shape", ())))} for r in records]
-        print_table(f"Data sets in {root}", columns, rows)
-        _print_errors(records)
+    registry, root = load_registry(plugin_files), data_root(explicit_root)
+    options = options_of(assignments)
+    for name in names:
+        reader_of(registry, name, options)  # before anything is fetched
+    records = []
+    for name in dict.fromkeys(names):
+        try:
+            with shown(name) as show:
+                records.append(fetched(registry, root, name, options, show))
+        except KeyboardInterrupt:
+            text = f"interrupted; 'fedkd data prepare {name}' goes on where it stopped."
+            click.echo(f"fedkd: {text}", err=True)
+            context.exit(INTERRUPTED)
+    _report(records, root, output_format)
     if any(record["status"] == "broken" for record in records):
         context.exit(1)
 
 
+def options_of(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the options that texts such as ``resolution=64`` set.
+
+    Raises:
+        ConfigError: If a text is not of that form.
+    """
+    options = {}
+    for text in assignments:
+        name, equals, written = text.partition("=")
+        # As 'fedkd bench' wants it, so that one can be pasted into the other.
+        name = name.strip().removeprefix("dataset.")
+        if not equals or not name:
+            raise ConfigError(
+                f"--set {text}: expected option=value, such as resolution=64."
+            )
+        options[name] = yamlfile.parse(written, f"--set {text}")
+    return options
+
+
+def _report(
+    records: Sequence[Mapping[str, Any]], root: Path, output_format: str
+) -> None:
+    """Print records of data sets."""
+    if output_format == "json":
+        click.echo(json.dumps({"root": str(root), "datasets": records}, indent=2))
+        return
+    columns = ["name", "status", "train", "test", "classes", "shape"]
+    if any("prepared" in record for record in records):
+        columns.append("prepared")
+    rows = [
+        {
+            **record,
+            "shape": "x".join(map(str, record.get("shape", ()))),
+            "prepared": _variants(record.get("prepared", ())),
+        }
+        for record in records
+    ]
+    print_table(f"Data sets in {root}", columns, rows)
+    _print_errors(records)
+
+
+def _variants(prepared: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was prepared, such as ``184.8 MB, resolution=64: 36.9 MB``."""
+    return ", ".join(map(_variant, prepared)) or "-"
+
+
+def _variant(found: Mapping[str, Any]) -> str:
+    options = " ".join(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in found["options"].items()
+    )
+    parts = [found["status"]] if found["status"] not in ("ready", "ok") else []
+    if "bytes" in found:
+        parts.append(_megabytes(found["bytes"]))
+    text = " ".join(parts) or "ok"
+    return f"{options}: {text}" if options else text
+
+
 def _print_errors(records: Sequence[Mapping[str, Any]]) -> None:
     for record in records:
-        if record["error"]:
-            click.echo(f"fedkd: {record['error']}", err=True)
+        every = [record, *record.get("prepared", ())]
+        for text in dict.fromkeys(one.get("error") for one in every):
+            if text:
+                click.echo(f"fedkd: {text}", err=True)
 
 
 def _megabytes(number: int) -> str:

@@ -14,6 +14,7 @@ import torch
 from fedkd import yamlfile
 from fedkd.commands.common import format_option, plugin_option, print_table
 from fedkd.commands.data import root_option
+from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
 from fedkd.data_root import data_root
 from fedkd.errors import ConfigError
 from fedkd.files import write_atomic
@@ -22,8 +23,8 @@ from fedkd.partition import Partition
 from fedkd.registry import load_registry
 from fedkd.world import World
 
-COLUMNS = 20
-"""Classes that fit side by side; of more, each client has a summary."""
+PARTS = ("partition", "dataset")
+"""What --set can address."""
 
 
 @click.command()
@@ -32,7 +33,7 @@ COLUMNS = 20
     default="digits",
     show_default=True,
     metavar="NAME",
-    help="Data set: one of 'fedkd list datasets'.",
+    help="Data set: one of 'fedkd list datasets', or folder:PATH.",
 )
 @click.option(
     "--clients",
@@ -55,7 +56,8 @@ COLUMNS = 20
     "assignments",
     multiple=True,
     metavar="OPTION=VALUE",
-    help="Set an option of the partition, such as alpha=0.1; may be repeated.",
+    help="Set an option of the partition, such as alpha=0.1, or of the data set, such "
+    "as dataset.fraction=0.1; may be repeated.",
 )
 @click.option(
     "--seed",
@@ -90,13 +92,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     reads the file that --csv writes.
     """
     registry = load_registry(plugin_files)
-    images = resolve(registry, "datasets", dataset, {}, "--dataset")
+    told = options_of(assignments)
+    images = resolve(registry, "datasets", dataset, told["dataset"], "--dataset")
     chosen = resolve(
-        registry,
-        "partitioners",
-        scheme,
-        options_of(assignments),
-        f"--partition {scheme}",
+        registry, "partitioners", scheme, told["partition"], f"--partition {scheme}"
     )
     config = {
         "dataset": images.plain(),
@@ -107,7 +106,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     world = World(registry, data_root(explicit_root), torch.device("cpu"))
     classes = world.data(config).classes
     split = world.split(config)
-    title = f"{dataset}, {_shown(chosen)}, {clients} clients, seed {seed}"
+    title = f"{images.shown()}, {_shown(chosen)}, {clients} clients, seed {seed}"
     if csv_file:
         write_atomic(Path(csv_file), split.to_csv(classes))
     if png_file:
@@ -118,22 +117,24 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         _print(split, classes, title)
 
 
-def options_of(assignments: Sequence[str]) -> dict[str, Any]:
-    """Return the options that texts such as ``alpha=0.1`` set.
+def options_of(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options, by part, that texts such as ``alpha=0.1`` set.
 
     Raises:
         ConfigError: If a text is not of that form.
     """
-    options = {}
+    options: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for text in assignments:
         name, equals, written = text.partition("=")
         # As 'fedkd bench' wants it, so that one can be pasted into the other.
-        name = name.strip().removeprefix("partition.")
-        if not equals or not name:
+        part, point, rest = name.strip().partition(".")
+        if not point or part not in PARTS:
+            part, rest = "partition", name.strip()
+        if not equals or not rest:
             raise ConfigError(
                 f"--set {text}: expected option=value, such as alpha=0.1."
             )
-        options[name] = yamlfile.parse(written, f"--set {text}")
+        options[part][rest] = yamlfile.parse(written, f"--set {text}")
     return options
 
 
@@ -158,18 +159,21 @@ def _record(split: Partition, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _print(split: Partition, classes: Sequence[str], title: str) -> None:
-    if len(classes) <= COLUMNS:
+    console = colour_console()
+    few = len(classes) <= COLUMNS
+    if console is not None:
+        print_heat_map(console, split.counts, title)
+    elif few:
         columns = ["client", "samples", *map(str, range(len(classes)))]
-        rows = list(_full_rows(split))
+        print_table(title, columns, list(_full_rows(split)))
     else:
         columns = ["client", "samples", "classes", "largest classes"]
-        rows = list(_short_rows(split, classes))
-    print_table(title, columns, rows)
-    sizes = split.sizes
+        print_table(title, columns, list(_short_rows(split, classes)))
     click.echo()
-    if len(classes) <= COLUMNS:
+    if few:
         named = ", ".join(f"{c} {name}" for c, name in enumerate(classes))
         click.echo(f"Classes: {named}.")
+    sizes = split.sizes
     click.echo(
         f"Samples a client: {sizes.min():,} to {sizes.max():,}, mean {sizes.mean():,.1f}; "
         f"classes a client: {(split.counts > 0).sum(1).mean():.1f} on average."

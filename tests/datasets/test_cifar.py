@@ -1,9 +1,7 @@
 """The CIFAR family: reading its batches; sizes and checksums of its files."""
 
 import hashlib
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,14 +130,50 @@ def test_every_file_has_a_checksum(cls):
     assert set(cls().checksums()) == set(cls.files)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            {"data": np.zeros((2, 784), np.uint8)},
+            r"no batch of CIFAR \(cannot reshape ",
+        ),
+        ({"data": np.zeros((3, 3072), np.uint8)}, "3 images and 2 labels, expected"),
+        ({"data": None}, r"no batch of CIFAR \("),
+        ({}, r"no batch of CIFAR \('data'\), expected rows of 3,072 bytes"),
+    ],
+)
+def test_a_batch_of_wrong_shape_is_named(small, monkeypatch, content, problem):
+    cls, root = small
+    check_batch(monkeypatch, cls, root, {KEYS[cls][0]: [0, 1], **content}, problem)
+
+
+def test_a_label_out_of_range_is_named(small, monkeypatch):
+    cls, root = small
+    content = {"data": np.zeros((2, 3072), np.uint8), KEYS[cls][0]: [0, 10]}
+    problem = "the label 10, expected labels from 0 to 9"
+    check_batch(monkeypatch, cls, root, content, problem)
+
+
+def check_batch(monkeypatch, cls, root, content, problem):
+    """Write one batch, let the class expect its bytes, and read."""
+    name = list(cls.files)[-2]
+    sums = {**cls().checksums(), name: write(root / name, content)}
+    sizes = {**cls.files, name: (root / name).stat().st_size}
+    monkeypatch.setattr(cls, "checksums", lambda self: sums)
+    monkeypatch.setattr(cls, "files", sizes)
+    with pytest.raises(DataError, match=f"{root / name} is damaged: found {problem}"):
+        cls().load(root)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("cls", [CIFAR10, CIFAR100])
-def test_real_files_have_the_known_means(cls):
-    root = Path(os.environ.get("FEDKD_DATA", ""))
-    if not all((root / name).is_file() for name in cls.files):
+def test_real_files_have_the_published_counts_and_the_known_means(cls, data_folder):
+    if not all((data_folder / name).is_file() for name in cls.files):
         pytest.skip(f"FEDKD_DATA holds no {cls.name}")
-    data = cls().load(root)
+    data = cls().load(data_folder)
     means = [float(data.x_train[:, c].double().mean() / 255) for c in range(3)]
     assert means == pytest.approx(CONSTANTS[cls][0], abs=6e-5)
-    assert (len(data.x_train), len(data.x_test)) == (50_000, 10_000)
-    assert set(data.y_train.bincount().tolist()) == {50_000 // data.num_classes}
+    assert data.y_train.bincount().tolist() == [50_000 // data.num_classes] * (
+        data.num_classes
+    )
+    assert set(data.y_test.bincount().tolist()) == {10_000 // data.num_classes}

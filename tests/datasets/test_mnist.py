@@ -1,12 +1,13 @@
 """The MNIST family: reading, padding, colour; sizes and checksums of its files."""
 
 import hashlib
-import os
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fedkd.config import build
 from fedkd.datasets.fashion_mnist import FashionMNIST
@@ -63,12 +64,66 @@ def test_images_and_labels_are_those_of_the_files(small):
     assert data.y_test.dtype == torch.int64
 
 
-def test_resolution_32_adds_two_black_pixels_on_each_side(small):
+def test_resolution_32_stretches_as_pillow_does_to_one_grey_level(small):
     cls, root = small
     x = cls(MnistConfig(resolution=32)).load(root).x_train
     assert x.shape == (6, 1, 32, 32)
-    assert torch.equal(x[3, 0, 2:30, 2:30], image(3).to(torch.uint8))
-    assert int(x[3].sum()) == int(image(3).sum())
+    picture = Image.fromarray(image(3).to(torch.uint8).numpy())
+    expected = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR))
+    assert np.abs(x[3, 0].int().numpy() - expected.astype(int)).max() <= 1
+
+
+def test_images_of_another_size_are_named_with_theirs(small):
+    cls, root = small
+    name = list(cls.files)[2]
+    (root / name).write_bytes(idx(torch.zeros(4, 32, 30)))
+    with pytest.raises(DataError) as caught:
+        cls().load(root)
+    expected = (
+        f"{root / name} is damaged: found images of 32x30 pixels, expected 28x28."
+    )
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03", b"a page of HTML, not of IDX"]
+)
+def test_a_file_that_is_no_idx_file_is_named(small, content):
+    cls, root = small
+    name = next(iter(cls.files))
+    (root / name).write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"images-idx3-ubyte is damaged: found \d+ bytes"
+    ):
+        cls().load(root)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (
+            torch.tensor([0, 1, 2, 3, 4, 10]),
+            "the label 10, expected labels from 0 to 9",
+        ),
+        (torch.tensor([0, 1, 2, 3, 4]), "5 labels, expected one for each of 6 images"),
+    ],
+)
+def test_labels_must_be_classes_one_for_each_image(small, monkeypatch, labels, problem):
+    cls, root = small
+    name = list(cls.files)[1]
+    (root / name).write_bytes(idx(labels))
+    settle(monkeypatch, cls, root)  # else the checksum speaks first
+    with pytest.raises(DataError) as caught:
+        cls().load(root)
+    assert f"{root / name} is damaged: found {problem}." in str(caught.value)
+
+
+def test_a_changed_file_has_another_fingerprint(small):
+    cls, root = small
+    before = cls().fingerprint(root)
+    name = next(iter(cls.files))
+    (root / name).write_bytes((root / name).read_bytes() + b"x")
+    assert cls().fingerprint(root) != before
 
 
 def test_three_channels_repeat_the_grey_one(small):
@@ -157,14 +212,26 @@ def test_a_processed_copy_of_an_old_torchvision_is_not_read_instead(small):
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("cls", "mean", "std"), [(MNIST, 0.1307, 0.3081), (FashionMNIST, 0.2860, 0.3530)]
+    ("cls", "mean", "std", "train", "test"),
+    [
+        (
+            MNIST,
+            0.1307,
+            0.3081,
+            [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+            [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+        ),
+        (FashionMNIST, 0.2860, 0.3530, [6000] * 10, [1000] * 10),
+    ],
 )
-def test_real_files_have_the_known_mean_and_deviation(cls, mean, std):
-    root = Path(os.environ.get("FEDKD_DATA", ""))
-    if not all((root / name).is_file() for name in cls.files):
+def test_real_files_have_the_published_counts_mean_and_deviation(
+    cls, mean, std, train, test, data_folder
+):
+    if not all((data_folder / name).is_file() for name in cls.files):
         pytest.skip(f"FEDKD_DATA holds no {cls.name}")
-    data = cls().load(root)
+    data = cls().load(data_folder)
     pixels = data.x_train.double() / 255
     assert float(pixels.mean()) == pytest.approx(mean, abs=5e-5)
     assert float(pixels.std()) == pytest.approx(std, abs=5e-5)
-    assert (len(data.x_train), len(data.x_test)) == (60_000, 10_000)
+    assert data.y_train.bincount().tolist() == train
+    assert data.y_test.bincount().tolist() == test

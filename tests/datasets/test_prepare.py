@@ -1,6 +1,7 @@
 """Fetching files: what is downloaded, what is kept, what to do when it fails."""
 
 import hashlib
+import os
 import socket
 import tarfile
 from urllib.error import URLError
@@ -9,7 +10,8 @@ import pytest
 
 from fedkd.datasets.cifar10 import CIFAR10
 from fedkd.datasets.mnist import MNIST
-from fedkd.datasets.torchvision_files import TIMEOUT, TorchvisionSet, md5
+from fedkd.datasets.published_files import TIMEOUT, md5, set_aside, stamp
+from fedkd.datasets.torchvision_files import TorchvisionSet
 from fedkd.errors import DataError
 
 GOOD = b"good content"
@@ -29,7 +31,7 @@ class Tiny(TorchvisionSet):
     def read(self, root):
         raise NotImplementedError
 
-    def download(self, root):
+    def fetch(self, root):
         self.calls += 1
         self.timeout = socket.getdefaulttimeout()
         (root / "raw").mkdir(parents=True, exist_ok=True)
@@ -63,6 +65,29 @@ def test_a_damaged_file_is_fetched_again_and_kept_aside(tiny, tmp_path):
     assert (tmp_path / "raw/one.damaged").read_bytes() == b"bad  content"
 
 
+def test_a_second_damaged_file_does_not_replace_the_first(tmp_path):
+    for content in ("one", "two", "three"):
+        (tmp_path / "x").write_text(content)
+        set_aside(tmp_path / "x")
+    kept = [tmp_path / name for name in ("x.damaged", "x.damaged-2", "x.damaged-3")]
+    assert [path.read_text() for path in kept] == ["one", "two", "three"]
+
+
+def test_a_stamp_changes_with_size_time_and_files_in_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    file = tmp_path / "file"
+    paths = [file, tmp_path / "folder"]
+    found = set()
+    for content, second in (("a", 1), ("ab", 1), ("ab", 2)):
+        file.write_text(content)
+        os.utime(file, (second, second))
+        os.utime(tmp_path / "folder", (1, 1))
+        found.add(stamp(tmp_path, paths))
+    (tmp_path / "folder" / "new").touch()
+    found.add(stamp(tmp_path, paths))
+    assert len(found) == 4
+
+
 def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(tiny, tmp_path):
     tiny.prepare(tmp_path)
     assert tiny.timeout == TIMEOUT
@@ -83,7 +108,7 @@ def test_a_failed_download_says_what_to_do_by_hand(tiny, tmp_path, error):
     def fail(root):
         raise error
 
-    tiny.download = fail
+    tiny.fetch = fail
     with pytest.raises(DataError) as caught:
         tiny.prepare(tmp_path)
     message = str(caught.value)
@@ -129,7 +154,7 @@ def test_torchvision_is_asked_to_download_into_the_data_root(tmp_path, monkeypat
         "reader",
         lambda self: lambda root, download: asked.append((root, download)),
     )
-    MNIST().download(tmp_path)
+    MNIST().fetch(tmp_path)
     assert asked == [(tmp_path, True)]
 
 

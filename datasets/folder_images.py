@@ -1,0 +1,241 @@
+"""A folder of images by class: ``train/<class>/*`` and ``test/<class>/*``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fedkd.dataset import Split
+from fedkd.errors import DataError, listing
+
+ENDINGS = (
+    *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
+    ".webp",
+)
+"""Endings of the files that are images, in small or capital letters."""
+GREY = ("1", "L", "LA")
+"""Pillow's modes of grey images."""
+_DEEP = ("I", "F")
+"""How Pillow's modes of more than 8 bits a channel start."""
+_DECODING = (
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error),
+    *(zlib.error, Image.DecompressionBombError),
+)
+"""What Pillow raises on damaged images."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """The training or the test half: its files and their classes, in order."""
+
+    files: Sequence[Path]
+    classes: Sequence[str]
+    """For each file, the name of its folder."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What images become when they are read."""
+
+    channels: int
+    """1 for grey, 3 for colour."""
+    height: int
+    width: int
+    resized: bool
+    """Whether images of other sizes are stretched; else they are refused."""
+    asked: bool
+    """Whether the user said how many channels; else colour is not made grey."""
+    model: str
+    """What the form was taken from, for messages."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)``."""
+        return self.channels, self.height, self.width
+
+
+def find_halves(folder: Path) -> tuple[Half, Half, tuple[str, ...]]:
+    """List the files of both halves by class, and the classes, sorted by name.
+
+    Raises:
+        DataError: If ``train`` or ``test`` is missing, a class has no image, or a class
+            is only in ``test``.
+    """
+    train, test = (_half(folder, name) for name in ("train", "test"))
+    classes = tuple(sorted(set(train.classes)))
+    unknown = sorted(set(test.classes) - set(classes))
+    if unknown:
+        raise DataError(
+            f"folder: found the class {unknown[0]!r} in {folder / 'test'} only; expected "
+            f"a folder of that name in {folder / 'train'} too. Add it, or remove it from "
+            "test."
+        )
+    return train, test, classes
+
+
+def stamp_of(folder: Path) -> str:
+    """Return a text that changes with the names, sizes or times of the images.
+
+    Raises:
+        DataError: As :func:`find_halves` does.
+    """
+    digest = hashlib.sha256(str(folder.resolve()).encode())
+    for half in find_halves(folder)[:2]:
+        for file in half.files:
+            found = file.stat()
+            digest.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def digest_of(folder: Path) -> str:
+    """Return 16 digits that change with the names or contents of the images only.
+
+    Raises:
+        DataError: As :func:`find_halves` does.
+        OSError: If an image cannot be read.
+    """
+    files = [file for half in find_halves(folder)[:2] for file in half.files]
+
+    def digest(file: Path) -> bytes:
+        return hashlib.sha256(file.read_bytes()).digest()
+
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for file, content in zip(files, pool.map(digest, files), strict=True):
+            whole.update(file.relative_to(folder).as_posix().encode() + b"\0" + content)
+    return whole.hexdigest()[:16]
+
+
+def form_of(file: Path, channels: int | None, resolution: int | None) -> Form:
+    """Return what images become: as ``file`` is, where the user does not say.
+
+    Raises:
+        DataError: If the file is no image.
+    """
+    try:
+        with Image.open(file) as image:
+            (width, height), mode = image.size, image.mode
+    except _DECODING as error:
+        raise _damage(file, error) from error
+    return Form(
+        channels=channels or (1 if mode in GREY else 3),
+        height=resolution or height,
+        width=resolution or width,
+        resized=resolution is not None,
+        asked=channels is not None,
+        model=str(file),
+    )
+
+
+def split_of(half: Half, classes: Sequence[str], form: Form) -> Split:
+    """Return a half whose images are decoded when they are read."""
+    label = {name: number for number, name in enumerate(classes)}
+
+    def read(start: int, stop: int) -> Tensor:
+        x = torch.empty((stop - start, *form.shape), dtype=torch.uint8)
+        for place, file in zip(x, half.files[start:stop], strict=True):
+            place.copy_(_decoded(file, form))
+        return x
+
+    labels = torch.tensor([label[name] for name in half.classes], dtype=torch.int64)
+    return Split(labels, form.shape, read)
+
+
+def fitted(image: Image.Image, form: Form) -> Tensor:
+    """Return an image in its form, uint8 ``[C, H, W]``; stretched if need be.
+
+    Bilinearly with antialiasing, as torchvision's ``Resize`` does to PIL images.
+    """
+    pixels = image.convert("L" if form.channels == 1 else "RGB")
+    size = (form.width, form.height)
+    if pixels.size != size:
+        pixels = pixels.resize(size, Image.Resampling.BILINEAR)
+    array = np.array(pixels).reshape(form.height, form.width, form.channels)
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _half(folder: Path, name: str) -> Half:
+    place = folder / name
+    if not place.is_dir():
+        there = listing(sorted(path.name for path in folder.iterdir()), 5) or "nothing"
+        raise DataError(
+            f"folder: {place} is not there; expected the folders train and test, with a "
+            f"folder for each class in them. {folder} holds: {there}."
+        )
+    classes = sorted(entry.name for entry in _visible(place) if entry.is_dir())
+    if not classes:
+        raise DataError(f"folder: {place} is empty; expected a folder for each class.")
+    files: list[Path] = []
+    names: list[str] = []
+    for one in classes:
+        found = [
+            place / one / entry.name
+            for entry in _visible(place / one)
+            if entry.name.lower().endswith(ENDINGS) and entry.is_file()
+        ]
+        if not found:
+            raise DataError(
+                f"folder: found no image in {place / one}; expected files that end in "
+                f"{' '.join(ENDINGS)} (folders in it are not searched). Add some, or "
+                "remove the folder."
+            )
+        files += sorted(found)
+        names += [one] * len(found)
+    return Half(files, names)
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, but what hides, such as ``.DS_Store``."""
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _decoded(file: Path, form: Form) -> Tensor:
+    """Decode a file, uint8 ``[C, H, W]``."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            _require(file, image, form)
+            return fitted(image, form)
+    except _DECODING as error:
+        raise _damage(file, error) from error
+
+
+def _require(file: Path, image: Image.Image, form: Form) -> None:
+    """Make sure that an image can be brought into the form without a loss unasked for."""
+    if image.mode.startswith(_DEEP):
+        raise DataError(
+            f"folder: {file} has more than 8 bits a channel (mode {image.mode}); "
+            "expected 8. Convert it."
+        )
+    width, height = image.size
+    if not form.resized and (height, width) != (form.height, form.width):
+        raise DataError(
+            f"folder: found images of different sizes: {form.model} has "
+            f"{form.height}x{form.width} pixels and {file} {height}x{width}; expected "
+            "one size. Set 'resolution', to which all are resized."
+        )
+    if form.channels == 1 and not form.asked and image.mode not in GREY:
+        raise DataError(
+            f"folder: {file} is in colour and {form.model} is grey; expected one or the "
+            "other. Set 'channels' to 3 or 1."
+        )
+
+
+def _damage(file: Path, error: Exception) -> DataError:
+    cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return DataError(
+        f"folder: {file} does not decode ({cause}); expected an image. Mend it or "
+        "remove it."
+    )

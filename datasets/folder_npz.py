@@ -1,0 +1,203 @@
+"""Images and labels as arrays in a NumPy file: x_train, y_train, x_test, y_test."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fedkd.dataset import Split
+from fedkd.datasets.folder_images import Form, fitted
+from fedkd.errors import DataError, listing
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+_CHUNK = 1 << 20
+CHANNELS = (1, 3)
+"""Numbers of channels that images may have."""
+_READING = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises on files that are damaged or of another kind."""
+
+Labelled: TypeAlias = tuple[Tensor, Tensor]
+"""Images uint8 ``[N, C, H, W]`` and labels int64 ``[N]``."""
+
+
+def read_arrays(path: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    """Read both halves and the class names.
+
+    Raises:
+        DataError: If an array is missing, of another type or shape, or a label is no
+            class; names the file and the array.
+    """
+    arrays = _loaded(path)
+    names = arrays.get("classes")
+    train, test = (
+        (
+            _images(path, f"x_{half}", arrays[f"x_{half}"]),
+            _labels(path, f"y_{half}", arrays[f"y_{half}"]),
+        )
+        for half in ("train", "test")
+    )
+    for half, (x, y) in (("train", train), ("test", test)):
+        if len(x) != len(y) or not len(x):
+            raise _wrong(
+                path,
+                f"{len(x)} images in x_{half} and {len(y)} labels in y_{half}",
+                "a label for each image, and at least one",
+            )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        shapes = " and ".join(_shown(x.shape[1:]) for x, _ in (train, test))
+        problem = f"training and test images of {shapes} (channels, height, width)"
+        raise _wrong(path, problem, "one shape")
+    classes = _classes(path, names, train[1])
+    _check_labels(path, train[1], test[1], classes)
+    return train, test, classes
+
+
+def digest_of(path: Path) -> str:
+    """Return 16 digits that change with the bytes of the file only.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def form_like(path: Path, x: Tensor, channels: int | None, size: int | None) -> Form:
+    """Return what images become: as ``x``, ``[N, C, H, W]``, where nothing is asked."""
+    own, height, width = x.shape[1:]
+    return Form(
+        channels=channels or own,
+        height=size or height,
+        width=size or width,
+        resized=size is not None,
+        asked=channels is not None,
+        model=str(path),
+    )
+
+
+def split_of(half: Labelled, form: Form) -> Split:
+    """Return a half whose images are brought into their form when they are read."""
+    x, y = half
+
+    def read(start: int, stop: int) -> Tensor:
+        piece = x[start:stop].contiguous()
+        if piece.shape[1:] == form.shape or not len(piece):
+            return piece
+        return torch.stack([fitted(_image(one), form) for one in piece])
+
+    return Split(y, form.shape, read)
+
+
+def _loaded(path: Path) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of a file that are of use, all :data:`KEYS` among them."""
+    if not zipfile.is_zipfile(path):
+        raise _wrong(path, "no .npz file", "one as numpy.savez writes it")
+    name = ""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            missing = [key for key in KEYS if key not in stored.files]
+            if missing:
+                others = listing(sorted(stored.files)) or "none"
+                problem = f"no array {listing(missing)} (arrays: {others})"
+                raise _wrong(path, problem, listing(KEYS))
+            arrays = {}
+            for name in (*KEYS, "classes"):
+                if name in stored.files:
+                    arrays[name] = np.asarray(stored[name])
+            return arrays
+    except _READING as error:
+        cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        what = f"{name} that cannot be read" if name else "a file that cannot be read"
+        raise _wrong(path, f"{what} ({cause})", "plain arrays") from error
+
+
+def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
+    """Return images as uint8 ``[N, C, H, W]``, a view where that is possible."""
+    if array.dtype != np.uint8:
+        hint = " Scale images to 0..255, round them and convert them."
+        raise _wrong(path, f"{key} of type {array.dtype}", "uint8 in 0..255", hint)
+    x = torch.from_numpy(array)
+    if array.ndim == 3:
+        return x.unsqueeze(1)
+    if array.ndim == 4:
+        first, last = (array.shape[axis] in CHANNELS for axis in (1, 3))
+        if first != last:
+            return x if first else x.permute(0, 3, 1, 2)
+    raise _wrong(
+        path,
+        f"{key} of shape {_shown(array.shape)}",
+        "[N, H, W], [N, H, W, C] or [N, C, H, W], where C is 1 or 3 and the only axis "
+        "but N that can be it",
+    )
+
+
+def _labels(path: Path, key: str, array: NDArray[Any]) -> Tensor:
+    """Return labels as int64 ``[N]``."""
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        problem = f"{key} of shape {_shown(array.shape)} and type {array.dtype}"
+        raise _wrong(path, problem, "whole numbers of shape [N]")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _classes(path: Path, names: NDArray[Any] | None, y: Tensor) -> tuple[str, ...]:
+    """Return the class names: as given, or the labels."""
+    if names is None:
+        return tuple(str(label) for label in range(int(y.max()) + 1))
+    if names.ndim != 1 or names.dtype.kind not in "Uiu":
+        problem = f"classes of shape {_shown(names.shape)} and type {names.dtype}"
+        raise _wrong(path, problem, "texts of shape [C]")
+    found = tuple(str(name) for name in names)
+    if len(set(found)) < len(found):
+        raise _wrong(path, "a name twice in classes", "each name once")
+    return found
+
+
+def _check_labels(
+    path: Path, train: Tensor, test: Tensor, classes: tuple[str, ...]
+) -> None:
+    for key, y in (("y_train", train), ("y_test", test)):
+        wrong = y[(y < 0) | (y >= len(classes))]
+        if len(wrong):
+            hint = " Without an array 'classes', y_train says which there are."
+            raise _wrong(
+                path,
+                f"the label {int(wrong[0])} in {key}",
+                f"labels from 0 to {len(classes) - 1}",
+                hint,
+            )
+    counts = torch.bincount(train, minlength=len(classes))
+    empty = torch.nonzero(counts == 0).flatten()
+    if len(empty):
+        label = int(empty[0])
+        raise _wrong(
+            path,
+            f"no training image of the class {classes[label]!r} (label {label})",
+            f"some of each class, labels from 0 to {len(classes) - 1}",
+        )
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    """Return an image uint8 ``[C, H, W]`` as Pillow has it."""
+    array = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "()"
+
+
+def _wrong(path: Path, found: str, expected: str, hint: str = "") -> DataError:
+    return DataError(f"folder: {path}: found {found}, expected {expected}.{hint}")

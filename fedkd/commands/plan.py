@@ -1,0 +1,67 @@
+"""``fedkd bench --dry-run``: the grid of a suite and what its cells will cost."""
+
+from __future__ import annotations
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from fedkd.bench import Bench
+from fedkd.cost import Cost, estimate, total_line
+from fedkd.grid import Cell
+
+AXES = ("data set", "partition", "models", "seed", "rounds")
+"""Columns that are left out where all cells agree; the title has them then."""
+RIGHT = ("seed", "rounds", "client images", "seconds")
+WIDE = 120
+"""Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
+
+
+def show_plan(bench: Bench) -> None:
+    """Print the grid with the estimated cost of every cell."""
+    costs = estimate(bench.cells, bench.rows)
+    rows = [
+        _row(
+            cell,
+            cost,
+            bench.done[cell.run_id].status if cell.run_id in bench.done else "",
+        )
+        for cell, cost in zip(bench.cells, costs, strict=True)
+    ]
+    shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
+    facts = [f"{len(rows)} cells", *(_fact(name, rows[0][name]) for name in shared)]
+    table = Table(title=f"{bench.suite.name}: {', '.join(facts)}", box=SIMPLE_HEAD)
+    columns = [name for name in rows[0] if name not in shared]
+    for name in columns:
+        table.add_column(
+            name,
+            justify="right" if name in RIGHT else "left",
+            overflow="fold",
+            no_wrap=name == "strategy",
+        )
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    console = Console()
+    console.print(table, width=None if console.is_terminal else WIDE)
+    click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
+
+
+def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
+    alpha = "" if cell.alpha is None else f" {cell.alpha:g}"
+    return {
+        "strategy": cell.label,
+        "data set": cell.dataset,
+        "partition": cell.partition + alpha,
+        "models": cell.models,
+        "seed": str(cell.seed),
+        "rounds": str(cell.rounds),
+        "status": status,
+        "client images": "?" if cost.images is None else f"{cost.images:,}",
+        "seconds": "?" if cost.seconds is None else f"{cost.seconds:.0f}",
+    }
+
+
+def _fact(name: str, value: str) -> str:
+    shown = {"seed": f"seed {value}", "rounds": f"{value} rounds"}
+    return shown.get(name, value)
