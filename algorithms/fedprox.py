@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedkd.algorithms.fedavg import (
+    AverageConfig,
     FedAvg,
     Global,
     Update,
@@ -24,11 +25,10 @@ from fedkd.algorithms.fedavg import (
     recall,
     report,
 )
-from fedkd.config import Config
 from fedkd.strategy import Client, Requires, Round, Server, Strategy
 
 
-class FedProxConfig(Config):
+class FedProxConfig(AverageConfig):
     """Hyper-parameters of FedProx."""
 
     mu: float = Field(0.01, ge=0)
@@ -45,7 +45,8 @@ class FedProx(Strategy[Global, Global, Update]):
 
     def __init__(self, config: FedProxConfig | None = None) -> None:
         super().__init__(config)
-        self._fedavg = FedAvg()
+        self._fedavg = FedAvg(self.config)
+        self.requires = self._fedavg.requires
 
     def init(self, server: Server) -> Global:
         """As FedAvg."""

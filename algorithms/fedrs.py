@@ -16,7 +16,7 @@ Deviations: by variant. ``paper``: none known; the scale is 1 for classes that t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,19 +25,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedkd.algorithms.fedavg import (
+    AverageConfig,
     FedAvg,
     Global,
     Update,
     local_update,
     private_buffers,
 )
-from fedkd.config import Config
 from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Requires, Round, Server, Strategy
 
 
-class FedRSConfig(Config):
+class FedRSConfig(AverageConfig):
     """Hyper-parameters of FedRS."""
 
     variant: Literal["paper", "official", "mosaic"] = "paper"
@@ -56,7 +56,7 @@ class Broadcast:
     """What the server sends."""
 
     weights: Weights
-    """The global model."""
+    """The global model, or the client's sub-model."""
     round: int
     """Number of the round from 0; the variant ``mosaic`` needs it."""
 
@@ -70,20 +70,22 @@ class FedRS(Strategy[Global, Broadcast, Update]):
 
     def __init__(self, config: FedRSConfig | None = None) -> None:
         super().__init__(config)
-        self._fedavg = FedAvg()
+        self._fedavg = FedAvg(self.config)
+        self.requires = self._fedavg.requires
 
     def init(self, server: Server) -> Global:
         """As FedAvg; the official classifier has no bias, so it starts and stays 0."""
-        weights = dict(server.initial)
+        state = self._fedavg.init(server)
+        weights = dict(state.weights)
         if self.config.variant == "official":
             for name in _head_bias(server.model, server.num_classes):
                 weights[name] = torch.zeros_like(weights[name])
-        return Global(weights)
+        return replace(state, weights=weights)
 
     def broadcast(self, state: Global, client_id: int, round: Round) -> Broadcast:
         """Send the global model and the number of the round."""
-        del client_id
-        return Broadcast(state.weights, round.index)
+        down = self._fedavg.broadcast(state, client_id, round)
+        return Broadcast(down.weights, round.index)
 
     def local(self, down: Broadcast, client: Client) -> Update:
         """Train with the restricted softmax."""

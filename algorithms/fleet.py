@@ -2,7 +2,8 @@
 
 Clients of one architecture average with each other (as FedDF does before it distils, Lin
 et al., arXiv:2006.07242v3, Algorithm 3). With one architecture that is FedAvg, bit for
-bit; the server's model is then the average of all.
+bit; the server's model is then the average of all. Nested sub-models of one family average
+by coordinate (see :mod:`fedkd.algorithms.nested`), and there is one model: the server's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fedkd.algorithms.fedavg import Update, average
+from fedkd.algorithms.fedavg import Aggregate, Update, average
+from fedkd.algorithms.nested import Nested, nest
 from fedkd.payload import Weights
 from fedkd.strategy import Server, read_weights
 
@@ -26,10 +28,12 @@ class Fleet:
     """The number of each client's architecture, by client; 0 is the server's."""
     weights: Mapping[int, Weights]
     """By architecture: the average of its clients, at first the initial weights."""
+    nested: Nested | None = None
+    """The sub-models of the clients, all of which then count as the architecture 0."""
 
     @property
     def mixed(self) -> bool:
-        """Whether the clients have several architectures."""
+        """Whether the clients have several architectures that do not nest."""
         return len(set(self.kinds)) > 1
 
     @property
@@ -42,19 +46,28 @@ class Fleet:
         """The weights of the server's model."""
         return self.weights[SERVER]
 
-    def of(self, k: int) -> Weights:
-        """Return what client ``k`` starts from."""
+    def of(self, k: int, turn: int) -> Weights:
+        """Return what client ``k`` starts from in round ``turn``."""
+        if self.nested is not None:
+            return self.nested.broadcast(self.whole, k, turn)
         return self.weights[self.kinds[k]]
 
     def with_whole(self, weights: Weights) -> Fleet:
         """Return the fleet with other weights of the server's model."""
         return replace(self, weights={**self.weights, SERVER: weights})
 
-    def averaged(self, ups: Mapping[int, Update]) -> Fleet:
-        """Return the fleet after a round: sum_k n_k w_k / sum_k n_k by architecture.
+    def averaged(self, ups: Mapping[int, Update], turn: int) -> Fleet:
+        """Return the fleet after round ``turn``: sum_k n_k w_k / sum_k n_k.
 
-        An architecture of which no client took part keeps its weights.
+        The mean runs over an architecture, or over those who hold a coordinate. What
+        nobody sent keeps its weights.
         """
+        if self.nested is not None:
+            models = {k: up.weights for k, up in ups.items()}
+            shares = {k: up.examples for k, up in ups.items()}
+            return self.with_whole(
+                self.nested.average(self.whole, models, shares, turn)
+            )
         weights = dict(self.weights)
         for kind in sorted({self.kinds[k] for k in ups}):
             members = {k: up for k, up in ups.items() if self.kinds[k] == kind}
@@ -62,8 +75,19 @@ class Fleet:
         return replace(self, weights=weights)
 
 
-def assemble(server: Server) -> Fleet:
-    """Return the fleet before the first round, with initial weights."""
+def assemble(server: Server, aggregate: Aggregate = "plain") -> Fleet:
+    """Return the fleet before the first round, with initial weights.
+
+    Args:
+        server: The server's side.
+        aggregate: ``plain``, or which channels nested sub-models hold.
+
+    Raises:
+        ConfigError: If sub-models are asked for and the models do not nest.
+    """
+    if aggregate != "plain":
+        kinds = (SERVER,) * len(server.clients)
+        return Fleet(kinds, {SERVER: server.initial}, nest(server, aggregate))
     numbers = {server.spec.key: SERVER}
     weights: dict[int, Weights] = {SERVER: server.initial}
     for k, spec in enumerate(server.clients):

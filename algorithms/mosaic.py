@@ -20,10 +20,11 @@ Deviations: of ``mosaic`` from the description: the diversity loss aims at the c
     architecture experts are averages of parameters, the paper's setting. With several,
     our extension: clients average with those of their own architecture, experts are
     mixtures of the clients' logits (weights n_kc), and the student is the server's
-    model, which clients of other architectures never receive. Under partial
-    participation only the clients of the last warm-up round give experts and (unless
-    they start in their first round) generators. Label counts, generators and prototypes
-    leave the clients without differential privacy.
+    model, which clients of other architectures never receive. With nested widths
+    (``aggregate``), averages and experts run over those who hold a coordinate. Under
+    partial participation only the clients of the last warm-up round give experts and
+    (unless they start in their first round) generators. Label counts, generators and
+    prototypes leave the clients without differential privacy.
 """
 
 from __future__ import annotations
@@ -120,12 +121,14 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         teacher = self.config.teacher
         if teacher.kind == "meta" and teacher.prototypes == "features":
             self.requires = replace(self.requires, equal_feature_size=True)
-        if teacher.experts == "parameters":
+        if self.config.aggregate != "plain":
+            self.requires = replace(self.requires, nested_widths=True)
+        elif teacher.experts == "parameters":
             self.requires = replace(self.requires, one_architecture=True)
 
     def init(self, server: Server) -> State:
         """Start from the initial weights."""
-        return State(assemble(server))
+        return State(assemble(server, self.config.aggregate))
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what else is wanted this round."""
@@ -137,7 +140,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             config.teacher.prototypes == "features"
         )
         return Broadcast(
-            state.fleet.of(client_id),
+            state.fleet.of(client_id, round.index),
             lr=config.finetune_lr if distils and left <= 0 else None,
             send_generator=distils and now and client_id not in state.generators,
             send_features=distils
@@ -167,7 +170,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         sent = {k: up.generator for k, up in ups.items() if up.generator is not None}
         state = replace(
             state,
-            fleet=state.fleet.averaged(models),
+            fleet=state.fleet.averaged(models, round.index),
             label_counts={
                 **state.label_counts,
                 **{k: up.label_counts for k, up in ups.items()},
@@ -180,7 +183,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         if not last or self.config.distil.steps == 0 or not state.generators:
             return state
         sent_models = {k: up.weights for k, up in ups.items()}
-        members = Members(state.fleet, sent_models, state.label_counts)
+        members = Members(state.fleet, sent_models, state.label_counts, round.index)
         weights, stage = Distillation(
             self.config, members, state.generators, state.features, server
         ).run()
@@ -221,7 +224,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         """A client with another architecture than the server has that one's average."""
         if state.fleet.kinds[client.id] == SERVER:
             return None
-        return client.load(state.fleet.of(client.id))
+        return client.load(state.fleet.of(client.id, 0))
 
     def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
         """Draw a row of images from each client's generator."""

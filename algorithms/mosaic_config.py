@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from fedkd.algorithms.fedavg import Aggregate
 from fedkd.config import Config
 
 
@@ -181,6 +182,11 @@ class MosaicConfig(Config):
     finetune_lr: float | None = Field(1e-3, gt=0)
     """Learning rate of the clients after distillation; null keeps the protocol's.
     Released code: 1e-4."""
+    aggregate: Aggregate = "plain"
+    """What the clients' models are: ``plain``, of one architecture or of several that do
+    not nest; otherwise nested widths, which hold the first channels of the global model
+    (``static``, as HeteroFL), a window that moves by one channel a round (``rolling``, as
+    FedRolex), or channels drawn in every round (``random``)."""
     generator: GeneratorConfig = GeneratorConfig()
     """The clients' generators."""
     teacher: TeacherConfig = TeacherConfig()

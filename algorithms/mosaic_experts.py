@@ -26,6 +26,8 @@ class Members:
     """This round's client models, by client."""
     label_counts: Mapping[int, Tensor]
     """n_kc by client, int64 ``[C]`` each."""
+    turn: int
+    """The number of the round."""
 
     def counts(self) -> Tensor:
         """Return n_kc of the clients in ``models``, ``[K, C]``."""
@@ -41,7 +43,7 @@ class Members:
 
         A client that sat this round out is spoken for by its architecture's average.
         """
-        weights = self.models.get(k, self.fleet.of(k))
+        weights = self.models.get(k, self.fleet.of(k, self.turn))
         return server.client_model(k, weights).requires_grad_(False)
 
     def clients(self, server: Server) -> list[nn.Module]:
@@ -54,6 +56,8 @@ class Members:
         With one architecture it is the global model. With several, a server's model of
         which no client has the architecture knows nothing yet and is left out.
         """
+        if self.fleet.nested is not None:
+            return [teaching.with_weights(server, self.fleet.whole)]
         kinds = {kind: k for k, kind in enumerate(self.fleet.kinds)}
         return [
             server.client_model(kinds[kind], self.fleet.weights[kind])
@@ -64,9 +68,10 @@ class Members:
 def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn.Module:
     """Return the class experts: images to logits ``[E, B, C]``.
 
-    By parameters, expert_c = sum_k n_kc w_k / sum_k n_kc (the paper's setting); by
-    logits, z_c = sum_k tau_kc f_k(x) (ours), which is all that clients with several
-    architectures leave.
+    By parameters, expert_c = sum_k n_kc w_k / sum_k n_kc (the paper's setting), over
+    those who hold a coordinate where models nest; a coordinate that nobody with the class
+    holds is that of the global model. By logits, z_c = sum_k tau_kc f_k(x) (ours), which
+    is all that clients with several architectures leave.
     """
     counts_KC = members.counts()
     by_logits = config.experts == "logits" or (
@@ -76,6 +81,14 @@ def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn
         share_KE = class_weights(counts_KC)[:, members.expert_classes()]
         return teaching.LogitExperts(
             members.clients(server), share_KE.float().to(server.device)
+        )
+    fleet = members.fleet
+    if fleet.nested is not None:
+        nested = fleet.nested.experts(
+            fleet.whole, members.models, counts_KC, members.turn
+        )
+        return teaching.ParameterExperts(
+            [teaching.with_weights(server, weights) for weights in nested.values()]
         )
     averages = class_experts(list(members.models.values()), counts_KC)
     return teaching.ParameterExperts(

@@ -28,6 +28,7 @@ KEYS = ("Paper", "Algorithm", "Code", "Deviations")
 """The keys of the docstring of a strategy's module."""
 _NEEDS = {
     "one_architecture": "one architecture for all clients and the server",
+    "nested_widths": "one family of models at nested widths, the server's the widest",
     "equal_feature_size": "models with features of one size",
     "batch_norm": "batch normalisation in every model",
     "public_data": "public data at the server",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedkd.errors import ConfigError
+from fedkd.ops.widths import width_budgets
 from fedkd.options import Resolved, resolve
 from fedkd.registry import Registry
 from fedkd.suite_entries import Entry, Mix
@@ -126,7 +127,7 @@ def _nested(
 
 
 def _by_rule(rule: Mapping[Any, Any], clients: int, where: str) -> list[float]:
-    """Return R_i = 0.5^min(sigma, floor(rho i / N)), i = 1..N (DFRD, released code)."""
+    """Return the widths of the published rule; its options are checked."""
     if set(rule) != {"rho", "sigma"}:
         raise ConfigError(
             f"{where}: found the keys {sorted(map(str, rule))}, expected rho and sigma."
@@ -138,10 +139,7 @@ def _by_rule(rule: Mapping[Any, Any], clients: int, where: str) -> list[float]:
             raise ConfigError(
                 f"{where}.{name}: found {value!r}, expected a number from 0 on."
             )
-    return [
-        0.5 ** min(int(sigma), math.floor(rho * i / clients + 1e-9))
-        for i in range(1, clients + 1)
-    ]
+    return width_budgets(clients, rho, sigma)
 
 
 def _text(asked: Any) -> str:

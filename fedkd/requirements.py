@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.federation import Federation
+from fedkd.party import ModelSpec
 from fedkd.strategy import Requires
+
+WIDTH = "width"
+"""The option of a model that says how wide it is."""
 
 
 def reason_to_skip(
@@ -35,6 +41,10 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     names = sorted(spec.name for spec in specs.values())
     if requires.one_architecture and len(specs) > 1:
         return f"needs one architecture, but the models are {', '.join(names)}."
+    if requires.nested_widths:
+        reason = _reason_in_widths(list(specs.values()), federation.server_model)
+        if reason:
+            return reason
     if not (requires.batch_norm or requires.equal_feature_size):
         return None
     models = {key: federation.build_spec(spec, 0) for key, spec in specs.items()}
@@ -45,6 +55,27 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     if requires.batch_norm and plain:
         return f"needs batch normalisation, but {plain[0]!r} has none."
     return None
+
+
+def _reason_in_widths(specs: Sequence[ModelSpec], server: ModelSpec) -> str | None:
+    """Return why models are no nested sub-models of the server's; None if they are."""
+    families = {ModelSpec(s.name, {**s.options, WIDTH: None}).key for s in specs}
+    if len(families) > 1:
+        return (
+            "needs one family at nested widths, but the models are "
+            f"{', '.join(sorted(spec.key for spec in specs))}."
+        )
+    widest = max(_width(spec) for spec in specs)
+    if _width(server) < widest:
+        return (
+            f"needs the server's model to be the widest, but its width is "
+            f"{_width(server):g} and a client's is {widest:g}."
+        )
+    return None
+
+
+def _width(spec: ModelSpec) -> float:
+    return float(spec.options.get(WIDTH, 1.0))
 
 
 def _has_batch_norm(model: nn.Module) -> bool:

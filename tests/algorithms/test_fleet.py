@@ -17,15 +17,15 @@ def one(value):
 def test_clients_average_with_those_of_their_own_architecture():
     fleet = Fleet((0, 1, 0, 1), {0: one(0), 1: one(0)})
     ups = {0: Update(one(1), 1), 1: Update(one(10), 5), 2: Update(one(5), 3)}
-    after = fleet.averaged(ups)
+    after = fleet.averaged(ups, 0)
     # (1 x 1 + 3 x 5) / 4, and client 1 alone.
-    assert after.of(0)["w"].item() == after.whole["w"].item() == 4
-    assert after.of(1)["w"].item() == after.of(3)["w"].item() == 10
+    assert after.of(0, 0)["w"].item() == after.whole["w"].item() == 4
+    assert after.of(1, 0)["w"].item() == after.of(3, 0)["w"].item() == 10
 
 
 def test_an_architecture_that_sat_out_keeps_its_weights():
     fleet = Fleet((0, 1), {0: one(0), 1: one(7)})
-    assert fleet.averaged({0: Update(one(1), 1)}).of(1)["w"].item() == 7
+    assert fleet.averaged({0: Update(one(1), 1)}, 0).of(1, 0)["w"].item() == 7
 
 
 def test_every_architecture_starts_from_its_own_initial_weights():
@@ -37,8 +37,8 @@ def test_every_architecture_starts_from_its_own_initial_weights():
     assert not fleet.server_is_alone
     for k in range(3):
         initial = parties.client(k, testing.toy_protocol().training).initial
-        assert fleet.of(k).keys() == initial.keys()
-        assert all(torch.equal(fleet.of(k)[name], v) for name, v in initial.items())
+        assert fleet.of(k, 0).keys() == initial.keys()
+        assert all(torch.equal(fleet.of(k, 0)[name], v) for name, v in initial.items())
 
 
 def test_a_server_may_have_an_architecture_of_its_own():

@@ -56,7 +56,7 @@ def members(models, counts):
                 p.add_(0.1 * (k + 1))
         weights[k] = read_weights(model)
     labels = dict(enumerate(torch.tensor(counts)))
-    return Members(assemble(server), weights, labels), server
+    return Members(assemble(server), weights, labels, 0), server
 
 
 def test_a_logit_expert_is_the_mix_of_the_clients_that_hold_its_class():
