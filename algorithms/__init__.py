@@ -27,6 +27,18 @@ STRATEGIES = {
         "fedrs:FedRS",
         "FedAvg with a restricted softmax for classes a client does not have.",
     ),
+    "heterofl": (
+        "heterofl:HeteroFL",
+        "Clients hold the first channels; coordinates are averaged by holder.",
+    ),
+    "fedrolex": (
+        "fedrolex:FedRolex",
+        "HeteroFL with a window of channels that rolls on with every round.",
+    ),
+    "fjord": (
+        "fjord:FjORD",
+        "Clients train prefixes of the channels, drawn in every step.",
+    ),
     "mosaic": (
         "mosaic:Mosaic",
         "Local generators, class experts and a meta model distilled into one.",
@@ -35,6 +47,43 @@ STRATEGIES = {
     "mosaic-origin": (
         "mosaic:MOSAIC_ORIGIN",
         "Mosaic with the origin prior, an extension of this project.",
+    ),
+    "dense": (
+        "dense:Dense",
+        "One upload of models; images that they know; distillation.",
+    ),
+    "dense-code": ("dense:DENSE_CODE", "DENSE as its released code runs it."),
+    "coboosting": (
+        "coboosting:CoBoosting",
+        "DENSE with harder images and an ensemble that learns its weights.",
+    ),
+    "coboosting-code": (
+        "coboosting:COBOOSTING_CODE",
+        "Co-Boosting as its released code runs it.",
+    ),
+    "fedftg": (
+        "fedftg:FedFTG",
+        "FedAvg whose average is fine-tuned on generated hard images.",
+    ),
+    "fedftg-official": (
+        "fedftg:FEDFTG_OFFICIAL",
+        "FedFTG as its released code computes it.",
+    ),
+    "fedftg-lightfed": (
+        "fedftg:FEDFTG_LIGHTFED",
+        "FedFTG as the code of DFDG computes it.",
+    ),
+    "dfrd": (
+        "dfrd:DFRD",
+        "A conditional generator distils the class-weighted ensemble of clients.",
+    ),
+    "dfrd-dfdg": (
+        "dfrd:DFRD_DFDG",
+        "The objective of DFRD as the code of DFDG computes it.",
+    ),
+    "fedgen": (
+        "fedgen:FedGen",
+        "FedAvg whose clients learn from a server-trained generator of features.",
     ),
 }
 

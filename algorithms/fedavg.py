@@ -178,5 +178,5 @@ def average(
     """Return sum_k n_k w_k / sum_k n_k (Algorithm 1, server), or with other weights."""
     weights = {k: up.examples for k, up in ups.items()} if shares is None else shares
     return weighted_average(
-        [up.weights for up in ups.values()], [weights[k] for k in ups]
+        (up.weights for up in ups.values()), [weights[k] for k in ups]
     )

@@ -61,8 +61,10 @@ def weighted_average(
             types = {name: value.dtype for name, value in state.items()}
         _check_entries(types, state)
         for name, value in state.items():
-            part = _summand(value) * share
-            sums[name] = sums[name].add_(part) if name in sums else part
+            part = _summand(value)
+            # One pass over memory: the product is not written down.
+            known = name in sums
+            sums[name] = sums[name].add_(part, alpha=share) if known else part * share
     return {name: _as_type(value, types[name]) for name, value in sums.items()}
 
 

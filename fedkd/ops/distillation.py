@@ -1,4 +1,4 @@
-"""Losses between the logits of a student and a teacher; each returns a scalar.
+"""Losses between the logits of a student and a teacher; each but one returns a scalar.
 
 Nothing is detached here: a teacher that must not learn is given without its graph. Equal
 logits give a Kullback-Leibler term of exactly 0, and logits of -inf (a class that is
@@ -24,6 +24,17 @@ def kl(teacher_BC: Tensor, student_BC: Tensor, temperature: float = 1.0) -> Tens
     log_t_BC = _log_probabilities(teacher_BC / temperature)
     log_s_BC = F.log_softmax(student_BC / temperature, dim=1)
     return temperature**2 * _divergence(log_t_BC, log_s_BC)
+
+
+def kl_rows(teacher_BC: Tensor, student_BC: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T^2 KL(softmax(t/T) || softmax(s/T)) of each image, ``[B]``.
+
+    For sums that mask or weight images; :func:`kl` is the mean over B.
+    """
+    log_t_BC = _log_probabilities(teacher_BC / temperature)
+    log_s_BC = F.log_softmax(student_BC / temperature, dim=1)
+    rows_BC = F.kl_div(log_s_BC, log_t_BC, reduction="none", log_target=True)
+    return temperature**2 * rows_BC.sum(dim=1)
 
 
 def bhattacharyya(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
@@ -154,11 +156,47 @@ class BatchNormMatcher:
         return torch.stack(self._distances).sum()
 
     def _watch(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0]
-        variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
-        for found, name in ((variance, "running_var"), (mean, "running_mean")):
-            gap = found - layer.get_buffer(name)
+        # A copy: in train mode the layer moves its statistics before the backward pass.
+        mean_C = layer.get_buffer("running_mean").clone()
+        variance_C, gap_C = _Moments.apply(inputs[0], mean_C)
+        for gap in (variance_C - layer.get_buffer("running_var"), gap_C):
             self._distances.append(torch.linalg.vector_norm(gap))
+
+
+class _Moments(torch.autograd.Function):
+    """Biased variance and mean per channel, the mean less a given centre.
+
+    The gradient of both is one affine map of the input, so one pass gives it; that of
+    ``torch.var_mean`` takes ten times as long on maps in the channels-last format.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, centre_C: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, C, ...]`` and ``[C]`` to two vectors ``[C]``."""
+        dims = [0, *range(2, x.ndim)]
+        # Near the centre, the difference of squares loses no digits.
+        moved = x - _per_channel(centre_C, x)
+        gap_C = moved.mean(dims)
+        variance_C = moved.square_().mean(dims) - gap_C.square()
+        ctx.save_for_backward(x, centre_C + gap_C)
+        return variance_C, gap_C
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, variance_C: Tensor, gap_C: Tensor) -> tuple[Tensor, None]:
+        """Return 2 g_var (x - mean)/n + g_mean/n, n the values of a channel."""
+        x, mean_C = ctx.saved_tensors
+        number = x.numel() // x.shape[1]
+        slope_C = 2 * variance_C / number
+        start_C = gap_C / number - slope_C * mean_C
+        return torch.addcmul(
+            _per_channel(start_C, x), x, _per_channel(slope_C, x)
+        ), None
+
+
+def _per_channel(values_C: Tensor, x: Tensor) -> Tensor:
+    """Return ``[C]`` in a shape that broadcasts with ``[B, C, ...]``."""
+    return values_C.view(1, -1, *[1] * (x.ndim - 2))
 
 
 def to_classifier_range(

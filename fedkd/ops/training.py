@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedkd.config import Config
 from fedkd.data import ClientData
 from fedkd.errors import DivergedError
+from fedkd.ops.sgd import Sgd
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits [B, C], labels [B]) -> scalar``."""
@@ -97,25 +98,19 @@ def train(
     """
     criterion = F.cross_entropy if loss is None else loss
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=training.lr,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        foreach=True,
-    )
+    sgd = Sgd(parameters, training.lr, training.momentum, training.weight_decay)
     model.train()
     total = torch.zeros((), device=data.device)
     examples = steps = 0
     for x, y in _batches(data, training):
-        optimizer.zero_grad(set_to_none=True)
+        sgd.zero_grad()
         value = criterion(model(x), y)
         if penalty is not None:
             value = value + penalty(model)
         value.backward()
         if training.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
-        optimizer.step()
+        sgd.step()
         total += value.detach()
         examples += len(y)
         steps += 1

@@ -1,0 +1,109 @@
+"""What FedFTG and DFRD share: weighted teachers and a conditional generator.
+
+Generators persist over rounds as weights. Optimisers do not: their moments start at zero
+in every round, as in the released codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedkd.data import ImageInfo
+from fedkd.ops.averaging import class_weights
+from fedkd.ops.ensembles import stacked_logits
+from fedkd.ops.generation import to_classifier_range
+from fedkd.payload import Weights
+from fedkd.strategy import Server
+
+Range = Literal["classifier", "as_is"]
+"""What is done to generated images: see :class:`Painter`."""
+PICTURES = 10
+
+
+class Teachers(nn.Module):
+    """The clients' models, frozen and in eval mode, with what each has seen."""
+
+    weights_KC: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], counts_KC: Tensor) -> None:
+        """Take the clients of a round.
+
+        Args:
+            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``.
+            counts_KC: Each client's images of each class, whole numbers.
+        """
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("weights_KC", class_weights(counts_KC).float())
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to every client's logits ``[K, B, classes]``."""
+        return stacked_logits(list(self.members), x)
+
+    def weights_of(self, labels_B: Tensor) -> Tensor:
+        """Return tau_ky of each client and image, ``[K, B]``; 0 without that class."""
+        return self.weights_KC[:, labels_B]
+
+
+class Painter(nn.Module):
+    """A conditional generator whose images classifiers can read."""
+
+    def __init__(self, generator: nn.Module, info: ImageInfo, output: Range) -> None:
+        """Wrap a generator.
+
+        Args:
+            generator: One of kind ``conditional-generator``.
+            info: Normalisation of the data set.
+            output: ``classifier``: images in [-1, 1] are mapped to the range of
+                normalised data. ``as_is``: they stay as the generator makes them.
+        """
+        super().__init__()
+        self.generator = generator
+        self._info = info
+        self._output = output
+
+    @property
+    def latent_size(self) -> int:
+        """Z, the length of a noise vector."""
+        return int(self.generator.latent_size)  # type: ignore[arg-type]
+
+    def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return noise and label as one vector, ``[B, A]``."""
+        merged: Tensor = self.generator.merge(z_BZ, labels_B)  # type: ignore[operator]
+        return merged
+
+    def decode(self, h_BA: Tensor) -> Tensor:
+        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]``."""
+        images: Tensor = self.generator.decode(h_BA)  # type: ignore[operator]
+        if self._output == "as_is":
+            return images
+        return to_classifier_range(images, self._info.mean, self._info.std)
+
+    def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Map noise ``[B, Z]`` and labels ``[B]`` to images ``[B, C, H, W]``."""
+        return self.decode(self.merge(z_BZ, labels_B))
+
+
+def stacked_counts(counts: Mapping[int, Tensor]) -> Tensor:
+    """Return clients' label counts, in the order of the mapping; int64 ``[K, C]``."""
+    return torch.stack([counts_C.long() for counts_C in counts.values()])
+
+
+def load(module: nn.Module, weights: Weights) -> nn.Module:
+    """Load stored weights into a module and return it."""
+    module.load_state_dict(dict(weights))
+    return module
+
+
+@torch.no_grad()
+def pictures(painter: Painter, server: Server) -> Tensor:
+    """Return one image of each class, at most ten, in the classifiers' range."""
+    number = min(PICTURES, server.num_classes)
+    z_BZ = torch.randn(number, painter.latent_size).to(server.device)
+    images: Tensor = painter.eval()(z_BZ, torch.arange(number).to(server.device))
+    return images
