@@ -88,10 +88,11 @@ class CifarFamily(TorchvisionSet):
 class CIFAR10(CifarFamily):
     """CIFAR-10: 50,000 + 10,000 photos of 10 classes, 32x32 (Krizhevsky 2009).
 
-    Normalised by .4914 .4822 .4465 / .2023 .1994 .2010, as Mosaic's released code does.
-    The means are those of the training pixels; the deviations, customary since, are
-    means of each image's own (those of the pixels are .2470 .2435 .2616). Training
-    images are cropped (of the image padded by 4) and flipped at random, as there.
+    Images are used as they are published, normalised by .4914 .4822 .4465 / .2023 .1994
+    .2010, cropped (of the image padded by 4) and flipped at random for training: all as
+    in Mosaic's released code (commit a7f8b5b). The means are those of the training
+    pixels; the deviations, customary since, are means of each image's own (those of the
+    pixels are .2470 .2435 .2616).
     """
 
     name = "cifar10"

@@ -10,10 +10,10 @@ from fedkd.datasets.cifar10 import CifarFamily
 class CIFAR100(CifarFamily):
     """CIFAR-100: 50,000 + 10,000 photos of 100 classes, 32x32 (Krizhevsky 2009).
 
-    Labels are the fine ones. Normalised by .5071 .4865 .4409 / .2673 .2564 .2762, the
-    mean and standard deviation of the training pixels, as Mosaic's released code does.
-    Training images are cropped (of the image padded by 4) and flipped at random, as
-    there.
+    Labels are the fine ones. Images are used as they are published, normalised by .5071
+    .4865 .4409 / .2673 .2564 .2762, the mean and standard deviation of the training
+    pixels, cropped (of the image padded by 4) and flipped at random for training: all
+    as in Mosaic's released code (commit a7f8b5b).
     """
 
     name = "cifar100"

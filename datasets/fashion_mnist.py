@@ -12,8 +12,11 @@ _RAW = "FashionMNIST/raw"
 class FashionMNIST(MnistFamily):
     """Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28x28 grey (Xiao et al. 2017).
 
-    Normalised by .1307 / .3081, which are MNIST's mean and standard deviation, because
-    Mosaic's released code does so (its own are .2860 / .3530). No augmentation.
+    Images are used as they are published; Mosaic's released code (commit a7f8b5b)
+    stretches them to 32x32 and repeats the channel, as ``resolution: 32`` and
+    ``channels: 3`` do. Normalised by .1307 / .3081, which are MNIST's mean and standard
+    deviation, because that code does so (its own are .2860 / .3530), and without
+    augmentation, as there.
     """
 
     name = "fashion-mnist"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,20 +108,24 @@ def _loaded(path: Path) -> Mapping[str, NDArray[Any]]:
     name = ""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            missing = [key for key in KEYS if key not in stored.files]
-            if missing:
-                others = listing(sorted(stored.files)) or "none"
-                problem = f"no array {listing(missing)} (arrays: {others})"
-                raise _wrong(path, problem, listing(KEYS))
+            _require_keys(path, stored.files)
             arrays = {}
-            for name in (*KEYS, "classes"):
-                if name in stored.files:
-                    arrays[name] = np.asarray(stored[name])
+            for name in [key for key in (*KEYS, "classes") if key in stored.files]:
+                arrays[name] = np.asarray(stored[name])
             return arrays
     except _READING as error:
         cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         what = f"{name} that cannot be read" if name else "a file that cannot be read"
         raise _wrong(path, f"{what} ({cause})", "plain arrays") from error
+
+
+def _require_keys(path: Path, found: Sequence[str]) -> None:
+    missing = [key for key in KEYS if key not in found]
+    if missing:
+        problem = (
+            f"no array {listing(missing)} (arrays: {listing(sorted(found)) or 'none'})"
+        )
+        raise _wrong(path, problem, listing(KEYS))
 
 
 def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:

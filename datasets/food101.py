@@ -22,11 +22,12 @@ TEXTS = ("meta/classes.txt", "meta/train.json", "meta/test.json")
 class Food101(JpegSet):
     """FOOD101: 75,750 + 25,250 photos of 101 dishes (Bossard et al. 2014).
 
-    The sides are up to 512 pixels and seldom equal. Images are stretched to 32x32, or to
-    64x64 with ``resolution: 64``, bilinearly with antialiasing, whatever their shape.
-    Normalised by .5071 .4865 .4409 / .2673 .2564 .2762, which are CIFAR-100's mean and
-    standard deviation. No augmentation. All this as in Mosaic's released code. Read
-    from the folder ``food-101`` by torchvision's reader; the archive is 5 GB.
+    The sides are up to 512 pixels and seldom equal. Images are stretched to 32x32, or
+    to 64x64 with ``resolution: 64``, bilinearly with antialiasing, whatever their
+    shape. Normalised by .5071 .4865 .4409 / .2673 .2564 .2762, which are CIFAR-100's
+    mean and standard deviation. No augmentation. All this as in Mosaic's released code
+    (commit a7f8b5b). Read from the folder ``food-101`` by torchvision's reader; the
+    archive is 5 GB.
     """
 
     name = "food101"

@@ -43,7 +43,8 @@ class JpegConfig(DatasetConfig):
     """Height and width that images are resized to."""
     partial: bool = False
     """Whether files that hold only part of the set, or are not the published ones, are
-    accepted: counts and checksums are then not held against the published."""
+    accepted: counts and checksums are then not held against the published, and a run
+    that is done is not run again when they change (``--fresh`` does it)."""
 
 
 class Tree(ABC):

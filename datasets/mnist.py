@@ -130,8 +130,10 @@ def _stretched(x: Tensor, size: int) -> Tensor:
 class MNIST(MnistFamily):
     """MNIST: 60,000 + 10,000 handwritten digits, 28x28 grey (LeCun et al. 1998).
 
-    Normalised by .1307 / .3081, the mean and standard deviation of the training pixels,
-    as Mosaic's released code does. No augmentation.
+    Images are used as they are published; Mosaic's released code (commit a7f8b5b)
+    stretches them to 32x32 and repeats the channel, as ``resolution: 32`` and
+    ``channels: 3`` do. Normalised by .1307 / .3081, the mean and standard deviation of
+    the training pixels, and without augmentation, both as in that code.
     """
 
     name = "mnist"

@@ -26,15 +26,17 @@ class SvhnConfig(DatasetConfig):
 
     partial: bool = False
     """Whether files that hold only part of the set, or are not the published ones, are
-    accepted: sizes and checksums are then not held against the published."""
+    accepted: sizes and checksums are then not held against the published, and a run
+    that is done is not run again when they change (``--fresh`` does it)."""
 
 
 class SVHN(TorchvisionSet):
     """SVHN, cropped: 73,257 + 26,032 digits of house numbers, 32x32 (Netzer et al. 2011).
 
-    Without the ``extra`` images. Normalised by .5 / .5; training images are cropped (of
-    the image padded by 4) and flipped at random. All this as in Mosaic's released code;
-    a flipped digit may be another or none. In the files the digit 0 has the label 10.
+    Without the ``extra`` images. Images are used as they are published, normalised by
+    .5 / .5, cropped (of the image padded by 4) and flipped at random for training: all
+    as in Mosaic's released code (commit a7f8b5b); a flipped digit may be another or
+    none. In the files the digit 0 has the label 10.
     """
 
     name = "svhn"

@@ -24,13 +24,13 @@ _STORED = 64
 class TinyImageNet(JpegSet):
     """Tiny-ImageNet: 100,000 + 10,000 photos of 200 classes, 64x64 (Stanford CS231n, 2015).
 
-    The test set is the folder ``val``; the published test images have no labels. Classes
-    are in the order of their WordNet ids and are called by their first word in
+    The test set is the folder ``val``; the published test images have no labels.
+    Classes are in the order of their WordNet ids and are called by their first word in
     ``words.txt``. Resized to 32x32 (``resolution: 64`` keeps them), normalised by
-    ImageNet's .485 .456 .406 / .229 .224 .225; training images are cropped (of the image
-    padded by 4) and flipped at random. All this as in Mosaic's released code. Read from
-    ``tiny-imagenet-200.zip`` as it is or, if there is none, from the folder
-    ``tiny-imagenet-200`` that it unpacks to.
+    ImageNet's .485 .456 .406 / .229 .224 .225; training images are cropped (of the
+    image padded by 4) and flipped at random. All this as in Mosaic's released code
+    (commit a7f8b5b). Read from ``tiny-imagenet-200.zip`` as it is or, if there is none,
+    from the folder ``tiny-imagenet-200`` that it unpacks to.
     """
 
     name = "tiny-imagenet"

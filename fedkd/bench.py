@@ -17,9 +17,10 @@ from fedkd.cell import finished_row
 from fedkd.description import protocol_lines, provenance_lines
 from fedkd.environment import describe
 from fedkd.errors import ConfigError, FedKDError
+from fedkd.executors import SERIAL, Choice
 from fedkd.files import write_atomic, write_json_atomic
-from fedkd.grid import Cell, canonical
-from fedkd.loader import cause
+from fedkd.grid import Cell
+from fedkd.precheck import check_cells
 from fedkd.registry import Registry
 from fedkd.results import Row
 from fedkd.suite import Suite
@@ -46,6 +47,8 @@ class Settings:
     device: torch.device
     jobs: int = 1
     """Cells side by side."""
+    executor: Choice = SERIAL
+    """Where the clients of a cell do their turns, if one cell runs at a time."""
     fresh: bool = False
     """Whether finished cells are run again."""
     plots: bool = True
@@ -107,43 +110,21 @@ class Bench:
             if row is not None:
                 self.done[cell.run_id] = row
 
-    def check(self) -> World:
+    def check(self) -> tuple[World, list[str]]:
         """Check all that can be known before the first cell runs.
 
         Returns:
-            Where data was found, for :meth:`run`.
+            Where data was found, for :meth:`run`; and a line for each data set that is
+            missing or damaged, and whose cells will fail.
 
         Raises:
-            FedKDError: If data is missing or damaged, cannot be split as asked, or a
+            FedKDError: If no data is there and sound, it cannot be split as asked, or a
                 model does not fit it.
         """
         # Beside workers, which have their own, this process only checks: on the CPU.
         device = self.settings.device if self.jobs == 1 else torch.device("cpu")
         world = World(self.registry, self.settings.data_root, device)
-        seen: set[str] = set()
-        for cell in self.todo:
-            parts = ("dataset", "partition", "models", "server_model", "seed")
-            key = canonical([cell.config.get(p) for p in parts] + [cell.clients])
-            if key not in seen:
-                seen.add(key)
-                self._check_cell(cell, world)
-        return world
-
-    def _check_cell(self, cell: Cell, world: World) -> None:
-        try:
-            federation, _ = world.federation(cell.config)
-            for spec in federation.specs:
-                federation.build_spec(spec, cell.seed)
-        except ConfigError as error:
-            raise ConfigError(f"{self.suite.where}: {error}") from None
-        except FedKDError:
-            raise
-        # A model or a partitioner may be a plug-in's and raise anything.
-        except Exception as error:
-            raise FedKDError(
-                f"{self.suite.where}: {cell.dataset}, {cell.partition} and {cell.models} "
-                f"do not go together: {cause(error)}."
-            ) from error
+        return world, check_cells(self.todo, world, self.suite.where)
 
     def run(self, world: World, view: View) -> None:
         """Run the cells that are to do; keep the results whole after each.
@@ -162,7 +143,7 @@ class Bench:
         self._record(todo)
         recorder = _Recorder(self, view)
         if jobs == 1:
-            run_serially(todo, world, settings.runs, recorder)
+            run_serially(todo, world, settings.runs, recorder, settings.executor)
         else:
             setup = Setup(
                 settings.runs,

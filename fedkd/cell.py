@@ -20,6 +20,7 @@ from fedkd import yamlfile
 from fedkd._version import __version__
 from fedkd.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.errors import DivergedError, FedKDError
+from fedkd.executors import SERIAL, Choice
 from fedkd.files import write_atomic, write_json_atomic
 from fedkd.grid import Cell
 from fedkd.hookspecs import RunInfo
@@ -55,7 +56,13 @@ class _Outcome:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_cell(cell: Cell, world: World, folder: Path, on_round: OnRound) -> Row:
+def run_cell(
+    cell: Cell,
+    world: World,
+    folder: Path,
+    on_round: OnRound,
+    executor: Choice = SERIAL,
+) -> Row:
     """Run ``cell`` in ``folder``, from its checkpoint if there is one; return its row.
 
     Failures, of the strategy's code too, end in the row and, with their traceback, in
@@ -66,6 +73,7 @@ def run_cell(cell: Cell, world: World, folder: Path, on_round: OnRound) -> Row:
         world: Where data and models come from.
         folder: The run's own folder; made if missing.
         on_round: Called with each round's metrics.
+        executor: Where clients do their turns.
 
     Raises:
         OSError: If the disk is full or cannot be written to, which no other cell would
@@ -85,7 +93,7 @@ def run_cell(cell: Cell, world: World, folder: Path, on_round: OnRound) -> Row:
         _say(log, f"started, fedkd {__version__}, torch {torch.__version__}")
         started = time.perf_counter()
         reset_peak_memory(world.device)
-        outcome = _attempt(cell, world, folder, round_ended, log)
+        outcome = _attempt(cell, world, folder, round_ended, log, executor)
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
         row = _row(cell, outcome, seconds, peak_memory(world.device))
         _say(log, f"{row.status} {row.reason}".strip())
@@ -131,11 +139,16 @@ def described(cell: Cell) -> dict[str, Any]:
 
 
 def _attempt(
-    cell: Cell, world: World, folder: Path, on_round: OnRound, log: TextIO
+    cell: Cell,
+    world: World,
+    folder: Path,
+    on_round: OnRound,
+    log: TextIO,
+    executor: Choice,
 ) -> _Outcome:
     outcome = _Outcome()
     try:
-        _run(cell, world, folder, on_round, outcome, log)
+        _run(cell, world, folder, on_round, outcome, log=log, executor=executor)
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", str(error)
     except OSError as error:
@@ -148,13 +161,15 @@ def _attempt(
     return outcome
 
 
-def _run(
+def _run(  # noqa: PLR0913 - all of a cell
     cell: Cell,
     world: World,
     folder: Path,
     on_round: OnRound,
     outcome: _Outcome,
+    *,
     log: TextIO,
+    executor: Choice,
 ) -> None:
     federation, partition = world.federation(cell.config)
     outcome.split_hash = partition.hash
@@ -176,6 +191,7 @@ def _run(
         folder=folder,
         checkpoint_every=cell.checkpoint_every,
         on_round=on_round,
+        executor=executor,
     )
     outcome.status, outcome.metrics = "done", result.metrics
 

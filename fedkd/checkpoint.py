@@ -32,6 +32,8 @@ class Checkpoint:
     state: Any
     memories: dict[int, dict[str, Any]] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    store: str = ""
+    """The file beside the checkpoint that holds the memories, if they are too large."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from fedkd.errors import DataError
 from fedkd.results import Row
 from fedkd.summary import group, setting_titles
-from fedkd.tabletext import amount, markdown_grid, spread
+from fedkd.tabletext import amount, markdown_grid, measured_on, spread
 
 NAME = "metrics.jsonl"
 """Name of the file in a run's folder."""
@@ -105,9 +105,10 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
             body.append([*start, label, name, *_fields(name, values)])
     start = ["setting"] if several else []
     header = [*start, "strategy", "what", "mean ± std", "n", "of round"]
+    where = measured_on(row.dataset for row, _ in done)
     note = (
         "The last value of each run, over the runs that are done. Measured values are "
-        "percent of the whole test set; what clients logged is a mean over clients."
+        f"percent of {where}; what clients logged is a mean over clients."
     )
     return f"{markdown_grid(header, body, 2 + several)}\n\n{note}"
 

@@ -45,6 +45,8 @@ def load_overridden(name_or_path: str, wishes: Overrides, registry: Registry) ->
     values, where = read_suite(name_or_path)
     values = _spelled_out(values, registry, where)
     told = list(wishes.assignments)
+    if wishes.datasets is not None:
+        values["datasets"] = _with_named(values, wishes.datasets, registry)
     # Assignments first: a selection may leave out what they address.
     for text in wishes.assignments:
         values = _assign(values, text, registry)
@@ -99,6 +101,15 @@ def _pick_datasets(
         found = found or [Entry(name=name, options=dict(options))]
         picked += [entry for entry in found if entry not in picked]
     return picked
+
+
+def _with_named(
+    values: Mapping[str, Any], text: str, registry: Registry
+) -> list[Entry]:
+    """Return the data sets of the suite and those named beside, which --set means too."""
+    listed: list[Entry] = values.get("datasets", [])
+    picked = _pick_datasets(values, text, registry)
+    return [*listed, *(entry for entry in picked if entry not in listed)]
 
 
 def _has(entry: Entry, options: Mapping[str, Any]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from torch import nn
 
 from fedkd.federation import Federation
+from fedkd.memories import Memories
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.payload import Weights
@@ -22,7 +24,7 @@ class Parties:
         self.federation = federation
         self.protocol = protocol
         self.seed = seed
-        self.memories: dict[int, dict[str, Any]] = {}
+        self.memories = Memories()
         self._models: dict[str, tuple[nn.Module, Weights]] = {}
         self._server = self._build(federation.server_model)
 
@@ -42,8 +44,20 @@ class Parties:
             models=self._of_spec,
         )
 
-    def client(self, k: int, training: TrainingConfig) -> Client:
-        """Return the side of client ``k`` with this round's training settings."""
+    def client(
+        self,
+        k: int,
+        training: TrainingConfig,
+        memory: MutableMapping[str, Any] | None = None,
+    ) -> Client:
+        """Return the side of a client.
+
+        Args:
+            k: The client.
+            training: Settings of this round.
+            memory: What the client remembers, to be changed in place; a copy of what
+                is kept here if None.
+        """
         federation = self.federation
         model, initial = self._of_spec(federation.client_models[k])
         return Client(
@@ -55,7 +69,7 @@ class Parties:
             self.protocol.buffers,
             id=k,
             data=federation.clients[k],
-            memory=self.memories.setdefault(k, {}),
+            memory=self.memories.recall(k) if memory is None else memory,
             training=training,
         )
 

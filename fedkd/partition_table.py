@@ -26,8 +26,13 @@ def table_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
         names = [f"{c}: {name}" for c, name in zip(own, names, strict=True)]
     text = io.StringIO()
     # Unquoted, a carriage return in a name would end the line for those who read it.
-    quoting = csv.QUOTE_ALL if "\r" in "".join(names) else csv.QUOTE_MINIMAL
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(["client", *names])
+    ends = "\r" in "".join(names)
+    head = csv.writer(
+        text,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if ends else csv.QUOTE_MINIMAL,
+    )
+    head.writerow(["client", *names])
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([k, *row] for k, row in enumerate(counts.tolist()))
     return text.getvalue()

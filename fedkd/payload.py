@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -103,9 +103,12 @@ def encode(tree: object, sender: str = "tree") -> bytes:
     Raises:
         ContractError: If a leaf has a type that cannot travel.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    structure = _describe(tree, sender, "", tensors)
-    return save_tensors(tensors, metadata={"tree": json.dumps(structure)})
+    structure, tensors = take_apart(tree, sender)
+    # Copies: safetensors refuses tensors that share memory.
+    plain = torch.contiguous_format
+    own = [t.detach().cpu().clone(memory_format=plain) for t in tensors]
+    named = {str(i): tensor for i, tensor in enumerate(own)}
+    return save_tensors(named, metadata={"tree": structure})
 
 
 def decode(data: bytes) -> Any:
@@ -127,17 +130,32 @@ def decode(data: bytes) -> Any:
     return _rebuild(structure, tensors)
 
 
-def _describe(
-    value: Any, sender: str, path: str, tensors: dict[str, torch.Tensor]
-) -> Any:
-    """Return the JSON form of a tree and move its tensors, by number, to ``tensors``."""
+def take_apart(tree: object, sender: str = "tree") -> tuple[str, list[torch.Tensor]]:
+    """Return the JSON form of a tree without its tensors, and the tensors themselves.
+
+    Raises:
+        ContractError: If a leaf has a type that cannot travel.
+    """
+    tensors: list[torch.Tensor] = []
+    return json.dumps(_describe(tree, sender, "", tensors)), tensors
+
+
+def put_together(structure: str, tensors: Sequence[torch.Tensor]) -> Any:
+    """Rebuild the tree that :func:`take_apart` was given.
+
+    Raises:
+        ContractError: If the structure names an unknown dataclass.
+    """
+    return _rebuild(
+        json.loads(structure), {str(i): tensor for i, tensor in enumerate(tensors)}
+    )
+
+
+def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -> Any:
+    """Return the JSON form of a tree and add its tensors, by number, to ``tensors``."""
     if isinstance(value, torch.Tensor):
-        name = str(len(tensors))
-        # A copy: safetensors refuses tensors that share memory.
-        tensors[name] = (
-            value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        )
-        return {"t": name}
+        tensors.append(value)
+        return {"t": str(len(tensors) - 1)}
     if isinstance(value, float):
         return {"f": value.hex()}
     if isinstance(value, _SCALARS):

@@ -157,7 +157,8 @@ def is_current(reader: Dataset, root: Path, file: Prepared) -> bool:
     try:
         return file.header.fingerprint == _fingerprint(reader, root)
     except DataError:
-        return True
+        # Own files that are gone or damaged may have been others meanwhile.
+        return type(reader).content is Dataset.content
 
 
 def found(reader: Dataset, root: Path) -> tuple[Prepared, Prepared] | None:

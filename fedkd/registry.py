@@ -40,6 +40,11 @@ class Registry:
         self._loader = Loader(self._admit)
         self._complained: set[tuple[str, str]] = set()
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        # To another process it travels as the plug-in files that it was made of.
+        found = [p for p in self.plugins if p.version.startswith("sha256:")]
+        return _loaded_again, (tuple(p.target for p in found),)
+
     def load(self, source: Source) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""
         self._loader.load(source)
@@ -259,6 +264,10 @@ def load_registry(
         for line in lines:
             say(line)
     return registry
+
+
+def _loaded_again(plugin_files: tuple[str, ...]) -> Registry:
+    return load_registry(plugin_files, quiet=True)
 
 
 def is_strict() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -12,21 +13,22 @@ from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedkd import checkpoint as store
+from fedkd.allocator import keep_freed_memory
 from fedkd.checkpoint import Checkpoint, Totals
-from fedkd.errors import ConfigError, ContractError
+from fedkd.errors import ConfigError
+from fedkd.executors import SERIAL, Choice, make_executor
 from fedkd.federation import Federation
 from fedkd.files import write_atomic
 from fedkd.measurement import Measured, measure
-from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
-from fedkd.payload import leaves, seal
 from fedkd.protocol import Protocol
 from fedkd.randomness import numpy_stream, torch_stream
 from fedkd.requirements import reason_to_skip
 from fedkd.strategy import Round, Server, Strategy
+from fedkd.turns import Turns
 
 Metrics = dict[str, Any]
 """One line of ``metrics.jsonl``."""
@@ -54,6 +56,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
+    executor: Choice | str = "serial",
 ) -> RunResult:
     """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
 
@@ -66,6 +69,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
         folder: Where metrics, checkpoints and images go; nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
+        executor: Where clients do their turns: ``serial``, ``processes``, ``ray`` or
+            ``auto``, or a :class:`fedkd.executors.Choice`. On the CPU all give the same
+            bits.
 
     Raises:
         ConfigError: If the strategy cannot run in this federation.
@@ -81,7 +87,8 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
     if reason:
         raise ConfigError(f"{label} {reason}")
-    run = Run(strategy, Parties(federation, protocol, seed), label)
+    choice = Choice(executor) if isinstance(executor, str) else executor
+    run = Run(strategy, Parties(federation, protocol, seed), label, choice)
     return run.execute(folder, checkpoint_every, on_round or (lambda _: None))
 
 
@@ -89,18 +96,31 @@ class Run:
     """The working parts of one run; :func:`simulate` is the way in."""
 
     def __init__(
-        self, strategy: Strategy[Any, Any, Any], parties: Parties, name: str
+        self,
+        strategy: Strategy[Any, Any, Any],
+        parties: Parties,
+        name: str,
+        executor: Choice = SERIAL,
     ) -> None:
+        keep_freed_memory()
         self.strategy = strategy
         self.parties = parties
         self.protocol = parties.protocol
         self.name = name
         self.totals = Totals()
+        self.turns = Turns(strategy, parties, name)
+        self.executor = make_executor(executor, self.turns)
 
     def execute(
         self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
     ) -> RunResult:
         """Run the rounds that are left; see :func:`simulate`."""
+        with contextlib.closing(self.executor):
+            return self._rounds(folder, every, on_round)
+
+    def _rounds(
+        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
+    ) -> RunResult:
         state, first = self._start(folder)
         history: list[Metrics] = []
         total = self.protocol.rounds
@@ -118,19 +138,31 @@ class Run:
         return RunResult(last, state, tuple(history))
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
-        found = store.load(folder) if folder is not None else None
+        found = self._checkpoint(folder)
         if folder is not None:
             _truncate(folder / "metrics.jsonl", found.rounds_done if found else 0)
         if found is not None:
-            self.parties.memories.update(found.memories)
             self.totals = found.totals
             return found.state, found.rounds_done
         with self._stream("server", "init"):
             return self.strategy.init(self.parties.server()), 0
 
+    def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
+        """Return the checkpoint, if it is whole, and take over the memories."""
+        memories = self.parties.memories
+        memories.folder = folder
+        found = None if folder is None else store.load(folder)
+        if found is None or folder is None:
+            return None
+        whole = memories.restore(folder, found.memories, found.store)
+        return found if whole else None
+
     def _save(self, folder: Path, state: Any, done: int) -> None:
-        point = Checkpoint(done, state, self.parties.memories, self.totals)
+        memories = self.parties.memories
+        near, name = memories.save(folder, done)
+        point = Checkpoint(done, state, near, self.totals, name)
         store.save(folder, point, self.name)
+        memories.tidy(folder, name)
 
     def sample(self, index: int) -> Round:
         """Return round ``index`` with its clients."""
@@ -142,39 +174,16 @@ class Run:
 
     def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
-        ups: dict[int, Any] = {}
-        rows: dict[int, Metrics] = {}
-        training = self.protocol.training.at_round(turn.index)
-        for k in turn.clients:
-            ups[k], rows[k] = self._client_turn(state, k, turn, training)
+        orders = self.turns.orders(state, turn)
+        answers = dict(self.executor.answers(orders))
+        rows = {k: answers[k].row for k in turn.clients}
         server = self.parties.server()
-        ups = dict(sorted(ups.items()))
+        ups = {k: answers[k].up for k in sorted(answers)}
         with self._stream("server", turn.index):
             state = self.strategy.aggregate(state, ups, server, turn)
         measured = self._measure(state, turn)
         self._count(rows, server, measured, time.perf_counter() - started)
         return state, self._metrics(turn, rows, server, measured)
-
-    def _client_turn(
-        self, state: Any, k: int, turn: Round, training: TrainingConfig
-    ) -> tuple[Any, Metrics]:
-        started = time.perf_counter()
-        down = self.strategy.broadcast(state, k, turn)
-        size_down = seal(down, f"{self.name}.broadcast")
-        client = self.parties.client(k, training)
-        with self._stream("client", turn.index, k):
-            up = self.strategy.local(down, client)
-        sender = f"{self.name}.local (client {k})"
-        size_up = seal(up, sender)
-        _check_no_alias(up, client.model, sender)
-        row = {
-            "bytes_down": size_down,
-            "bytes_up": size_up,
-            "examples": client.examples,
-            "seconds": round(time.perf_counter() - started, 4),
-            **client.logged,
-        }
-        return up, row
 
     def _measure(self, state: Any, turn: Round) -> Measured:
         done = turn.index + 1
@@ -241,17 +250,6 @@ class Run:
     def _stream(self, *name: int | str) -> AbstractContextManager[None]:
         device = self.parties.federation.device
         return torch_stream(self.parties.seed, *name, device=device)
-
-
-def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
-    """Refuse a payload that shares memory with the working model, which is reused."""
-    own = {v.data_ptr() for v in model.state_dict().values() if v.numel()}
-    for path, leaf in leaves(payload, sender):
-        if isinstance(leaf, Tensor) and leaf.numel() and leaf.data_ptr() in own:
-            raise ContractError(
-                f"{sender} sent {path}, which is the working model's own memory and "
-                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
-            )
 
 
 def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from fedkd.tabletext import (
     MISSING,
     amount,
     markdown_grid,
+    measured_on,
     numbered,
     section,
     spread,
@@ -95,7 +96,8 @@ def table_rich(
     grid = Grid(title=title or None, title_justify="left", title_style="bold")
     grid.add_column("strategy", no_wrap=True)
     for name in titles:
-        grid.add_column(name, justify="right")
+        # Text, because options are in square brackets, which are markup to rich.
+        grid.add_column(Text(name), justify="right")
     styles = {"best": "bold", "second": "underline", "": ""}
     for label in table.strategies:
         entries = [table.entries[label, setting] for setting in table.settings]
@@ -153,7 +155,7 @@ def _accuracies(rows: Sequence[Row], table: Table, metric: Metric) -> str:
 def _notes(rows: Sequence[Row], table: Table, metric: Metric, shared: str) -> list[str]:
     """Return the sentences that a reader needs to read the table rightly."""
     where = {
-        "global_accuracy": "on the whole test set",
+        "global_accuracy": f"on {measured_on(row.dataset for row in rows)}",
         "local_accuracy": "mean over the clients, each on its own test shard",
     }[metric]
     notes = [f"Percent, {where}, after the last round."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -56,6 +57,13 @@ def amount(value: float | None) -> str:
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def measured_on(datasets: Iterable[str]) -> str:
+    """Return which test images an accuracy is of, for data sets as results call them."""
+    if any(re.search(r"[\[,]test_fraction=", name) for name in datasets):
+        return "the test set, or the part of it that test_fraction says"
+    return "the whole test set"
 
 
 def section(title: str, lines: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ import torch
 
 from fedkd.cell import failed_row, run_cell
 from fedkd.errors import FedKDError
+from fedkd.executors import SERIAL, Choice
 from fedkd.grid import Cell
 from fedkd.registry import load_registry
 from fedkd.results import Row
@@ -57,7 +58,11 @@ class Setup:
 
 
 def run_serially(
-    cells: Sequence[Cell], world: World, runs: Path, listener: Listener
+    cells: Sequence[Cell],
+    world: World,
+    runs: Path,
+    listener: Listener,
+    executor: Choice = SERIAL,
 ) -> None:
     """Run ``cells`` in this process, one after another."""
     for cell in cells:
@@ -67,6 +72,7 @@ def run_serially(
             world,
             runs / cell.run_id,
             lambda metrics, cell=cell: listener.round(cell, metrics),  # type: ignore[misc]
+            executor,
         )
         listener.finished(cell, row)
 

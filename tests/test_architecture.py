@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
     "fedkd": "fedkd",
     "fedkd.ops": "fedkd/ops",
+    "fedkd.executors": "fedkd/executors",
     "fedkd.commands": "fedkd/commands",
     "fedkd.algorithms": "algorithms",
     "fedkd.datasets": "datasets",
@@ -58,8 +59,9 @@ CORE = (
 )
 """The engine below registry, bench and command line; it sees neither of these."""
 CATCH_ALL = {
-    "fedkd.bench",  # checks cells before they run: a plug-in's model may raise anything
+    "fedkd.precheck",  # checks cells before they run: a plug-in's model may raise anything
     "fedkd.cell",  # a cell that fails is a row
+    "fedkd.executors.worker",  # a strategy's fault travels to the main process
     "fedkd.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers
     "fedkd.registry",  # an observer that fails harms no run

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+import torch
 from rich.console import Console
 
 from fedkd.bench import Bench, Settings, results_folder
@@ -15,6 +16,8 @@ from fedkd.commands.common import plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.data_root import data_root
 from fedkd.environment import cores, pick_device
+from fedkd.errors import ConfigError
+from fedkd.executors import Choice
 from fedkd.grid import grid
 from fedkd.live import make_view
 from fedkd.overrides import Overrides, load_overridden
@@ -56,6 +59,24 @@ INTERRUPTED = 130
     type=click.IntRange(min=1),
     help="Cells side by side.  [default: one a core; 1 on a GPU]",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["auto", "serial", "processes", "ray"]),
+    default="auto",
+    show_default=True,
+    help="Where the clients of a cell do their turns. The numbers are the same.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes or Ray CPUs for one cell.  [default: one a core]",
+)
+@click.option(
+    "--ray-address",
+    default="local",
+    show_default=True,
+    help="A Ray cluster: its address, auto, or local to start one here.",
+)
 @click.option("--data-root", "root", metavar="DIR", help="Folder of the data files.")
 @click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
 @click.option("--no-plots", is_flag=True, help="Draw no figures.")
@@ -73,6 +94,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     resume: bool,
     dry_run: bool,
     jobs: int | None,
+    executor: str,
+    workers: int | None,
+    ray_address: str,
     root: str | None,
     plain: bool,
     no_plots: bool,
@@ -91,7 +115,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         out=Path(out) if out else Path("runs") / loaded.name,
         data_root=data_root(root),
         device=chosen,
-        jobs=jobs or (cores() if chosen.type == "cpu" else 1),
+        jobs=_jobs(jobs, executor, chosen),
+        executor=Choice(executor, workers, ray_address),
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,
@@ -104,6 +129,19 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         return 0
     with results_folder(settings.out):
         return _run(bench, plain)
+
+
+def _jobs(wish: int | None, executor: str, device: torch.device) -> int:
+    """Return how many cells run side by side."""
+    spread = executor in ("processes", "ray")
+    if spread and wish is not None and wish > 1:
+        raise ConfigError(
+            f"--jobs {wish}: with --executor {executor} all workers serve one cell at a "
+            "time; leave --jobs out, or the executor."
+        )
+    if wish is not None:
+        return wish
+    return cores() if device.type == "cpu" and not spread else 1
 
 
 def _run(bench: Bench, plain: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedkd.bench import Bench
@@ -31,7 +32,9 @@ def show_plan(bench: Bench) -> None:
     ]
     shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
     facts = [f"{len(rows)} cells", *(_fact(name, rows[0][name]) for name in shared)]
-    table = Table(title=f"{bench.suite.name}: {', '.join(facts)}", box=SIMPLE_HEAD)
+    # Options are in square brackets, which are markup to rich.
+    title = escape(f"{bench.suite.name}: {', '.join(facts)}")
+    table = Table(title=title, box=SIMPLE_HEAD)
     columns = [name for name in rows[0] if name not in shared]
     for name in columns:
         table.add_column(
@@ -41,7 +44,7 @@ def show_plan(bench: Bench) -> None:
             no_wrap=name == "strategy",
         )
     for row in rows:
-        table.add_row(*(row[name] for name in columns))
+        table.add_row(*(escape(row[name]) for name in columns))
     console = Console()
     console.print(table, width=None if console.is_terminal else WIDE)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))

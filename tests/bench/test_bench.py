@@ -154,8 +154,22 @@ def test_the_live_files_record_the_plug_in(bench):
     assert "toy_plugin" in text
 
 
-def test_missing_data_is_said_before_anything_runs(bench, capsys):
-    assert bench("toy-mean", "--set", "datasets=[toy, toy-missing]") == 1
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_data_set_that_is_missing_fails_its_cells_and_no_others(bench, capsys, jobs):
+    wanted = ["--set", "datasets=[toy-missing, toy]", "--seeds", "0"]
+    assert bench("toy-mean, fedavg", *wanted, jobs=jobs) == 1
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.startswith("fedkd: toy-missing: there is no file ")
+    assert said.endswith("toy.bin. Its cells will fail, the others run.")
+    found = {(row.dataset, row.status) for row in rows()}
+    assert found == {("toy-missing", "failed"), ("toy", "done")}
+    reasons = {row.reason for row in rows() if row.dataset == "toy-missing"}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith("toy-missing: there is no file ")
+
+
+def test_where_no_data_is_there_at_all_nothing_runs(bench, capsys):
+    assert bench("toy-mean", "--set", "datasets=[toy-missing]") == 1
     assert "toy-missing: there is no file" in capsys.readouterr().err
     assert list(Path("out/runs").iterdir()) == []
 
@@ -265,7 +279,9 @@ def test_two_benches_do_not_share_a_folder(bench, capsys):
 
 
 @pytest.mark.parametrize(("seeds", "device"), [((0,), "meta"), ((0, 1), "cpu")])
-def test_a_single_cell_runs_on_the_device_asked_for(tmp_path, seeds, device):
+def test_a_single_cell_runs_on_the_device_asked_for(
+    tmp_path, monkeypatch, seeds, device
+):
     path = tmp_path / "toy.yaml"
     path.write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
     registry = load_registry([PLUGIN])
@@ -273,7 +289,9 @@ def test_a_single_cell_runs_on_the_device_asked_for(tmp_path, seeds, device):
     settings = Settings(tmp_path, tmp_path, torch.device("meta"), jobs=2)
     seen = []
     bench = Bench(suite, grid(suite, registry), registry, settings)
-    bench._check_cell = lambda cell, world: seen.append(world.device.type)
+    monkeypatch.setattr(
+        bench_module, "check_cells", lambda _, world, __: seen.append(world.device.type)
+    )
     bench.check()
     # Beside two workers the checking process has no business on the device.
     assert set(seen) == {device}

@@ -1,13 +1,16 @@
 """Every registered data set keeps the promises of the contract."""
 
 import os
+import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import published
 import pytest
 import torch
 
+from fedkd.cards import card
 from fedkd.dataset import Dataset, DatasetConfig, FileDataset
 from fedkd.errors import DataError
 from fedkd.registry import load_registry
@@ -108,6 +111,36 @@ def test_a_data_set_is_a_documented_final_class(registered):
 def test_every_set_can_be_used_in_part(registered):
     config = REGISTRY.resolve("datasets", registered).Config
     assert issubclass(config, DatasetConfig)
+
+
+@pytest.mark.parametrize("registered", PUBLISHED)
+def test_a_card_says_resolution_normalisation_and_augmentation_and_whose_they_are(
+    registered,
+):
+    text = card(REGISTRY.entries("datasets")[registered])["description"]
+    assert re.search(r"\b(\d+)x\1\b", text)
+    assert re.search(r"[Nn]ormalised by (ImageNet's )?\.\d+", text)
+    assert re.search(r"flipped at random|(No|without) augmentation", text)
+    assert "Mosaic's released code (commit a7f8b5b)" in text
+
+
+@pytest.mark.parametrize(
+    ("registered", "choices"),
+    [
+        ("mnist", {"resolution": [28, 32], "channels": [1, 3]}),
+        ("fashion-mnist", {"resolution": [28, 32], "channels": [1, 3]}),
+        ("tiny-imagenet", {"resolution": [32, 64]}),
+        ("food101", {"resolution": [32, 64]}),
+    ],
+)
+def test_the_form_of_images_can_be_chosen(registered, choices):
+    config = REGISTRY.resolve("datasets", registered).Config
+    fields = {key: config.model_fields[key] for key in choices}
+    found = {key: list(get_args(field.annotation)) for key, field in fields.items()}
+    assert found == choices
+    assert [field.default for field in fields.values()] == [
+        values[0] for values in choices.values()
+    ]
 
 
 @pytest.mark.parametrize("registered", PUBLISHED)

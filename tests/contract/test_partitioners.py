@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fedkd.errors import ConfigError
+from fedkd.files import write_atomic
 from fedkd.partition import Partitioner
+from fedkd.partition_counts import read_table
 from fedkd.registry import load_registry
 
 REGISTRY = load_registry()
@@ -110,3 +112,42 @@ def test_more_clients_than_samples_are_refused(split):
 def test_an_unknown_option_is_refused(split):
     with pytest.raises(ConfigError, match="unknown key"):
         split(alhpa=1)
+
+
+NAMES_OF_CLASSES = {
+    "plain": ["cat", "dog", "emu", "fox"],
+    "numbers": ["0", "1", "2", "3"],
+    "other-numbers": ["2", "0", "10", "3"],
+    "commas": ["a, b", ",", "c", "client"],
+    "quotes": ['"', 'the "best"', "'", "c"],
+    "lines": ["a\nb", "c\r\nd", "e\rf", "\n"],
+    "spaces": ["", " ", " 3", "\t4 "],
+    "letters": ["Æble", "包子", "a\u2028b", "٣"],
+}
+
+
+@pytest.mark.parametrize("names", NAMES_OF_CLASSES.values(), ids=NAMES_OF_CLASSES)
+def test_its_table_is_read_back_by_counts(split, names, tmp_path):
+    first = split()
+    again = read_back(first.to_csv(names), LABELS, tmp_path)
+    assert again.counts.tolist() == first.counts.tolist()
+
+
+def test_its_table_of_200_classes_is_read_back_by_counts(name, tmp_path):
+    if name == "counts":
+        pytest.skip("counts reads the tables of the others")
+    labels = np.random.default_rng(1).permutation(np.arange(4000) % 200)
+    scheme, _ = REGISTRY.partitioner(name, {})
+    first = scheme.split(labels, 30, 200, np.random.default_rng(0))
+    text = first.to_csv([f"n{number:08}" for number in range(200)])
+    again = read_back(text, labels, tmp_path)
+    assert again.counts.tolist() == first.counts.tolist()
+
+
+def read_back(text, labels, folder):
+    path = folder / "written.csv"
+    write_atomic(path, text)
+    scheme, _ = REGISTRY.partitioner("counts", {"file": str(path)})
+    classes = int(labels.max()) + 1
+    clients = len(read_table(path, classes))
+    return scheme.split(labels, clients, classes, np.random.default_rng(9))

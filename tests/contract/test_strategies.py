@@ -10,7 +10,16 @@ QUICK_MOSAIC = {
     "teacher": {"steps": 3, "samples_per_client": 8},
     "distil": {"steps": 2, "batch_size": 8},
 }
+QUICK_DENSE = {
+    "synthesis": {"epochs": 2, "generator_steps": 2, "batch_size": 8, "width": 2},
+    "distil": {"batch_size": 8},
+}
+SHORT_DENSE = {**QUICK_DENSE, "distil": {"steps": 2, "batch_size": 8}}
 SETTINGS = {
+    "dense": SHORT_DENSE,
+    "dense-code": QUICK_DENSE,
+    "coboosting": SHORT_DENSE,
+    "coboosting-code": QUICK_DENSE,
     "mosaic": QUICK_MOSAIC,
     "mosaic-code": {
         **QUICK_MOSAIC,

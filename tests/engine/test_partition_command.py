@@ -117,15 +117,13 @@ def test_a_heat_map_is_drawn(fedkd, tmp_path):
 
 def test_options_are_yaml_values():
     texts = ["alpha=0.5", "partition.seed = 3", "rng=legacy", "file=a=b.csv"]
-    assert options_of(texts) == {
-        "alpha": 0.5,
-        "seed": 3,
-        "rng": "legacy",
-        "file": "a=b.csv",
+    assert options_of([*texts, "dataset.fraction=0.1"]) == {
+        "partition": {"alpha": 0.5, "seed": 3, "rng": "legacy", "file": "a=b.csv"},
+        "dataset": {"fraction": 0.1},
     }
 
 
-@pytest.mark.parametrize("text", ["alpha", "=3", "partition.=3", ""])
+@pytest.mark.parametrize("text", ["alpha", "=3", "partition.=3", "dataset.=3", ""])
 def test_an_assignment_without_name_or_value_is_refused(text):
     with pytest.raises(ConfigError, match=r"expected option=value, such as alpha=0\.1"):
         options_of([text])

@@ -180,7 +180,7 @@ def test_under_the_policy_local_buffers_stay_at_the_clients():
     model = federation.build_spec(federation.server_model, 0)
     for name, value in model.named_buffers():
         assert torch.equal(result.state.weights[name], value), "the server's changed"
-        own = [parties.memories[k]["private"][name] for k in range(3)]
+        own = [parties.memories.recall(k)["private"][name] for k in range(3)]
         if value.is_floating_point():
             assert not torch.equal(own[0], own[1])
     shared = sum(v.numel() * 4 for v in model.parameters())

@@ -1,9 +1,11 @@
 """Subsets of data sets: which images they hold."""
 
+import io
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from fedkd.config import Config
 from fedkd.data import Augmentation, ImageSet
@@ -11,7 +13,9 @@ from fedkd.dataset import DatasetConfig
 from fedkd.errors import ConfigError
 from fedkd.options import resolve
 from fedkd.registry import load_registry
+from fedkd.results import Row
 from fedkd.subsets import subset
+from fedkd.table import table_markdown, table_rich
 
 SIZES = (50, 30, 3)
 
@@ -155,3 +159,40 @@ def test_a_subset_is_named_in_the_results():
     options = {"fraction": 0.1, "test_fraction": 0.5}
     found = resolve(load_registry(), "datasets", "cifar10", options, "here")
     assert found.shown() == "cifar10[fraction=0.1,test_fraction=0.5]"
+
+
+@pytest.mark.parametrize("shown", ["fraction=0.1", "per_class=3,subset_seed=2"])
+def test_tables_name_the_subset_in_files_and_in_terminals(shown):
+    name = f"cifar10[{shown}]"
+    row = row_of(name)
+    assert f"{name}, iid" in table_markdown([row], title="mine")
+    console = Console(width=200, file=io.StringIO())
+    console.print(table_rich([row]))
+    printed = console.file.getvalue()
+    assert f"{name}, iid" in printed
+    assert "Percent, on the whole test set, after" in printed
+
+
+def test_a_table_does_not_claim_the_whole_test_set_for_a_part_of_it():
+    page = table_markdown(
+        [row_of("cifar10[fraction=0.1,test_fraction=0.5]")], title="x"
+    )
+    assert "on the test set, or the part of it that test_fraction says, after" in page
+    assert "whole test set" not in page
+
+
+def row_of(dataset):
+    return Row(
+        suite="mine",
+        strategy="fedavg",
+        dataset=dataset,
+        partition="iid",
+        alpha=None,
+        models="cnn",
+        clients=2,
+        rounds=1,
+        seed=0,
+        status="done",
+        global_accuracy=50.0,
+        run_id="r",
+    )

@@ -1,0 +1,96 @@
+"""Where clients do their turns: here, in processes of this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from fedkd.environment import cores
+from fedkd.errors import ConfigError
+from fedkd.executors.base import Executor, Serial
+from fedkd.ops.training import TrainingConfig
+from fedkd.turns import Turns
+
+__all__ = ["NAMES", "SERIAL", "Choice", "Executor", "Serial", "make_executor"]
+
+NAMES = ("auto", "serial", "processes", "ray")
+ENOUGH = 500
+"""Images in a round from which several processes are faster than one."""
+PAYS = 10_000
+"""Images in a run from which it pays to start them."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which executor, and how large; none of it changes a result on the CPU."""
+
+    name: str = "serial"
+    """One of :data:`NAMES`; ``auto`` takes processes where that pays."""
+    workers: int | None = None
+    """Processes that work; one a core if None."""
+    ray_address: str = "local"
+    """``local`` starts Ray here, ``auto`` joins the cluster that is found; or its
+    address."""
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise ConfigError(
+                f"unknown executor {self.name!r}; choose one of: {', '.join(NAMES)}."
+            )
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers: found {self.workers}; expected 1 or more.")
+
+
+SERIAL = Choice()
+
+
+def make_executor(choice: Choice, turns: Turns) -> Executor:
+    """Return the executor of a run; it starts nothing before the first round.
+
+    Raises:
+        ConfigError: If it does not work on this machine.
+    """
+    workers = choice.workers or cores()
+    name = choice.name
+    if name == "auto":
+        name = "processes" if workers > 1 and _pays(turns) else "serial"
+    if name == "processes":
+        if not _has_locks():
+            raise ConfigError(
+                "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
+            )
+        from fedkd.executors.processes import Processes  # noqa: PLC0415 - Unix only
+
+        return Processes(turns, workers)
+    if name == "ray":
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(
+                "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]'."
+            )
+        from fedkd.executors.cluster import Cluster  # noqa: PLC0415 - an extra
+
+        return Cluster(turns, workers, choice.ray_address)
+    return Serial(turns)
+
+
+def _has_locks() -> bool:
+    return importlib.util.find_spec("fcntl") is not None
+
+
+def _pays(turns: Turns) -> bool:
+    """Say whether the rounds are long enough for processes to be worth while."""
+    parties = turns.parties
+    protocol, federation = parties.protocol, parties.federation
+    if federation.device.type != "cpu" or not _has_locks():
+        return False
+    sampled = protocol.clients_per_round()
+    mean = sum(len(c) for c in federation.clients) / len(federation)
+    images = sampled * _images(protocol.training, mean)
+    return sampled > 1 and images >= ENOUGH and images * protocol.rounds >= PAYS
+
+
+def _images(training: TrainingConfig, mean: float) -> float:
+    """Return the images that a client with ``mean`` of them trains on in a round."""
+    if training.local_steps is not None:
+        return training.local_steps * min(training.batch_size, mean)
+    return (training.local_epochs or 1) * mean

@@ -1,0 +1,107 @@
+"""A client's turn: what every executor does for a client, wherever it does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedkd.errors import ContractError
+from fedkd.ops.training import TrainingConfig
+from fedkd.parties import Parties
+from fedkd.payload import leaves, seal
+from fedkd.randomness import torch_stream
+from fedkd.strategy import Round, Strategy
+from fedkd.weights import entries
+
+Row = dict[str, Any]
+"""What is recorded of a client's turn."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client's turn gives."""
+
+    up: Any
+    """What the client sends to the server."""
+    row: Row
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What is to be done in a round."""
+
+    turn: Round
+    training: TrainingConfig
+    broadcast: Callable[[int], tuple[Any, int]]
+    """Gives what the server sends to a client, and its size in bytes."""
+
+
+class Turns:
+    """Does the turns of clients of one run."""
+
+    def __init__(
+        self, strategy: Strategy[Any, Any, Any], parties: Parties, name: str
+    ) -> None:
+        self.strategy = strategy
+        self.parties = parties
+        self.name = name
+
+    def orders(self, state: Any, turn: Round) -> Orders:
+        """Return what is to be done in the round ``turn``."""
+        sealed: list[tuple[Any, int]] = []
+
+        def broadcast(k: int) -> tuple[Any, int]:
+            down = self.strategy.broadcast(state, k, turn)
+            # The same object is usually sent to every client.
+            if not sealed or sealed[-1][0] is not down:
+                sealed[:] = [(down, seal(down, f"{self.name}.broadcast"))]
+            return sealed[-1]
+
+        training = self.parties.protocol.training.at_round(turn.index)
+        return Orders(turn, training, broadcast)
+
+    def do(self, k: int, orders: Orders) -> Answer:
+        """Do the turn of client ``k`` here; its memory is read and kept here."""
+        started = time.perf_counter()
+        memories = self.parties.memories
+        memory = memories.recall(k)
+        down, size = orders.broadcast(k)
+        up, row = self.local(k, down, orders, memory)
+        memories.keep(k, memory)
+        seconds = round(time.perf_counter() - started, 4)
+        return Answer(up, row_of(row, size, seconds))
+
+    def local(
+        self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
+    ) -> tuple[Any, Row]:
+        """Run the strategy's ``local``; return what it sends and what is known of it."""
+        parties = self.parties
+        client = parties.client(k, orders.training, memory)
+        device = parties.federation.device
+        with torch_stream(parties.seed, "client", orders.turn.index, k, device=device):
+            up = self.strategy.local(down, client)
+        sender = f"{self.name}.local (client {k})"
+        size = seal(up, sender)
+        _check_no_alias(up, client.model, sender)
+        return up, {"bytes_up": size, "examples": client.examples, **client.logged}
+
+
+def row_of(row: Row, bytes_down: int, seconds: float) -> Row:
+    """Complete what :meth:`Turns.local` knows of a turn."""
+    first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
+    return {**first, **row}
+
+
+def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
+    """Refuse a payload that shares memory with the working model, which is reused."""
+    own = {value.data_ptr() for _, value in entries(model) if value.numel()}
+    for path, leaf in leaves(payload, sender):
+        if isinstance(leaf, Tensor) and leaf.data_ptr() in own and leaf.numel():
+            raise ContractError(
+                f"{sender} sent {path}, which is the working model's own memory and "
+                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
+            )
