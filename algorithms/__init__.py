@@ -85,6 +85,7 @@ STRATEGIES = {
         "fedgen:FedGen",
         "FedAvg whose clients learn from a server-trained generator of features.",
     ),
+    "fedgen-code": ("fedgen:FEDGEN_CODE", "FedGen as its released code runs it."),
 }
 
 

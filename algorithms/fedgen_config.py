@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -53,16 +53,39 @@ class FedGenConfig(Config):
     """What is averaged: the whole model, for which all need one architecture; the head
     alone, the rest staying at the clients; or the one where it can be and else the
     other."""
-    label_weight: float = Field(10.0, ge=0)
-    """Weight of the head's cross-entropy on generated features, in the first round;
-    released code: 10."""
-    agreement_weight: float = Field(10.0, ge=0)
-    """Weight of KL(head on generated features || model on the images of the same
+    label_weight: float = Field(1.0, ge=0)
+    """a, the weight of the head's cross-entropy on generated features, in the first
+    round; released code: 10."""
+    agreement_weight: float = Field(1.0, ge=0)
+    """b, the weight of KL(head on generated features || model on the images of the same
     labels), in the first round; released code: 10, EMNIST 1."""
-    weight_decay: float = Field(0.98, gt=0, le=1)
+    fading: float = Field(0.98, gt=0, le=1)
     """Factor on both weights per round; released code: 0.98."""
     batch_size: int = Field(32, ge=1)
     """B_g, generated features in a local step. The cross-entropy is multiplied by B_g
     over the local batch size. Released code: 32."""
     generator: GeneratorConfig = GeneratorConfig()
     """The generator."""
+
+
+CODE_OPTIONS: dict[str, Any] = {
+    "label_weight": 10.0,
+    "agreement_weight": 10.0,
+    "fading": 0.98,
+    "batch_size": 32,
+    "generator": {
+        "latent_size": 32,
+        "hidden": 256,
+        "noise": "uniform",
+        "steps": 50,
+        "batch_size": 32,
+        "lr": 3e-4,
+        "lr_decay": 0.98,
+        "weight_decay": 1e-2,
+        "labels": "uniform",
+        "teacher_weight": 1.0,
+        "student_weight": 0.0,
+        "diversity_weight": 1.0,
+    },
+}
+"""The released code, with its amounts for MNIST."""

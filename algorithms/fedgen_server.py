@@ -61,6 +61,35 @@ def generator_loss(
     return loss
 
 
+def batch_loss(
+    generator: nn.Module,
+    heads: Sequence[Head],
+    whole: Head,
+    labels_B: Tensor,
+    weights_KB: Tensor,
+    config: GeneratorConfig,
+) -> Tensor:
+    """Return the generator's loss on a batch of new noise, with diversity; a scalar.
+
+    Args:
+        generator: Maps noise and labels to features.
+        heads: The clients' heads, frozen.
+        whole: The global head, frozen; not asked with beta = 0.
+        labels_B: y, the labels that the generator is told.
+        weights_KB: tau_ky of each client and label.
+        config: alpha, beta and eta.
+    """
+    noise_BZ = draw_noise(len(labels_B), config).to(labels_B.device)
+    features_BD = generator(noise_BZ, labels_B)
+    logits_KBC = torch.stack([head(features_BD) for head in heads])
+    global_BC = whole(features_BD) if config.student_weight else None
+    loss = generator_loss(logits_KBC, global_BC, labels_B, weights_KB, config)
+    if config.diversity_weight:
+        apart = diversity_loss(noise_BZ, features_BD, "l1")
+        loss = loss + config.diversity_weight * apart
+    return loss
+
+
 def train_generator(  # noqa: PLR0913 - what one round's training needs, by name
     generator: nn.Module,
     heads: Sequence[Head],
@@ -97,16 +126,8 @@ def train_generator(  # noqa: PLR0913 - what one round's training needs, by name
     )
     losses = []
     for labels_B in drawn.to(server.device):
-        noise_BZ = draw_noise(len(labels_B), config).to(server.device)
-        features_BD = generator(noise_BZ, labels_B)
-        logits_KBC = torch.stack([head(features_BD) for head in heads])
-        global_BC = whole(features_BD) if config.student_weight else None
-        loss = generator_loss(
-            logits_KBC, global_BC, labels_B, tau_KC[:, labels_B], config
-        )
-        if config.diversity_weight:
-            apart = diversity_loss(noise_BZ, features_BD, "l1")
-            loss = loss + config.diversity_weight * apart
+        tau_KB = tau_KC[:, labels_B]
+        loss = batch_loss(generator, heads, whole, labels_B, tau_KB, config)
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()

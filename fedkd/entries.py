@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from fedkd.errors import ContractError, PluginError, listing, suggestion
 from fedkd.loader import Offer, load_target
 
@@ -155,3 +157,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"of type {type(value).__name__}"
+
+
+def first_line(suite: str) -> str:
+    """Return the first line of the description in the text of a suite."""
+    content = yaml.safe_load(suite)
+    lines = str(content.get("description") or "").strip().splitlines()
+    return lines[0] if lines else ""

@@ -17,6 +17,7 @@ import torch
 
 from fedkd._version import __version__
 from fedkd.errors import ConfigError
+from fedkd.machine import cores
 from fedkd.registry import Registry
 
 try:
@@ -53,13 +54,6 @@ def pick_device(name: str) -> torch.device:
             "devices to torch; use --device cpu."
         )
     return torch.device(kind if kind == "cpu" else f"cuda:{number or 0}")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from fedkd.entries import KINDS, Entry, problem_of
+from fedkd.entries import KINDS, Entry, first_line, problem_of
 from fedkd.errors import ConfigError, PluginError, listing, suggestion
 from fedkd.loader import Loader, Offer, PluginStatus, Source, cause, sources
 
@@ -41,9 +40,9 @@ class Registry:
         self._complained: set[tuple[str, str]] = set()
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        # To another process it travels as the plug-in files that it was made of.
-        found = [p for p in self.plugins if p.version.startswith("sha256:")]
-        return _loaded_again, (tuple(p.target for p in found),)
+        # In another process it is made anew, of the same plug-in files.
+        files = [p.target for p in self.plugins if p.version.startswith("sha256:")]
+        return partial(load_registry, files, quiet=True), ()
 
     def load(self, source: Source) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""
@@ -158,7 +157,7 @@ class Registry:
         folder = importlib.resources.files("fedkd.suites")
         files = sorted(f.name for f in folder.iterdir() if f.name.endswith(".yaml"))
         return {
-            name.removesuffix(".yaml"): _description(
+            name.removesuffix(".yaml"): first_line(
                 folder.joinpath(name).read_text("utf-8")
             )
             for name in files
@@ -266,10 +265,6 @@ def load_registry(
     return registry
 
 
-def _loaded_again(plugin_files: tuple[str, ...]) -> Registry:
-    return load_registry(plugin_files, quiet=True)
-
-
 def is_strict() -> bool:
     """Say whether ``FEDKD_STRICT_PLUGINS`` asks for sound plug-ins only."""
     return os.environ.get("FEDKD_STRICT_PLUGINS", "") not in ("", "0")
@@ -300,10 +295,3 @@ def _build(cls: Any, options: Mapping[str, Any] | None, where: str) -> Any:
 
     config = build(cls.Config, options or {}, where)
     return cls(config), config
-
-
-def _description(text: str) -> str:
-    """Return the first line of the description of a suite."""
-    content = yaml.safe_load(text)
-    lines = str(content.get("description") or "").strip().splitlines()
-    return lines[0] if lines else ""

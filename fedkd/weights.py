@@ -57,9 +57,12 @@ def _slots(module: nn.Module) -> list[_Slot] | None:
         front = f"{path}." if path else ""
         passing = layer._non_persistent_buffers_set
         for group, left_out in ((layer._parameters, ()), (layer._buffers, passing)):
-            for key, value in group.items():
-                if value is not None and key not in left_out:
-                    found[front + key] = (front + key, group, key)
+            held = [key for key, value in group.items() if value is not None]
+            found |= {
+                front + key: (front + key, group, key)
+                for key in held
+                if key not in left_out
+            }
     state = module.state_dict(keep_vars=True)
     same = list(found) == list(state) and all(
         group[key] is state[name] for name, group, key in found.values()

@@ -15,11 +15,12 @@ from fedkd.bench import Bench, Settings, results_folder
 from fedkd.commands.common import plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.data_root import data_root
-from fedkd.environment import cores, pick_device
+from fedkd.environment import pick_device
 from fedkd.errors import ConfigError
 from fedkd.executors import Choice
 from fedkd.grid import grid
 from fedkd.live import make_view
+from fedkd.machine import cores
 from fedkd.overrides import Overrides, load_overridden
 from fedkd.registry import load_registry
 from fedkd.table import table_rich

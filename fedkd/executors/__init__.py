@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from fedkd.environment import cores
 from fedkd.errors import ConfigError
 from fedkd.executors.base import Executor, Serial
+from fedkd.machine import cores
 from fedkd.ops.training import TrainingConfig
 from fedkd.turns import Turns
 

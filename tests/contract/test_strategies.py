@@ -15,7 +15,18 @@ QUICK_DENSE = {
     "distil": {"batch_size": 8},
 }
 SHORT_DENSE = {**QUICK_DENSE, "distil": {"steps": 2, "batch_size": 8}}
+QUICK_PICTURES = {
+    "generator": {"steps": 2, "latent_size": 4, "width": 2},
+    "distil": {"steps": 2, "global_steps": 2, "batch_size": 8},
+}
+QUICK_FEATURES = {"generator": {"steps": 2, "hidden": 8, "batch_size": 8}}
 SETTINGS = {
+    "dfrd": QUICK_PICTURES,
+    "dfrd-dfdg": QUICK_PICTURES,
+    "fedftg": QUICK_PICTURES,
+    "fedftg-official": QUICK_PICTURES,
+    "fedftg-lightfed": QUICK_PICTURES,
+    "fedgen": QUICK_FEATURES,
     "dense": SHORT_DENSE,
     "dense-code": QUICK_DENSE,
     "coboosting": SHORT_DENSE,
