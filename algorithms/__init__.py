@@ -65,6 +65,10 @@ STRATEGIES = {
         "fedftg:FedFTG",
         "FedAvg whose average is fine-tuned on generated hard images.",
     ),
+    "fedftg-paper": (
+        "fedftg:FEDFTG_PAPER",
+        "FedFTG with the paper's losses and the amounts of its released code.",
+    ),
     "fedftg-official": (
         "fedftg:FEDFTG_OFFICIAL",
         "FedFTG as its released code computes it.",

@@ -78,11 +78,11 @@ class DFRDConfig(Config):
     server's architecture; the global model of the round before; or the one where it can
     be had and else the other."""
     aggregate: Aggregate = "plain"
-    """What the clients' models are: ``plain``, of one architecture or of
-    several that do not nest; otherwise nested
-    widths, which hold the first channels of the global model (``static``, as HeteroFL), a
-    window that moves by one channel a round (``rolling``, as FedRolex), or channels drawn
-    in every round (``random``). The global model is distilled whole."""
+    """What the clients' models are: ``plain``, of one architecture or of several that do
+    not nest; otherwise nested widths, which hold the first channels of the global model
+    (``static``, as HeteroFL), a window that moves by one channel a round (``rolling``, as
+    FedRolex), or channels drawn in every round (``random``). The global model is
+    distilled whole."""
     counts: Literal["dynamic", "static"] = "dynamic"
     """Which label counts weigh the clients: of the images that they trained on in this
     round (paper), or of all that they have (DFDG)."""
@@ -105,7 +105,26 @@ DFDG_OPTIONS: dict[str, Any] = {
     "variant": "dfdg",
     "counts": "static",
     "start": "previous",
-    "generator": {"output": "as_is", "width": 64, "steps": 20},
-    "distil": {"steps": 200, "temperature": 10.0, "ema_weight": 0.0},
+    "generator": {
+        "merge": "mul",
+        "output": "as_is",
+        "latent_size": 100,
+        "width": 64,
+        "steps": 20,
+        "lr": 2e-4,
+        "transferability_weight": 1.0,
+        "diversity_weight": 1.0,
+    },
+    "distil": {
+        "steps": 200,
+        "global_steps": 2,
+        "batch_size": 64,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "temperature": 10.0,
+        "labels": "iid",
+        "ema_weight": 0.0,
+    },
 }
 """DFDG's program ``DFAD``, with its defaults."""

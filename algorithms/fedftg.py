@@ -40,6 +40,7 @@ from fedkd.algorithms.fedavg import Update as ModelUpdate
 from fedkd.algorithms.fedftg_config import (
     LIGHTFED_OPTIONS,
     OFFICIAL_OPTIONS,
+    PAPER_OPTIONS,
     FedFTGConfig,
 )
 from fedkd.algorithms.fedftg_server import FineTuning
@@ -159,6 +160,17 @@ class FedFTG(Strategy[State, Global, Update]):
             load(generator, weights)
         return Painter(generator, server.images, how.output)
 
+
+FEDFTG_PAPER = Preset(
+    FedFTG,
+    PAPER_OPTIONS,
+    doc="FedFTG with the losses of the paper and the amounts of its released code.",
+    deviations=(
+        "the global model is in eval mode when it is fine-tuned",
+        "clients train as the protocol says; in the released code by SGD at 0.1 * "
+        "0.998^t with weight decay 1e-3, clipped at 10, for 5 epochs",
+    ),
+)
 
 FEDFTG_OFFICIAL = Preset(
     FedFTG,

@@ -89,27 +89,57 @@ class FedFTGConfig(Config):
     """The fine-tuning of the global model."""
 
 
-OFFICIAL_OPTIONS: dict[str, Any] = {
-    "variant": "official",
-    "generator": {"width": 64},
-    "distil": {"lr": 0.1},
+PAPER_OPTIONS: dict[str, Any] = {
+    "variant": "paper",
+    "generator": {
+        "kind": "upsampling-generator",
+        "output": "as_is",
+        "latent_size": 100,
+        "width": 64,
+        "steps": 1,
+        "lr": 0.01,
+        "beta1": 0.9,
+        "class_weight": 1.0,
+        "discrepancy_weight": 1.0,
+        "diversity_weight": 1.0,
+    },
+    "distil": {
+        "steps": 10,
+        "global_steps": 5,
+        "batch_size": 50,
+        "lr": 0.1,
+        "weight_decay": 1e-3,
+        "lr_decay": 0.998,
+        "temperature": 1.0,
+        "direction": "global_local",
+        "labels": "deck",
+    },
 }
+"""The paper's losses, with the amounts of the released code."""
+
+OFFICIAL_OPTIONS: dict[str, Any] = {**PAPER_OPTIONS, "variant": "official"}
 """The released code, with its amounts."""
 
 LIGHTFED_OPTIONS: dict[str, Any] = {
     "variant": "lightfed",
     "generator": {
         "kind": "acgan-generator",
+        "merge": "cat",
         "output": "as_is",
+        "latent_size": 100,
         "width": 64,
         "steps": 20,
         "lr": 2e-4,
         "beta1": 0.5,
+        "class_weight": 1.0,
+        "discrepancy_weight": 1.0,
+        "diversity_weight": 1.0,
     },
     "distil": {
         "steps": 200,
         "global_steps": 2,
         "batch_size": 64,
+        "lr": 0.01,
         "weight_decay": 1e-4,
         "lr_decay": 1.0,
         "temperature": 10.0,

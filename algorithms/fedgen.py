@@ -16,9 +16,10 @@ Deviations: label counts are those of the clients' data; in the released code th
     the student's term is the average of this round. A client learns of the classes that
     the server has been told of so far. Adam's moments last over rounds, as in the
     released code. The clients' terms weigh a tenth of the published 10, which holds
-    training back in short runs. Where architectures differ, only heads are averaged (``share``): then
-    there is no global model, and the global accuracy is the mean over the clients' own.
-    Label counts leave the clients.
+    training back in short runs; ``fedgen-code`` has the published ones. Where
+    architectures differ, only heads are averaged (``share``): then there is no global
+    model, and the global accuracy is the mean over the clients' own. Label counts leave
+    the clients.
 """
 
 from __future__ import annotations

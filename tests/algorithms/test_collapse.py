@@ -14,6 +14,9 @@ CASES = {
     "fedrs at alpha 1": ("fedrs", {"alpha": 1.0}, "cnn"),
     "fedrs mosaic at alpha 1": ("fedrs", {"variant": "mosaic", "alpha": 1.0}, "cnn"),
     "fedbn without BatchNorm": ("fedbn", {}, "cnn-plain"),
+    "fedftg without server steps": ("fedftg", {"distil": {"steps": 0}}, "cnn"),
+    "dfrd without server steps": ("dfrd", {"distil": {"steps": 0}}, "cnn"),
+    "fedgen without server steps": ("fedgen", {"generator": {"steps": 0}}, "cnn"),
     "mosaic without its extra stages": (
         "mosaic",
         {"distil": {"steps": 0}, "finetune_lr": None},

@@ -22,6 +22,7 @@ from fedkd.algorithms.fedftg_server import FineTuning
 from fedkd.ops.averaging import class_weights
 from fedkd.parties import Parties
 from fedkd.registry import load_registry
+from fedkd.requirements import reason_to_skip
 from fedkd.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
@@ -265,10 +266,27 @@ def test_a_gallery_has_an_image_of_each_class():
     state = strategy.init(parties.server())
     (images,) = strategy.gallery(state, parties.server()).values()
     assert images.shape == (3, 1, 8, 8)
-    assert (
-        FedFTG(FedFTGConfig(distil=DistilConfig(steps=0))).gallery(
-            FedFTG(FedFTGConfig(distil=DistilConfig(steps=0))).init(parties.server()),
-            parties.server(),
-        )
-        == {}
-    )
+    still = FedFTG(FedFTGConfig(distil=DistilConfig(steps=0)))
+    server = parties.server()
+    assert still.gallery(still.init(server), server) == {}
+
+
+def test_the_presets_have_the_released_amounts():
+    for name in ("fedftg-paper", "fedftg-official"):
+        strategy, _ = REGISTRY.strategy(name, {})
+        how = strategy.config.distil
+        assert (how.steps, how.global_steps, how.batch_size, how.lr) == (10, 5, 50, 0.1)
+        search = strategy.config.generator
+        assert (search.width, search.lr, search.discrepancy_weight) == (64, 0.01, 1)
+        assert strategy.config.variant == name.removeprefix("fedftg-")
+    strategy, _ = REGISTRY.strategy("fedftg-lightfed", {})
+    how, search = strategy.config.distil, strategy.config.generator
+    assert (how.steps, search.steps, how.global_steps) == (200, 20, 2)
+    assert (how.batch_size, how.lr, how.temperature) == (64, 0.01, 10)
+
+
+def test_different_architectures_are_skipped_with_the_reason():
+    strategy, _ = REGISTRY.strategy("fedftg", {})
+    federation = testing.toy_federation(models=("cnn", "mlp"))
+    reason = reason_to_skip(strategy.requires, federation, "average")
+    assert "one architecture" in reason
