@@ -52,6 +52,10 @@ STRATEGIES = {
         "dense:Dense",
         "One upload of models; images that they know; distillation.",
     ),
+    "dense-paper": (
+        "dense:DENSE_PAPER",
+        "DENSE as described, with the amounts of its README.",
+    ),
     "dense-code": ("dense:DENSE_CODE", "DENSE as its released code runs it."),
     "coboosting": (
         "coboosting:CoBoosting",

@@ -196,8 +196,13 @@ class CoBoosting(Strategy[State, Start, Update]):
 
 CODE_OPTIONS: dict[str, Any] = {
     "epsilon_unit": "normalised",
-    "synthesis": {"epochs": 200, "pool_images": 25_600},
-    "distil": {"steps": None, "passes": 1},
+    "synthesis": {
+        "epochs": 200,
+        "generator_steps": 30,
+        "reinitialise": True,
+        "pool_images": 25_600,
+    },
+    "distil": {"steps": None, "passes": 1, "lr": 0.01},
 }
 COBOOSTING_CODE = Preset(
     CoBoosting,

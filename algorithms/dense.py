@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.dense_config import CODE_OPTIONS, DenseConfig
+from fedkd.algorithms.dense_config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
 from fedkd.algorithms.dense_server import Distillation, Plain, Rules
 from fedkd.algorithms.fedavg import Update, average, local_update
 from fedkd.ops.ensembles import LogitEnsemble
@@ -198,5 +198,16 @@ DENSE_CODE = Preset(
         "generated images are cropped and flipped only where training images are",
         "clients have the learning rate of the protocol; in the released program for "
         "several architectures that of client 0 passes to all after it",
+    ),
+)
+DENSE_PAPER = Preset(
+    Dense,
+    PAPER_OPTIONS,
+    doc="The method as described, with L_BN and the values of the README.",
+    deviations=(
+        "the weights 1 of L_BN and L_adv and all amounts are those of the README, as the "
+        "paper's text was not at hand",
+        "images are normalised before a classifier sees them",
+        "generated images are cropped and flipped only where training images are",
     ),
 )

@@ -123,15 +123,33 @@ class DenseConfig(Config):
     """How the student learns from them."""
 
 
+_README_SYNTHESIS: dict[str, Any] = {
+    "epochs": 200,
+    "generator_steps": 30,
+    "batch_size": 256,
+    "reinitialise": True,
+    "pool_images": 51_200,
+}
+_README_DISTIL: dict[str, Any] = {
+    "steps": None,
+    "passes": 1,
+    "batch_size": 256,
+    "lr": 0.005,
+    "cosine": False,
+}
+PAPER_OPTIONS: dict[str, Any] = {
+    "start": "initial",
+    "synthesis": {**_README_SYNTHESIS, "inversion_weight": 1.0},
+    "distil": _README_DISTIL,
+}
+"""What the paper describes, L_BN included, with the values of the README."""
 CODE_OPTIONS: dict[str, Any] = {
     "start": "initial",
     "synthesis": {
-        "epochs": 200,
-        "batch_size": 256,
+        **_README_SYNTHESIS,
         "inversion_weight": 0.0,
         "first_in_train_mode": True,
-        "pool_images": 51_200,
     },
-    "distil": {"steps": None, "passes": 1, "batch_size": 256},
+    "distil": _README_DISTIL,
 }
 """What the released code does, with the values of its README."""

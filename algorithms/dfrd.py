@@ -18,9 +18,10 @@ Deviations: of ``paper``: noise and labels of a batch serve all its steps, as in
     global model is in eval mode when it learns, so that its BatchNorm statistics stay
     those of the clients' data (there, models always use the statistics of the batch); the
     averaged generator starts at the generator's initial weights and is not used in the
-    first round; amounts are smaller, for a CPU. Where architectures differ, nothing is
-    averaged: the global model of the round before is distilled into, clients of its
-    architecture start from it, and any other goes on from its own model, which it keeps.
+    first round; T is 4 and amounts are smaller, for short runs on a CPU. Where
+    architectures differ, nothing is averaged: the global model of the round before is
+    distilled into, clients of its architecture start from it, and any other goes on from
+    its own model, which it keeps.
     ``dfdg`` is the relative's form: L_tran is KL(global || ensemble) with the global
     model detached, over the selected images only; L_div takes squared differences; both
     optimisers start anew for every batch.

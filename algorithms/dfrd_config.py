@@ -41,21 +41,22 @@ class GeneratorConfig(Config):
 class DistilConfig(Config):
     """The distillation of the ensemble into the global model."""
 
-    steps: int = Field(10, ge=0)
+    steps: int = Field(5, ge=0)
     """I: batches of noise in a round; 0 is FedAvg, bit for bit. DFDG, in its one round:
     200, in its README 800."""
     global_steps: int = Field(2, ge=1)
     """I_d: SGD steps of the global model on each batch; paper, DFDG: 2."""
     batch_size: int = Field(64, ge=2)
     """B, generated images in a step; DFDG: 64."""
-    lr: float = Field(0.01, gt=0)
+    lr: float = Field(1e-3, gt=0)
     """SGD's learning rate; DFDG: 0.01."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """SGD's momentum; DFDG: 0.9."""
     weight_decay: float = Field(1e-4, ge=0)
     """SGD's L2 weight decay; DFDG: 1e-4."""
-    temperature: float = Field(1.0, gt=0)
-    """T of both divergences, without a factor T^2; DFDG: 10."""
+    temperature: float = Field(4.0, gt=0)
+    """T of both divergences, without a factor T^2; DFDG: 10. The paper's losses are
+    those with 1."""
     labels: Sampling = "iid"
     """How labels are drawn: each by itself with the probability of its class at the
     round's clients (paper, DFDG), from a deck in that proportion, or uniformly among the

@@ -10,8 +10,10 @@ Algorithm: FedAvg; then a conditional generator looks for images on which the av
     class by its share of it (class-level ensemble).
 Code: github.com/ZhangLin-PKU/FedFTG (it does not run as published);
     github.com/lkyddd/DFDG (``horizontal/fedFTG``) has another form, here ``lightfed``.
-Deviations: of ``paper``: the direction of the divergence is from memory, see
-    ``distil.direction``; the rate of fine-tuning and the generator's width are smaller.
+Deviations: of ``paper``: the divergence is KL(local || global), where the paper is
+    remembered to have the other direction; the weight of the discrepancy, the numbers of
+    steps, both learning rates and the generator's width are smaller, for short runs on a
+    CPU. ``fedftg-paper`` has that direction and the amounts of the released code.
     Of all variants: the global model is in eval mode when it is fine-tuned, so that its
     BatchNorm statistics stay those of the clients' data (the released models have group
     normalisation or always use the statistics of the batch); the generator's weights

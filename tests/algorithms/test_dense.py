@@ -155,6 +155,22 @@ def test_identical_models_have_no_adversarial_loss():
     assert adversarial_divergence(LogitEnsemble(members)(x), student(x)).item() == 0
 
 
+@pytest.mark.parametrize("clients", [1, 3])
+def test_a_stage_on_identical_models_has_no_adversarial_loss_and_stays_finite(clients):
+    """No image is disagreed on: the set of the loss is empty in every step."""
+    server, _ = sides()
+    members = [server.client_model(0) for _ in range(clients)]
+    student = server.load(server.initial)
+    logged = []
+    server.log = lambda name, value: logged.append((name, float(value)))
+    work = Distillation(student, members, config(epochs=1), Plain(), server)
+    work.run()
+    found = dict(logged)
+    assert found["adversarial_loss"] == 0
+    assert found["inversion_loss"] > 0
+    assert all(v.isfinite().all() for v in student.state_dict().values())
+
+
 def test_one_client_is_its_own_ensemble():
     federation = testing.toy_federation(clients=1)
     strategy, _ = REGISTRY.strategy("dense", SHORT)
@@ -454,12 +470,16 @@ def test_the_gallery_shows_images_in_the_classifiers_range():
     assert images.max() <= (1 - 0.3) / 0.25 + 1e-5
 
 
-def test_the_preset_has_the_readmes_amounts():
-    strategy, _ = REGISTRY.strategy("dense-code", {})
+@pytest.mark.parametrize(("name", "inversion"), [("dense-paper", 1), ("dense-code", 0)])
+def test_the_presets_have_the_readmes_amounts(name, inversion):
+    strategy, _ = REGISTRY.strategy(name, {})
     how, student = strategy.config.synthesis, strategy.config.distil
     assert (how.epochs, how.generator_steps, how.batch_size) == (200, 30, 256)
-    assert (how.inversion_weight, how.adversarial_weight) == (0, 1)
+    assert (how.inversion_weight, how.adversarial_weight) == (inversion, 1)
+    assert (how.lr, how.reinitialise, how.width) == (1e-3, True, 64)
+    assert how.first_in_train_mode == (name == "dense-code")
     assert (student.passes, student.lr, student.temperature) == (1, 0.005, 20)
+    assert (student.batch_size, student.momentum, student.cosine) == (256, 0.9, False)
     assert how.pool_images >= 200 * 256
     assert strategy.config.start == "initial"
 

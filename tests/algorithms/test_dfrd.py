@@ -295,3 +295,18 @@ def test_the_preset_has_the_amounts_of_dfdg():
     assert (how.lr, how.momentum, how.weight_decay) == (0.01, 0.9, 1e-4)
     assert (how.temperature, search.lr, search.width) == (10, 2e-4, 64)
     assert how.ema_weight == 0
+
+
+def test_the_averaged_generators_images_weigh_alpha():
+    stage, _ = work(averaged=True, distil={"ema_weight": 0.25})
+    z, labels = torch.randn(8, 4), torch.arange(8) % 3
+    lessons = stage.lessons(z, labels, COUNTS.sum(0))
+    assert [weight for weight, _, _ in lessons] == [1.0, 0.25]
+    stage.learn(lessons, torch.optim.SGD(stage.student.parameters(), 1e-30))
+    taught = [p.grad.clone() for p in stage.student.parameters()]
+    stage.student.zero_grad()
+    for weight, x, logits in lessons:
+        temperature = stage.config.distil.temperature
+        (weight * distillation_loss(logits, stage.student(x), temperature)).backward()
+    for p, gradient in zip(stage.student.parameters(), taught, strict=True):
+        torch.testing.assert_close(p.grad, gradient)

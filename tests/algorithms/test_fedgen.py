@@ -235,3 +235,25 @@ def test_cross_entropy_is_that_of_torch():
     labels = torch.tensor([0, 1, 2, 0])
     config = FedGenConfig(label_weight=0.0, agreement_weight=0.0)
     assert clients_loss(config)(logits, labels) == F.cross_entropy(logits, labels)
+
+
+def test_the_terms_fade_by_the_round():
+    strategy = FedGen(FedGenConfig(fading=0.5, generator=GeneratorConfig(**QUICK)))
+    state = run({"generator": QUICK}, rounds=1).state
+    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
+    client = parties.client(0, parties.protocol.training)
+    logits, labels = torch.randn(8, 3), torch.arange(8) % 3
+    extra = []
+    for index in (1, 3):
+        down = strategy.broadcast(state, 0, Round(index, 4, (0, 1, 2)))
+        torch.manual_seed(0)
+        loss = strategy._loss(down, client)(logits, labels)
+        extra.append((loss - F.cross_entropy(logits, labels)).item())
+    assert extra[0] == pytest.approx(4 * extra[1], rel=1e-4)
+
+
+def test_the_preset_has_the_released_weights():
+    strategy, _ = REGISTRY.strategy("fedgen-code", {})
+    config = strategy.config
+    assert config.label_weight == config.agreement_weight == 10
+    assert (config.fading, config.generator.steps) == (0.98, 50)

@@ -30,6 +30,7 @@ SETTINGS = {
     "fedgen": QUICK_FEATURES,
     "fedgen-code": QUICK_FEATURES,
     "dense": SHORT_DENSE,
+    "dense-paper": QUICK_DENSE,
     "dense-code": QUICK_DENSE,
     "coboosting": SHORT_DENSE,
     "coboosting-code": QUICK_DENSE,
