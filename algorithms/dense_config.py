@@ -1,7 +1,10 @@
 """The hyper-parameters of DENSE, shared by Co-Boosting; each with its source.
 
 "Released code" is github.com/zj-jayzhang/DENSE, commit 237c5dd; its README's values are
-those of CIFAR-10 on a GPU, and the preset ``dense-code`` has them.
+those of CIFAR-10 on a GPU, and the presets ``dense-paper`` and ``dense-code`` have them.
+The defaults here are for a CPU: amounts, the generator's width and its going on from one
+batch to the next, and the student's learning rate were chosen on the digits (5 clients,
+Dirichlet 0.3, cnn, seeds 100 and 101).
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from fedkd.config import Config
 class SynthesisConfig(Config):
     """How images are made: a generator that is trained with its noise."""
 
-    epochs: int = Field(20, ge=0)
+    epochs: int = Field(25, ge=0)
     """T: how often a batch of images is made and the pool distilled; 0 leaves the
     student as it starts. Released code: 200."""
-    generator_steps: int = Field(30, ge=1)
+    generator_steps: int = Field(15, ge=1)
     """Adam steps on generator and noise for one batch; the batch of least loss is kept.
     Released code: 30."""
     batch_size: int = Field(128, ge=2)
@@ -30,11 +33,11 @@ class SynthesisConfig(Config):
     """Largest norm of the generator's gradient; None for no clipping (released code)."""
     latent_size: int = Field(256, ge=1)
     """Z, the length of the noise vector; released code: 256."""
-    width: int = Field(64, ge=1)
+    width: int = Field(32, ge=1)
     """Channels of the generator's last hidden map; released code: 64."""
-    reinitialise: bool = True
+    reinitialise: bool = False
     """Whether the generator starts from new weights for every batch (released code) or
-    goes on from the last one's."""
+    goes on from the last one's, which needs fewer steps."""
     label_weight: float = Field(1.0, ge=0)
     """Weight of L_CE, the ensemble's cross-entropy with the wanted labels; released
     code: 1."""
@@ -80,14 +83,14 @@ class SynthesisConfig(Config):
 class DistilConfig(Config):
     """How the ensemble is distilled into the student after every batch of images."""
 
-    steps: int | None = Field(50, ge=1)
+    steps: int | None = Field(30, ge=1)
     """SGD steps on batches of the pool, in each epoch; give this or ``passes``."""
     passes: int | None = Field(None, ge=1)
     """Passes over the whole pool, in each epoch; released code: 1. The pool grows, so
     the cost grows with the square of the epochs."""
     batch_size: int = Field(128, ge=2)
     """Images in a step; released code: that of synthesis."""
-    lr: float = Field(0.005, gt=0)
+    lr: float = Field(0.02, gt=0)
     """SGD's learning rate; README: 0.005."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """SGD's momentum, which lasts over epochs; released code: 0.9."""
@@ -127,6 +130,7 @@ _README_SYNTHESIS: dict[str, Any] = {
     "epochs": 200,
     "generator_steps": 30,
     "batch_size": 256,
+    "width": 64,
     "reinitialise": True,
     "pool_images": 51_200,
 }

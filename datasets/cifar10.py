@@ -33,6 +33,10 @@ class CifarFamily(TorchvisionSet):
         every = [*reader.train_list, *reader.test_list, meta]
         return {f"{reader.base_folder}/{name}": md5 for name, md5 in every}
 
+    def archives(self) -> Mapping[str, str]:
+        """See :meth:`TorchvisionSet.archives`."""
+        return {self.reader().filename: self.reader().tgz_md5}
+
     def read(self, root: Path) -> Source:
         """See :meth:`TorchvisionSet.read`."""
         reader = self.reader()

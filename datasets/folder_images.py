@@ -7,7 +7,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedkd.dataset import Split
+from fedkd.datasets.folder_contents import Facts, encoded
 from fedkd.errors import DataError, listing
 
 ENDINGS = (
@@ -28,7 +29,8 @@ ENDINGS = (
 _TOGETHER = 256
 """Files that a thread reads at a time: one costs less than handing it over."""
 GREY = ("1", "L", "LA")
-"""Pillow's modes of grey images."""
+"""Pillow's modes of grey images; those of a palette may be grey, too."""
+_PALETTE = ("P", "PA")
 _DEEP = ("I", "F")
 """How Pillow's modes of more than 8 bits a channel start."""
 _DECODING = (
@@ -42,7 +44,9 @@ _DECODING = (
 class Half:
     """The training or the test half: its files and their classes, in order."""
 
-    files: Sequence[Path]
+    name: str
+    """``train`` or ``test``."""
+    files: Sequence[str]
     classes: Sequence[str]
     """For each file, the name of its folder."""
 
@@ -87,18 +91,15 @@ def find_halves(folder: Path) -> tuple[Half, Half, tuple[str, ...]]:
     return train, test, classes
 
 
-def stamp_of(folder: Path) -> str:
-    """Return a text that changes with the names, sizes or times of the images.
+def facts_of(folder: Path) -> Iterator[Facts]:
+    """Yield the images of both halves and what the file system knows of each, in order.
 
     Raises:
-        DataError: As :func:`find_halves` does.
+        DataError: If ``train`` or ``test`` is missing, or a class has no image.
     """
-    digest = hashlib.sha256(str(folder.resolve()).encode())
-    for half in find_halves(folder)[:2]:
-        for file in half.files:
-            found = file.stat()
-            digest.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
+    for name in ("train", "test"):
+        for _, entry in _listed(folder, name):
+            yield entry.path, entry.stat()
 
 
 def digest_of(folder: Path) -> str:
@@ -108,22 +109,27 @@ def digest_of(folder: Path) -> str:
         DataError: As :func:`find_halves` does.
         OSError: If an image cannot be read.
     """
-    files = [file for half in find_halves(folder)[:2] for file in half.files]
+    halves = find_halves(folder)[:2]
+    files = [file for half in halves for file in half.files]
+    names = [
+        f"{half.name}/{one}/{os.path.basename(file)}"
+        for half in halves
+        for file, one in zip(half.files, half.classes, strict=True)
+    ]
     parts = [files[i : i + _TOGETHER] for i in range(0, len(files), _TOGETHER)]
 
-    def digests(part: Sequence[Path]) -> list[bytes]:
-        return [hashlib.sha256(file.read_bytes()).digest() for file in part]
+    def digests(part: Sequence[str]) -> list[bytes]:
+        return [hashlib.sha256(Path(file).read_bytes()).digest() for file in part]
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         contents = itertools.chain.from_iterable(pool.map(digests, parts))
-        for file, content in zip(files, contents, strict=True):
-            name = file.relative_to(folder).as_posix()
-            whole.update(name.encode() + b"\0" + content)
+        for name, content in zip(names, contents, strict=True):
+            whole.update(encoded(name) + b"\0" + content)
     return whole.hexdigest()[:16]
 
 
-def form_of(file: Path, channels: int | None, resolution: int | None) -> Form:
+def form_of(file: str, channels: int | None, resolution: int | None) -> Form:
     """Return what images become: as ``file`` is, where the user does not say.
 
     Raises:
@@ -131,16 +137,16 @@ def form_of(file: Path, channels: int | None, resolution: int | None) -> Form:
     """
     try:
         with Image.open(file) as image:
-            (width, height), mode = image.size, image.mode
+            (width, height), grey = image.size, _is_grey(image)
     except _DECODING as error:
         raise _damage(file, error) from error
     return Form(
-        channels=channels or (1 if mode in GREY else 3),
+        channels=channels or (1 if grey else 3),
         height=resolution or height,
         width=resolution or width,
         resized=resolution is not None,
         asked=channels is not None,
-        model=str(file),
+        model=file,
     )
 
 
@@ -172,6 +178,12 @@ def fitted(image: Image.Image, form: Form) -> Tensor:
 
 
 def _half(folder: Path, name: str) -> Half:
+    found = _listed(folder, name)
+    return Half(name, [entry.path for _, entry in found], [one for one, _ in found])
+
+
+def _listed(folder: Path, name: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """Return the images of a half, each with its class, in order."""
     place = folder / name
     if not place.is_dir():
         there = listing(sorted(path.name for path in folder.iterdir()), 5) or "nothing"
@@ -182,11 +194,10 @@ def _half(folder: Path, name: str) -> Half:
     classes = sorted(entry.name for entry in _visible(place) if entry.is_dir())
     if not classes:
         raise DataError(f"folder: {place} is empty; expected a folder for each class.")
-    files: list[Path] = []
-    names: list[str] = []
+    images: list[tuple[str, os.DirEntry[str]]] = []
     for one in classes:
         found = [
-            place / one / entry.name
+            entry
             for entry in _visible(place / one)
             if entry.name.lower().endswith(ENDINGS) and entry.is_file()
         ]
@@ -196,18 +207,17 @@ def _half(folder: Path, name: str) -> Half:
                 f"{' '.join(ENDINGS)} (folders in it are not searched). Add some, or "
                 "remove the folder."
             )
-        files += sorted(found)
-        names += [one] * len(found)
-    return Half(files, names)
+        images += [(one, entry) for entry in sorted(found, key=lambda e: e.name)]
+    return images
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder, but what hides, such as ``.DS_Store``."""
-    with os.scandir(folder) as entries:
+    with os.scandir(str(folder)) as entries:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def _decoded(file: Path, form: Form) -> Tensor:
+def _decoded(file: str, form: Form) -> Tensor:
     """Decode a file, uint8 ``[C, H, W]``."""
     try:
         with Image.open(file) as image:
@@ -218,7 +228,15 @@ def _decoded(file: Path, form: Form) -> Tensor:
         raise _damage(file, error) from error
 
 
-def _require(file: Path, image: Image.Image, form: Form) -> None:
+def _is_grey(image: Image.Image) -> bool:
+    """Say whether an image has no colour; of a palette, whether that has none."""
+    if image.mode not in _PALETTE:
+        return image.mode in GREY
+    levels = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return bool((levels == levels[:, :1]).all())
+
+
+def _require(file: str, image: Image.Image, form: Form) -> None:
     """Make sure that an image can be brought into the form without a loss unasked for."""
     if image.mode.startswith(_DEEP):
         raise DataError(
@@ -232,14 +250,14 @@ def _require(file: Path, image: Image.Image, form: Form) -> None:
             f"{form.height}x{form.width} pixels and {file} {height}x{width}; expected "
             "one size. Set 'resolution', to which all are resized."
         )
-    if form.channels == 1 and not form.asked and image.mode not in GREY:
+    if form.channels == 1 and not form.asked and not _is_grey(image):
         raise DataError(
             f"folder: {file} is in colour and {form.model} is grey; expected one or the "
             "other. Set 'channels' to 3 or 1."
         )
 
 
-def _damage(file: Path, error: Exception) -> DataError:
+def _damage(file: str, error: Exception) -> DataError:
     cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return DataError(
         f"folder: {file} does not decode ({cause}); expected an image. Mend it or "

@@ -39,27 +39,25 @@ def read_arrays(path: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
     """
     arrays = _loaded(path)
     names = arrays.get("classes")
-    train, test = (
-        (
-            _images(path, f"x_{half}", arrays[f"x_{half}"]),
-            _labels(path, f"y_{half}", arrays[f"y_{half}"]),
-        )
-        for half in ("train", "test")
-    )
-    for half, (x, y) in (("train", train), ("test", test)):
+    x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
+    labels = {key: arrays[key] for key in ("y_train", "y_test")}
+    for (key, y), x in zip(labels.items(), (x_train, x_test), strict=True):
+        _require_whole_numbers(path, key, y)
         if len(x) != len(y) or not len(x):
             raise _wrong(
                 path,
-                f"{len(x)} images in x_{half} and {len(y)} labels in y_{half}",
+                f"{len(x)} images in x{key[1:]} and {len(y)} labels in {key}",
                 "a label for each image, and at least one",
             )
-    if train[0].shape[1:] != test[0].shape[1:]:
-        shapes = " and ".join(_shown(x.shape[1:]) for x, _ in (train, test))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        shapes = " and ".join(_shown(x.shape[1:]) for x in (x_train, x_test))
         problem = f"training and test images of {shapes} (channels, height, width)"
         raise _wrong(path, problem, "one shape")
-    classes = _classes(path, names, train[1])
-    _check_labels(path, train[1], test[1], classes)
-    return train, test, classes
+    classes = _classes(path, names, labels["y_train"])
+    _require_in_range(path, labels, len(classes))
+    _require_every_class(path, labels["y_train"], classes)
+    y_train, y_test = (torch.from_numpy(y.astype(np.int64)) for y in labels.values())
+    return (x_train, y_train), (x_test, y_test), classes
 
 
 def digest_of(path: Path) -> str:
@@ -93,10 +91,14 @@ def split_of(half: Labelled, form: Form) -> Split:
     x, y = half
 
     def read(start: int, stop: int) -> Tensor:
-        piece = x[start:stop].contiguous()
-        if piece.shape[1:] == form.shape or not len(piece):
-            return piece
-        return torch.stack([fitted(_image(one), form) for one in piece])
+        piece = x[start:stop]
+        if piece.shape[1:] == form.shape:
+            return piece.contiguous()
+        # One by one: callers bound a piece by what images become, not by what they are.
+        made = torch.empty((len(piece), *form.shape), dtype=torch.uint8)
+        for place, one in zip(made, piece, strict=True):
+            place.copy_(fitted(_image(one), form))
+        return made
 
     return Split(y, form.shape, read)
 
@@ -133,6 +135,9 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     if array.dtype != np.uint8:
         hint = " Scale images to 0..255, round them and convert them."
         raise _wrong(path, f"{key} of type {array.dtype}", "uint8 in 0..255", hint)
+    if array.ndim in (3, 4) and 0 in array.shape[1:]:
+        problem = f"{key} of shape {_shown(array.shape)}"
+        raise _wrong(path, problem, "images of at least one pixel")
     x = torch.from_numpy(array)
     if array.ndim == 3:
         return x.unsqueeze(1)
@@ -148,49 +153,70 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     )
 
 
-def _labels(path: Path, key: str, array: NDArray[Any]) -> Tensor:
-    """Return labels as int64 ``[N]``."""
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        problem = f"{key} of shape {_shown(array.shape)} and type {array.dtype}"
+def _require_whole_numbers(path: Path, key: str, y: NDArray[Any]) -> None:
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        problem = f"{key} of shape {_shown(y.shape)} and type {y.dtype}"
         raise _wrong(path, problem, "whole numbers of shape [N]")
-    return torch.from_numpy(array.astype(np.int64))
 
 
-def _classes(path: Path, names: NDArray[Any] | None, y: Tensor) -> tuple[str, ...]:
-    """Return the class names: as given, or the labels."""
+def _classes(
+    path: Path, names: NDArray[Any] | None, y_train: NDArray[Any]
+) -> tuple[str, ...]:
+    """Return the class names: as given, or the labels, of which none is left out."""
     if names is None:
-        return tuple(str(label) for label in range(int(y.max()) + 1))
+        _require_in_range(path, {"y_train": y_train}, None)
+        found = np.unique(y_train)
+        gaps = np.flatnonzero(found != np.arange(len(found)))
+        if len(gaps):  # before names are made: a label may be as large as 2^64
+            missing, label = gaps[0], found[gaps[0]]
+            raise _wrong(
+                path,
+                f"the label {label} at y_train[{_first(y_train == label)}], but no "
+                f"training image of the class '{missing}' (label {missing})",
+                "labels from 0 without a gap",
+            )
+        return tuple(str(label) for label in range(len(found)))
     if names.ndim != 1 or names.dtype.kind not in "Uiu":
         problem = f"classes of shape {_shown(names.shape)} and type {names.dtype}"
         raise _wrong(path, problem, "texts of shape [C]")
-    found = tuple(str(name) for name in names)
-    if len(set(found)) < len(found):
+    given = tuple(str(name) for name in names)
+    if len(set(given)) < len(given):
         raise _wrong(path, "a name twice in classes", "each name once")
-    return found
+    return given
 
 
-def _check_labels(
-    path: Path, train: Tensor, test: Tensor, classes: tuple[str, ...]
+def _require_in_range(
+    path: Path, labels: Mapping[str, NDArray[Any]], classes: int | None
 ) -> None:
-    for key, y in (("y_train", train), ("y_test", test)):
-        wrong = y[(y < 0) | (y >= len(classes))]
-        if len(wrong):
-            hint = " Without an array 'classes', y_train says which there are."
+    """Make sure that labels are at least 0, and below ``classes`` if that is known."""
+    for key, y in labels.items():
+        wrong = (y < 0) | (False if classes is None else y >= classes)
+        if wrong.any():
+            position = _first(wrong)
+            upper = "" if classes is None else f" to {classes - 1}"
             raise _wrong(
                 path,
-                f"the label {int(wrong[0])} in {key}",
-                f"labels from 0 to {len(classes) - 1}",
-                hint,
+                f"the label {y[position]} at {key}[{position}]",
+                f"labels from 0{upper}",
+                " Without an array 'classes', y_train says which there are.",
             )
-    counts = torch.bincount(train, minlength=len(classes))
-    empty = torch.nonzero(counts == 0).flatten()
-    if len(empty):
-        label = int(empty[0])
+
+
+def _require_every_class(
+    path: Path, y_train: NDArray[Any], classes: tuple[str, ...]
+) -> None:
+    absent = np.setdiff1d(np.arange(len(classes)), y_train)
+    if len(absent):
+        label = int(absent[0])
         raise _wrong(
             path,
             f"no training image of the class {classes[label]!r} (label {label})",
             f"some of each class, labels from 0 to {len(classes) - 1}",
         )
+
+
+def _first(where: NDArray[np.bool_]) -> int:
+    return int(np.argmax(where))
 
 
 def _image(pixels: Tensor) -> Image.Image:

@@ -53,6 +53,13 @@ class MnistFamily(TorchvisionSet):
         """See :meth:`TorchvisionSet.checksums`."""
         return self.sums
 
+    def archives(self) -> Mapping[str, str]:
+        """See :meth:`TorchvisionSet.archives`."""
+        folder = Path(next(iter(self.files))).parent
+        return {
+            (folder / name).as_posix(): md5 for name, md5 in self.reader().resources
+        }
+
     def inspect(self, root: Path) -> None:
         """See :meth:`TorchvisionSet.inspect`; of the size of the images."""
         for name in list(self.files)[::2]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from fedkd.data_root import where_sought
 from fedkd.dataset import FileDataset
 from fedkd.errors import DataError
+from fedkd.locks import locked
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a download counts as failed."""
@@ -31,7 +32,8 @@ class PublishedSet(FileDataset):
     def prepare(self, root: Path) -> None:
         """Download the files into ``root`` unless they are there and sound.
 
-        What is damaged is kept beside the new files, as ``<name>.damaged``.
+        What is damaged is kept beside the new files, as ``<name>.damaged``. What
+        another process downloads is waited for, under a lock on ``<set>.lock``.
 
         Raises:
             DataError: If they cannot be downloaded; says what to do by hand.
@@ -39,7 +41,10 @@ class PublishedSet(FileDataset):
         if self._is_sound(root):
             return
         try:
-            with _timeout(TIMEOUT):
+            root.mkdir(parents=True, exist_ok=True)
+            with locked(root / f"{self.name}.lock"), _timeout(TIMEOUT):
+                if self._is_sound(root):  # another process fetched them meanwhile
+                    return
                 self.download(root)
         except FAILED_FETCH as error:
             cause = " ".join(str(error).split()) or type(error).__name__
@@ -59,7 +64,10 @@ class PublishedSet(FileDataset):
 
     @abstractmethod
     def download(self, root: Path) -> None:
-        """Download and unpack what is missing or damaged."""
+        """Download and unpack what is missing or damaged.
+
+        Files get their names when they are whole: it may be interrupted at any moment.
+        """
 
     @abstractmethod
     def by_hand(self, root: Path) -> str:

@@ -51,6 +51,10 @@ class SVHN(TorchvisionSet):
         halves = self.reader().split_list
         return {halves[half][1]: halves[half][2] for half in COUNTS}
 
+    def archives(self) -> Mapping[str, str]:
+        """See :meth:`TorchvisionSet.archives`; the files themselves."""
+        return self.checksums()
+
     def inspect(self, root: Path) -> None:
         """See :meth:`TorchvisionSet.inspect`; of the variables of the files."""
         for (half, whole), name in zip(COUNTS.items(), self.files, strict=True):

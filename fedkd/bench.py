@@ -150,6 +150,8 @@ class Bench:
                 settings.data_root,
                 str(settings.device),
                 settings.plugin_files,
+                # The cells have the cores; their clients go one after another.
+                Choice(profile=settings.executor.profile),
             )
             run_side_by_side(todo, jobs, setup, recorder)
 

@@ -210,6 +210,7 @@ def is_disk_trouble(error: OSError) -> bool:
 def _row(
     cell: Cell, outcome: _Outcome, seconds: float | None, memory: int | None
 ) -> Row:
+    phases = outcome.metrics.get("phases", {})
     return Row(
         suite=cell.suite,
         strategy=cell.label,
@@ -228,6 +229,7 @@ def _row(
         config_hash=cell.config_hash,
         run_id=cell.run_id,
         **{name: outcome.metrics.get(name) for name in _MEASURES},
+        **{f"seconds_{name}": value for name, value in phases.items()},
     )
 
 

@@ -22,6 +22,8 @@ class Totals:
     client_examples: int = 0
     server_examples: int = 0
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds by phase, where they are measured."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from fedkd.phases import phase
+
 ImageShape: TypeAlias = tuple[int, int, int]
 """``(channels, height, width)``."""
 
@@ -180,11 +182,13 @@ class ClientData:
 
     def _batch(self, chosen: Tensor, augment: bool) -> Tensor:
         scale, shift = self._affine
-        pixels = self._source.x_train[chosen].float()
-        if augment:
-            # Before normalisation, so that padding is black, as the data sets' users do.
-            pixels = augmented(pixels, self._source.augmentation)
-        return torch.addcmul(shift, pixels, scale)
+        with phase("data"):
+            pixels = self._source.x_train[chosen].float()
+            if augment:
+                # Before normalisation, so that padding is black, as the data sets'
+                # users do.
+                pixels = augmented(pixels, self._source.augmentation)
+            return torch.addcmul(shift, pixels, scale)
 
 
 def augmented(x: Tensor, how: Augmentation) -> Tensor:

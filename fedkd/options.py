@@ -68,10 +68,21 @@ def resolve(
     if isinstance(found, Preset):
         cls = found.strategy
         wanted = merged(found.options, options)
+    argument = getattr(cls, "argument", "")
+    if argument and argument not in wanted and is_required(cls.Config, argument):
+        raise ConfigError(
+            f"{where}: found {name!r} alone, expected '{name}:{argument.upper()}'."
+        )
     config = build(cls.Config, wanted, where)
     content = _content(cls(config), where) if kind in _READING else ""
     every = config.model_dump(mode="json")
     return Resolved(name, every, _changed(config, cls, found), content)
+
+
+def is_required(config: type[BaseModel], option: str) -> bool:
+    """Return whether an option has no default."""
+    field = config.model_fields.get(option)
+    return field is not None and field.is_required()
 
 
 def spelled_out(

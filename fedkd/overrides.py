@@ -94,7 +94,13 @@ def _pick_datasets(
     for written in _names(text, "--datasets"):
         bare = written.partition(":")[0]
         if bare not in [entry.name for entry in listed]:
-            _known(bare, [e.name for e in listed], "datasets", registry)
+            try:
+                _known(bare, [e.name for e in listed], "datasets", registry)
+            except ConfigError as error:
+                if ":" not in text:
+                    raise
+                hint = "A path that holds a comma goes into a suite file."
+                raise ConfigError(f"{error} {hint}") from None
         name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
         # Of those listed, all with this name; with a value, those that have it too.
         found = [e for e in listed if e.name == name and _has(e, options)]

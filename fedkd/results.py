@@ -12,6 +12,7 @@ from typing import Any
 
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.files import write_atomic
+from fedkd.phases import PHASES
 
 NAME = "results.csv"
 """Name of the file in a bench folder."""
@@ -55,6 +56,19 @@ class Row:
     server_examples: int | None = None
     """Images that went through a training step on the server."""
     seconds: float | None = None
+    seconds_local: float | None = None
+    """With ``--profile``: in the clients' verb, without data and transport, summed over
+    processes; so are the next two."""
+    seconds_data: float | None = None
+    """Making batches."""
+    seconds_transport: float | None = None
+    """Sealing and moving payloads."""
+    seconds_server: float | None = None
+    """In the server's verb."""
+    seconds_evaluation: float | None = None
+    """Measuring."""
+    seconds_bookkeeping: float | None = None
+    """Sampling clients, metrics, checkpoints, observers."""
     peak_memory_bytes: int | None = None
     split_hash: str = ""
     config_hash: str = ""
@@ -68,7 +82,10 @@ _WHOLE = {
     "clients", "rounds", "seed", "bytes_up", "bytes_down", "client_examples",
     "server_examples", "peak_memory_bytes",
 }  # fmt: skip
-_DECIMALS = {"alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3}
+_DECIMALS = {
+    "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
+    **{f"seconds_{name}": 3 for name in PHASES},
+}  # fmt: skip
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",

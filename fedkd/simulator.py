@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fedkd import checkpoint as store
+from fedkd import metrics_file as lines
 from fedkd.allocator import keep_freed_memory
 from fedkd.checkpoint import Checkpoint, Totals
 from fedkd.errors import ConfigError
@@ -24,6 +24,7 @@ from fedkd.federation import Federation
 from fedkd.files import write_atomic
 from fedkd.measurement import Measured, measure
 from fedkd.parties import Parties
+from fedkd.phases import WAITING, Phases, measured, phase
 from fedkd.protocol import Protocol
 from fedkd.randomness import numpy_stream, torch_stream
 from fedkd.requirements import reason_to_skip
@@ -108,7 +109,9 @@ class Run:
         self.protocol = parties.protocol
         self.name = name
         self.totals = Totals()
+        self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, parties, name)
+        self.turns.profile = executor.profile
         self.executor = make_executor(executor, self.turns)
 
     def execute(
@@ -125,24 +128,24 @@ class Run:
         history: list[Metrics] = []
         total = self.protocol.rounds
         for index in range(first, total):
-            state, metrics = self._round(state, self.sample(index))
-            history.append(metrics)
-            if folder is not None:
-                _append(folder / "metrics.jsonl", metrics)
-                if (every and (index + 1) % every == 0) or index + 1 == total:
-                    self._save(folder, state, index + 1)
-            on_round(metrics)
+            with measured(self.phases, "bookkeeping"):
+                state, metrics = self._round(state, self.sample(index))
+                history.append(metrics)
+                self._keep(folder, state, metrics, every)
+                on_round(metrics)
         if folder is not None:
             self._save_pictures(folder, state)
-        last = history[-1] if history else _last_line(folder)
+        last = history[-1] if history else lines.last_line(folder)
         return RunResult(last, state, tuple(history))
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         found = self._checkpoint(folder)
         if folder is not None:
-            _truncate(folder / "metrics.jsonl", found.rounds_done if found else 0)
+            lines.truncate(folder, found.rounds_done if found else 0)
         if found is not None:
             self.totals = found.totals
+            if self.phases is not None:
+                self.phases.add(found.totals.phases)
             return found.state, found.rounds_done
         with self._stream("server", "init"):
             return self.strategy.init(self.parties.server()), 0
@@ -156,6 +159,17 @@ class Run:
             return None
         whole = memories.restore(folder, found.memories, found.store)
         return found if whole else None
+
+    def _keep(
+        self, folder: Path | None, state: Any, metrics: Metrics, every: int
+    ) -> None:
+        """Write a round's line, and a checkpoint if one is due."""
+        if folder is None:
+            return
+        lines.append(folder, metrics)
+        done = metrics["round"]
+        if (every and done % every == 0) or done == self.protocol.rounds:
+            self._save(folder, state, done)
 
     def _save(self, folder: Path, state: Any, done: int) -> None:
         memories = self.parties.memories
@@ -175,11 +189,15 @@ class Run:
     def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
         orders = self.turns.orders(state, turn)
-        answers = dict(self.executor.answers(orders))
+        with phase(WAITING):
+            answers = dict(self.executor.answers(orders))
         rows = {k: answers[k].row for k in turn.clients}
+        if self.phases is not None:
+            for row in rows.values():
+                self.phases.add(row.pop("phases"))
         server = self.parties.server()
         ups = {k: answers[k].up for k in sorted(answers)}
-        with self._stream("server", turn.index):
+        with self._stream("server", turn.index), phase("server"):
             state = self.strategy.aggregate(state, ups, server, turn)
         measured = self._measure(state, turn)
         self._count(rows, server, measured, time.perf_counter() - started)
@@ -190,7 +208,7 @@ class Run:
         due = done % self.protocol.evaluation.every == 0 or done == turn.total
         if not due and not self.strategy.milestone(state, turn):
             return Measured()
-        with self._stream("measure", turn.index):
+        with self._stream("measure", turn.index), phase("evaluation"):
             return measure(self.strategy, state, self.parties, turn, self.name)
 
     def _count(
@@ -212,6 +230,7 @@ class Run:
             client_examples=old.client_examples + examples,
             server_examples=old.server_examples + server.examples,
             seconds=old.seconds + seconds,
+            phases={} if self.phases is None else self.phases.result(),
         )
 
     def _metrics(
@@ -233,6 +252,7 @@ class Run:
             "client_examples": self.totals.client_examples,
             "server_examples": self.totals.server_examples,
             "seconds": round(self.totals.seconds, 4),
+            **({"phases": self.totals.phases} if self.totals.phases else {}),
             "measured": others,
             "logged": logged,
             "clients": rows,
@@ -268,21 +288,3 @@ def _to_uint8(images: Tensor, federation: Federation) -> Tensor:
     std = torch.tensor(federation.data.std).view(1, -1, 1, 1)
     pixels = images.detach().cpu() * std + mean
     return (pixels.clamp(0, 1) * 255).round().byte().contiguous()
-
-
-def _append(path: Path, metrics: Metrics) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(metrics) + "\n")
-
-
-def _truncate(path: Path, rounds: int) -> None:
-    """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rounds]
-        write_atomic(path, "".join(lines))
-
-
-def _last_line(folder: Path | None) -> Metrics:
-    assert folder is not None, "a run without a folder has run its rounds here"
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return dict(json.loads(lines[-1]))

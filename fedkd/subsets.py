@@ -7,7 +7,6 @@ else: runs of every seed share it, and a larger subset holds the smaller ones.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import floor
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from fedkd.data import ImageSet
 from fedkd.dataset import DatasetConfig
 from fedkd.errors import ConfigError
-from fedkd.partition import Indices, apportion, class_pools
+from fedkd.partition import Indices, class_pools
 from fedkd.randomness import numpy_stream
 
 
@@ -78,6 +77,10 @@ def _equal(sizes: Indices, number: int, images: ImageSet) -> Indices:
 
 
 def _proportional(sizes: Indices, fraction: float) -> Indices:
-    """Return each class's share by largest remainders; 1 at least where there is one."""
-    shares = apportion(sizes, floor(int(sizes.sum()) * fraction + 0.5))
+    """Return each class's share, rounded to the nearest; 1 at least where there is one.
+
+    Each class is rounded on its own. Largest remainders would keep the sum exact, but a
+    class could then lose an image when the fraction grows.
+    """
+    shares = np.floor(sizes * fraction + 0.5).astype(np.int64)
     return np.maximum(shares, np.minimum(sizes, 1))

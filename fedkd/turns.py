@@ -13,6 +13,7 @@ from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
 from fedkd.payload import leaves, seal
+from fedkd.phases import Phases, measured, phase
 from fedkd.randomness import torch_stream
 from fedkd.strategy import Round, Strategy
 from fedkd.weights import entries
@@ -49,6 +50,8 @@ class Turns:
         self.strategy = strategy
         self.parties = parties
         self.name = name
+        self.profile = False
+        """Whether to measure where the time of a turn goes."""
 
     def orders(self, state: Any, turn: Round) -> Orders:
         """Return what is to be done in the round ``turn``."""
@@ -58,7 +61,8 @@ class Turns:
             down = self.strategy.broadcast(state, k, turn)
             # The same object is usually sent to every client.
             if not sealed or sealed[-1][0] is not down:
-                sealed[:] = [(down, seal(down, f"{self.name}.broadcast"))]
+                with phase("transport"):
+                    sealed[:] = [(down, seal(down, f"{self.name}.broadcast"))]
             return sealed[-1]
 
         training = self.parties.protocol.training.at_round(turn.index)
@@ -79,13 +83,22 @@ class Turns:
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
     ) -> tuple[Any, Row]:
         """Run the strategy's ``local``; return what it sends and what is known of it."""
+        phases = Phases() if self.profile else None
+        with measured(phases, "local"):
+            up, row = self._local(k, down, orders, memory)
+        return up, row if phases is None else {**row, "phases": phases.seconds}
+
+    def _local(
+        self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
+    ) -> tuple[Any, Row]:
         parties = self.parties
         client = parties.client(k, orders.training, memory)
         device = parties.federation.device
         with torch_stream(parties.seed, "client", orders.turn.index, k, device=device):
             up = self.strategy.local(down, client)
         sender = f"{self.name}.local (client {k})"
-        size = seal(up, sender)
+        with phase("transport"):
+            size = seal(up, sender)
         _check_no_alias(up, client.model, sender)
         return up, {"bytes_up": size, "examples": client.examples, **client.logged}
 

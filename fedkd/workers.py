@@ -55,6 +55,7 @@ class Setup:
     data_root: Path
     device: str
     plugin_files: tuple[str, ...] = ()
+    executor: Choice = SERIAL
 
 
 def run_serially(
@@ -230,6 +231,7 @@ def _serve(pipe: Connection, setup: Setup) -> None:
                 world,
                 setup.runs / cell.run_id,
                 lambda metrics: _tell(pipe, "round", metrics),
+                setup.executor,
             )
         except OSError as error:
             _tell(pipe, "system", (error.errno, error.strerror, error.filename))

@@ -78,6 +78,9 @@ INTERRUPTED = 130
     show_default=True,
     help="A Ray cluster: its address, auto, or local to start one here.",
 )
+@click.option(
+    "--profile", is_flag=True, help="Also write where the time of each cell went."
+)
 @click.option("--data-root", "root", metavar="DIR", help="Folder of the data files.")
 @click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
 @click.option("--no-plots", is_flag=True, help="Draw no figures.")
@@ -98,6 +101,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     executor: str,
     workers: int | None,
     ray_address: str,
+    profile: bool,
     root: str | None,
     plain: bool,
     no_plots: bool,
@@ -117,7 +121,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         data_root=data_root(root),
         device=chosen,
         jobs=_jobs(jobs, executor, chosen),
-        executor=Choice(executor, workers, ray_address),
+        executor=Choice(executor, workers, ray_address, profile),
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,

@@ -91,6 +91,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     It is the split that 'fedkd bench' uses for a run with this seed. Partition 'counts'
     reads the file that --csv writes.
     """
+    if png_file and Path(png_file).suffix.lower() != ".png":
+        raise ConfigError(f"--png {png_file}: expected a name that ends in .png.")
     registry = load_registry(plugin_files)
     told = options_of(assignments)
     images = resolve(registry, "datasets", dataset, told["dataset"], "--dataset")
@@ -115,6 +117,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         click.echo(json.dumps(config | _record(split, classes), indent=2))
     else:
         _print(split, classes, title)
+        for file in (csv_file, png_file):
+            if file:
+                click.echo(f"Wrote {file}.")
 
 
 def options_of(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:

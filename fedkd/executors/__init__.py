@@ -31,6 +31,8 @@ class Choice:
     ray_address: str = "local"
     """``local`` starts Ray here, ``auto`` joins the cluster that is found; or its
     address."""
+    profile: bool = False
+    """Whether metrics say where the time went; see :mod:`fedkd.phases`."""
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:

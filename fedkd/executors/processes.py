@@ -29,6 +29,7 @@ from fedkd.executors.worker import (
     interrupts_held,
     serve,
 )
+from fedkd.phases import phase
 from fedkd.turns import Answer, Orders, Turns
 
 PATIENCE = 5.0
@@ -105,7 +106,8 @@ class Processes(Executor):
             if id(tree) not in found:
                 # The tree is kept, so that no other gets its id.
                 found[id(tree)] = (tree, len(downs))
-                downs.append((down.put(tree, sender), size))
+                with phase("transport"):
+                    downs.append((down.put(tree, sender), size))
             memory = memories.recall(k)
             place = down.put(memory, f"the memory of client {k}") if memory else None
             tasks.append(Task(k, found[id(tree)][1], place))
@@ -158,7 +160,8 @@ class Processes(Executor):
         if isinstance(content, Fault):
             return place, content
         where, row = content
-        up, memory = worker.read(where)
+        with phase("transport"):
+            up, memory = worker.read(where)
         if memory is not None:
             self.turns.parties.memories.keep(worker.client_of(place), memory)
         return place, Answer(up, row)

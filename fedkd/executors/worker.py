@@ -26,6 +26,7 @@ from fedkd.executors.region import Queue, Region
 from fedkd.federation import Federation
 from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
+from fedkd.phases import Phases, measured
 from fedkd.protocol import Protocol
 from fedkd.strategy import Round, Strategy
 from fedkd.turns import Orders, Row, Turns, row_of
@@ -68,6 +69,7 @@ class Setup:
     protocol: Protocol
     seed: int
     name: str
+    profile: bool
 
     @staticmethod
     def of(turns: Turns) -> Setup:
@@ -79,12 +81,15 @@ class Setup:
             parties.protocol,
             parties.seed,
             turns.name,
+            turns.profile,
         )
 
     def turns(self) -> Turns:
         """Return the turns, in this process."""
         parties = Parties(self.federation, self.protocol, self.seed)
-        return Turns(self.strategy, parties, self.name)
+        turns = Turns(self.strategy, parties, self.name)
+        turns.profile = self.profile
+        return turns
 
 
 @dataclass(frozen=True)
@@ -184,11 +189,13 @@ class Worker:
 
     def _turn(self, task: Task, orders: Orders) -> tuple[Place, Row]:
         started = time.perf_counter()
+        moving = Phases()
         memory: Any = {}
         if task.memory is not None:
             memory = self.down.get(*task.memory)
         remembers = bool(memory)
-        down, size = orders.broadcast(task.down)
+        with measured(moving, "transport"):
+            down, size = orders.broadcast(task.down)
         up, row = self.turns.local(task.client, down, orders, memory)
         # The main process counts what it has read; then the memory is free again.
         if self.up.number(0) == self._sent:
@@ -197,7 +204,10 @@ class Worker:
             self.up.set_number(0, self._sent)
         self._sent += 1
         kept = memory if memory or remembers else None
-        place = self.up.put((up, kept), "a client's answer")
+        with measured(moving, "transport"):
+            place = self.up.put((up, kept), "a client's answer")
+        if self.turns.profile:
+            row["phases"]["transport"] += moving.seconds["transport"]
         seconds = round(time.perf_counter() - started, 4)
         return place, row_of(row, size, seconds)
 

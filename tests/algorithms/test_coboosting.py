@@ -214,6 +214,7 @@ def test_the_preset_has_the_released_amounts():
     how, student = strategy.config.synthesis, strategy.config.distil
     assert (how.epochs, how.generator_steps, how.batch_size) == (200, 30, 128)
     assert (how.inversion_weight, how.difficulty, how.clip_norm) == (0, 1, 10)
+    assert (how.width, how.reinitialise) == (64, True)
     assert (how.adversarial_mask, how.adversarial_temperature) == (False, 3)
     assert (student.passes, student.lr, student.temperature) == (1, 0.01, 4)
     assert (student.weight_decay, student.cosine, student.clip_norm) == (1e-4, True, 10)

@@ -374,7 +374,7 @@ def test_logits_are_kept_where_images_always_look_alike():
 @pytest.mark.parametrize(
     "change",
     [
-        {"reinitialise": False},
+        {"reinitialise": True},
         {"pool_exact": False},
         {"pool_images": 8},
         {"adversarial_mask": True},

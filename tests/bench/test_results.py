@@ -31,7 +31,9 @@ from fedkd.tabletext import amount, markdown_grid, spread
 HEADER = (
     "suite,strategy,dataset,partition,alpha,models,clients,rounds,seed,status,reason,"
     "global_accuracy,local_accuracy,bytes_up,bytes_down,client_examples,"
-    "server_examples,seconds,peak_memory_bytes,split_hash,config_hash,run_id"
+    "server_examples,seconds,seconds_local,seconds_data,seconds_transport,"
+    "seconds_server,seconds_evaluation,seconds_bookkeeping,"
+    "peak_memory_bytes,split_hash,config_hash,run_id"
 )
 
 
@@ -94,7 +96,7 @@ def test_a_row_is_written_with_these_characters():
     )
     assert csv_text([full]) == (
         f"{HEADER}\nquick,fedavg,digits,dirichlet,0.1,cnn,10,20,0,done,,82.1235,90.0,"
-        "1200,1300,64,0,1.235,1048576,split0,abc,r1\n"
+        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1\n"
     )
 
 
@@ -125,7 +127,7 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
-        ("quick,", "", ":2: found 21 fields, expected 22"),
+        ("quick,", "", ":2: found 27 fields, expected 28"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
         ("seconds,", "", ":1: column seconds is missing"),
         ("seconds,", "seconds,hours,", ":1: column 'hours' is unknown"),

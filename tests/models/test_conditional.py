@@ -133,12 +133,12 @@ def test_other_sizes_are_refused_by_the_acgan_generator(shape):
 
 
 def test_other_sizes_are_refused_by_the_upsampling_generator():
-    with pytest.raises(ConfigError, match="found images of 30x30; .*multiples of 4"):
+    with pytest.raises(ConfigError, match=r"found images of 30x30; .*multiples of 4"):
         UpsamplingGenerator((1, 30, 30), 10)
 
 
 def test_a_misspelt_merge_gets_a_suggestion():
-    with pytest.raises(ConfigError, match="merge: found 'mull', .*Did you mean 'mul'"):
+    with pytest.raises(ConfigError, match=r"merge: found 'mull', .*Did you mean 'mul'"):
         AcganGenerator((1, 8, 8), 10, merge="mull")
 
 
