@@ -89,10 +89,11 @@ class Folder(FileDataset):
         All of them are read, but once in a process unless the files change.
         """
         path = self._path()
-        module = folder_images if path.is_dir() else folder_npz
 
         def read() -> str:
-            return module.digest_of(path)
+            if path.is_dir():
+                return folder_images.digest_of(path)
+            return folder_npz.digest_of(path)
 
         place = str(path.resolve())
         return folder_contents.remembered(place, self._facts(path), read)

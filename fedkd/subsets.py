@@ -82,5 +82,5 @@ def _proportional(sizes: Indices, fraction: float) -> Indices:
     Each class is rounded on its own. Largest remainders would keep the sum exact, but a
     class could then lose an image when the fraction grows.
     """
-    shares = np.floor(sizes * fraction + 0.5).astype(np.int64)
+    shares: Indices = np.floor(sizes * fraction + 0.5).astype(np.int64)
     return np.maximum(shares, np.minimum(sizes, 1))

@@ -303,15 +303,15 @@ COLOUR = np.zeros((4, 3, 5, 3), np.uint8)
         ),
         (
             {"y_train": np.array([-1, 0, 1, 0])},
-            "the label -1 in y_train, expected label",
+            "the label -1 at y_train[0], expected label",
         ),
         (
             {"y_test": np.array([0, 2])},
-            "found the label 2 in y_test, expected labels fr",
+            "found the label 2 at y_test[1], expected labels",
         ),
         (
             {"classes": np.array(["a"])},
-            "the label 1 in y_train, expected labels from 0 t",
+            "the label 1 at y_train[1], expected labels from ",
         ),
         (
             {"classes": np.array(["a", "b", "c"])},

@@ -207,7 +207,7 @@ def test_the_archive_is_fetched_checked_and_unpacked(root, served, monkeypatch):
     new.mkdir()
     Food101(PART).prepare(new)
     names = sorted(path.name for path in new.iterdir())
-    assert names == ["food-101", "food-101.tar.gz"]
+    assert names == ["food-101", "food-101.tar.gz", "food101.lock"]
     assert len(Food101(PART).load(new).x_train) == 12
     # What is left of an unpacking that was interrupted is not taken for the set; the
     # archive is not fetched again.

@@ -140,8 +140,9 @@ def test_an_assignment_without_name_or_value_is_refused(text):
         (["--partition", "dirichlte"], "unknown partitioner 'dirichlte'. Did you mean"),
         (["--dataset", "digit"], "unknown data set 'digit'. Did you mean 'digits'?"),
         (["--clients", "144"], "144 clients with 10 samples each, or more, need 1440"),
+        (["--png", "x.pdf"], "expected a name that ends in .png"),
         (["--clients", "0"], "0 is not in the range x>=1"),
-        (["--partition", "counts"], "--partition counts: file: this key is missing"),
+        (["--partition", "counts"], "expected 'counts:FILE'"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_code_2(fedkd, arguments, message):
