@@ -29,7 +29,7 @@ bench: venv ## Run a suite and print its table: quick, or what ARGS says
 	@$(BIN)/fedkd bench $(ARGS)
 
 test: venv ## Run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto $(ARGS)
 
 check: format lint types docs-check test ## All that must pass: format, lint, types, docs, tests
 
