@@ -83,6 +83,11 @@ class Folder(FileDataset):
         path = self._path()
         return folder_contents.stamp_of(str(path.resolve()), self._facts(path))
 
+    def key_options(self) -> dict[str, Any]:
+        """See :meth:`FileDataset.key_options`; with the absolute path."""
+        path = Path(self.config.path).expanduser().resolve()
+        return {**super().key_options(), "path": str(path)}
+
     def content(self) -> str:
         """See :meth:`Dataset.content`; of names and bytes.
 

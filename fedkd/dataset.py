@@ -159,6 +159,18 @@ class FileDataset(Dataset):
             DataError: If a file is missing.
         """
 
+    def key_options(self) -> dict[str, Any]:
+        """Return the options that decide what is prepared, as plain JSON.
+
+        Those of subsets are left out. A set whose options name a file or folder gives
+        the absolute path, so that equal relative paths are not taken for one set.
+        """
+        options: dict[str, Any] = self.config.model_dump(mode="json")
+        if isinstance(self.config, DatasetConfig):
+            subset = DatasetConfig.model_fields
+            options = {key: options[key] for key in options if key not in subset}
+        return options
+
     def load(self, root: Path) -> ImageSet:
         """Read the whole set; see :meth:`Dataset.load`."""
         source = self.open(root)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,19 +95,27 @@ def _pick_datasets(
     for written in _names(text, "--datasets"):
         bare = written.partition(":")[0]
         if bare not in [entry.name for entry in listed]:
-            try:
-                _known(bare, [e.name for e in listed], "datasets", registry)
-            except ConfigError as error:
-                if ":" not in text:
-                    raise
-                hint = "A path that holds a comma goes into a suite file."
-                raise ConfigError(f"{error} {hint}") from None
+            names = [entry.name for entry in listed]
+            with _hint_at_commas(text):
+                _known(bare, names, "datasets", registry)
         name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
         # Of those listed, all with this name; with a value, those that have it too.
         found = [e for e in listed if e.name == name and _has(e, options)]
         found = found or [Entry(name=name, options=dict(options))]
         picked += [entry for entry in found if entry not in picked]
     return picked
+
+
+@contextlib.contextmanager
+def _hint_at_commas(text: str) -> Iterator[None]:
+    """Say of an unknown name beside a path that it may be the rest of the path."""
+    try:
+        yield
+    except ConfigError as error:
+        if ":" not in text:
+            raise
+        hint = "A path that holds a comma goes into a suite file."
+        raise ConfigError(f"{error} {hint}") from None
 
 
 def _with_named(

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
+
+from fedkd.errors import DataError
 
 VERSION = 1
 """Of the form of prepared files; others are prepared again."""
@@ -25,6 +28,12 @@ UNKNOWN = "0" * 64
 _LENGTH = struct.Struct("<Q")
 _LONGEST = 100_000_000
 _CHUNK = 1 << 20
+FOREIGN = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    *(RecursionError, struct.error),
+)
+"""What :func:`read_header` raises on other files."""
+_KINDS = {"augmentation": dict, "options": dict, "fingerprint": str, "content": str}
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Header:
     """Of the source files; see :meth:`fedkd.dataset.FileDataset.fingerprint`."""
     sources: Mapping[str, str]
     """MD5 of each source file, of sets that name their files."""
+    content: str = ""
+    """Digest of own files; see :meth:`fedkd.dataset.Dataset.content`."""
     version: int = VERSION
     checksum: str = UNKNOWN
     """SHA-256 of labels and images, in hexadecimal digits."""
@@ -82,7 +93,8 @@ class Header:
 
     def same_content(self, other: Header) -> bool:
         """Say whether both describe the same labels and images of the same files."""
-        return replace(self, checksum=UNKNOWN) == replace(other, checksum=UNKNOWN)
+        mine, theirs = (replace(header, checksum=UNKNOWN) for header in (self, other))
+        return mine.encoded() == theirs.encoded()
 
 
 def _tensor(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
@@ -105,30 +117,63 @@ def read_prepared(path: Path) -> Prepared | None:
     """Return what is in a prepared file; None if it is missing, cut short or foreign."""
     try:
         with path.open("rb") as file:
-            header, start = read_header(file)
-            size = path.stat().st_size
-    except (OSError, ValueError, TypeError, KeyError, struct.error):
+            return read_opened(path, file)
+    except OSError:
         return None
-    if (
-        header.version != VERSION
-        or start + header.label_bytes + header.image_bytes != size
-    ):
+
+
+def read_opened(path: Path, file: IO[bytes]) -> Prepared | None:
+    """Return what :func:`read_prepared` does, of a file that is open already."""
+    file.seek(0)
+    try:
+        header, start = read_header(file)
+        size = os.fstat(file.fileno()).st_size
+        whole = start + header.label_bytes + header.image_bytes == size
+    except FOREIGN:
+        return None
+    if header.version != VERSION or not whole:
         return None
     return Prepared(path, header, start, size)
+
+
+def require_sound(file: Prepared) -> None:
+    """Read a prepared file to its end and hold it against its checksum.
+
+    Raises:
+        DataError: If it is damaged, or cannot be read.
+    """
+    try:
+        with file.path.open("rb") as content:
+            checksum = content_checksum(content, file.start)
+    except OSError as error:
+        raise DataError(f"{file.header.name}: {cause_at(error, file.path)}.") from error
+    if checksum != file.header.checksum:
+        raise DataError(
+            f"{file.header.name}: {file.path} is damaged: found SHA-256 {checksum}, "
+            f"expected {file.header.checksum}. Remove it, or run 'fedkd data prepare "
+            f"{file.header.name}' with its options, and it is prepared again."
+        )
+
+
+def cause_at(error: OSError, place: Path) -> str:
+    """Return what went wrong where; ``place`` stands in for an unnamed file."""
+    return f"{error.filename or place}: {error.strerror or type(error).__name__}"
 
 
 def read_header(file: IO[bytes]) -> tuple[Header, int]:
     """Return the header of a prepared file and where the labels begin, in bytes.
 
     Raises:
-        ValueError: If it is another file; so do TypeError, KeyError and struct.error.
-        OSError: If it cannot be read.
+        OSError: If it cannot be read. If it is another file, one of :data:`FOREIGN`.
     """
     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
     if length > _LONGEST:
         raise ValueError("no header of safetensors")
     values = json.loads(file.read(length))["__metadata__"]
     plain = {key: json.loads(value) for key, value in values.items()}
+    for key, kind in _KINDS.items():
+        if not isinstance(plain.get(key, kind()), kind):
+            raise TypeError(f"no header of prepared files: {key}")
     for key in ("shape", "classes", "mean", "std"):
         plain[key] = tuple(plain[key])
     return Header(**plain), _LENGTH.size + length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,13 @@ from torch import Tensor
 from fedkd.dataset import Split
 from fedkd.errors import DataError
 from fedkd.files import sync_folder
-from fedkd.prepared_files import Header, content_checksum, read_prepared
+from fedkd.prepared_files import (
+    FOREIGN,
+    Header,
+    content_checksum,
+    read_header,
+    read_prepared,
+)
 
 PIECE = 512
 """Images that a thread reads at once."""
@@ -29,6 +36,9 @@ THREADS = 8
 """Threads that read images, at most."""
 Progress = Callable[[str, int, int], None]
 """Called with the half, the images that are done and all its images."""
+_ENTRY = re.compile(rb"([0-9]{1,15}) ([0-9]{1,10})\n")
+_LONGEST_ENTRY = 64
+_CHUNK = 1 << 20
 
 
 class HalfWritten:
@@ -36,6 +46,7 @@ class HalfWritten:
 
     The journal has a line for each piece that is in the file: where it stops and its
     CRC-32. Pieces are written in order, so what the journal does not have is cut off.
+    A half that was written to its end before is left as it is.
     """
 
     def __init__(self, folder: Path, header: Header, half: Split) -> None:
@@ -44,12 +55,7 @@ class HalfWritten:
         self.final = folder / f"{header.split}.safetensors"
         self._part = folder / f"{header.split}.part"
         self._journal = folder / f"{header.split}.journal"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the file is there already, under its final name."""
-        found = read_prepared(self.final)
-        return found is not None and found.header.same_content(self.header)
+        self._final = self._sealed = False
 
     def write(self, progress: Progress) -> None:
         """Read all images that are not in the file yet and write them.
@@ -59,12 +65,17 @@ class HalfWritten:
             OSError: If the file cannot be written.
         """
         number = len(self.half.labels)
+        self._final = self._is_whole(self.final)
+        self._sealed = not self._final and self._is_whole(self._part)
+        if self._final or self._sealed:
+            progress(self.header.split, number, number)
+            return
         with self._opened() as (file, journal, start):
             progress(self.header.split, start, number)
             for stop, pixels in _pieces(self.half, start):
                 file.write(pixels)
                 file.flush()
-                journal.write(f"{stop} {zlib.crc32(pixels)}\n")
+                journal.write(_line(stop, zlib.crc32(pixels)))
                 journal.flush()
                 progress(self.header.split, stop, number)
 
@@ -74,13 +85,16 @@ class HalfWritten:
         Raises:
             OSError: If that cannot be done.
         """
+        if self._final:
+            return
         with self._part.open("r+b") as file:
-            start = len(self.header.encoded())
-            found = replace(self.header, checksum=content_checksum(file, start))
-            file.seek(0)
-            file.write(found.encoded())
-            file.flush()
-            os.fsync(file.fileno())
+            if not self._sealed:
+                start = len(self.header.encoded())
+                found = replace(self.header, checksum=content_checksum(file, start))
+                file.seek(0)
+                file.write(found.encoded())
+                file.flush()
+            os.fsync(file.fileno())  # a sealed file may not have got this far
 
     def rename(self) -> None:
         """Give the file its final name.
@@ -88,61 +102,97 @@ class HalfWritten:
         Raises:
             OSError: If that cannot be done.
         """
-        self._part.replace(self.final)
+        if self._final:
+            self._part.unlink(missing_ok=True)
+        else:
+            self._part.replace(self.final)
         self._journal.unlink(missing_ok=True)
         sync_folder(self.final.parent)
 
+    def _is_whole(self, path: Path) -> bool:
+        """Say whether a file holds this half to its end, and its checksum."""
+        found = read_prepared(path)
+        if found is None or not found.header.same_content(self.header):
+            return False
+        # Read to its end: a power cut may have kept the header and lost the images.
+        with path.open("rb") as file:
+            return content_checksum(file, found.start) == found.header.checksum
+
     @contextmanager
-    def _opened(self) -> Iterator[tuple[IO[bytes], IO[str], int]]:
+    def _opened(self) -> Iterator[tuple[IO[bytes], IO[bytes], int]]:
         """Open file and journal at the end of what is sound; give its images."""
         mode = "r+b" if self._part.exists() else "w+b"
         with (
             self._part.open(mode) as file,
-            self._journal.open("a+", encoding="utf-8") as journal,
+            self._journal.open("a+b") as journal,
         ):
             beginning = self.header.encoded() + self._labels()
-            done = self._sound(file, journal, beginning)
+            done = self._sound(file, journal)
             journal.seek(0)
             journal.truncate()
-            journal.writelines(f"{stop} {crc}\n" for stop, crc in done)
-            if not done:
-                file.seek(0)
-                file.truncate()
-                file.write(beginning)
+            journal.writelines(_line(stop, crc) for stop, crc in done)
+            journal.flush()
+            file.seek(0)
+            file.write(beginning)
             images = done[-1][0] if done else 0
             file.seek(len(beginning) + images * self._size)
             file.truncate()
             yield file, journal, images
 
-    def _sound(
-        self, file: IO[bytes], journal: IO[str], beginning: bytes
-    ) -> list[tuple[int, int]]:
+    def _sound(self, file: IO[bytes], journal: IO[bytes]) -> list[tuple[int, int]]:
         """Return the pieces ``(stop, crc)`` that the file holds as the journal says."""
-        file.seek(0)
-        if file.read(len(beginning)) != beginning:
-            return []
         done: list[tuple[int, int]] = []
+        if not self._begins(file):
+            return done
         journal.seek(0)
         start = 0
-        for line in journal:
-            words = line.split()
-            if not (line.endswith("\n") and len(words) == 2 and line.isascii()):
+        # Whatever is no entry ends the journal: what comes after it is read again.
+        while entry := _ENTRY.fullmatch(journal.readline(_LONGEST_ENTRY)):
+            stop, crc = map(int, entry.groups())
+            if not start < stop <= self.header.number:
                 break
-            stop, crc = map(int, words)
-            pixels = file.read(max(0, stop - start) * self._size)
-            if stop <= start or zlib.crc32(pixels) != crc:
+            if _crc32(file, (stop - start) * self._size) != crc:
                 break
             done.append((stop, crc))
             start = stop
         return done
 
+    def _begins(self, file: IO[bytes]) -> bool:
+        """Say whether a file begins as this half does, but for the checksum."""
+        file.seek(0)
+        try:
+            header, start = read_header(file)
+            same = header.same_content(self.header)
+        except FOREIGN:
+            return False
+        labels = self._labels()
+        whole = start == len(self.header.encoded())
+        return whole and same and file.read(len(labels)) == labels
+
     def _labels(self) -> bytes:
-        return self.half.labels.to(torch.int64).contiguous().numpy().tobytes()
+        # Of one order on all machines: safetensors are little-endian.
+        return self.half.labels.to(torch.int64).numpy().astype("<i8").tobytes()
 
     @property
     def _size(self) -> int:
         """Bytes of an image."""
         return math.prod(self.header.shape)
+
+
+def _line(stop: int, crc: int) -> bytes:
+    return f"{stop} {crc}\n".encode()
+
+
+def _crc32(file: IO[bytes], size: int) -> int | None:
+    """Return the CRC-32 of the next bytes of a file; None if it has fewer."""
+    crc = 0
+    while size > 0:
+        chunk = file.read(min(size, _CHUNK))
+        if not chunk:
+            return None
+        crc = zlib.crc32(chunk, crc)
+        size -= len(chunk)
+    return crc
 
 
 def _pieces(half: Split, start: int) -> Iterator[tuple[int, memoryview]]:

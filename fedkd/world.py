@@ -24,6 +24,7 @@ from fedkd.loader import cause
 from fedkd.options import resolve
 from fedkd.partition import Partition
 from fedkd.party import ModelSpec
+from fedkd.prepared_halves import require_content
 from fedkd.protocol import Protocol
 from fedkd.randomness import numpy_stream
 from fedkd.registry import Registry
@@ -104,11 +105,13 @@ class World:
     def _load(self, dataset: str) -> ImageSet:
         plain = json.loads(dataset)
         reader, _ = self.registry.dataset(plain["name"], plain["options"])
+        content = plain.get("content", "")
         with named_faults(self.registry, plain["name"]):
             if isinstance(reader, FileDataset):
-                images = prepared.images(reader, self.root)
+                images = prepared.images(reader, self.root, content)
             else:
                 images = reader.load(self.root)
+                require_content(plain["name"], reader.content(), content)
             return subset(images, reader.config).to(self.device)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.entries import Entry
 from fedkd.errors import ConfigError, DataError, FedKDError
-from fedkd.prepared_files import folders_under, pair_in
+from fedkd.prepared_files import folders_under, pair_in, require_sound
 from fedkd.registry import Registry
 
 if TYPE_CHECKING:
@@ -90,15 +91,18 @@ def _status_of(cls: Any, root: Path) -> str:
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    # What a listing finds may be gone when it is looked at, or a link to nothing.
+    with suppress(FileNotFoundError):
+        return path.stat().st_size if path.is_file() else None
+    return None
 
 
 def _bytes_in(place: Path) -> int:
     """Return the size of a file, or of all files in a folder."""
     if place.is_file():
-        return place.stat().st_size
+        return _size(place) or 0
     return sum(
-        (Path(folder) / name).stat().st_size
+        _size(Path(folder) / name) or 0
         for folder, _, names in os.walk(place)
         for name in names
     )
@@ -115,11 +119,11 @@ def _prepared(cls: Any, folder: Path) -> Record:
     pair = pair_in(folder)
     record: Record = {"folder": str(folder), "status": "ready", "options": {}}
     if pair is None:
-        parts = [path for path in folder.iterdir() if path.suffix == ".part"]
+        parts = list(folder.glob("*.part"))
         finals = list(folder.glob("*.safetensors"))
         status = "unfinished" if parts else "damaged" if finals else "empty"
-        sizes = [path.stat().st_size for path in [*parts, *finals]]
-        return {**record, "status": status, "bytes": sum(sizes)}
+        size = sum(_size(path) or 0 for path in [*parts, *finals])
+        return {**record, "status": status, "bytes": size}
     options = _changed(cls, pair[0].header.options)
     return {**record, "options": options, "bytes": sum(file.bytes for file in pair)}
 
@@ -199,14 +203,17 @@ def _checked_variant(registry: Registry, root: Path, name: str, folder: Path) ->
     record["options"] = _changed(registry.resolve("datasets", name), options)
     try:
         for file in pair:
-            prepared.require_sound(file)
+            require_sound(file)
     except DataError as error:
         return {**record, "status": "damaged", "error": str(error)}
     try:
         reader = reader_of(registry, name, options)
     except ConfigError:
         return {**record, "status": "unused"}  # of a version with other options
-    current = prepared.is_current(reader, root, pair[0])
+    content = None
+    with suppress(DataError, OSError):  # what is gone is said of the source files
+        content = reader.content()
+    current = prepared.is_current(reader, root, pair[0], content)
     return {**record, "status": "ok" if current else "outdated"}
 
 
@@ -224,7 +231,7 @@ def fetched(
             reader.prepare(root)
             if isinstance(reader, FileDataset):
                 prepared.discard_damaged(reader, root)
-                prepared.prepare(reader, root, show)
+                prepared.prepare(reader, root, show, reader.content())
             facts = prepared.facts(reader, root)
     except FedKDError as error:
         return {"name": name, "status": "broken", "error": str(error)}

@@ -43,11 +43,11 @@ def test_without_options_it_is_the_set_itself(images):
     assert subset(images, DatasetConfig()) is images
 
 
-def test_a_fraction_takes_each_class_its_share_by_largest_remainders(images):
-    # 10 % of 83 is 8.3, so 8: 4.82, 2.89 and 0.29 become 5, 3 and 0; and 1 for the owl.
+def test_a_fraction_takes_each_class_its_share_rounded_to_the_nearest(images):
+    # 10 % are 5, 3 and 0.3: the owl has 1 at least.
     found = part(images, fraction=0.1)
     assert counts(found.y_train) == [5, 3, 1]
-    # 50 % is 41.5, so 42: 25.3, 15.18 and 1.52 become 25, 15 and 2.
+    # 50 % are 25, 15 and 1.5, and a half is rounded up.
     assert counts(part(images, fraction=0.5).y_train) == [25, 15, 2]
 
 
@@ -107,6 +107,22 @@ def test_a_larger_subset_holds_the_smaller_one(images):
     small = set(part(images, fraction=0.2).x_train.flatten().tolist())
     large = set(part(images, fraction=0.4).x_train.flatten().tolist())
     assert small < large
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 3, 3), (6, 6, 2), (97, 13, 5), SIZES])
+def test_a_larger_subset_holds_every_smaller_one(images, sizes):
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    x = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
+    zoo = replace(images, x_train=x, y_train=labels, x_test=x, y_test=labels)
+    before = {"train": set(), "test": set()}
+    for step in range(1, 401):
+        found = part(zoo, fraction=step / 400, test_fraction=step / 400)
+        for half, kept in (("train", found.x_train), ("test", found.x_test)):
+            now = set(kept.flatten().tolist())
+            assert before[half] <= now, step / 400
+            before[half] = now
+        assert min(counts(found.y_train)) >= 1
+    assert len(before["train"]) == sum(sizes)
 
 
 def test_a_class_without_images_stays_so(images):
