@@ -181,7 +181,13 @@ def versions(folder: Path, engines: list[str]) -> dict[str, str]:
     names = {"pfl": "pfl", "fluke": "fluke-fl", "flower": "flwr", None: "fedkd"}
     found = {}
     for environment in {ENGINES[e][0] for e in engines}:
-        command = [_python(folder, environment), "-c", code, names[environment], "torch"]
+        command = [
+            _python(folder, environment),
+            "-c",
+            code,
+            names[environment],
+            "torch",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         found[environment or "fedkd"] = done.stdout.strip()
     return found
@@ -189,7 +195,9 @@ def versions(folder: Path, engines: list[str]) -> dict[str, str]:
 
 def show(found: dict[str, Any]) -> None:
     """Print a table."""
-    print(f"{'work':<6}{'engine':<18}{'x bare':>8}{'s/round':>10}{'MiB':>8}{'start s':>9}")
+    print(
+        f"{'work':<6}{'engine':<18}{'x bare':>8}{'s/round':>10}{'MiB':>8}{'start s':>9}"
+    )
     for work, engines in found.items():
         for engine, row in engines.items():
             times = "-" if row["times_bare"] is None else f"{row['times_bare']:.2f}"

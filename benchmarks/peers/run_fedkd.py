@@ -59,9 +59,7 @@ def main() -> None:
         if metrics["round"] != total:
             clock.tick()
 
-    simulate(
-        strategy, federation, protocol, 0, on_round=tick, executor=given.executor
-    )
+    simulate(strategy, federation, protocol, 0, on_round=tick, executor=given.executor)
     clock.report()
 
 
