@@ -30,7 +30,7 @@ def test_the_server_never_holds_a_batchnorm_entry():
 
 def test_clients_with_different_data_have_different_batchnorm():
     _, parties, _ = finished()
-    own = [parties.memories[k]["private"] for k in range(3)]
+    own = [parties.memories.recall(k)["private"] for k in range(3)]
     for name, value in own[0].items():
         if value.is_floating_point():
             assert not torch.equal(value, own[1][name])
