@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,13 @@ def find_halves(folder: Path) -> tuple[Half, Half, tuple[str, ...]]:
             f"folder: found the class {unknown[0]!r} in {folder / 'test'} only; expected "
             f"a folder of that name in {folder / 'train'} too. Add it, or remove it from "
             "test."
+        )
+    absent = sorted(set(classes) - set(test.classes))
+    if absent:
+        warnings.warn(
+            f"folder: {folder / 'test'} has no images of {listing(absent)}, so accuracy "
+            "says nothing of it. Add some, or remove the class from train.",
+            stacklevel=2,
         )
     return train, test, classes
 

@@ -94,9 +94,10 @@ class TestFolders:
         whole = opened(tree).train.read(0, 5)
         assert torch.equal(opened(tree).train.read(3, 5), whole[3:])
 
-    def test_a_class_without_test_images_is_allowed(self, tree):
+    def test_a_class_without_test_images_is_allowed_but_said(self, tree):
         shutil.rmtree(tree / "test" / "dog")
-        assert loaded(tree).y_test.tolist() == [0]
+        with pytest.warns(UserWarning, match="test has no images of dog, so accuracy"):
+            assert loaded(tree).y_test.tolist() == [0]
 
     def test_hidden_and_other_files_are_left_alone(self, tree):
         (tree / "train" / ".DS_Store").write_text("x")
