@@ -1,0 +1,43 @@
+"""Bytes on the wire, against the published sizes: ResNet-18, 10 classes, 3x32x32."""
+
+import torch
+
+from fedkd.algorithms.fedavg import Global
+from fedkd.algorithms.fedavg import Update as ModelUpdate
+from fedkd.algorithms.mosaic import Update
+from fedkd.models.dcgan import Generator
+from fedkd.models.resnet import resnet18
+from fedkd.payload import seal
+from fedkd.strategy import read_weights
+
+SHAPE = (3, 32, 32)
+MODEL = 44_734_408
+"""11,173,962 parameters of 4 bytes and 38,560 bytes of BatchNorm's buffers."""
+GENERATOR = 14_303_008
+COUNTS = 80
+"""n_kc: ten int64."""
+
+
+def weights():
+    return read_weights(resnet18(SHAPE, 10))
+
+
+def test_fedavg_sends_the_model_down_and_up():
+    assert seal(Global(weights()), "down") == MODEL
+    assert seal(ModelUpdate(weights(), 5000), "up") == MODEL  # n_k is no tensor
+
+
+def test_mosaic_sends_its_generator_once():
+    generator = read_weights(Generator(SHAPE, 10, latent_size=100, width=64))
+    counts_C = torch.zeros(10, dtype=torch.int64)
+    without = seal(Update(weights(), counts_C, None, {}), "up")
+    with_it = seal(Update(weights(), counts_C, generator, {}), "up")
+    assert without == MODEL + COUNTS
+    assert with_it - without == GENERATOR
+
+
+def test_half_of_the_channels_is_a_quarter_of_the_bytes():
+    half = read_weights(resnet18(SHAPE, 10, width=0.5))
+    parameters = sum(p.numel() for p in resnet18(SHAPE, 10, width=0.5).parameters())
+    assert parameters == 2_797_610
+    assert seal(Global(half), "down") == 11_209_800  # 11.2 MB
