@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -38,9 +38,10 @@ def reason_to_skip(
 def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     specs = {spec.key: spec for spec in federation.client_models}
     specs.setdefault(federation.server_model.key, federation.server_model)
-    names = sorted(spec.name for spec in specs.values())
     if requires.one_architecture and len(specs) > 1:
-        return f"needs one architecture, but the models are {', '.join(names)}."
+        return (
+            f"needs one architecture, but the models are {', '.join(_titles(specs))}."
+        )
     if requires.nested_widths:
         reason = _reason_in_widths(list(specs.values()), federation.server_model)
         if reason:
@@ -55,6 +56,17 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     if requires.batch_norm and plain:
         return f"needs batch normalisation, but {plain[0]!r} has none."
     return None
+
+
+def _titles(specs: Mapping[str, ModelSpec]) -> list[str]:
+    """Return what to call models: by name, with the width where names are alike."""
+    names = [spec.name for spec in specs.values()]
+    return sorted(
+        spec.name
+        if names.count(spec.name) == 1
+        else f"{spec.name} at width {_width(spec):g}"
+        for spec in specs.values()
+    )
 
 
 def _reason_in_widths(specs: Sequence[ModelSpec], server: ModelSpec) -> str | None:
