@@ -101,6 +101,30 @@ def load(module: nn.Module, weights: Weights) -> nn.Module:
 
 
 @torch.no_grad()
+def lesson_images(
+    painter: Painter, z_BZ: Tensor, labels_B: Tensor, *, as_searched: bool
+) -> Tensor:
+    """Return images to teach on, ``[B, C, H, W]``; the painter does not change.
+
+    Args:
+        painter: Makes them.
+        z_BZ: Noise.
+        labels_B: Their labels.
+        as_searched: Whether BatchNorm uses the statistics of the batch, as while the
+            generator learns, so that these are the images that it found. The running
+            ones of a generator with few steps make other, almost flat images.
+    """
+    if not as_searched:
+        flat: Tensor = painter.eval()(z_BZ, labels_B)
+        return flat
+    kept = [buffer.clone() for buffer in painter.buffers()]
+    images: Tensor = painter.train()(z_BZ, labels_B)
+    for buffer, value in zip(painter.buffers(), kept, strict=True):
+        buffer.copy_(value)
+    return images
+
+
+@torch.no_grad()
 def pictures(painter: Painter, server: Server) -> Tensor:
     """Return one image of each class, at most ten, in the classifiers' range."""
     number = min(PICTURES, server.num_classes)

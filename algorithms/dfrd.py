@@ -15,8 +15,10 @@ Code: none by the authors at hand; github.com/lkyddd/DFDG (``horizontal/DFAD``),
     ``dfdg``.
 Deviations: of ``paper``: noise and labels of a batch serve all its steps, as in DFDG;
     both optimisers start anew in every round, the generator's weights persist; the
-    global model is in eval mode when it learns, so that its BatchNorm statistics stay
-    those of the clients' data (there, models always use the statistics of the batch); the
+    global model, where it is an average of clients, is in eval mode when it learns, so
+    that its BatchNorm statistics stay those of the clients' data (there, models always
+    use the statistics of the batch); the generator uses the statistics of the batch in
+    lessons too (``dfdg``: running ones, which many more steps have settled); the
     averaged generator starts at the generator's initial weights and is not used in the
     first round; T is 4 and amounts are smaller, for short runs on a CPU. Where
     architectures differ, nothing is averaged: the global model of the round before is
@@ -157,7 +159,8 @@ class DFRD(Strategy[State, Broadcast, Update]):
         """Average if that can be; then distil the clients into the global model."""
         weights = state.weights
         whole = len(state.receivers) == len(server.clients)
-        if whole and self.config.start != "previous":
+        averages = whole and self.config.start != "previous"
+        if averages:
             weights = averaged_models(state, ups, round)
         if state.generator is None:
             return replace(state, weights=weights)
@@ -169,7 +172,15 @@ class DFRD(Strategy[State, Broadcast, Update]):
         if state.averaged is not None:
             before = self._painter(server, state.averaged)
         student = server.load(weights)
-        work = Distillation(student, teachers, painter, before, self.config, server)
+        work = Distillation(
+            student,
+            teachers,
+            painter,
+            before,
+            self.config,
+            server,
+            averaged_student=averages,
+        )
         work.run(counts_KC.sum(0))
         return replace(
             state,

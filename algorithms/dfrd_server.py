@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, Teachers
+from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
 from fedkd.algorithms.dfrd_config import DFRDConfig
 from fedkd.algorithms.dfrd_losses import (
     dfdg_transferability_loss,
@@ -24,7 +24,7 @@ BETAS = (0.5, 0.999)
 class Distillation:
     """The server's work of one round, on one global model and one generator."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a round's work needs, by name
         self,
         student: nn.Module,
         teachers: Teachers,
@@ -32,23 +32,28 @@ class Distillation:
         averaged: Painter | None,
         config: DFRDConfig,
         server: Server,
+        *,
+        averaged_student: bool = True,
     ) -> None:
         """Put a round's work together.
 
         Args:
-            student: The global model, trained in place, in eval mode: its BatchNorm
-                statistics stay those of the clients' data.
+            student: The global model, trained in place.
             teachers: The round's clients.
             painter: The generator, trained in place.
             averaged: The averaged generator of the rounds before; None: its images are
                 left out.
             config: Losses and amounts.
             server: Counts the examples and logs.
+            averaged_student: Whether the student is an average of clients. Then it is in
+                eval mode, so that its BatchNorm statistics stay those of the clients'
+                data. Any other has no statistics of data: it is in train mode, and
+                learns them on generated images.
         """
-        self.student = student.eval()
+        self.student = student.train(not averaged_student)
         self.teachers = teachers
         self.painter = painter
-        self.averaged = None if averaged is None else averaged.eval()
+        self.averaged = averaged
         self.config = config
         self._server = server
         self._losses: dict[str, list[Tensor]] = {}
@@ -114,14 +119,16 @@ class Distillation:
         self, z_BZ: Tensor, labels_B: Tensor, counts_C: Tensor
     ) -> list[tuple[float, Tensor, Tensor]]:
         """Return ``(weight, images, ensemble's logits)`` of what is taught on."""
-        x = self.painter.eval()(z_BZ, labels_B)
+        as_searched = self.config.variant == "paper"
+        x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
         found = [(1.0, x, self.ensemble(x, labels_B))]
         weight = self.config.distil.ema_weight
         if self.averaged is not None and weight:
             how = self.config.distil
             drawn = label_batches(counts_C, 1, how.batch_size, how.labels)[0]
             labels_B = drawn.to(self._server.device)
-            x = self.averaged(self._noise(labels_B), labels_B)
+            z_BZ = self._noise(labels_B)
+            x = lesson_images(self.averaged, z_BZ, labels_B, as_searched=as_searched)
             found.append((weight, x, self.ensemble(x, labels_B)))
         return found
 

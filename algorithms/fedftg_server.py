@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, Teachers
+from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
 from fedkd.algorithms.fedftg_config import FedFTGConfig
 from fedkd.algorithms.fedftg_losses import (
     class_loss,
@@ -152,9 +152,9 @@ class FineTuning:
 
     def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: torch.optim.Optimizer) -> None:
         """Train the global model to answer the found images as the clients do."""
-        self.painter.eval()
+        as_searched = self.config.variant == "paper"
+        x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
         with torch.no_grad():
-            x = self.painter(z_BZ, labels_B)
             logits_KBC = self.teachers(x)
         weights_KB = self.teachers.weights_of(labels_B)
         for _ in range(self.config.distil.global_steps):
