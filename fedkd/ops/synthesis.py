@@ -117,7 +117,8 @@ def synthesise(
         clip_norm: Largest norm of the generator's gradient; None for no clipping.
 
     Returns:
-        Images ``[B, C, H, W]`` in [0, 1]. A loss that is not finite is never the least.
+        Images ``[B, C, H, W]`` in [0, 1]. A loss that is not finite is never the least;
+        if none is finite, the first images, with 0 for values that are no numbers.
     """
     noise_BZ = z_BZ.detach().clone().requires_grad_()
     weights = list(generator.parameters())
@@ -140,7 +141,8 @@ def synthesise(
         least = torch.where(found < least, found, least)
     if best is None:
         raise ValueError(f"found steps={steps}; expected 1 or more.")
-    return best
+    # A generator that has diverged gives black images, not ones that poison a student.
+    return torch.where(torch.isfinite(least), best, torch.nan_to_num(best))
 
 
 class ImagePool:

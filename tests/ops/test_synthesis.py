@@ -271,3 +271,12 @@ def test_a_pass_gives_every_image_once():
     pool.add(torch.rand(8, 1, 2, 2), torch.arange(8))
     seen = torch.cat([labels for _, labels in pool.batches(3, passes=1)])
     assert sorted(seen.tolist()) == list(range(8))
+
+
+def test_a_generator_that_has_diverged_gives_images_that_are_numbers():
+    generator = torch.nn.Linear(4, 6)
+    with torch.no_grad():
+        generator.weight.fill_(torch.nan)
+    z_BZ = torch.randn(3, 4)
+    images = synthesise(generator, z_BZ, lambda x: x.square().mean(), steps=2, lr=0.1)
+    assert torch.equal(images, torch.zeros(3, 6))
