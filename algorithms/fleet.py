@@ -30,6 +30,8 @@ class Fleet:
     """By architecture: the average of its clients, at first the initial weights."""
     nested: Nested | None = None
     """The sub-models of the clients, all of which then count as the architecture 0."""
+    heard: tuple[int, ...] = ()
+    """The architectures of which a client has sent a model so far, ascending."""
 
     @property
     def mixed(self) -> bool:
@@ -37,9 +39,12 @@ class Fleet:
         return len(set(self.kinds)) > 1
 
     @property
-    def server_is_alone(self) -> bool:
-        """Whether no client has the server's architecture."""
-        return SERVER not in self.kinds
+    def server_is_new(self) -> bool:
+        """Whether no client has sent a model of the server's architecture so far.
+
+        Then the server's model has its initial weights, and no statistics of data.
+        """
+        return SERVER not in self.heard
 
     @property
     def whole(self) -> Weights:
@@ -62,17 +67,17 @@ class Fleet:
         The mean runs over an architecture, or over those who hold a coordinate. What
         nobody sent keeps its weights.
         """
+        heard = tuple(sorted({*self.heard, *(self.kinds[k] for k in ups)}))
         if self.nested is not None:
             models = {k: up.weights for k, up in ups.items()}
             shares = {k: up.examples for k, up in ups.items()}
-            return self.with_whole(
-                self.nested.average(self.whole, models, shares, turn)
-            )
+            whole = self.nested.average(self.whole, models, shares, turn)
+            return replace(self.with_whole(whole), heard=heard)
         weights = dict(self.weights)
         for kind in sorted({self.kinds[k] for k in ups}):
             members = {k: up for k, up in ups.items() if self.kinds[k] == kind}
             weights[kind] = {**weights[kind], **average(members)}
-        return replace(self, weights=weights)
+        return replace(self, weights=weights, heard=heard)
 
 
 def assemble(server: Server, aggregate: Aggregate = "plain") -> Fleet:

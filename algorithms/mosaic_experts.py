@@ -61,7 +61,7 @@ class Members:
         kinds = {kind: k for k, kind in enumerate(self.fleet.kinds)}
         return [
             server.client_model(kinds[kind], self.fleet.weights[kind])
-            for kind in sorted(kinds)
+            for kind in self.fleet.heard
         ]
 
 

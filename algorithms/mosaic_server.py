@@ -72,7 +72,7 @@ class Distillation:
             teacher = self._with_origin_prior(teacher)
         config = self.config.distil
         asked = config.batch_norm
-        student.train(asked == "train" or (asked == "auto" and fleet.server_is_alone))
+        student.train(asked == "train" or (asked == "auto" and fleet.server_is_new))
         distil(student, teacher, self.source, self.sizes, config, self.server)
         return read_weights(student), Stage(self.members, meta)
 

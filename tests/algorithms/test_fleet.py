@@ -34,7 +34,7 @@ def test_every_architecture_starts_from_its_own_initial_weights():
     fleet = assemble(parties.server())
     assert fleet.kinds == (0, 1, 0)
     assert fleet.mixed
-    assert not fleet.server_is_alone
+    assert fleet.server_is_new
     for k in range(3):
         initial = parties.client(k, testing.toy_protocol().training).initial
         assert fleet.of(k, 0).keys() == initial.keys()
@@ -53,5 +53,16 @@ def test_a_server_may_have_an_architecture_of_its_own():
     )
     fleet = assemble(Parties(federation, testing.toy_protocol(), 0).server())
     assert fleet.kinds == (1, 1, 1)
-    assert fleet.server_is_alone
+    assert fleet.server_is_new
     assert not fleet.mixed
+
+
+def test_an_architecture_is_known_once_a_client_has_sent_it():
+    fleet = Fleet((0, 1, 1), {0: one(0), 1: one(0)})
+    assert fleet.server_is_new
+    after = fleet.averaged({1: Update(one(1), 1)}, 0)
+    assert after.heard == (1,)
+    assert after.server_is_new
+    after = after.averaged({0: Update(one(1), 1), 2: Update(one(1), 1)}, 1)
+    assert after.heard == (0, 1)
+    assert not after.server_is_new

@@ -108,7 +108,7 @@ def test_the_student_may_have_an_architecture_that_no_client_has():
     result = simulate(strategy, federation, testing.toy_protocol(4), seed=0)
     before = Parties(federation, testing.toy_protocol(), 0).server().initial
     after = result.state.fleet.whole
-    assert result.state.fleet.server_is_alone
+    assert result.state.fleet.server_is_new
     moved = {
         name for name, value in before.items() if not torch.equal(value, after[name])
     }
