@@ -140,7 +140,7 @@ def perturbed(x: Tensor, model: nn.Module, step: Tensor | float) -> Tensor:
     """
     images = x.detach().clone().requires_grad_()
     soft_BC = (model(images) / SOFTNESS).softmax(dim=1)
-    u_BC = (2 * torch.rand(soft_BC.shape) - 1).to(soft_BC)
+    u_BC = (2 * torch.rand(soft_BC.shape) - 1).to(soft_BC, non_blocking=True)
     (gradient,) = torch.autograd.grad((u_BC * soft_BC).sum(), images)
     return x + step * gradient.sign()
 

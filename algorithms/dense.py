@@ -6,19 +6,20 @@ Paper: Zhang, Chen, Li, Lyu, Wu, Ding, Shen, Wu, "DENSE: Data-Free One-Shot Fede
 Algorithm: Algorithm 1: local training, data generation, model distillation.
 Code: github.com/zj-jayzhang/DENSE, commit 237c5dd
 Deviations: of ``dense`` from the released code: the BatchNorm loss is computed, on real
-    hooks and as a mean over clients (there, hooks find no layer and the loss is 0, see
-    ``dense-code``); images in [0, 1] are normalised before a classifier sees them,
-    because data are normalised here and are not there; the student is never in train
-    mode while images are made; the generator goes on from one batch to the next and does
-    not start anew; each epoch distils on some batches of the pool and not on all of it;
-    the pool forgets its oldest images when full; for a CPU, amounts and the generator are
-    smaller and the student's rate is 0.02 and not 0.005 (``dense-paper`` and
-    ``dense-code`` have the published values). Images are cropped and flipped only as the
-    data set has it for training images. Of the form with several rounds: a client with
-    the student's architecture starts from the last student; any other goes on from its
-    own weights, which it keeps; pool and generator start anew in every round; the
-    ensemble is that of the round's clients. The last student is not sent out. No label
-    counts leave the clients.
+    hooks, as a mean over clients and over each client's layers (there, hooks find no
+    layer and the loss is 0, see ``dense-code``; the published sum over layers lets deep
+    clients drown the labels, see ``dense-paper``); images in [0, 1] are normalised
+    before a classifier sees them, because data are normalised here and are not there;
+    the student is never in train mode while images are made; the generator goes on from
+    one batch to the next and does not start anew; each epoch distils on some batches of
+    the pool and not on all of it; the pool forgets its oldest images when full; for a
+    CPU, amounts and the generator are smaller and the student's rate is 0.02 and not
+    0.005 (``dense-paper`` and ``dense-code`` have the published values). Images are
+    cropped and flipped only as the data set has it for training images. Of the form with
+    several rounds: a client with the student's architecture starts from the last
+    student; any other goes on from its own weights, which it keeps; pool and generator
+    start anew in every round; the ensemble is that of the round's clients. The last
+    student is not sent out. No label counts leave the clients.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.dense_config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
@@ -119,19 +119,9 @@ class Dense(Strategy[State, Start, Update]):
 
 def initial_state(server: Server) -> State:
     """Return the state before the first round."""
-    same = [k for k in range(len(server.clients)) if _is_like_student(server, k)]
+    own = server.spec.key
+    same = (k for k, spec in enumerate(server.clients) if spec.key == own)
     return State(server.initial, tuple(same))
-
-
-def _is_like_student(server: Server, k: int) -> bool:
-    """Say whether client ``k`` has the server's architecture.
-
-    Initial weights are equal for equal architectures, and drawn apart for others.
-    """
-    theirs = server.client_model(k).state_dict()
-    return theirs.keys() == server.initial.keys() and all(
-        torch.equal(theirs[name].cpu(), value) for name, value in server.initial.items()
-    )
 
 
 def start_of(state: State, client_id: int, round: Round) -> Start:
@@ -162,7 +152,8 @@ def distilled(
 ) -> State:
     """Return the state after a round: a student taught by the clients' models."""
     weights = state.weights
-    if config.start == "average" and set(ups) <= set(state.receivers):
+    all_alike = len(state.receivers) == len(server.clients)
+    if config.start == "average" and all_alike:
         weights = {**weights, **average(ups)}
     if config.synthesis.epochs == 0:
         return State(weights, state.receivers)

@@ -4,7 +4,8 @@
 those of CIFAR-10 on a GPU, and the presets ``dense-paper`` and ``dense-code`` have them.
 The defaults here are for a CPU: amounts, the generator's width and its going on from one
 batch to the next, and the student's learning rate were chosen on the digits (5 clients,
-Dirichlet 0.3, cnn, seeds 100 and 101).
+Dirichlet 0.3, cnn, seeds 100 and 101); the mean of L_BN over layers on the same with five
+architectures (``mix-5``, seeds 100 to 102).
 """
 
 from __future__ import annotations
@@ -37,16 +38,21 @@ class SynthesisConfig(Config):
     """Channels of the generator's last hidden map; released code: 64."""
     reinitialise: bool = False
     """Whether the generator starts from new weights for every batch (released code) or
-    goes on from the last one's, which needs fewer steps."""
+    goes on from the last one's, which needs fewer steps. One whose weights are no longer
+    finite starts anew in any case."""
     label_weight: float = Field(1.0, ge=0)
     """Weight of L_CE, the ensemble's cross-entropy with the wanted labels; released
     code: 1."""
     inversion_weight: float = Field(1.0, ge=0)
-    """Weight of L_BN, BatchNorm statistics of the clients matched; paper and README: 1.
+    """Weight of L_BN, BatchNorm statistics of the clients matched; paper and README: 1,
+    with the sum over layers.
     The released code never computes it, see ``dense-code``."""
     inversion_over_clients: Literal["mean", "sum"] = "mean"
     """How L_BN is taken over clients: the mean, or the sum as the released code means
     to. A client without BatchNorm adds 0."""
+    inversion_over_layers: Literal["mean", "sum"] = "mean"
+    """How L_BN of a client is taken over its BatchNorm layers: the mean, so that a model
+    of 52 layers does not outweigh L_CE, or the sum (paper, ``dense-paper``)."""
     adversarial_weight: float = Field(1.0, ge=0)
     """Weight of L_adv, which looks for images on which student and ensemble differ;
     README: 1."""
@@ -118,8 +124,8 @@ class DenseConfig(Config):
 
     start: Literal["average", "initial"] = "initial"
     """Where the student starts: at its own weights (the initial ones, then those of the
-    last round), or at the average of the clients' models by n_k if all have its
-    architecture (else at its own)."""
+    last round), or at the average of the round's models by n_k if all clients of the
+    federation have its architecture (else at its own)."""
     synthesis: SynthesisConfig = SynthesisConfig()
     """How images are made."""
     distil: DistilConfig = DistilConfig()
@@ -143,7 +149,11 @@ _README_DISTIL: dict[str, Any] = {
 }
 PAPER_OPTIONS: dict[str, Any] = {
     "start": "initial",
-    "synthesis": {**_README_SYNTHESIS, "inversion_weight": 1.0},
+    "synthesis": {
+        **_README_SYNTHESIS,
+        "inversion_weight": 1.0,
+        "inversion_over_layers": "sum",
+    },
     "distil": _README_DISTIL,
 }
 """What the paper describes, L_BN included, with the values of the README."""

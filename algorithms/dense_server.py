@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Protocol, final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
 from fedkd.ops.ensembles import LogitEnsemble
-from fedkd.ops.generation import BatchNormMatcher
+from fedkd.ops.generation import BatchNormMatcher, all_finite
 from fedkd.ops.synthesis import ImagePool, Lens, adversarial_divergence, synthesise
 from fedkd.strategy import Server
 
@@ -77,7 +78,8 @@ class GeneratorLoss:
         self._config = config
         self._rules = rules
         self._lens = lens
-        known = bool(BatchNormMatcher(ensemble).layers)
+        self._matchers = [BatchNormMatcher(member) for member in ensemble.members]
+        known = any(matcher.layers for matcher in self._matchers)
         self._invert = config.inversion_weight > 0 and known
         self.terms: dict[str, Tensor] = {}
         """The terms of the last call, without weights; scalars."""
@@ -92,15 +94,15 @@ class GeneratorLoss:
         """Return L_G of images ``[B, C, H, W]`` in [0, 1] and the wanted labels."""
         config = self._config
         x = self._lens(images)
-        with BatchNormMatcher(self._ensemble, active=self._invert) as matcher:
+        with ExitStack() as stack:
+            for matcher in self._matchers if self._invert else ():
+                stack.enter_context(matcher)
             teacher_BC = self._ensemble(x)
         terms = {}
         if config.label_weight:
             terms["label"] = self._rules.label_loss(teacher_BC, labels_B)
         if self._invert:
-            members = len(self._ensemble.members)
-            over = members if config.inversion_over_clients == "mean" else 1
-            terms["inversion"] = matcher.loss() / over
+            terms["inversion"] = self._inversion()
         if config.adversarial_weight:
             terms["adversarial"] = adversarial_divergence(
                 teacher_BC,
@@ -114,6 +116,18 @@ class GeneratorLoss:
         for name, term in terms.items():
             loss = loss + getattr(config, f"{name}_weight") * term
         return loss
+
+    def _inversion(self) -> Tensor:
+        """Return L_BN of the pass that was watched."""
+        config = self._config
+        by_layer = config.inversion_over_layers == "mean"
+        found = [
+            matcher.loss() / (len(matcher.layers) if by_layer else 1)
+            for matcher in self._matchers
+            if matcher.layers
+        ]
+        by_client = config.inversion_over_clients == "mean"
+        return torch.stack(found).sum() / (len(self._matchers) if by_client else 1)
 
 
 class Distillation:
@@ -160,8 +174,12 @@ class Distillation:
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, how.epochs)
         generator = self._new_generator()
+        diverged = 0
         for epoch in range(how.epochs):
-            if epoch and how.reinitialise:
+            # One that is not finite would make black images for the rest of the run.
+            lost = not all_finite(generator)
+            diverged += lost
+            if epoch and (how.reinitialise or lost):
                 generator = self._new_generator()
             images, labels_B = self.make_images(generator, epoch)
             if epoch and self._rules.moves_weights:
@@ -170,13 +188,16 @@ class Distillation:
             self.teach(sgd)
             if config.cosine:
                 schedule.step()
+        if diverged:
+            self._server.log("diverged_generators", diverged)
 
     def make_images(self, generator: nn.Module, epoch: int) -> tuple[Tensor, Tensor]:
         """Return a new batch ``[B, C, H, W]`` in [0, 1], and its labels in order."""
         how, server = self.config.synthesis, self._server
-        z_BZ = torch.randn(how.batch_size, how.latent_size).to(server.device)
+        z_BZ = torch.randn(how.batch_size, how.latent_size)
+        z_BZ = z_BZ.to(server.device, non_blocking=True)
         drawn_B = torch.randint(server.num_classes, (how.batch_size,))
-        labels_B = drawn_B.sort().values.to(server.device)
+        labels_B = drawn_B.sort().values.to(server.device, non_blocking=True)
         self.student.requires_grad_(False)
         self.student.train(epoch == 0 and how.first_in_train_mode)
         images = synthesise(

@@ -21,9 +21,11 @@ Deviations: of ``paper``: noise and labels of a batch serve all its steps, as in
     lessons too (``dfdg``: running ones, which many more steps have settled); the
     averaged generator starts at the generator's initial weights and is not used in the
     first round; T is 4 and amounts are smaller, for short runs on a CPU. Where
-    architectures differ, nothing is averaged: the global model of the round before is
-    distilled into, clients of its architecture start from it, and any other goes on from
-    its own model, which it keeps.
+    architectures differ (ours), the round's clients with the server's are averaged, as
+    FedDF does (arXiv:2006.07242v3, Algorithm 3), and all clients teach that average; in a
+    round without such a client the global model of the round before is distilled into.
+    Clients of the server's architecture start from it, and any other goes on from its own
+    model, which it keeps.
     ``dfdg`` is the relative's form: L_tran is KL(global || ensemble) with the global
     model detached, over the selected images only; L_div takes squared differences; both
     optimisers start anew for every batch.
@@ -95,6 +97,9 @@ class State:
     """The averaged generator; None before the first round."""
     nested: Nested | None = None
     """The sub-models of the clients; None with ``aggregate: plain``."""
+    averages: bool = False
+    """Whether clients have been averaged into the global model so far; then it has
+    BatchNorm statistics of their data."""
 
 
 class DFRD(Strategy[State, Broadcast, Update]):
@@ -140,7 +145,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
 
     def local(self, down: Broadcast, client: Client) -> Update:
         """Train, and count the labels of the images trained on."""
-        counts_C = torch.zeros(client.num_classes, dtype=torch.int32)
+        counts_C = torch.zeros(client.num_classes, dtype=torch.int32).to(client.device)
         dynamic = self.config.counts == "dynamic"
         loss = counting_loss(counts_C) if dynamic else None
         own: Weights = client.memory.get(OWN, client.initial)
@@ -151,19 +156,20 @@ class DFRD(Strategy[State, Broadcast, Update]):
             client.memory[OWN] = update.weights
         if not dynamic:
             counts_C = client.data.label_counts().int()
-        return Update(update.weights, update.examples, counts_C)
+        elif len(client.data) == 1:
+            counts_C //= 2  # a batch holds a client's only image twice
+        return Update(update.weights, update.examples, counts_C.cpu())
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
     ) -> State:
         """Average if that can be; then distil the clients into the global model."""
-        weights = state.weights
-        whole = len(state.receivers) == len(server.clients)
-        averages = whole and self.config.start != "previous"
-        if averages:
-            weights = averaged_models(state, ups, round)
+        same = {k: up for k, up in ups.items() if k in state.receivers}
+        if same and self.config.start != "previous":
+            weights = averaged_models(state, same, round)
+            state = replace(state, weights=weights, averages=True)
         if state.generator is None:
-            return replace(state, weights=weights)
+            return state
         counts_KC = stacked_counts({k: up.label_counts for k, up in ups.items()})
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
         teachers = Teachers(members, counts_KC).to(server.device)
@@ -171,7 +177,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
         before = None
         if state.averaged is not None:
             before = self._painter(server, state.averaged)
-        student = server.load(weights)
+        student = server.load(state.weights)
         work = Distillation(
             student,
             teachers,
@@ -179,7 +185,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
             before,
             self.config,
             server,
-            averaged_student=averages,
+            averaged_student=state.averages,
         )
         work.run(counts_KC.sum(0))
         return replace(
@@ -227,7 +233,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
 def averaged_models(
     state: State, ups: Mapping[int, Update], round: Round
 ) -> dict[str, Tensor]:
-    """Return the average of the round's clients, over those who hold a coordinate."""
+    """Return the average of some clients, over those who hold a coordinate."""
     if state.nested is not None:
         models = {k: up.weights for k, up in ups.items()}
         shares = {k: up.examples for k, up in ups.items()}
@@ -240,7 +246,8 @@ def counting_loss(counts_C: Tensor) -> LossFunction:
     """Return cross-entropy that adds the labels it is given to ``counts_C``."""
 
     def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        counts_C.add_(torch.bincount(labels_B.cpu(), minlength=len(counts_C)))
+        ones_B = torch.ones_like(labels_B, dtype=counts_C.dtype)
+        counts_C.index_add_(0, labels_B, ones_B)
         return nn.functional.cross_entropy(logits_BC, labels_B)
 
     return loss

@@ -67,6 +67,17 @@ class DistilConfig(Config):
     ema_decay: float = Field(0.5, ge=0, lt=1)
     """lambda of the averaged generator, which moves once a round; paper: 0.5."""
 
+    @model_validator(mode="after")
+    def _the_average_is_used(self) -> DistilConfig:
+        default = DistilConfig.model_fields["ema_decay"].default
+        if not self.ema_weight and self.ema_decay != default:
+            raise ValueError(
+                f"ema_decay: found {self.ema_decay:g} with ema_weight at 0, which leaves "
+                "the averaged generator out; expected a positive ema_weight, or no "
+                "ema_decay"
+            )
+        return self
+
 
 class DFRDConfig(Config):
     """Hyper-parameters of DFRD."""
@@ -76,8 +87,10 @@ class DFRDConfig(Config):
     own; the preset has those of DFDG."""
     start: Literal["auto", "average", "previous"] = "auto"
     """What is distilled into: the average of the round's clients, for which all need the
-    server's architecture; the global model of the round before; or the one where it can
-    be had and else the other."""
+    server's architecture (``average``); the global model of the round before; or the
+    average of those of the round's clients that have the server's architecture, and the
+    model before where none has. A student that is no average of clients learns from
+    generated images alone, for which the default amounts are too few."""
     aggregate: Aggregate = "plain"
     """What the clients' models are: ``plain``, of one architecture or of several that do
     not nest; otherwise nested widths, which hold the first channels of the global model

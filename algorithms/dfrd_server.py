@@ -126,7 +126,7 @@ class Distillation:
         if self.averaged is not None and weight:
             how = self.config.distil
             drawn = label_batches(counts_C, 1, how.batch_size, how.labels)[0]
-            labels_B = drawn.to(self._server.device)
+            labels_B = drawn.to(self._server.device, non_blocking=True)
             z_BZ = self._noise(labels_B)
             x = lesson_images(self.averaged, z_BZ, labels_B, as_searched=as_searched)
             found.append((weight, x, self.ensemble(x, labels_B)))
@@ -155,7 +155,8 @@ class Distillation:
 
     def _noise(self, labels_B: Tensor) -> Tensor:
         size = self.config.generator.latent_size
-        return torch.randn(len(labels_B), size).to(labels_B.device)
+        z_BZ = torch.randn(len(labels_B), size)
+        return z_BZ.to(labels_B.device, non_blocking=True)
 
     def _optimisers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         how = self.config.distil

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedkd.algorithms.fedavg import Aggregate
 from fedkd.config import Config
@@ -21,8 +21,8 @@ class GeneratorConfig(Config):
     kind: Literal["upsampling-generator", "acgan-generator"] = "upsampling-generator"
     """Which network: that of the released code, or that of LightFed."""
     merge: Literal["mul", "add", "cat", "cat_naive"] = "cat"
-    """How the ``acgan-generator`` joins noise and label; LightFed: cat. The
-    ``upsampling-generator`` has a linear layer for each and takes no notice."""
+    """How the ``acgan-generator`` joins noise and label; LightFed: cat. Not an option of
+    the ``upsampling-generator``, which has a linear layer for each."""
     output: Literal["classifier", "as_is"] = "as_is"
     """Whether images in [-1, 1] are mapped to the range of normalised data, or stay as
     the generator makes them. Leave it as it is for the ``upsampling-generator``, whose
@@ -63,10 +63,11 @@ class DistilConfig(Config):
     lr_decay: float = Field(0.998, gt=0, le=1)
     """Factor on both learning rates per round; released code: 0.998, LightFed 1."""
     temperature: float = Field(1.0, gt=0)
-    """T of the divergence, without a factor T^2; paper: 1, LightFed 10."""
+    """T of the divergence, without a factor T^2; paper: 1, LightFed 10. ``official`` has
+    none, so it is 1 there."""
     direction: Literal["global_local", "local_global"] = "local_global"
-    """D of variant ``paper``: KL(local || global), as distillation has it, or
-    KL(global || local), as the paper is remembered to have it."""
+    """D of variant ``paper``, and of no other: KL(local || global), as distillation has
+    it, or KL(global || local), as the paper is remembered to have it."""
     labels: Sampling = "deck"
     """How labels are drawn: from a deck in the proportion of the round's clients (paper
     and released code), each by itself with that probability (``iid``), or uniformly
@@ -88,6 +89,27 @@ class FedFTGConfig(Config):
     """The generator."""
     distil: DistilConfig = DistilConfig()
     """The fine-tuning of the global model."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> FedFTGConfig:
+        how, search = self.distil, self.generator
+        if self.variant == "official" and how.temperature != 1:
+            raise ValueError(
+                f"distil.temperature: found {how.temperature:g} with variant: official, "
+                "whose losses have no temperature; expected 1"
+            )
+        if self.variant != "paper" and how.direction != "local_global":
+            raise ValueError(
+                f"distil.direction: found {how.direction} with variant: {self.variant}, "
+                "whose divergences have directions of their own; leave it out"
+            )
+        if search.kind == "upsampling-generator" and search.merge != "cat":
+            raise ValueError(
+                f"generator.merge: found {search.merge} with the upsampling-generator, "
+                "which has a linear layer each for noise and label; leave it out, or set "
+                "generator.kind to acgan-generator"
+            )
+        return self
 
 
 PAPER_OPTIONS: dict[str, Any] = {
@@ -118,7 +140,11 @@ PAPER_OPTIONS: dict[str, Any] = {
 }
 """The paper's losses, with the amounts of the released code."""
 
-OFFICIAL_OPTIONS: dict[str, Any] = {**PAPER_OPTIONS, "variant": "official"}
+OFFICIAL_OPTIONS: dict[str, Any] = {
+    **PAPER_OPTIONS,
+    "variant": "official",
+    "distil": {k: v for k, v in PAPER_OPTIONS["distil"].items() if k != "direction"},
+}
 """The released code, with its amounts."""
 
 LIGHTFED_OPTIONS: dict[str, Any] = {

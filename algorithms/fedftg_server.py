@@ -73,7 +73,7 @@ class FineTuning:
                     self.painter.parameters(), search.lr * decay, betas
                 )
             z_BZ = torch.randn(len(labels_B), search.latent_size)
-            z_BZ = z_BZ.to(self._server.device)
+            z_BZ = z_BZ.to(self._server.device, non_blocking=True)
             self.search(z_BZ, labels_B, adam)
             self.learn(z_BZ, labels_B, sgd)
         for name, found in self._losses.items():

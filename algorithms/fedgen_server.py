@@ -79,7 +79,8 @@ def batch_loss(
         weights_KB: tau_ky of each client and label.
         config: alpha, beta and eta.
     """
-    noise_BZ = draw_noise(len(labels_B), config).to(labels_B.device)
+    noise_BZ = draw_noise(len(labels_B), config)
+    noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
     features_BD = generator(noise_BZ, labels_B)
     logits_KBC = torch.stack([head(features_BD) for head in heads])
     global_BC = whole(features_BD) if config.student_weight else None
@@ -161,7 +162,8 @@ def regularised(
     of_agreement = config.agreement_weight * decay
 
     def generated(labels_B: Tensor) -> Tensor:
-        noise_BZ = draw_noise(len(labels_B), how).to(labels_B.device)
+        noise_BZ = draw_noise(len(labels_B), how)
+        noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
         with torch.no_grad():
             features_BD: Tensor = generator(noise_BZ, labels_B)
         return head(features_BD)
@@ -173,7 +175,7 @@ def regularised(
             total = total + of_agreement * kl(target_BC, logits_BC)
         if of_labels:
             chosen = torch.randint(len(classes), (config.batch_size,))
-            made_B = classes[chosen.to(classes.device)]
+            made_B = classes[chosen.to(classes.device, non_blocking=True)]
             told = nn.functional.cross_entropy(generated(made_B), made_B)
             total = total + of_labels * told
         return total

@@ -16,7 +16,7 @@ Deviations: none known from that code: one p for all layers in a step; shared we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,10 @@ from torch import nn
 from fedkd.algorithms.fjord_config import FjORDConfig
 from fedkd.algorithms.fjord_dropout import OrderedDropout
 from fedkd.algorithms.nested import Nested, nest
+from fedkd.errors import ConfigError
 from fedkd.ops.averaging import buffer_entries, weighted_average
 from fedkd.ops.training import train
+from fedkd.ops.widths import Sizes, kept_channels
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Requires, Round, Server, Strategy, read_weights
 
@@ -88,26 +90,23 @@ class FjORD(Strategy[State, Broadcast, Update]):
     config: FjORDConfig
 
     def init(self, server: Server) -> State:
-        """Start from the initial weights; find out how the models are nested."""
+        """Start from the initial weights; find out how the models are nested.
+
+        Raises:
+            ConfigError: If the models do not nest, or two widths are one network.
+        """
         nested = nest(server, "static")
-        widths = nested.rates if self.config.widths is None else self.config.widths
-        return State(
-            server.initial,
-            {},
-            nested,
-            server.spec.name,
-            server.spec.options,
-            tuple(sorted({float(p) for p in widths})),
-        )
+        chosen = nested.rates if self.config.widths is None else self.config.widths
+        widths = tuple(sorted({float(p) for p in chosen}))
+        check_widths(widths, nested, server)
+        spec = server.spec
+        return State(server.initial, {}, nested, spec.name, spec.options, widths)
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the sub-model of p_max and the statistics of widths up to it."""
         rate = state.nested.rate(client_id)
         weights = state.nested.broadcast(state.weights, client_id, round.index)
-        full = float(state.options.get(WIDTH, 1.0))
-        narrower = {
-            p: {**state.options, WIDTH: p * full} for p in state.widths if p < rate
-        }
+        narrower = {p: at_width(p, state.options) for p in state.widths if p < rate}
         known = {p: state.statistics[p] for p in narrower if p in state.statistics}
         own = state.statistics.get(rate, {})
         return Broadcast({**weights, **own}, rate, known, state.name, narrower)
@@ -158,6 +157,42 @@ class FjORD(Strategy[State, Broadcast, Update]):
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
         """Measure the global model at full width."""
         return {"global": server.load(state.weights)}
+
+
+def at_width(p: float, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a model of width ``p`` over that of the global one."""
+    return {**options, WIDTH: p * float(options.get(WIDTH, 1.0))}
+
+
+def check_widths(widths: Sequence[float], nested: Nested, server: Server) -> None:
+    """Check that every width is a network of its own.
+
+    Raises:
+        ConfigError: If a width gives no part of the global model, leaves a layer without
+            channels, or has the channels of another.
+    """
+    found = dict(zip(nested.rates, nested.sizes, strict=True))
+    for p in widths:
+        if p not in found:
+            # Its weights are drawn and not used: that must not move the stream.
+            with torch.random.fork_rng(devices=[]):
+                options = at_width(p, server.spec.options)
+                part = read_weights(server.build(server.spec.name, **options))
+            found[p] = kept_channels(nested.axes, server.initial, part)
+    seen: dict[Sizes, float] = {}
+    for p, sizes in sorted(found.items()):
+        if 0 in sizes:
+            raise ConfigError(
+                f"fjord: width {p:g} leaves a layer of {server.spec.name} without "
+                "channels; expected at least one in each. Take a wider one."
+            )
+        if sizes in seen:
+            raise ConfigError(
+                f"fjord: widths {seen[sizes]:g} and {p:g} have the same channels in "
+                f"{server.spec.name}; expected networks that differ. Leave one out, or "
+                "take a wider model."
+            )
+        seen[sizes] = p
 
 
 def prefix(p: float, down: Broadcast, client: Client) -> nn.Module:

@@ -2,8 +2,11 @@
 
 Clients of one architecture average with each other (as FedDF does before it distils, Lin
 et al., arXiv:2006.07242v3, Algorithm 3). With one architecture that is FedAvg, bit for
-bit; the server's model is then the average of all. Nested sub-models of one family average
-by coordinate (see :mod:`fedkd.algorithms.nested`), and there is one model: the server's.
+bit; the server's model is then the average of all. With several, once it has been
+distilled from all clients, it stays in its average in the place of those of the round that
+cannot train it, as if they had sent it back unchanged: a few clients do not undo what all
+have taught. Nested sub-models of one family average by coordinate (see
+:mod:`fedkd.algorithms.nested`), and there is one model: the server's.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Fleet:
     """The sub-models of the clients, all of which then count as the architecture 0."""
     heard: tuple[int, ...] = ()
     """The architectures of which a client has sent a model so far, ascending."""
+    distilled: bool = False
+    """Whether all clients have taught the server's model."""
 
     @property
     def mixed(self) -> bool:
@@ -61,11 +66,16 @@ class Fleet:
         """Return the fleet with other weights of the server's model."""
         return replace(self, weights={**self.weights, SERVER: weights})
 
+    def taught(self, weights: Weights) -> Fleet:
+        """Return the fleet after distillation: ``weights`` are the server's model."""
+        return replace(self.with_whole(weights), distilled=True)
+
     def averaged(self, ups: Mapping[int, Update], turn: int) -> Fleet:
         """Return the fleet after round ``turn``: sum_k n_k w_k / sum_k n_k.
 
         The mean runs over an architecture, or over those who hold a coordinate. What
-        nobody sent keeps its weights.
+        nobody sent keeps its weights. In the mean of the server's architecture, a
+        distilled model stands for each client of another: w_k is then that model.
         """
         heard = tuple(sorted({*self.heard, *(self.kinds[k] for k in ups)}))
         if self.nested is not None:
@@ -76,8 +86,20 @@ class Fleet:
         weights = dict(self.weights)
         for kind in sorted({self.kinds[k] for k in ups}):
             members = {k: up for k, up in ups.items() if self.kinds[k] == kind}
+            if kind == SERVER and self.distilled:
+                members |= self._others(ups)
             weights[kind] = {**weights[kind], **average(members)}
         return replace(self, weights=weights, heard=heard)
+
+    def _others(self, ups: Mapping[int, Update]) -> dict[int, Update]:
+        """Return the server's model as the update of clients that cannot train it."""
+        sent = next(up.weights for k, up in ups.items() if self.kinds[k] == SERVER)
+        whole = {name: self.whole[name] for name in sent}
+        return {
+            k: Update(whole, up.examples)
+            for k, up in ups.items()
+            if self.kinds[k] != SERVER
+        }
 
 
 def assemble(server: Server, aggregate: Aggregate = "plain") -> Fleet:

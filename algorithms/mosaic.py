@@ -20,7 +20,8 @@ Deviations: of ``mosaic`` from the description: the diversity loss aims at the c
     architecture experts are averages of parameters, the paper's setting. With several,
     our extension: clients average with those of their own architecture, experts are
     mixtures of the clients' logits (weights n_kc), and the student is the server's
-    model, which clients of other architectures never receive. With nested widths
+    model, which clients of other architectures never receive; after distillation they
+    count in its averages as if they had sent it back unchanged. With nested widths
     (``aggregate``), averages and experts run over those who hold a coordinate. Under
     partial participation only the clients of the last warm-up round give experts and
     (unless they start in their first round) generators. Label counts, generators and
@@ -187,7 +188,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         weights, stage = Distillation(
             self.config, members, state.generators, state.features, server
         ).run()
-        fleet = state.fleet.with_whole(weights)
+        fleet = state.fleet.taught(weights)
         return replace(state, fleet=fleet, features={}, stage=stage)
 
     def milestone(self, state: State, round: Round) -> bool:

@@ -47,7 +47,7 @@ class ImageSource:
         origin = torch.repeat_interleave(
             torch.arange(len(numbers)), torch.tensor(numbers)
         )
-        return torch.cat(images), origin.to(self._server.device)
+        return torch.cat(images), origin.to(self._server.device, non_blocking=True)
 
 
 def load_generator(

@@ -57,7 +57,8 @@ def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None
     adam_g = torch.optim.Adam(generator.parameters(), config.lr, BETAS)
     adam_d = torch.optim.Adam(judge.parameters(), config.lr, BETAS)
     for real, _ in _batches(client, data, config):
-        z_BZ = torch.randn(len(real), config.latent_size).to(client.device)
+        z_BZ = torch.randn(len(real), config.latent_size)
+        z_BZ = z_BZ.to(client.device, non_blocking=True)
         fake = in_range(generator(z_BZ), client.images, config.output_range)
         adam_d.zero_grad(set_to_none=True)
         losses.of_discriminator(real, fake.detach()).backward()
@@ -187,7 +188,7 @@ def draw(
 ) -> Tensor:
     """Return ``number`` generated images ``[N, C, H, W]`` in the classifiers' range."""
     device = next(generator.parameters()).device
-    z_BZ = torch.randn(number, config.latent_size).to(device)
+    z_BZ = torch.randn(number, config.latent_size).to(device, non_blocking=True)
     return in_range(generator(z_BZ), info, config.output_range)
 
 

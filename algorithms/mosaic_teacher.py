@@ -214,7 +214,8 @@ def train_meta(
     adam = torch.optim.Adam(meta.parameters(), config.lr)
     meta.train()
     for _ in range(config.steps):
-        pick = kept[torch.randperm(len(kept))[: config.batch_size].to(kept.device)]
+        chosen = torch.randperm(len(kept))[: config.batch_size]
+        pick = kept[chosen.to(kept.device, non_blocking=True)]
         adam.zero_grad(set_to_none=True)
         F.cross_entropy(meta(logits_ENC[:, pick]), labels_N[pick]).backward()
         adam.step()

@@ -55,9 +55,12 @@ W2 = Work("W2", 10, 6000, 20, 64, options={"channels": [8, 16], "hidden": 128})
 W3 = Work(
     "W3", 1000, 60, 3, 20, options={"channels": [8, 16], "hidden": 128}, sampled=20
 )
+MLP = Work(
+    "MLP", 1000, 60, 3, 20, model="mlp", options={"hidden": [128, 128]}, sampled=20
+)
 RESNET = Work("ResNet-18", 2, 200, 2, 16, model="resnet18", shape=(3, 32, 32))
 MANY = Work("10,000 clients", 10_000, 60, 3, 20, options=dict(W3.options), sampled=100)
-WORKS = {work.name: work for work in (W1, W2, W3, RESNET, MANY)}
+WORKS = {work.name: work for work in (W1, W2, W3, MLP, RESNET, MANY)}
 
 
 def images_of(work: Work) -> ImageSet:
@@ -81,9 +84,9 @@ def images_of(work: Work) -> ImageSet:
     )
 
 
-def federation_of(work: Work) -> Federation:
+def federation_of(work: Work, data: ImageSet | None = None) -> Federation:
     """Return the clients of ``work``: an equal run of images each."""
-    data = images_of(work)
+    data = images_of(work) if data is None else data
     shards = np.split(np.arange(work.clients * work.images), work.clients)
     tests = [np.arange(k % 1000, k % 1000 + 1) for k in range(work.clients)]
     models = [ModelSpec(work.model, dict(work.options))]
@@ -176,11 +179,15 @@ class Rounds:
     """A run of fedkd whose rounds can be called one by one, without measuring."""
 
     def __init__(
-        self, work: Work, rounds: int = 1000, executor: Choice = SERIAL
+        self,
+        work: Work,
+        executor: Choice = SERIAL,
+        name: str = "fedavg",
+        data: ImageSet | None = None,
     ) -> None:
-        strategy, _ = REGISTRY.strategy("fedavg", {})
-        parties = Parties(federation_of(work), protocol_of(work, rounds), 0)
-        self.run = Run(strategy, parties, "fedavg", executor)
+        strategy, _ = REGISTRY.strategy(name, {})
+        parties = Parties(federation_of(work, data), protocol_of(work, 1000), 0)
+        self.run = Run(strategy, parties, name, executor)
         self.state = strategy.init(parties.server())
         self.index = 0
 
@@ -195,6 +202,7 @@ CONTESTANTS: dict[str, Callable[[Work], Any]] = {
     "bare channels-last": lambda work: BareLoop(work, channels_last=True),
     "serial": Rounds,
     "processes": lambda work: Rounds(work, executor=Choice("processes", 2)),
+    "stacked": lambda work: Rounds(work, executor=Choice("stacked")),
 }
 
 

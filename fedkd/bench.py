@@ -17,10 +17,11 @@ from fedkd.cell import finished_row
 from fedkd.description import protocol_lines, provenance_lines
 from fedkd.environment import describe
 from fedkd.errors import ConfigError, FedKDError
-from fedkd.executors import SERIAL, Choice
+from fedkd.executors import SERIAL, Choice, alone
 from fedkd.files import write_atomic, write_json_atomic
 from fedkd.grid import Cell
 from fedkd.precheck import check_cells
+from fedkd.precision import check_precision
 from fedkd.registry import Registry
 from fedkd.results import Row
 from fedkd.suite import Suite
@@ -118,9 +119,10 @@ class Bench:
             missing or damaged, and whose cells will fail.
 
         Raises:
-            FedKDError: If no data is there and sound, it cannot be split as asked, or a
-                model does not fit it.
+            FedKDError: If no data is there and sound, it cannot be split as asked, a
+                model does not fit it, or the device lacks the precision.
         """
+        check_precision(self.suite.precision, self.settings.device)
         # Beside workers, which have their own, this process only checks: on the CPU.
         device = self.settings.device if self.jobs == 1 else torch.device("cpu")
         world = World(self.registry, self.settings.data_root, device)
@@ -150,8 +152,8 @@ class Bench:
                 settings.data_root,
                 str(settings.device),
                 settings.plugin_files,
-                # The cells have the cores; their clients go one after another.
-                Choice(profile=settings.executor.profile),
+                # The cells have the cores; their clients start no more processes.
+                alone(settings.executor),
             )
             run_side_by_side(todo, jobs, setup, recorder)
 

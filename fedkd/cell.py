@@ -54,6 +54,7 @@ class _Outcome:
     reason: str = ""
     split_hash: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
 
 def run_cell(
@@ -194,6 +195,7 @@ def _run(  # noqa: PLR0913 - all of a cell
         executor=executor,
     )
     outcome.status, outcome.metrics = "done", result.metrics
+    outcome.engine = result.engine
 
 
 def _fail(outcome: _Outcome, error: Exception, log: TextIO) -> None:
@@ -225,6 +227,8 @@ def _row(
         reason=" ".join(outcome.reason.split()),
         seconds=seconds,
         peak_memory_bytes=memory,
+        precision=cell.config["protocol"].get("precision", "fp32"),
+        engine=outcome.engine,
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,

@@ -36,6 +36,8 @@ class Checkpoint:
     totals: Totals = field(default_factory=Totals)
     store: str = ""
     """The file beside the checkpoint that holds the memories, if they are too large."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """What the run is; see :mod:`fedkd.identity`."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:

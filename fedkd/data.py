@@ -2,11 +2,14 @@
 
 Nothing here touches one sample at a time: a batch is one gather, an optional crop and
 flip on the whole batch, and one fused scale and shift.
+
+What is drawn here on the CPU is sent without waiting: a plain ``.to(device)`` holds the
+program up until the GPU has done all that it was given before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -97,6 +100,29 @@ class ImageInfo:
     """What is done to training images."""
 
 
+@dataclass(frozen=True)
+class Draw:
+    """A batch that is drawn and not made yet."""
+
+    chosen: Tensor
+    """Positions in the training set, int64 ``[B]``."""
+    corners: Tensor | None = None
+    """Top and left of each crop, int64 ``[2, B]``; None for no crop."""
+    mirrored: Tensor | None = None
+    """Which images are mirrored, booleans ``[B]``; None for none."""
+
+    @staticmethod
+    def joined(draws: Sequence[Draw]) -> Draw:
+        """Return draws of one data set, all augmented or none, as a single one."""
+        corners = [d.corners for d in draws if d.corners is not None]
+        mirrored = [d.mirrored for d in draws if d.mirrored is not None]
+        return Draw(
+            torch.cat([d.chosen for d in draws]),
+            torch.cat(corners, 1) if corners else None,
+            torch.cat(mirrored) if mirrored else None,
+        )
+
+
 class ClientData:
     """The training images of one client: indices into tensors shared by all clients."""
 
@@ -154,57 +180,94 @@ class ClientData:
                 a pass is left out (never the only one).
             augment: Whether the data set's augmentation is applied.
         """
+        for draw in self.draws(
+            size, steps=steps, epochs=epochs, drop_last=drop_last, augment=augment
+        ):
+            yield self.made(draw)
+
+    def draws(
+        self,
+        size: int,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+        drop_last: str = "singleton",
+        augment: bool = True,
+    ) -> Iterator[Draw]:
+        """Draw what :meth:`batches`, with the same arguments, makes its batches of."""
         done = 0
         passes = 0
         while (steps is None or done < steps) and (epochs is None or passes < epochs):
             for chosen in self._pass(size, drop_last):
                 if steps is not None and done >= steps:
                     return
-                yield self._batch(chosen, augment), self._source.y_train[chosen]
+                yield _drawn(chosen, self._source.augmentation if augment else None)
                 done += 1
             passes += 1
+
+    def made(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Return the batch ``(x [B, C, H, W] normalised, y [B])`` of a draw."""
+        with phase("data"):
+            pixels = self._source.x_train[draw.chosen].float()
+            # Before normalisation, so that padding is black, as the data sets' users do.
+            x = self._normalised(_moved(pixels, self._source.augmentation.pad, draw))
+        return x, self._source.y_train[draw.chosen]
+
+    @property
+    def images_id(self) -> int:
+        """Equal for clients of one data set, whose draws can be made together."""
+        return id(self._source)
 
     def images(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all images once, in stored order, un-augmented, in batches of ``size``."""
         for chosen in self.indices.split(size):
-            yield self._batch(chosen, augment=False), self._source.y_train[chosen]
+            yield self.made(Draw(chosen))
 
     def _pass(self, size: int, drop_last: str) -> Iterator[Tensor]:
         number = len(self.indices)
         if number == 1:
             yield self.indices.repeat(2)
             return
-        order = self.indices[torch.randperm(number).to(self.device)]
+        order = self.indices[torch.randperm(number).to(self.device, non_blocking=True)]
         pieces = order.split(size)
         short = len(pieces[-1]) if len(pieces[-1]) < size else 0
         dropped = drop_last == "always" or (drop_last == "singleton" and short == 1)
         yield from pieces[:-1] if short and dropped and len(pieces) > 1 else pieces
 
-    def _batch(self, chosen: Tensor, augment: bool) -> Tensor:
+    def _normalised(self, pixels: Tensor) -> Tensor:
         scale, shift = self._affine
-        with phase("data"):
-            pixels = self._source.x_train[chosen].float()
-            if augment:
-                # Before normalisation, so that padding is black, as the data sets'
-                # users do.
-                pixels = augmented(pixels, self._source.augmentation)
-            return torch.addcmul(shift, pixels, scale)
+        return torch.addcmul(shift, pixels, scale)
 
 
 def augmented(x: Tensor, how: Augmentation) -> Tensor:
     """Crop and flip a batch ``[B, C, H, W]`` at random, each image on its own draw."""
-    if how.pad:
-        x = _random_crop(x, how.pad)
-    if how.flip:
-        mirrored = (torch.rand(len(x)) < 0.5).to(x.device)
+    return _moved(x, how.pad, _drawn(torch.arange(len(x)), how))
+
+
+def _drawn(chosen: Tensor, how: Augmentation | None) -> Draw:
+    """Draw the augmentation of a batch; None for none."""
+    corners = mirrored = None
+    if how is not None and how.pad:
+        corners = torch.randint(0, 2 * how.pad + 1, (2, len(chosen)))
+    if how is not None and how.flip:
+        mirrored = torch.rand(len(chosen)) < 0.5
+    return Draw(chosen, corners, mirrored)
+
+
+def _moved(x: Tensor, pad: int, draw: Draw) -> Tensor:
+    """Crop and flip images ``[B, C, H, W]`` as was drawn."""
+    if draw.corners is not None:
+        x = _cropped(x, pad, draw.corners.to(x.device, non_blocking=True))
+    if draw.mirrored is not None:
+        mirrored = draw.mirrored.to(x.device, non_blocking=True)
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
     return x
 
 
-def _random_crop(x: Tensor, pad: int) -> Tensor:
+def _cropped(x: Tensor, pad: int, corners: Tensor) -> Tensor:
     number, _, height, width = x.shape
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
-    top, left = torch.randint(0, 2 * pad + 1, (2, number)).to(x.device)
+    top, left = corners
     rows = top[:, None] + torch.arange(height, device=x.device)
     columns = left[:, None] + torch.arange(width, device=x.device)
     image = torch.arange(number, device=x.device)[:, None, None]

@@ -11,6 +11,12 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.suite import Suite
 from fedkd.suite_entries import StrategyEntry
 
+PRECISIONS = {
+    "tf32": "tf32 (float32, products on tensor cores with 10 bits of fraction)",
+    "bf16": "bf16 (autocast; weights and payloads are float32)",
+}
+"""What the page says of arithmetic other than float32."""
+
 
 def protocol_lines(suite: Suite) -> list[str]:
     """Return what all strategies of a suite share, and who departs from it."""
@@ -24,6 +30,8 @@ def protocol_lines(suite: Suite) -> list[str]:
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
+    if suite.precision != "fp32":
+        lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
     return lines + [text for entry in suite.strategies if (text := _departures(entry))]
 
 

@@ -97,6 +97,7 @@ def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Conten
         evaluation=suite.evaluation,
         buffers=suite.buffers,
         test_shards=suite.test_shards,
+        precision=suite.precision,
     )
     try:
         protocol.clients_per_round()
@@ -155,7 +156,7 @@ def _cell(
         "dataset": dataset.plain(),
         "partition": partition.plain(),
         **mix.plain(),
-        "protocol": contender.protocol.model_dump(mode="json"),
+        "protocol": _plain_protocol(contender.protocol),
         "seed": seed,
         "plugins": _third_party(registry, contender.strategy, world),
         "fedkd": __version__,
@@ -179,6 +180,14 @@ def _cell(
         checkpoint_every=suite.checkpoint_every,
         config=config,
     )
+
+
+def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
+    plain = protocol.model_dump(mode="json")
+    # Younger than the first results: runs in float32 keep the names that they have.
+    if plain["precision"] == "fp32":
+        del plain["precision"]
+    return plain
 
 
 def canonical(value: Any) -> str:

@@ -79,7 +79,8 @@ def _of_clients(
                 f"client {k}; return one of them."
             )
         local.append(percent(mine[shard]))
-        everywhere.append(percent(mine))
+        if hits is None:
+            everywhere.append(percent(mine))
     found = {"local": sum(local) / len(local)}
     if hits is None:
         found["global"] = sum(everywhere) / len(everywhere)

@@ -12,8 +12,10 @@ from fedkd.errors import ContractError
 from fedkd.payload import leaves
 from fedkd.shelf import Shelf
 
-LIMIT = 64 << 20
-"""Bytes of tensors that are held in memory; beyond, all go into a mapped file."""
+LIMIT = 4 << 20
+"""Bytes that are held in memory; beyond, all go into a mapped file."""
+LEAF = 512
+"""Bytes that a tensor or number takes beside its content, about."""
 _SUFFIX = ".memories"
 
 
@@ -114,5 +116,7 @@ class Memories:
 
 
 def _size(tree: object, sender: str) -> int:
-    found = [leaf for _, leaf in leaves(tree, sender) if isinstance(leaf, Tensor)]
-    return sum(t.numel() * t.element_size() for t in found)
+    """Return about how much memory a tree takes: many small leaves are mostly objects."""
+    found = [leaf for _, leaf in leaves(tree, sender)]
+    tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
+    return LEAF * len(found) + sum(t.numel() * t.element_size() for t in tensors)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, listing
 from fedkd.ops.widths import width_budgets
 from fedkd.options import Resolved, resolve
 from fedkd.registry import Registry
@@ -69,17 +69,25 @@ def models_of(registry: Registry, mix: Mix, clients: int, where: str) -> Models:
 
 
 def _resolved(registry: Registry, entry: Entry, where: str) -> list[Resolved]:
-    """Return the model of an entry, or the models of a packaged mix."""
+    """Return the model of an entry, or the models of a packaged mix.
+
+    An option beside a mix is one of each of its models.
+    """
     if not _is_mix(registry, entry.name):
         return [_one(registry, entry, where)]
-    if entry.options:
-        raise ConfigError(
-            f"{where}: a packaged mix has no options, found {sorted(entry.options)}. "
-            "List its models one by one to change them."
-        )
     members: Sequence[Mapping[str, Any]] = registry.resolve("models", entry.name)
+    for option in entry.options:
+        own = [one["name"] for one in members if option in one]
+        if own:
+            raise ConfigError(
+                f"{where}.{option}: the packaged mix has one of its own for "
+                f"{listing(own)}. List its models one by one to change it."
+            )
     return [
-        resolve(registry, "models", one["name"], _beside(one), where) for one in members
+        resolve(
+            registry, "models", one["name"], {**_beside(one), **entry.options}, where
+        )
+        for one in members
     ]
 
 
@@ -97,7 +105,10 @@ def _is_mix(registry: Registry, name: str) -> bool:
 
 
 def _label(registry: Registry, entry: Entry, found: Sequence[Resolved]) -> str:
-    return entry.name if _is_mix(registry, entry.name) else found[-1].shown()
+    if not _is_mix(registry, entry.name):
+        return found[-1].shown()
+    changed = {k: v for k, v in entry.options.items() if k in found[-1].changed}
+    return Resolved(entry.name, entry.options, changed).shown()
 
 
 def _nested(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.data import ClientData, ImageInfo
-from fedkd.ops.training import LossFunction, TrainingConfig, train
+from fedkd.ops.training import LossFunction, TrainingConfig, TrainingReport, train
 from fedkd.payload import Weights
 from fedkd.weights import copy_weights
 
@@ -40,6 +40,20 @@ class ModelBuilder(Protocol):
 
     def __call__(self, name: str, **options: Any) -> nn.Module:
         """Return a new model with initial weights drawn from the current stream."""
+
+
+class Trainer(Protocol):
+    """Trains a model as :func:`fedkd.ops.training.train`, and maybe with others."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: ClientData,
+        training: TrainingConfig,
+        loss: LossFunction | None = None,
+        penalty: Callable[[nn.Module], Tensor] | None = None,
+    ) -> TrainingReport:
+        """See there."""
 
 
 class Party:
@@ -156,6 +170,7 @@ class Client(Party):
         data: ClientData,
         memory: MutableMapping[str, Any],
         training: TrainingConfig,
+        trainer: Trainer = train,
     ) -> None:
         super().__init__(model, initial, device, images, builder, buffers)
         self.id = id
@@ -165,6 +180,7 @@ class Client(Party):
         """A private store that lasts over rounds: trees as in :mod:`fedkd.payload`."""
         self.training = training
         """Local training settings, with the learning rate of this round."""
+        self._trainer = trainer
 
     def train(
         self,
@@ -182,7 +198,8 @@ class Client(Party):
         Raises:
             DivergedError: If the loss is not finite.
         """
-        report = train(self.model, self.data, training or self.training, loss, penalty)
+        settings = training or self.training
+        report = self._trainer(self.model, self.data, settings, loss, penalty)
         self.count_examples(report.examples)
         self.log("train_loss", report.loss)
         return report.loss

@@ -51,9 +51,16 @@ class Phases:
 
 
 class _Current:
-    """The clock that is running in this process; one, because one thread simulates."""
+    """The clock that is running in this process; one, one thread works at a time."""
 
     phases: Phases | None = None
+
+
+def exchange(phases: Phases | None) -> Phases | None:
+    """Let ``phases`` be the clock; return the one that was, for another thread's turn."""
+    before = _Current.phases
+    _Current.phases = phases
+    return before
 
 
 @contextlib.contextmanager

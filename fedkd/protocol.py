@@ -9,6 +9,7 @@ from pydantic import Field
 from fedkd.config import Config
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
+from fedkd.precision import Precision
 
 
 class EvaluationConfig(Config):
@@ -40,6 +41,10 @@ class Protocol(Config):
     test_shards: Literal["matched", "iid"] = "matched"
     """Test images of a client: with the label mix of its training data, or an even
     share."""
+    precision: Precision = "fp32"
+    """Arithmetic of training, aggregating and measuring: float32; ``tf32``, float32 with
+    the shortened products of a GPU's tensor cores; or ``bf16``, autocast to bfloat16.
+    Weights and payloads are float32 in all of them."""
 
     def clients_per_round(self) -> int:
         """Return how many clients take part in a round.

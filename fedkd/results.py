@@ -70,6 +70,10 @@ class Row:
     seconds_bookkeeping: float | None = None
     """Sampling clients, metrics, checkpoints, observers."""
     peak_memory_bytes: int | None = None
+    precision: str = ""
+    """``fp32``, ``tf32`` or ``bf16``."""
+    engine: str = ""
+    """The executor that did the clients' turns; empty if none was started."""
     split_hash: str = ""
     config_hash: str = ""
     run_id: str = ""
@@ -138,8 +142,8 @@ def read_results(path: Path) -> list[Row]:
 def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     """Join the rows of several benches; the same run may be in more than one.
 
-    A run that was made twice is equal but for its seconds and its memory; the first of
-    them counts.
+    A run that was made twice is equal but for its seconds, its memory and its engine; the
+    first of them counts.
 
     Args:
         tables: Rows by where they came from, for messages.
@@ -163,7 +167,7 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
 
 def _result(row: Row) -> Row:
     """Return a row without what may differ between two runs of one configuration."""
-    return replace(row, seconds=None, peak_memory_bytes=None)
+    return replace(row, seconds=None, peak_memory_bytes=None, engine="")
 
 
 def _difference(one: Row, other: Row) -> str:

@@ -5,31 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save as save_tensors
-from torch import Tensor
-
 from fedkd import checkpoint as store
 from fedkd import metrics_file as lines
 from fedkd.allocator import keep_freed_memory
+from fedkd.answers import Answers
 from fedkd.checkpoint import Checkpoint, Totals
 from fedkd.errors import ConfigError
 from fedkd.executors import SERIAL, Choice, make_executor
 from fedkd.federation import Federation
-from fedkd.files import write_atomic
+from fedkd.gallery import save_gallery
+from fedkd.identity import identity, require_same
 from fedkd.measurement import Measured, measure
 from fedkd.parties import Parties
 from fedkd.phases import WAITING, Phases, measured, phase
+from fedkd.pooling import arranged
+from fedkd.precision import widened
 from fedkd.protocol import Protocol
-from fedkd.randomness import numpy_stream, torch_stream
+from fedkd.randomness import numpy_stream
 from fedkd.requirements import reason_to_skip
 from fedkd.strategy import Round, Server, Strategy
-from fedkd.turns import Turns
+from fedkd.turns import Orders, Turns
 
 Metrics = dict[str, Any]
 """One line of ``metrics.jsonl``."""
@@ -45,6 +44,8 @@ class RunResult:
     """The strategy's last state."""
     history: tuple[Metrics, ...]
     """The lines of the rounds that this call ran."""
+    engine: str = ""
+    """The executor that did the clients' turns."""
 
 
 def simulate(  # noqa: PLR0913 - the library's main entry point
@@ -70,12 +71,12 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
         folder: Where metrics, checkpoints and images go; nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
-        executor: Where clients do their turns: ``serial``, ``processes``, ``ray`` or
-            ``auto``, or a :class:`fedkd.executors.Choice`. On the CPU all give the same
-            bits.
+        executor: How clients do their turns: one of :data:`fedkd.executors.NAMES`, or a
+            :class:`fedkd.executors.Choice`.
 
     Raises:
-        ConfigError: If the strategy cannot run in this federation.
+        ConfigError: If the strategy cannot run in this federation, or if ``folder`` has
+            the checkpoint of another run.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
@@ -85,6 +86,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             f"the federation has {len(federation)} clients and the protocol "
             f"{protocol.clients}; give both the same number."
         )
+    federation, protocol = arranged(strategy, federation, protocol)
     reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
     if reason:
         raise ConfigError(f"{label} {reason}")
@@ -112,6 +114,7 @@ class Run:
         self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, parties, name)
         self.turns.profile = executor.profile
+        self._identity: dict[str, str] = {}
         self.executor = make_executor(executor, self.turns)
 
     def execute(
@@ -136,7 +139,7 @@ class Run:
         if folder is not None:
             self._save_pictures(folder, state)
         last = history[-1] if history else lines.last_line(folder)
-        return RunResult(last, state, tuple(history))
+        return RunResult(last, state, tuple(history), self.executor.name)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         found = self._checkpoint(folder)
@@ -147,16 +150,21 @@ class Run:
             if self.phases is not None:
                 self.phases.add(found.totals.phases)
             return found.state, found.rounds_done
-        with self._stream("server", "init"):
-            return self.strategy.init(self.parties.server()), 0
+        with self.parties.verb("server", "init"):
+            state = self.strategy.init(self.parties.server())
+        return self._widened(state), 0
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
         """Return the checkpoint, if it is whole, and take over the memories."""
         memories = self.parties.memories
         memories.folder = folder
-        found = None if folder is None else store.load(folder)
-        if found is None or folder is None:
+        if folder is None:
             return None
+        self._identity = identity(self.strategy, self.parties)
+        found = store.load(folder)
+        if found is None:
+            return None
+        require_same(folder, found.identity, self._identity)
         whole = memories.restore(folder, found.memories, found.store)
         return found if whole else None
 
@@ -174,7 +182,7 @@ class Run:
     def _save(self, folder: Path, state: Any, done: int) -> None:
         memories = self.parties.memories
         near, name = memories.save(folder, done)
-        point = Checkpoint(done, state, near, self.totals, name)
+        point = Checkpoint(done, state, near, self.totals, name, self._identity)
         store.save(folder, point, self.name)
         memories.tidy(folder, name)
 
@@ -188,27 +196,34 @@ class Run:
 
     def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
-        orders = self.turns.orders(state, turn)
-        with phase(WAITING):
-            answers = dict(self.executor.answers(orders))
-        rows = {k: answers[k].row for k in turn.clients}
-        if self.phases is not None:
-            for row in rows.values():
-                self.phases.add(row.pop("phases"))
+        ups, rows = self._answers(self.turns.orders(state, turn))
         server = self.parties.server()
-        ups = {k: answers[k].up for k in sorted(answers)}
-        with self._stream("server", turn.index), phase("server"):
+        with self.parties.verb("server", turn.index), phase("server"):
             state = self.strategy.aggregate(state, ups, server, turn)
+        state = self._widened(state)
         measured = self._measure(state, turn)
         self._count(rows, server, measured, time.perf_counter() - started)
         return state, self._metrics(turn, rows, server, measured)
+
+    def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
+        """Let the clients do their turns; return what they sent and what is recorded."""
+        ups = Answers(self.parties.memories.folder)
+        rows: dict[int, Metrics] = {}
+        with phase(WAITING):
+            for k, answer in self.executor.answers(orders):
+                rows[k] = answer.row
+                ups.add(k, answer.up, answer.row["bytes_up"])
+        if self.phases is not None:
+            for row in rows.values():
+                self.phases.add(row.pop("phases"))
+        return ups, {k: rows[k] for k in orders.turn.clients}
 
     def _measure(self, state: Any, turn: Round) -> Measured:
         done = turn.index + 1
         due = done % self.protocol.evaluation.every == 0 or done == turn.total
         if not due and not self.strategy.milestone(state, turn):
             return Measured()
-        with self._stream("measure", turn.index), phase("evaluation"):
+        with self.parties.verb("measure", turn.index), phase("evaluation"):
             return measure(self.strategy, state, self.parties, turn, self.name)
 
     def _count(
@@ -261,15 +276,16 @@ class Run:
     def _save_pictures(self, folder: Path, state: Any) -> None:
         """Write the strategy's images, which are drawn later."""
         federation = self.parties.federation
-        with self._stream("gallery"):
+        with self.parties.verb("gallery"):
             images = self.strategy.gallery(state, self.parties.server())
         if images:
-            pixels = {name: _to_uint8(x, federation) for name, x in images.items()}
-            write_atomic(folder / "gallery.safetensors", save_tensors(pixels))
+            save_gallery(folder, images, federation.data.info)
 
-    def _stream(self, *name: int | str) -> AbstractContextManager[None]:
-        device = self.parties.federation.device
-        return torch_stream(self.parties.seed, *name, device=device)
+    def _widened(self, state: Any) -> Any:
+        """Return a state in float32, whatever it was computed in."""
+        if self.protocol.precision != "bf16":
+            return state
+        return widened(state, f"{self.name}'s state")
 
 
 def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
@@ -280,11 +296,3 @@ def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
         for key in row.keys() - fixed:
             values.setdefault(key, []).append(row[key])
     return {key: sum(found) / len(found) for key, found in sorted(values.items())}
-
-
-def _to_uint8(images: Tensor, federation: Federation) -> Tensor:
-    """Undo the normalisation of images ``[N, C, H, W]``."""
-    mean = torch.tensor(federation.data.mean).view(1, -1, 1, 1)
-    std = torch.tensor(federation.data.std).view(1, -1, 1, 1)
-    pixels = images.detach().cpu() * std + mean
-    return (pixels.clamp(0, 1) * 255).round().byte().contiguous()

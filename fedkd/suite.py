@@ -14,6 +14,7 @@ from fedkd import yamlfile
 from fedkd.config import Config, build
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.ops.training import TrainingConfig
+from fedkd.precision import Precision
 from fedkd.protocol import EvaluationConfig
 from fedkd.suite_entries import SAFE_NAME, Entry, Mix, StrategyEntry, normalise
 
@@ -87,6 +88,8 @@ class Suite(Config):
     """What becomes of BatchNorm statistics."""
     test_shards: Literal["matched", "iid"] = "matched"
     """Test images of a client."""
+    precision: Precision = "fp32"
+    """Arithmetic: float32, ``tf32`` (on a GPU) or ``bf16``."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[StrategyEntry, ...] = Field(min_length=1)

@@ -81,7 +81,8 @@ def table_markdown(
         parts.append(f"## What each stage did\n\n{stages.strip()}")
     parts.append(section("Runs without a result", reasons(rows)))
     parts.append(section("Protocol", protocol_lines))
-    parts.append(section("Provenance", [*provenance, *_splits(rows)]))
+    origin = [*provenance, *_engines(rows), *_splits(rows)]
+    parts.append(section("Provenance", origin))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -228,6 +229,12 @@ def _differences(rows: Sequence[Row], table: Table) -> str:
         f"split: mean ± sample standard deviation of the paired differences; {number}."
     )
     return f"## Differences from {base}\n\n{grid}\n\n{note}"
+
+
+def _engines(rows: Sequence[Row]) -> list[str]:
+    """Return which executors did the clients' turns, where that is known."""
+    names = sorted({row.engine for row in rows if row.engine})
+    return [f"Clients' turns: {', '.join(names)}."] if names else []
 
 
 def _splits(rows: Sequence[Row]) -> list[str]:

@@ -14,7 +14,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
 from fedkd.payload import leaves, seal
 from fedkd.phases import Phases, measured, phase
-from fedkd.randomness import torch_stream
+from fedkd.precision import widen_memory, widened
 from fedkd.strategy import Round, Strategy
 from fedkd.weights import entries
 
@@ -93,10 +93,12 @@ class Turns:
     ) -> tuple[Any, Row]:
         parties = self.parties
         client = parties.client(k, orders.training, memory)
-        device = parties.federation.device
-        with torch_stream(parties.seed, "client", orders.turn.index, k, device=device):
-            up = self.strategy.local(down, client)
         sender = f"{self.name}.local (client {k})"
+        with parties.verb("client", orders.turn.index, k):
+            up = self.strategy.local(down, client)
+        if parties.protocol.precision == "bf16":
+            up = widened(up, sender)
+            widen_memory(memory, f"the memory of client {k}")
         with phase("transport"):
             size = seal(up, sender)
         _check_no_alias(up, client.model, sender)

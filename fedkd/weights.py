@@ -93,7 +93,8 @@ def copy_weights(weights: Weights, model: nn.Module) -> None:
     """
     own = dict(entries(model))
     for name, value in weights.items():
-        own[name].copy_(value)
+        # Without waiting for the device, which on the way back would be unsafe.
+        own[name].copy_(value, non_blocking=value.device.type == "cpu")
 
 
 def read_weights(model: nn.Module) -> dict[str, Tensor]:

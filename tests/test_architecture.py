@@ -62,6 +62,7 @@ CORE = (
 CATCH_ALL = {
     "fedkd.precheck",  # checks cells before they run: a plug-in's model may raise anything
     "fedkd.cell",  # a cell that fails is a row
+    "fedkd.executors.seat",  # a strategy's fault travels to the main thread
     "fedkd.executors.worker",  # a strategy's fault travels to the main process
     "fedkd.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers

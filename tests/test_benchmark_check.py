@@ -67,6 +67,15 @@ def test_a_lasting_slowdown_fails(check, monkeypatch, capsys):
     assert "1 of 1 benchmarks fell" in shown
 
 
+def test_a_planted_slowdown_is_there_at_every_attempt(check, monkeypatch):
+    recorded(check, a=2.0)
+    measure, asked = measuring({"a": 1.0}, {"a": 1.1}, {"a": 1.2})
+    monkeypatch.setattr(check, "measure", measure)
+    monkeypatch.setattr("sys.argv", ["check.py", "-k", "bare", "--plant"])
+    assert check.main() == 1
+    assert asked == [["benchmarks", "-k", "bare", "--plant"], *[["a", "--plant"]] * 2]
+
+
 def test_recording_keeps_margins_and_other_entries(check, monkeypatch):
     check.RECORD.write_text(
         json.dumps({"a": {"ratio": 1.0, "margin": 0.5}, "old": {"ratio": 3.0}}), "utf-8"

@@ -17,7 +17,7 @@ from fedkd.commands.plan import show_plan
 from fedkd.data_root import data_root
 from fedkd.environment import pick_device
 from fedkd.errors import ConfigError
-from fedkd.executors import Choice
+from fedkd.executors import NAMES, Choice
 from fedkd.grid import grid
 from fedkd.live import make_view
 from fedkd.machine import cores
@@ -62,10 +62,10 @@ INTERRUPTED = 130
 )
 @click.option(
     "--executor",
-    type=click.Choice(["auto", "serial", "processes", "ray"]),
+    type=click.Choice(NAMES),
     default="auto",
     show_default=True,
-    help="Where the clients of a cell do their turns. The numbers are the same.",
+    help="How the clients of a cell do their turns; see docs/speed.md.",
 )
 @click.option(
     "--workers",

@@ -27,6 +27,7 @@ from fedkd.table import table_markdown, table_rich
 
 PROTOCOL = (
     "rounds", "clients", "participation", "training", "buffers", "test_shards",
+    "precision",
 )  # fmt: skip
 """What runs of one suite share, whatever their seeds."""
 FORMATS = ("table", "markdown", "json", "csv")

@@ -1,19 +1,37 @@
-"""Where clients do their turns: here, in processes of this machine, or on a cluster."""
+"""Where clients do their turns: here, in processes of this machine, or on a cluster.
+
+Or here in another way: steps replayed as CUDA graphs, or several clients stacked.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
+
+import torch
 
 from fedkd.errors import ConfigError
 from fedkd.executors.base import Executor, Serial
+from fedkd.executors.graphs import Graphs
+from fedkd.executors.measured import fastest
 from fedkd.machine import cores
 from fedkd.ops.training import TrainingConfig
 from fedkd.turns import Turns
 
-__all__ = ["NAMES", "SERIAL", "Choice", "Executor", "Serial", "make_executor"]
+__all__ = [
+    "NAMES",
+    "SERIAL",
+    "Choice",
+    "Executor",
+    "Serial",
+    "alone",
+    "make_executor",
+]
 
-NAMES = ("auto", "serial", "processes", "ray")
+NAMES = ("auto", "serial", "graphs", "stacked", "processes", "ray")
+ALONE = ("serial", "graphs", "stacked")
+"""Those that start no process: cells that run side by side can have them too."""
 ENOUGH = 500
 """Images in a round from which several processes are faster than one."""
 PAYS = 10_000
@@ -22,10 +40,15 @@ PAYS = 10_000
 
 @dataclass(frozen=True)
 class Choice:
-    """Which executor, and how large; none of it changes a result on the CPU."""
+    """Which executor, and how large.
+
+    On the CPU ``serial``, ``processes`` and ``ray`` give the same bits; ``graphs`` and
+    ``stacked`` agree with them to rounding.
+    """
 
     name: str = "serial"
-    """One of :data:`NAMES`; ``auto`` takes processes where that pays."""
+    """One of :data:`NAMES`; ``auto`` takes processes where that pays, and on a GPU what
+    was measured there."""
     workers: int | None = None
     """Processes that work; one a core if None."""
     ray_address: str = "local"
@@ -46,6 +69,12 @@ class Choice:
 SERIAL = Choice()
 
 
+def alone(choice: Choice) -> Choice:
+    """Return the choice for a cell beside which others run: without processes."""
+    name = choice.name if choice.name in ALONE else "serial"
+    return Choice(name, profile=choice.profile)
+
+
 def make_executor(choice: Choice, turns: Turns) -> Executor:
     """Return the executor of a run; it starts nothing before the first round.
 
@@ -53,9 +82,9 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
         ConfigError: If it does not work on this machine.
     """
     workers = choice.workers or cores()
-    name = choice.name
-    if name == "auto":
-        name = "processes" if workers > 1 and _pays(turns) else "serial"
+    name = _automatic(turns, workers) if choice.name == "auto" else choice.name
+    if name == "graphs":
+        return Graphs(turns)
     if name == "processes":
         if not _has_locks():
             raise ConfigError(
@@ -64,6 +93,10 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
         from fedkd.executors.processes import Processes  # noqa: PLC0415 - Unix only
 
         return Processes(turns, workers)
+    if name == "stacked":
+        from fedkd.executors.stacked import Stacked  # noqa: PLC0415 - torch.func
+
+        return Stacked(turns)
     if name == "ray":
         if importlib.util.find_spec("ray") is None:
             raise ConfigError(
@@ -73,6 +106,25 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
 
         return Cluster(turns, workers, choice.ray_address)
     return Serial(turns)
+
+
+def _automatic(turns: Turns, workers: int) -> str:
+    """Return the executor that ``auto`` means for a run."""
+    federation = turns.parties.federation
+    if federation.device.type != "cuda":
+        return "processes" if workers > 1 and _pays(turns) else "serial"
+    device = torch.cuda.get_device_name(federation.device)
+    batch = turns.parties.protocol.training.batch_size
+    known = fastest(device, turns.parties.largest(), batch)
+    if known is None:
+        warnings.warn(
+            f"nothing was measured on {device} yet, so clients take their turns one "
+            "after another; 'python benchmarks/gpu.py' measures what would be faster, "
+            "and --executor takes it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return known or "serial"
 
 
 def _has_locks() -> bool:

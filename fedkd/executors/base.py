@@ -9,7 +9,10 @@ from fedkd.turns import Answer, Orders, Turns
 
 
 class Executor(ABC):
-    """Does the turns of one run. On the CPU all give the same bits."""
+    """Does the turns of one run, with the bits that :class:`Serial` gives on the CPU.
+
+    An executor that trains in another way, and agrees to rounding, says so.
+    """
 
     name: str = ""
 

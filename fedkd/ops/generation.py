@@ -209,6 +209,14 @@ def to_classifier_range(
         mean: Per channel, of images scaled to [0, 1].
         std: Per channel, of images scaled to [0, 1].
     """
-    centre = images.new_tensor(mean).view(1, -1, 1, 1)
-    spread = images.new_tensor(std).view(1, -1, 1, 1)
+    # Sent without waiting for the device: this is done at every step.
+    facts = torch.tensor([*mean, *std], dtype=images.dtype)
+    facts = facts.to(images.device, non_blocking=True).view(2, 1, -1, 1, 1)
+    centre, spread = facts[0], facts[1]
     return ((images + 1) / 2 - centre) / spread
+
+
+@torch.no_grad()
+def all_finite(module: nn.Module) -> bool:
+    """Return whether every parameter of a module is a finite number."""
+    return all(bool(torch.isfinite(p).all()) for p in module.parameters())

@@ -211,7 +211,8 @@ class ImagePool:
         return self._read(self._parts[0][-number:])
 
     def _pass(self, size: int) -> Iterator[Tensor]:
-        order = torch.randperm(len(self)).to(self._parts[0].device)
+        order = torch.randperm(len(self))
+        order = order.to(self._parts[0].device, non_blocking=True)
         pieces = order.split(size)
         alone = len(pieces) > 1 and len(pieces[-1]) == 1
         yield from pieces[:-1] if alone else pieces

@@ -114,7 +114,18 @@ def train(
         total += value.detach()
         examples += len(y)
         steps += 1
-    mean = float(total) / max(steps, 1)
+    return report_of(float(total), examples, steps, training)
+
+
+def report_of(
+    total: float, examples: int, steps: int, training: TrainingConfig
+) -> TrainingReport:
+    """Return the report of steps whose losses add up to ``total``.
+
+    Raises:
+        DivergedError: If the mean loss is not finite.
+    """
+    mean = total / max(steps, 1)
     if not math.isfinite(mean):
         raise DivergedError(
             f"the training loss became {mean} within {steps} steps at learning rate "

@@ -1,11 +1,16 @@
-"""Without server steps, the methods with a generator are FedAvg: real digits."""
+"""A generator that stands still or diverges: FedAvg on real digits, a new start."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from fedkd import testing
+from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
+from fedkd.algorithms.dense_server import Distillation, Plain
 from fedkd.grid import grid
+from fedkd.ops.generation import all_finite
+from fedkd.parties import Parties
 from fedkd.registry import load_registry
 from fedkd.simulator import simulate
 from fedkd.suite import load_suite
@@ -47,6 +52,32 @@ def test_without_server_steps_it_is_fedavg_bit_for_bit(name, fedavg):
     for mine, theirs in zip(ours.history, fedavg.history, strict=True):
         for key in ("global_accuracy", "train_loss", "client_examples"):
             assert mine[key] == theirs[key], key
+
+
+@pytest.mark.parametrize("diverges", [False, True])
+def test_a_generator_that_is_not_finite_starts_anew(diverges, monkeypatch):
+    """It goes on from batch to batch, so that it would give black images for good."""
+    federation = testing.toy_federation()
+    server = Parties(federation, testing.toy_protocol(), 0).server()
+    synthesis = SynthesisConfig(epochs=3, generator_steps=1, batch_size=8, width=2)
+    config = DenseConfig(synthesis=synthesis, distil=DistilConfig(steps=1))
+    members = [server.client_model(k) for k in range(2)]
+    student = server.load(server.initial)
+    work = Distillation(student, members, config, Plain(), server)
+    make_images, seen = work.make_images, []
+
+    def broken(generator, epoch):
+        seen.append(generator)
+        made = make_images(generator, epoch)
+        if diverges and epoch == 0:
+            torch.nn.init.constant_(next(generator.parameters()), torch.nan)
+        return made
+
+    monkeypatch.setattr(work, "make_images", broken)
+    work.run()
+    assert all_finite(seen[1]) and all_finite(seen[2])
+    assert len(set(map(id, seen))) == 1 + diverges
+    assert server.logged.get("diverged_generators", 0) == diverges
 
 
 @pytest.mark.parametrize("name", ["fedftg", "dfrd", "fedgen"])

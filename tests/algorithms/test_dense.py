@@ -9,6 +9,7 @@ from fedkd import testing
 from fedkd.algorithms.dense import Dense, initial_state, start_of
 from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
 from fedkd.algorithms.dense_server import Distillation, GeneratorLoss, Plain
+from fedkd.algorithms.fedavg import Update
 from fedkd.config import build
 from fedkd.data import Augmentation, ImageInfo
 from fedkd.errors import ConfigError
@@ -114,6 +115,33 @@ def test_the_inversion_loss_is_a_mean_or_a_sum_over_clients(over, members, expec
         members, STUDENT, x, inversion_weight=1, inversion_over_clients=over
     )
     # The two maps have mean 3.5 and variance 5.25 against 0 and 1.
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("layers", "clients", "expected"),
+    [
+        ("sum", "mean", (7.75 + 3 * 7.75) / 3),
+        ("mean", "mean", 2 * 7.75 / 3),
+        ("sum", "sum", 7.75 + 3 * 7.75),
+        ("mean", "sum", 2 * 7.75),
+    ],
+)
+def test_the_inversion_loss_is_a_mean_or_a_sum_over_layers(layers, clients, expected):
+    deep = nn.Sequential(*(batch_norm() for _ in range(3)))
+    for layer in deep:
+        # Hands on what it gets, so that all three layers see the same map.
+        layer.eps = 0.0
+    x = torch.arange(8.0, dtype=torch.float64).reshape(2, 1, 2, 2)
+    found = loss_of(
+        [batch_norm(), deep, nn.Identity()],
+        STUDENT,
+        x,
+        inversion_weight=1,
+        inversion_over_layers=layers,
+        inversion_over_clients=clients,
+    )
+    # Of the three clients, one has a layer, one three, and one none.
     assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -264,6 +292,20 @@ def test_mixed_architectures_have_no_average_to_start_from():
         assert torch.equal(state.weights[entry], value)
 
 
+def test_whether_there_is_an_average_does_not_depend_on_who_takes_part():
+    options = {"start": "average", "synthesis": {"epochs": 0}}
+    strategy, _ = REGISTRY.strategy("dense", options)
+    server, _ = sides(("cnn", "mlp"))
+    state = strategy.init(server)
+    moved = {
+        n: v + 1 if v.is_floating_point() else v for n, v in server.initial.items()
+    }
+    alike = {k: Update(moved, examples=1) for k in state.receivers}
+    after = strategy.aggregate(state, alike, server, Round(0, 1, state.receivers))
+    for entry, value in server.initial.items():
+        assert torch.equal(after.weights[entry], value), entry
+
+
 def test_distillation_brings_the_student_towards_the_ensemble():
     server, parties = sides()
     members = []
@@ -380,6 +422,7 @@ def test_logits_are_kept_where_images_always_look_alike():
         {"adversarial_mask": True},
         {"adversarial_temperature": 3.0},
         {"inversion_over_clients": "sum"},
+        {"inversion_over_layers": "sum"},
         {"inversion_weight": 0.0},
         {"adversarial_weight": 0.0},
         {"label_weight": 0.0},
@@ -478,6 +521,8 @@ def test_the_presets_have_the_readmes_amounts(name, inversion):
     assert (how.inversion_weight, how.adversarial_weight) == (inversion, 1)
     assert (how.lr, how.reinitialise, how.width) == (1e-3, True, 64)
     assert how.first_in_train_mode == (name == "dense-code")
+    if inversion:
+        assert how.inversion_over_layers == "sum"
     assert (student.passes, student.lr, student.temperature) == (1, 0.005, 20)
     assert (student.batch_size, student.momentum, student.cosine) == (256, 0.9, False)
     assert how.pool_images >= 200 * 256

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from fedkd import testing
 from fedkd.algorithms.datafree import Painter, Teachers
-from fedkd.algorithms.dfrd import counting_loss
+from fedkd.algorithms.dfrd import DFRD, Broadcast, Update, counting_loss
 from fedkd.algorithms.dfrd_config import DFRDConfig, DistilConfig, GeneratorConfig
 from fedkd.algorithms.dfrd_losses import (
     dfdg_transferability_loss,
@@ -19,10 +19,11 @@ from fedkd.algorithms.dfrd_server import Distillation
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import weighted_logits
+from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
 from fedkd.registry import load_registry
 from fedkd.simulator import simulate
-from fedkd.strategy import read_weights
+from fedkd.strategy import Round, read_weights
 
 REGISTRY = load_registry()
 CLIENTS = torch.tensor(
@@ -199,6 +200,16 @@ def test_dynamic_counts_are_of_the_labels_trained_on():
     assert counts.tolist() == [2, 0, 2]
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_dynamic_counts_of_three_steps_are_three_of_each_image(images):
+    """A batch holds a client's only image twice; the image counts once."""
+    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
+    client = parties.client(0, TrainingConfig(local_steps=3, lr=0.1))
+    client.data = client.data.subset(torch.arange(len(client.data)) < images)
+    update = DFRD(DFRDConfig()).local(Broadcast(None), client)
+    assert torch.equal(update.label_counts, 3 * client.data.label_counts().int())
+
+
 def run(options, models=("cnn",), rounds=2, name="dfrd", **changes):
     strategy, _ = REGISTRY.strategy(name, options)
     federation = testing.toy_federation(models=models)
@@ -258,9 +269,33 @@ def test_the_preset_of_dfdg_distils_into_the_model_of_the_round_before():
     assert moved < away
 
 
-def test_different_architectures_are_distilled_without_an_average():
+def test_of_several_architectures_the_server_s_is_averaged(monkeypatch):
+    """Before the distillation; a round without it goes on from the model before."""
+    monkeypatch.setattr(Distillation, "run", lambda stage, counts_C: None)
+    federation = testing.toy_federation(models=("cnn", "mlp"))
+    server = Parties(federation, testing.toy_protocol(), 0).server()
+    ups = {}
+    for k in range(3):
+        model = server.client_model(k)
+        torch.nn.init.constant_(next(model.parameters()), k + 1.0)
+        ups[k] = Update(read_weights(model), 1 + k, torch.tensor([1, 1, 1]))
+    turn = Round(0, 2, (0, 1, 2))
+    for start, value in (("auto", (1 * 1 + 3 * 3) / 4), ("previous", None)):
+        strategy = DFRD(DFRDConfig(start=start))
+        first = strategy.init(server)
+        state = strategy.aggregate(first, ups, server, turn)
+        name = next(iter(dict(server.model.named_parameters())))
+        if value is None:
+            assert same(state.weights, first.weights)
+        else:
+            assert (state.weights[name] == value).all()
+        later = strategy.aggregate(state, {1: ups[1]}, server, turn)
+        assert same(later.weights, state.weights)
+        assert state.averages == later.averages == (start == "auto")
+
+
+def test_different_architectures_are_distilled():
     result = run(TINY, ("cnn", "mlp"))
-    assert result.state.receivers == (0, 2)
     assert result.metrics["global_accuracy"] is not None
 
 
@@ -276,6 +311,7 @@ def test_the_average_of_different_architectures_is_refused():
         {"start": "previous", "distil": {"steps": 0}},
         {"distil": {"batch_size": 1}},
         {"distil": {"ema_decay": 1.0}},
+        {"distil": {"ema_weight": 0.0, "ema_decay": 0.9}},
         {"generator": {"merge": "plus"}},
     ],
 )

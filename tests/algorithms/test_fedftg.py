@@ -19,6 +19,7 @@ from fedkd.algorithms.fedftg_losses import (
     official_student_loss,
 )
 from fedkd.algorithms.fedftg_server import FineTuning
+from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.parties import Parties
 from fedkd.registry import load_registry
@@ -290,3 +291,23 @@ def test_different_architectures_are_skipped_with_the_reason():
     federation = testing.toy_federation(models=("cnn", "mlp"))
     reason = reason_to_skip(strategy.requires, federation, "average")
     assert "one architecture" in reason
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"variant": "official", "distil": {"temperature": 2.0}},
+            "distil.temperature: found 2 with variant: official",
+        ),
+        (
+            {"variant": "lightfed", "distil": {"direction": "global_local"}},
+            "distil.direction: found global_local with variant: lightfed",
+        ),
+        ({"generator": {"merge": "mul"}}, "generator.merge: found mul with the"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(options, words):
+    with pytest.raises(ConfigError) as caught:
+        REGISTRY.strategy("fedftg", options)
+    assert words in str(caught.value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedkd import testing
+from fedkd.algorithms import fjord
 from fedkd.algorithms.fjord import prefix
 from fedkd.algorithms.fjord_dropout import OrderedDropout, soft_cross_entropy
 from fedkd.errors import ConfigError
@@ -172,3 +173,32 @@ def test_statistics_that_stay_at_clients_are_refused():
 def test_widths_outside_of_0_to_1_are_refused(widths):
     with pytest.raises(ConfigError, match="widths"):
         REGISTRY.strategy("fjord", {"widths": widths})
+
+
+def started(widths):
+    federation = testing.toy_federation(models=FAMILY)
+    server = Parties(federation, testing.toy_protocol(), 0).server()
+    strategy, _ = REGISTRY.strategy("fjord", {"widths": widths})
+    return strategy.init(server)
+
+
+def test_two_widths_with_the_same_channels_are_refused_at_the_start():
+    with pytest.raises(ConfigError, match=r"widths 0\.24 and 0\.25 have the same chan"):
+        started([0.24, 1.0])  # a client has 0.25
+
+
+def test_a_width_that_leaves_a_layer_without_channels_is_refused_at_the_start(
+    monkeypatch,
+):
+    monkeypatch.setattr(fjord, "kept_channels", lambda axes, *_: (1, 0, 1))
+    with pytest.raises(ConfigError, match=r"width 0\.1 leaves a layer of cnn without"):
+        started([0.1, 1.0])
+
+
+def test_looking_at_widths_does_not_move_the_random_stream():
+    states = []
+    for widths in (None, [0.3, 0.7]):
+        torch.manual_seed(0)
+        started(widths)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

@@ -1,5 +1,6 @@
 """What averages with what, when clients have several architectures."""
 
+import pytest
 import torch
 
 from fedkd import testing
@@ -26,6 +27,24 @@ def test_clients_average_with_those_of_their_own_architecture():
 def test_an_architecture_that_sat_out_keeps_its_weights():
     fleet = Fleet((0, 1), {0: one(0), 1: one(7)})
     assert fleet.averaged({0: Update(one(1), 1)}, 0).of(1, 0)["w"].item() == 7
+
+
+def test_clients_that_cannot_train_a_distilled_model_stand_for_it_unchanged():
+    ups = {0: Update(one(1), 1), 1: Update(one(10), 5), 2: Update(one(5), 2)}
+    fleet = Fleet((0, 1, 0), {0: one(0), 1: one(0)}).taught(one(8))
+    after = fleet.averaged(ups, 0)
+    # (1 x 1 + 5 x 8 + 2 x 5) / 8, and client 1 alone.
+    assert after.whole["w"].item() == pytest.approx(51 / 8)
+    assert after.of(1, 0)["w"].item() == 10
+    assert after.distilled
+    assert fleet.averaged({1: ups[1]}, 0).whole["w"].item() == 8
+
+
+def test_with_one_architecture_a_distilled_model_is_replaced_bit_for_bit():
+    ups = {0: Update(one(0.1), 1), 1: Update(one(0.7), 2)}
+    fleet = Fleet((0, 0), {0: one(0)})
+    after = fleet.taught(one(8)).averaged(ups, 0)
+    assert torch.equal(after.whole["w"], fleet.averaged(ups, 0).whole["w"])
 
 
 def test_every_architecture_starts_from_its_own_initial_weights():

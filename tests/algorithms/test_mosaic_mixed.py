@@ -99,6 +99,7 @@ def test_every_teacher_can_teach_clients_of_several_architectures(kind, origin_p
     strategy = Mosaic(config(kind, origin_prior=origin_prior))
     result = simulate(strategy, federation, testing.toy_protocol(4), seed=0)
     assert "before_distillation" in result.history[1]["measured"]
+    assert result.state.fleet.distilled
     assert result.metrics["global_accuracy"] is not None
 
 

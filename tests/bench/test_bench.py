@@ -22,7 +22,7 @@ from fedkd.results import read_results
 from fedkd.suite import load_suite
 
 PLUGIN = str(Path(__file__).with_name("toy_plugin.py"))
-TIMES = ("seconds", "peak_memory_bytes")
+TIMES = ("seconds", "peak_memory_bytes", "engine")
 SUITE = """\
 name: toy
 rounds: 3

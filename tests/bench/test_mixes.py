@@ -88,6 +88,14 @@ def test_a_packaged_mix_stands_for_its_models(cells):
     assert len({m["name"] for m in cell.config["models"]}) == 5
 
 
+def test_an_option_beside_a_packaged_mix_is_one_of_each_of_its_models(cells):
+    (cell,) = cells("[{name: mix-5, features: 64}]")
+    assert cell.models == "mix-5[features=64]"
+    options = [model["options"] for model in cell.config["models"]]
+    assert [o["features"] for o in options] == [64] * 5
+    assert {o["width"] for o in options if "width" in o} == {1.0, 0.125, 0.25}
+
+
 @pytest.mark.parametrize(
     ("models", "words"),
     [
@@ -98,7 +106,9 @@ def test_a_packaged_mix_stands_for_its_models(cells):
         ("[{name: mlp, widths: {rho: 1, sigma: -1}}]", "widths.sigma: found -1"),
         ("[{clients: cnn, servre: mlp}]", "unknown key 'servre'; a mix has"),
         ("[{clients: [], server: cnn}]", "models: found [], expected at least one"),
-        ("[{name: mix-5, width: 0.5}]", "a packaged mix has no options, found"),
+        ("[{name: mix-5, width: 0.5}]", "models.mix-5.width: the packaged mix has one"),
+        ("[{name: mix-5, feature: 64}]", "models.mix-5.feature"),
+        ("[{name: mix-2, hidden: 64}]", "models.mix-2.hidden"),
         ("[{clients: cnn, server: dcgan-generator}]", "is a generator, expected"),
     ],
 )

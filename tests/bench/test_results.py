@@ -33,7 +33,7 @@ HEADER = (
     "global_accuracy,local_accuracy,bytes_up,bytes_down,client_examples,"
     "server_examples,seconds,seconds_local,seconds_data,seconds_transport,"
     "seconds_server,seconds_evaluation,seconds_bookkeeping,"
-    "peak_memory_bytes,split_hash,config_hash,run_id"
+    "peak_memory_bytes,precision,engine,split_hash,config_hash,run_id"
 )
 
 
@@ -91,12 +91,14 @@ def test_a_row_is_written_with_these_characters():
         server_examples=0,
         seconds=1.23456,
         peak_memory_bytes=1048576,
+        precision="bf16",
+        engine="serial",
         config_hash="abc",
         run_id="r1",
     )
     assert csv_text([full]) == (
         f"{HEADER}\nquick,fedavg,digits,dirichlet,0.1,cnn,10,20,0,done,,82.1235,90.0,"
-        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1\n"
+        "1200,1300,64,0,1.235,,,,,,,1048576,bf16,serial,split0,abc,r1\n"
     )
 
 
@@ -127,7 +129,7 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
-        ("quick,", "", ":2: found 27 fields, expected 28"),
+        ("quick,", "", ":2: found 29 fields, expected 30"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
         ("seconds,", "", ":1: column seconds is missing"),
         ("seconds,", "seconds,hours,", ":1: column 'hours' is unknown"),

@@ -116,6 +116,7 @@ def test_a_default_written_out_changes_no_hash(cells_of):
         {"participation": 1},
         {"buffers": "local"},
         {"test_shards": "iid"},
+        {"precision": "bf16"},
         {"evaluation": {"every": 2}},
         {"training": {"local_steps": 2, "batch_size": 8, "lr": 0.06}},
         {"datasets": [{"name": "toy", "images": 25}]},

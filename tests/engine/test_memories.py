@@ -55,13 +55,21 @@ def test_changes_count_only_when_they_are_kept(store):
 
 
 def test_large_memories_move_to_a_file_once():
-    store = Memories(limit=10 * 40)
+    # Ten numbers of four bytes, and four leaves.
+    store = Memories(limit=10 * (40 + 4 * module.LEAF))
     for k in range(10):
         store.keep(k, memory_of(k))
     assert not store.on_disk
     store.keep(10, memory_of(10))
     assert store.on_disk
     assert all(same(store.recall(k), memory_of(k)) for k in range(11))
+
+
+def test_many_small_leaves_are_no_small_memory():
+    store = Memories(limit=100_000)
+    for k in range(20):
+        store.keep(k, {str(i): torch.zeros(1) for i in range(20)})
+    assert store.on_disk, "400 tensors of 4 bytes take far more than 1,600 bytes"
 
 
 def test_a_client_that_remembers_nothing_takes_no_place(store, tmp_path):

@@ -11,6 +11,7 @@ from fedkd.errors import ConfigError, ContractError, DivergedError
 from fedkd.ops.training import TrainingConfig
 from fedkd.parties import Parties
 from fedkd.party import ModelSpec
+from fedkd.pooling import arranged
 from fedkd.randomness import numpy_stream, stream_seed, torch_stream
 from fedkd.registry import load_registry
 from fedkd.simulator import Run, simulate
@@ -19,8 +20,8 @@ from fedkd.strategy import Strategy, read_weights
 REGISTRY = load_registry()
 
 
-def fedavg():
-    return REGISTRY.strategy("fedavg", {})[0]
+def fedavg(**options):
+    return REGISTRY.strategy("fedavg", options)[0]
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,37 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     again = simulate(fedavg(), *world, seed=0, folder=tmp_path)
     assert again.history == ()
     assert again.metrics == json.loads(json.dumps(first.metrics))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("seed", {"seed": 1}),
+        ("protocol", {"protocol": testing.toy_protocol(3)}),
+        ("strategy", {"strategy": fedavg(weights="uniform")}),
+        ("models", {"federation": testing.toy_federation(models=["mlp"])}),
+    ],
+)
+def test_no_run_goes_on_from_another_ones_checkpoint(tmp_path, what, change):
+    world = {
+        "strategy": fedavg(),
+        "federation": testing.toy_federation(),
+        "protocol": testing.toy_protocol(2),
+        "seed": 0,
+        "folder": tmp_path,
+    }
+    simulate(**world)
+    with pytest.raises(ConfigError, match=f"another run, which differs in: .*{what}"):
+        simulate(**(world | change))
+
+
+def test_a_reference_that_pools_the_clients_needs_no_arrangement_by_its_caller():
+    federation, protocol = testing.toy_federation(), testing.toy_protocol(2)
+    central = REGISTRY.strategy("central", {})[0]
+    found = simulate(central, federation, protocol, seed=0)
+    pooled = simulate(central, *arranged(central, federation, protocol), seed=0)
+    assert list(found.metrics["clients"]) == [0]
+    assert found.metrics["global_accuracy"] == pooled.metrics["global_accuracy"]
 
 
 def test_under_the_policy_local_buffers_stay_at_the_clients():
