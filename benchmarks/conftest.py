@@ -12,7 +12,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-PLANTED = 0.01
+PLANTED = 0.03
 """Seconds that ``--plant`` adds to every step of local training."""
 
 

@@ -36,23 +36,23 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 @contextlib.contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute with ``precision`` on ``device`` inside the block."""
-    if precision == "bf16":
-        # Without its cache of converted weights, which would go stale at the first
-        # optimiser step: the block is a whole verb, not one forward pass.
-        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-            yield
-    elif precision == "tf32":
-        with _tensor_cores():
-            yield
-    else:
+    with contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(_tf32(precision == "tf32"))
+        if precision == "bf16":
+            # Without its cache of converted weights, which would go stale at the first
+            # optimiser step: the block is a whole verb, not one forward pass.
+            cast = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+            stack.enter_context(cast)
         yield
 
 
 @contextlib.contextmanager
-def _tensor_cores() -> Iterator[None]:
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Allow tf32 or not; of itself torch allows it in convolutions."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = True
+    products.allow_tf32 = convolutions.allow_tf32 = allowed
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -42,10 +43,11 @@ def called(*arguments, cwd):
 @pytest.mark.slow
 def test_a_dry_run_goes_through_every_part_in_under_a_minute(tmp_path):
     out = tmp_path / "here" / "cpu.json"
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = called("--device", "cpu", "--tiny", "--out", str(out), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - started < 60
+    # Of its own time: the machine may be busy with something else.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 60
     assert done.stdout.startswith("On cpu, torch")
     assert "A dry run" in done.stdout
     assert "Rows for" not in done.stdout, "a CPU's numbers were offered"

@@ -98,6 +98,12 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
 
         return Stacked(turns)
     if name == "ray":
+        device = turns.parties.federation.device
+        if device.type != "cpu":
+            raise ConfigError(
+                f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
+                f"on {device}. Use another executor, or --device cpu."
+            )
         if importlib.util.find_spec("ray") is None:
             raise ConfigError(
                 "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]'."

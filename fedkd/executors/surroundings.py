@@ -63,7 +63,7 @@ class Mode:
         autocast = tuple(
             (kind, torch.get_autocast_dtype(kind))
             for kind in sorted(kinds)
-            if torch.is_autocast_enabled(kind)
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         )
         stream = torch.cuda.current_stream() if device.type == "cuda" else None
         return Mode(autocast, torch.is_grad_enabled(), stream)

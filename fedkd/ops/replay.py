@@ -56,10 +56,10 @@ class Replay:
                 for _ in range(WARM_UPS):
                     self._function(*self._inputs)
             main.wait_stream(side)
-            # Other threads of this process may use the device meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph):
                 self._function(*self._inputs)
         finally:
+            main.wait_stream(side)
             with torch.no_grad():
                 for value, old in zip(changed, before, strict=True):
                     value.copy_(old)

@@ -101,6 +101,10 @@ class PlainStep:
                 self.sgd.zero_grad()
         self._replay(*parts)
 
+    def free(self) -> None:
+        """Give back the graph's memory; the next replay captures again."""
+        self._replay = None
+
 
 class Replayer:
     """Trains as :func:`fedkd.ops.training.train`, by replaying plain steps.
@@ -154,6 +158,9 @@ class Replayer:
 
     def clear(self) -> None:
         """Give back the memory of all steps."""
+        # Now, and not when the collector comes by: a step and its graph hold each other.
+        for step in self._steps.values():
+            step.free()
         self._steps.clear()
 
     def _take(self, step: PlainStep, draw: Draw, full: bool) -> None:
@@ -183,11 +190,14 @@ class Replayer:
             *_arithmetic(data.device),
         )
         step = self._steps.get(key)
-        if step is None or not step.fits(model, data):
+        if step is not None and not step.fits(model, data):
+            step.free()
+            step = None
+        if step is None:
             step = self._steps[key] = PlainStep(model, data, training)
         self._steps.move_to_end(key)
         while len(self._steps) > KEPT:
-            self._steps.popitem(last=False)
+            self._steps.popitem(last=False)[1].free()
         return step
 
     def _draws(self, data: ClientData, training: TrainingConfig) -> Iterator[Draw]:

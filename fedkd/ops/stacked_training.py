@@ -110,7 +110,7 @@ def train_together(jobs: Sequence[Job]) -> list[Sums]:
             draws = [jobs_by_row[row].draws[done[row]] for row in rows]
             x, y = jobs[0].data.made(Draw.joined(draws))
             shape = (len(rows), len(draws[0].chosen))
-            place = _place(rows)
+            place = _place(rows, x.device)
             losses = stack.step(place, x.unflatten(0, shape), y.unflatten(0, shape))
             total_K[place] += losses
             for row in rows:
@@ -278,9 +278,9 @@ def _schedule(sizes: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         yield rows
 
 
-def _place(rows: Sequence[int]) -> slice | Tensor:
+def _place(rows: Sequence[int], device: torch.device) -> slice | Tensor:
     """Return what indexes these rows: a slice, which copies nothing, where it can."""
     first, last = rows[0], rows[-1]
     if last - first + 1 == len(rows):
         return slice(first, last + 1)
-    return torch.tensor(rows)
+    return torch.tensor(rows).to(device, non_blocking=True)

@@ -92,12 +92,27 @@ def test_without_a_profile_nothing_is_said_of_phases():
 
 def test_a_run_that_is_resumed_goes_on_counting(tmp_path):
     strategy, _ = load_registry().strategy("fedavg")
-    federation, profile = testing.toy_federation(), Choice(profile=True)
-    for rounds in (2, 3):
-        protocol = testing.toy_protocol(rounds)
-        result = simulate(
-            strategy, federation, protocol, 0, folder=tmp_path, executor=profile
+    first = []
+
+    def stop(metrics):
+        first.append(metrics["phases"])
+        if metrics["round"] == 2:
+            raise KeyboardInterrupt
+
+    def run(on_round):
+        return simulate(
+            strategy,
+            testing.toy_federation(),
+            testing.toy_protocol(3),
+            seed=0,
+            folder=tmp_path,
+            checkpoint_every=1,
+            executor=Choice(profile=True),
+            on_round=on_round,
         )
-        if rounds == 2:
-            first = result.metrics["phases"]
-    assert result.metrics["phases"]["local"] > first["local"]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    result = run(None)
+    assert len(result.history) == 1
+    assert result.metrics["phases"]["local"] > first[-1]["local"]

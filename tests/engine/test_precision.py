@@ -192,6 +192,9 @@ def test_the_flags_of_tf32_are_set_inside_and_put_back_after():
     with arithmetic("tf32", torch.device("cuda")):
         assert flags() == (True, True)
     assert flags() == before
+    with arithmetic("fp32", torch.device("cuda")):
+        assert flags() == (False, False)
+    assert flags() == before
     with arithmetic("fp32", CPU):
         assert flags() == before
 

@@ -1,6 +1,8 @@
 """Replayed steps: the numbers of the eager ones, from memory that stays where it is."""
 
 import contextlib
+import gc
+import weakref
 
 import pytest
 import torch
@@ -144,8 +146,14 @@ def test_throwaway_models_do_not_pile_up():
     for _ in range(KEPT + 3):
         replayer(federation.build("cnn-plain"), federation.clients[0], settings)
     assert len(replayer._steps) == KEPT
+    graphs = [weakref.ref(step._replay) for step in replayer._steps.values()]
+    gc.collect()
+    gc.disable()
     replayer.clear()
+    left = [graph for graph in graphs if graph() is not None]
+    gc.enable()
     assert not replayer._steps
+    assert not left, "memory waits for the collector"
 
 
 def test_what_is_not_plain_runs_as_ever(monkeypatch):

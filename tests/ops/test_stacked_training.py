@@ -26,6 +26,7 @@ from fedkd.testing import toy_images
 TOLERANCE = 1e-9
 """Of weights in double precision, relative to the largest of the tensor: in single
 precision, rounding alone moves a deep network's gradients by more than a mistake may."""
+CPU = torch.device("cpu")
 IMAGES = replace(
     toy_images(channels=3, size=16), augmentation=Augmentation(pad=2, flip=True)
 )
@@ -145,7 +146,7 @@ def test_rows_that_are_not_next_to_each_other_are_right():
         job_of(m, d, training, 0) for m, d in zip(models, data_of(sizes), strict=True)
     ]
     rows = list(_schedule([_sizes(job) for job in _arranged(jobs)[0]]))
-    assert any(isinstance(_place(some), torch.Tensor) for some in rows)
+    assert any(isinstance(_place(some, CPU), torch.Tensor) for some in rows)
     first, second, *_ = both(models, sizes, training)
     assert worst(first, second) < TOLERANCE
 
