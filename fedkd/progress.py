@@ -117,8 +117,10 @@ class Progress:
     def left(self) -> float | None:
         """Return the seconds that all cells still need; None while nothing is known.
 
-        A waiting cell is taken to need what cells of its strategy needed so far, else
-        what any cell needed. Cells that run side by side share the sum.
+        A waiting cell is taken to need what a round of its strategy needed so far, else
+        what a cell of the others needed: rounds of different strategies are too
+        different. A strategy that was skipped needs nothing. Cells that run side by side
+        share the sum.
         """
         now = self.clock()
         running = [one for one in self.cells.values() if one.status == RUNNING]
@@ -126,28 +128,42 @@ class Progress:
         paces = self._paces(now)
         if not paces and (running or waiting):
             return None
-        usual = statistics.fmean(paces.values()) if paces else 0.0
-        rest = [
-            one.left(now)
-            if one.reports
-            else one.cell.rounds * paces.get(one.cell.label, usual)
-            for one in running
-        ]
+        usual = self._usual(paces)
+
+        def whole(one: CellProgress) -> float:
+            pace = paces.get(one.cell.label)
+            return usual if pace is None else one.cell.rounds * pace
+
+        rest = [one.left(now) if one.reports else whole(one) for one in running]
         known = [seconds for seconds in rest if seconds is not None]
-        total = sum(known) + sum(
-            one.cell.rounds * paces.get(one.cell.label, usual) for one in waiting
-        )
+        total = sum(known) + sum(map(whole, waiting))
         return max([total / max(len(running), 1), *known])
 
+    def _usual(self, paces: Mapping[str, float]) -> float:
+        """Return what a cell of the strategies that have run some takes on average."""
+        rounds: dict[str, list[int]] = {}
+        for one in self.cells.values():
+            if paces.get(one.cell.label):
+                rounds.setdefault(one.cell.label, []).append(one.cell.rounds)
+        found = [statistics.fmean(rounds[label]) * paces[label] for label in rounds]
+        return statistics.fmean(found) if found else 0.0
+
     def _paces(self, now: float) -> dict[str, float]:
-        """Return the mean seconds a round of every strategy that has run some."""
-        found: dict[str, list[float]] = {}
+        """Return the mean seconds a round of every strategy that has run some.
+
+        Of one that has been skipped so far, that is 0.
+        """
+        skipped = [one for one in self.cells.values() if one.status == "skipped"]
+        found: dict[str, list[float]] = {one.cell.label: [0.0] for one in skipped}
         for one in self.cells.values():
             spent = one.elapsed(now)
             rounds = one.cell.rounds if one.status == "done" else one.reports
             if spent is not None and rounds:
                 found.setdefault(one.cell.label, []).append(spent / rounds)
-        return {label: statistics.fmean(paces) for label, paces in found.items()}
+        return {
+            label: statistics.fmean([pace for pace in paces if pace] or [0.0])
+            for label, paces in found.items()
+        }
 
     def _end(self, one: CellProgress, row: Row) -> None:
         one.status, one.reason, one.seconds = row.status, row.reason, row.seconds

@@ -181,7 +181,7 @@ def test_the_grid_shows_every_cell_with_its_state():
         "fedavg 0 done 10/10 82.00 ▁ 1.2 MB 0:20",
         "mosaic 0 running 3/10 45.50 ▁█ 3.0 MB 0:30 1:10",
         "dense 0 waiting",
-        "about 1:16 left; 1 done, 1 running, 1 waiting; 0:30 elapsed",
+        "about 2:10 left; 1 done, 1 running, 1 waiting; 0:30 elapsed",
     ]
 
 
@@ -301,6 +301,19 @@ def test_waiting_cells_need_what_their_strategy_needed():
     done = [row(cells[0], seconds=10.0), row(cells[1], seconds=50.0)]
     _, progress, _, _ = live(cells, done)
     assert progress.left() == pytest.approx(10 + 10 + 30)
+
+
+def test_one_long_round_says_nothing_of_the_rounds_of_other_strategies():
+    cells = [cell("one-shot", rounds=1), cell("a")]
+    _, progress, _, _ = live(cells, [row(cells[0], seconds=120.0)])
+    assert progress.left() == pytest.approx(120)
+
+
+def test_strategies_that_were_skipped_need_no_time():
+    cells = [cell("a"), cell("b"), cell("b", 1), cell("a", 1)]
+    done = [row(cells[0], seconds=10.0), row(cells[1], "skipped", "why", None, 0.1)]
+    _, progress, _, _ = live(cells, done)
+    assert progress.left() == pytest.approx(10)
 
 
 def test_cells_side_by_side_share_the_time():
