@@ -90,6 +90,8 @@ _DECIMALS = {
     "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
     **{f"seconds_{name}": 3 for name in PHASES},
 }  # fmt: skip
+_LATER = {*(f"seconds_{name}" for name in PHASES), "precision", "engine"}
+"""Columns that results of earlier versions lack."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",
@@ -116,7 +118,7 @@ def csv_text(rows: Iterable[Row]) -> str:
 
 
 def read_results(path: Path) -> list[Row]:
-    """Read the rows that :func:`write_results` wrote.
+    """Read the rows that :func:`write_results` wrote, in this version or an earlier one.
 
     Raises:
         DataError: If the file is missing or damaged; names the file and the line, what
@@ -142,7 +144,7 @@ def read_results(path: Path) -> list[Row]:
 def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     """Join the rows of several benches; the same run may be in more than one.
 
-    A run that was made twice is equal but for its seconds, its memory and its engine; the
+    A run that was made twice is equal but for its times, its memory and its engine; the
     first of them counts.
 
     Args:
@@ -167,7 +169,8 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
 
 def _result(row: Row) -> Row:
     """Return a row without what may differ between two runs of one configuration."""
-    return replace(row, seconds=None, peak_memory_bytes=None, engine="")
+    empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
+    return replace(row, seconds=None, peak_memory_bytes=None, engine="", **empty)
 
 
 def _difference(one: Row, other: Row) -> str:
@@ -193,9 +196,10 @@ def _parse(text: str, path: Path) -> list[Row]:
     rows: list[Row] = []
     lines: dict[str, int] = {}
     try:
-        _check_header(next(reader), path)
+        header = next(reader)
+        _check_header(header, path)
         for record in reader:
-            row = _row(record, f"{path}:{reader.line_num}")
+            row = _row(header, record, f"{path}:{reader.line_num}")
             if row.run_id in lines:
                 raise DataError(
                     f"{path}:{reader.line_num}: run_id {row.run_id!r} is also on line "
@@ -209,9 +213,9 @@ def _parse(text: str, path: Path) -> list[Row]:
 
 
 def _check_header(found: Sequence[str], path: Path) -> None:
-    if tuple(found) == COLUMNS:
+    if list(found) == [n for n in COLUMNS if n in found or n not in _LATER]:
         return
-    missing = [name for name in COLUMNS if name not in found]
+    missing = [name for name in COLUMNS if name not in (*found, *_LATER)]
     extra = [name for name in found if name not in COLUMNS]
     problem = "the columns are in another order"
     if missing:
@@ -221,13 +225,13 @@ def _check_header(found: Sequence[str], path: Path) -> None:
     raise DataError(f"{path}:1: {problem}; expected {','.join(COLUMNS)}.")
 
 
-def _row(record: Sequence[str], where: str) -> Row:
-    if len(record) != len(COLUMNS):
+def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
+    if len(record) != len(header):
         raise DataError(
-            f"{where}: found {len(record)} fields, expected {len(COLUMNS)}; the line "
+            f"{where}: found {len(record)} fields, expected {len(header)}; the line "
             "is damaged."
         )
-    values = dict(zip(COLUMNS, record, strict=True))
+    values = dict(zip(header, record, strict=True))
     status = values["status"]
     if status not in STATUSES:
         raise DataError(

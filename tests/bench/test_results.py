@@ -1,6 +1,8 @@
 """Rows of results: their file, their means, and the page that shows them."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 import stat
@@ -161,6 +163,21 @@ def test_a_run_that_is_there_twice_is_an_error(tmp_path):
         read_results(path)
 
 
+def test_results_of_an_earlier_version_lack_columns_and_can_be_read(tmp_path):
+    path = tmp_path / "results.csv"
+    later = ["seconds_local", "precision", "engine"]
+    kept = [name for name in COLUMNS if name not in later]
+    full = list(csv.DictReader(io.StringIO(csv_text([row()]))))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, kept, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(full)
+    (found,) = read_results(path)
+    assert found == dataclasses.replace(
+        row(), seconds_local=None, precision="", engine=""
+    )
+
+
 def test_a_missing_file_is_an_error_that_tells_what_writes_it(tmp_path):
     with pytest.raises(DataError, match=r"does not exist; 'fedkd bench' writes it"):
         read_results(tmp_path / "results.csv")
@@ -172,7 +189,10 @@ def test_merging_keeps_equal_runs_once_and_all_others():
 
 
 def test_merging_a_run_that_was_made_twice_keeps_the_first():
-    first, again = row(seconds=1.0), row(seconds=2.0, peak_memory_bytes=5)
+    first, again = (
+        row(seconds=1.0),
+        row(seconds=2.0, seconds_local=1.5, peak_memory_bytes=5),
+    )
     assert merge_results({"x": [first], "y": [again]}) == [first]
 
 

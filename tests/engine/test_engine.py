@@ -88,7 +88,7 @@ def test_on_a_gpu_with_a_row_auto_is_what_was_measured(on_gpu, monkeypatch):
 
 
 def test_ray_is_refused_on_a_gpu_which_its_tasks_would_not_see(on_gpu):
-    with pytest.raises(ConfigError, match="'ray' is for CPUs.* on cuda:0"):
+    with pytest.raises(ConfigError, match=r"'ray' is for CPUs.* on cuda:0"):
         make_executor(Choice("ray"), on_gpu)
 
 
