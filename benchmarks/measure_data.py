@@ -24,13 +24,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from data_cases import CASES, Case, link, write
+
 HERE = Path(__file__).resolve().parent
-WRITERS = HERE.parent / "tests" / "datasets"
-"""Folder of the module ``published``, which writes sets in the published formats."""
 BATCH = 64
 STEPS = 60
 """Batches of one turn; batches and training take turns."""
@@ -39,45 +39,6 @@ MOST_SHARE = 0.15
 """Most that batches may cost, as a share of the training time."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes of a unit of ``ru_maxrss``."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A data set to measure."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    written: str = ""
-    """Code that writes its files into ``root``, with ``published``; none: real files."""
-    note: str = ""
-
-
-CASES = (
-    Case("mnist"),
-    Case("fashion-mnist"),
-    Case(
-        "svhn",
-        {"partial": True},
-        "published.write_svhn(root, 73_257, 26_032)",
-        "generated, published size",
-    ),
-    Case("cifar10"),
-    Case("cifar100"),
-    Case("tiny-imagenet", {"partial": True}),
-    Case("tiny-imagenet", {"partial": True, "resolution": 64}),
-    Case(
-        "food101",
-        {"partial": True, "resolution": 64},
-        "published.picture = large; published.write_food101(root, 30, 10)",
-        "generated, 40 a class, 512x384",
-    ),
-)
-LARGE = """
-def large(label, number, *sides):
-    small = picture(label, number, 48, 64)
-    return np.kron(small, np.ones((8, 8, 1), np.uint8))
-"""
-"""Images as large as the published ones of FOOD101, in blocks of 8x8 pixels."""
 COLUMNS = {
     "set": "{set}",
     "images": "{images:,}",
@@ -90,22 +51,6 @@ COLUMNS = {
     "batches a second": "{batches:,.0f}",
     "share of training": "{share:.1%}",
 }
-
-
-def write(case: Case, root: Path) -> None:
-    """Write the files of a set, in a process of its own: it takes memory."""
-    start = f"import sys; sys.path.insert(0, {str(WRITERS)!r})"
-    imports = "import numpy as np, published; from pathlib import Path"
-    setting = f"root = Path({str(root)!r}); picture = published.picture"
-    code = "\n".join([start, imports, setting, LARGE, case.written])
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def link(root: Path, to: Path) -> None:
-    """Make all files of a data root appear in another, but prepared ones."""
-    for place in root.iterdir():
-        if place.name != "prepared":
-            (to / place.name).symlink_to(place)
 
 
 def prepared_in(case: Case, root: Path) -> dict[str, float]:

@@ -88,10 +88,18 @@ def _modules():
 
 
 MODULES = _modules()
-TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+SCRIPTS = {
+    str(path.relative_to(ROOT)): path
+    for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+    if path not in MODULES.values()
+}
+"""No part of the package, by path: only their length, depth and width are limited."""
+FILES = MODULES | SCRIPTS
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
 TESTS = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
 
 every_module = pytest.mark.parametrize("name", MODULES)
+every_file = pytest.mark.parametrize("name", FILES)
 
 
 def imports_of(tree):
@@ -164,7 +172,7 @@ def functions_of(name):
 
 
 def at(name, node):
-    return f"{MODULES[name].relative_to(ROOT)}:{node.lineno}"
+    return f"{FILES[name].relative_to(ROOT)}:{node.lineno}"
 
 
 @every_module
@@ -243,12 +251,12 @@ def test_no_module_imports_itself_by_a_detour():
     assert sorted(left) == []
 
 
-@every_module
+@every_file
 def test_a_file_is_short_enough_to_be_read(name):
-    assert len(MODULES[name].read_text("utf-8").splitlines()) <= LONGEST_FILE
+    assert len(FILES[name].read_text("utf-8").splitlines()) <= LONGEST_FILE
 
 
-@every_module
+@every_file
 def test_a_function_fits_on_a_screen(name):
     limit = LONGEST_FUNCTION
     long = {
@@ -260,13 +268,13 @@ def test_a_function_fits_on_a_screen(name):
     assert long == {}, f"expected at most {limit} lines without the docstring"
 
 
-@every_module
+@every_file
 def test_blocks_are_nested_at_most_three_deep(name):
     deep = {at(name, f): depth_of(f) for f in functions_of(name)}
     assert {where: d for where, d in deep.items() if d > DEEPEST} == {}
 
 
-@every_module
+@every_file
 def test_a_call_gives_at_most_six_values_by_position(name):
     wide = {
         at(name, f): positional(f)

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ CPU = torch.device("cpu")
 def gpu():
     spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_benchmark"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["gpu_benchmark"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # where its parts are
+        spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -76,22 +77,20 @@ def test_without_a_gpu_it_says_what_to_do(tmp_path):
 
 
 def test_a_suite_ends_when_its_time_is_over_and_what_it_did_is_kept(gpu, lab):
-    found = gpu._suite("smoke", "fedavg", "graphs", lab, 0.0)
+    found = gpu.paper._suite("smoke", "fedavg", "graphs", lab, 0.0)
     assert found["status"] == "the time was over"
     assert found["last_round"]["round"] == 1
     assert found["last_round"]["global_accuracy"] is not None
 
 
 def test_a_suite_without_its_data_is_skipped_with_the_reason(gpu, lab):
-    found = gpu._suite("paper-cifar10", "fedavg", "serial", lab, 100.0)
+    found = gpu.paper._suite("paper-cifar10", "fedavg", "serial", lab, 100.0)
     assert "cifar" in found["skipped"].lower()
 
 
 def test_with_little_time_left_the_suite_is_not_started(gpu, lab, capsys):
-    from dataclasses import replace
-
     late = replace(lab, tiny=False, ends=time.monotonic() + 5)
-    found = gpu.paper(late, "serial")
+    found = gpu.paper.measure(late, "serial")
     assert "seconds are left" in found["fedavg"]["skipped"]
     assert "seconds are left" in found["mosaic"]["skipped"]
 
@@ -101,20 +100,20 @@ def test_an_engine_that_is_wrong_fails_and_is_not_offered(gpu, lab, monkeypatch)
 
     real = StaticSgd.start
     monkeypatch.setattr(StaticSgd, "start", lambda self, lr: real(self, 1.1 * lr))
-    monkeypatch.setattr(gpu, "TINY", gpu.TINY[:1])
-    rows = gpu.parity(lab)
+    monkeypatch.setattr("gpu_parts.lab.TINY", lab.works[:1])
+    rows = gpu.parity.compare(lab)
     assert {r["what"] for r in rows if not r["ok"]} == {"graphs"}
     report = gpu.Report(lab.runs / "x.json", gpu.about(CPU, tiny=True))
     report.keep("parity", rows)
     medians = {f"{name} fp32": 1.0 for name in gpu.ENGINES}
-    work = gpu.asdict(gpu.TINY[0])
+    work = asdict(lab.works[0])
     report.keep("rounds", {"small CNN": {"median": medians, "work": work}})
     assert "graphs" not in {row.engine for row in gpu.rows_for_auto(report)}
 
 
 def test_rows_are_such_as_auto_reads(gpu, lab):
     report = gpu.Report(lab.runs / "x.json", gpu.about(CPU, tiny=True))
-    work = gpu.asdict(gpu.TINY[0])
+    work = asdict(lab.works[0])
     medians = {"serial fp32": 2.0, "graphs fp32": 0.5}
     report.keep("rounds", {"small CNN": {"median": medians, "work": work}})
     (row,) = gpu.rows_for_auto(report)
@@ -128,10 +127,12 @@ def test_operations_and_bytes_are_those_of_the_layers(gpu, monkeypatch):
     of its weights as many again; images need none."""
     layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 10))
     monkeypatch.setattr(
-        gpu.REGISTRY, "model", lambda name: lambda shape, classes, **options: layer
+        gpu.floor.REGISTRY,
+        "model",
+        lambda name: lambda shape, classes, **options: layer,
     )
-    work = gpu.Work("x", "linear", {}, (1, 2, 2), 1, batch=2)
-    needs = gpu.step_needs(work, CPU)
+    work = gpu.floor.Work("x", "linear", {}, (1, 2, 2), 1, batch=2)
+    needs = gpu.floor.step_needs(work, CPU)
     assert needs["operations"] == 2 * (2 * 2 * 4 * 10)
     assert needs["parameters"] == 50
     # Saved: the images, the log-probabilities; and what the loss keeps of its labels.
@@ -143,8 +144,8 @@ def test_a_part_that_breaks_is_written_down_and_the_others_go_on(gpu, lab, monke
     def broken(_):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(gpu, "parity", broken)
-    monkeypatch.setattr(gpu, "TINY", gpu.TINY[:1])
+    monkeypatch.setattr(gpu.parity, "compare", broken)
+    monkeypatch.setattr("gpu_parts.lab.TINY", lab.works[:1])
     report = gpu.Report(lab.runs / "x.json", gpu.about(CPU, tiny=True))
     assert list(gpu.attempts(report, ("parity", "ensembles"), lab)) == ["parity"]
     written = json.loads(report.path.read_text(encoding="utf-8"))

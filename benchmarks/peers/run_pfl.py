@@ -47,13 +47,17 @@ class Ticks(TrainingProcessCallback):
         return False, Metrics()  # do not stop
 
 
+def clients_of(work: Work) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return the images and labels of each client."""
+    x, y = images(work)
+    pairs = zip(x.split(work.images), y.split(work.images), strict=True)
+    return dict(enumerate(pairs))
+
+
 def main() -> None:
     """Run the rounds."""
     work, rounds = arguments()
-    x, y = images(work)
-    clients = dict(
-        enumerate(zip(x.split(work.images), y.split(work.images), strict=True))
-    )
+    clients = clients_of(work)
 
     def of(user: int) -> Dataset:
         xs, ys = clients[user]

@@ -27,9 +27,9 @@ def class_prototypes(
         seed: Seeds k-means.
 
     Returns:
-        By class, in ascending order, on the CPU and in the features' type: ``[k, D]``;
-        ``[1, D]`` where a class has fewer than k images. A class without images has no
-        entry.
+        By class, in ascending order, on the CPU and in the features' type, but float32
+        for shorter ones: ``[k, D]``; ``[1, D]`` where a class has fewer than k images. A
+        class without images has no entry.
 
     Raises:
         ValueError: If ``per_class`` is below 1.
@@ -43,6 +43,8 @@ def class_prototypes(
             "the learning rate or set training.clip_norm."
         )
     features_ND, labels_N = features_ND.detach().cpu(), labels_N.cpu()
+    if features_ND.dtype in (torch.bfloat16, torch.float16):
+        features_ND = features_ND.float()
     found: dict[int, Tensor] = {}
     for label in labels_N.unique().tolist():
         rows_MD = features_ND[labels_N == label]
@@ -57,9 +59,11 @@ def _centres(rows_MD: Tensor, number: int, seed: int) -> Tensor:
     # Imported here: scikit-learn takes a second to import and only this needs it.
     from sklearn.cluster import KMeans  # noqa: PLC0415
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     means = KMeans(n_clusters=number, n_init=1, random_state=seed)
-    with warnings.catch_warnings():
+    # One thread: sums of several in another order are other bits.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Equal features give fewer distinct centres than asked for, which is no harm.
         warnings.simplefilter("ignore", ConvergenceWarning)
         means.fit(rows_MD.numpy())

@@ -75,7 +75,8 @@ def test_a_generator_that_is_not_finite_starts_anew(diverges, monkeypatch):
 
     monkeypatch.setattr(work, "make_images", broken)
     work.run()
-    assert all_finite(seen[1]) and all_finite(seen[2])
+    assert all_finite(seen[1])
+    assert all_finite(seen[2])
     assert len(set(map(id, seen))) == 1 + diverges
     assert server.logged.get("diverged_generators", 0) == diverges
 

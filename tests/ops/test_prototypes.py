@@ -63,6 +63,13 @@ def test_centres_are_detached_and_of_the_features_type(dtype, per_class):
     assert not rows.requires_grad
 
 
+def test_short_floats_have_centres_in_float32():
+    features = torch.arange(6.0).view(6, 1).bfloat16()
+    rows = class_prototypes(features, torch.zeros(6, dtype=torch.long), 6, 0)[0]
+    assert rows.dtype == torch.float32
+    assert sorted(rows.flatten().tolist()) == [0, 1, 2, 3, 4, 5]
+
+
 def test_features_that_are_not_finite_are_refused():
     features = torch.tensor([[float("nan")], [1.0]])
     with pytest.raises(DivergedError, match="not finite"):

@@ -1,0 +1,99 @@
+"""How far a paper's suite comes in the time that is left, and how fast."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fedkd.bench import Bench, Settings, results_folder
+from fedkd.errors import FedKDError
+from fedkd.executors import Choice
+from fedkd.grid import grid
+from fedkd.metrics_file import NAME as METRICS
+from fedkd.metrics_file import last_line
+from fedkd.overrides import Overrides, load_overridden
+from gpu_parts.lab import Lab
+from gpu_parts.works import REGISTRY
+
+LEAST_SECONDS = 30.0
+"""Of what is left of ``--minutes``: with less, the paper's suite is not started."""
+
+
+class Deadline:
+    """A view of a bench that ends it, as Ctrl-C would, when its time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
+
+    def started(self, cell: Any) -> None:
+        """Do nothing."""
+
+    def round(self, cell: Any, metrics: Mapping[str, Any]) -> None:
+        """End the bench if it is late."""
+        if time.monotonic() > self.ends:
+            raise KeyboardInterrupt
+
+    def finished(self, cell: Any, row: Any) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def measure(lab: Lab, engine: str) -> dict[str, Any]:
+    """Return how far ``fedavg`` and ``mosaic`` of ``paper-cifar10`` came, and how fast."""
+    suite = "smoke" if lab.tiny else "paper-cifar10"
+    found: dict[str, Any] = {"suite": suite, "engine": engine}
+    names = ("fedavg", "mosaic")
+    for place, name in enumerate(names):
+        seconds = lab.left / (len(names) - place)
+        if seconds < LEAST_SECONDS and not lab.tiny:
+            found[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
+        else:
+            found[name] = _suite(suite, name, engine, lab, seconds)
+        print(f"  {name}: {found[name]}")
+    return found
+
+
+def _suite(
+    suite: str, name: str, engine: str, lab: Lab, seconds: float
+) -> dict[str, Any]:
+    rounds = 2 if lab.tiny else None
+    wishes = Overrides(strategies=name, rounds=rounds, seeds="0")
+    loaded = load_overridden(suite, wishes, REGISTRY)
+    out = lab.runs / f"{suite}-{name}"
+    settings = Settings(
+        out=out,
+        data_root=lab.data,
+        device=lab.device,
+        executor=Choice(engine, profile=True),
+        fresh=True,
+        plots=False,
+        command=(sys.executable, *sys.argv),
+    )
+    bench = Bench(loaded, grid(loaded, REGISTRY), REGISTRY, settings)
+    started = time.monotonic()
+    try:
+        with results_folder(out):
+            world, lost = bench.check()
+            if lost:
+                return {"skipped": lost[0]}
+            with contextlib.suppress(KeyboardInterrupt):
+                bench.run(world, Deadline(seconds))
+    except FedKDError as error:
+        return {"skipped": str(error)}
+    (cell,) = bench.cells
+    lines = settings.runs / cell.run_id / METRICS
+    last = last_line(lines.parent) if lines.exists() and lines.stat().st_size else {}
+    row = bench.done.get(cell.run_id)
+    keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")
+    return {
+        "status": row.status if row is not None else "the time was over",
+        "reason": row.reason if row is not None else "",
+        "rounds": cell.rounds,
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "last_round": {key: last.get(key) for key in keys},
+    }

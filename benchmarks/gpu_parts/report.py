@@ -1,0 +1,106 @@
+"""What is written down: where it was measured, each part, rows for ``auto``."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedkd._version import __version__
+from fedkd.environment import commit
+from fedkd.executors.measured import Measurement
+from fedkd.files import write_json_atomic
+from gpu_parts.works import ENGINES, REGISTRY
+
+
+@dataclass
+class Report:
+    """What is known so far, on its way to the file."""
+
+    path: Path
+    about: Mapping[str, Any]
+    parts: dict[str, Any] = field(default_factory=dict)
+
+    def keep(self, name: str, found: Any) -> None:
+        """Add a part and write the file."""
+        self.parts[name] = found
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic({"about": self.about, **self.parts}, self.path)
+
+
+def about(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Return where this is measured, and by what."""
+    found: dict[str, Any] = {
+        "command": shlex.join(["python", *sys.argv]),
+        "dry_run": tiny or device.type == "cpu",
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            "T", "seconds"
+        ),
+        "fedkd": __version__,
+        "commit": commit(),
+        "device": name_of(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "platform": platform.platform(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found["cudnn"] = torch.backends.cudnn.version()
+        found["memory_bytes"] = properties.total_memory
+        found["multiprocessors"] = properties.multi_processor_count
+        found["capability"] = list(torch.cuda.get_device_capability(device))
+    return found
+
+
+def name_of(device: torch.device) -> str:
+    """Return what a device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def fastest_engine(measured: Mapping[str, Any], work: str) -> str:
+    """Return the engine with the shortest round in float32; ``serial`` if unknown."""
+    medians = measured.get(work, {}).get("median", {})
+    known = [engine for engine in ENGINES if f"{engine} fp32" in medians]
+    return min(known, key=lambda e: float(medians[f"{e} fp32"]), default="serial")
+
+
+def rows_for_auto(report: Report) -> list[Measurement]:
+    """Return what ``fedkd/executors/measured.py`` can say of this device.
+
+    Only engines that agreed with ``serial`` in every comparison.
+    """
+    info = report.about
+    wrong = {
+        row["what"].partition(",")[0]
+        for row in report.parts.get("parity", [])
+        if not row["ok"]
+    }
+    rows = []
+    for found in report.parts.get("rounds", {}).values():
+        work, medians = found["work"], found["median"]
+        build = REGISTRY.model(work["model"])
+        model = build(tuple(work["shape"]), 10, **work["options"])
+        for engine in ENGINES[1:]:
+            if engine not in wrong and f"{engine} fp32" in medians:
+                ratio = medians["serial fp32"] / medians[f"{engine} fp32"]
+                rows.append(
+                    Measurement(
+                        info["device"],
+                        engine,
+                        sum(p.numel() for p in model.parameters()),
+                        work["batch"],
+                        round(ratio, 2),
+                        info["started"][:10],
+                        info["torch"],
+                        info["command"],
+                    )
+                )
+    return rows
