@@ -28,7 +28,7 @@ from fedkd.loader import cause
 from fedkd.plots import COUNTS
 from fedkd.pooling import arranged
 from fedkd.requirements import reason_to_skip
-from fedkd.results import COLUMNS, Row
+from fedkd.results import COLUMNS, LATER, Row
 from fedkd.simulator import simulate
 from fedkd.world import World, protocol_of
 
@@ -109,7 +109,9 @@ def finished_row(cell: Cell, folder: Path) -> Row | None:
         found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and set(found) == set(COLUMNS)
+    if not isinstance(found, dict) or not set(found) <= set(COLUMNS):
+        return None
+    whole = set(found) >= set(COLUMNS) - LATER
     if not whole or found["config_hash"] != cell.config_hash:
         return None
     if found["status"] not in FINAL:

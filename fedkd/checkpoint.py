@@ -24,6 +24,8 @@ class Totals:
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds by phase, where they are measured."""
+    engines: tuple[str, ...] = ()
+    """The executors of the rounds, each once."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ def _is_mix(registry: Registry, name: str) -> bool:
 def _label(registry: Registry, entry: Entry, found: Sequence[Resolved]) -> str:
     if not _is_mix(registry, entry.name):
         return found[-1].shown()
-    changed = {k: v for k, v in entry.options.items() if k in found[-1].changed}
+    differs = {name for model in found for name in model.changed}
+    changed = {k: v for k, v in entry.options.items() if k in differs}
     return Resolved(entry.name, entry.options, changed).shown()
 
 

@@ -123,9 +123,6 @@ class MappedFile:
 
         Another process may have made the file longer meanwhile. Views of the memory
         must be gone before the next call.
-
-        Raises:
-            OSError: If the disk is full.
         """
         if self._memory is not None and len(self._memory) >= end:
             return self._memory
@@ -136,6 +133,19 @@ class MappedFile:
         self.close()
         self._memory = mmap.mmap(self._descriptor, size)
         return self._memory
+
+    def for_writing(self, start: int, end: int) -> mmap.mmap:
+        """Return the file's memory, with room on the disk from ``start`` to ``end``.
+
+        Writing where there is none would end the process, and not raise anything.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        memory = self.upto(end)
+        if hasattr(os, "posix_fallocate") and end > start:
+            os.posix_fallocate(self._descriptor, start, end - start)
+        return memory
 
     def forget(self, start: int, end: int) -> None:
         """Let the system take the pages of a range out of this process's memory.

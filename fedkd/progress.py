@@ -126,8 +126,9 @@ class Progress:
         running = [one for one in self.cells.values() if one.status == RUNNING]
         waiting = [one for one in self.cells.values() if one.status == WAITING]
         paces = self._paces(now)
-        if not paces and (running or waiting):
-            return None
+        labels = {one.cell.label for one in (*running, *waiting)}
+        if labels and not any(paces.values()):
+            return 0.0 if labels <= set(paces) else None
         usual = self._usual(paces)
 
         def whole(one: CellProgress) -> float:

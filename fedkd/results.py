@@ -70,13 +70,14 @@ class Row:
     seconds_bookkeeping: float | None = None
     """Sampling clients, metrics, checkpoints, observers."""
     peak_memory_bytes: int | None = None
-    precision: str = ""
-    """``fp32``, ``tf32`` or ``bf16``."""
-    engine: str = ""
-    """The executor that did the clients' turns; empty if none was started."""
     split_hash: str = ""
     config_hash: str = ""
     run_id: str = ""
+    precision: str = "fp32"
+    """``fp32``, ``tf32`` or ``bf16``."""
+    engine: str = ""
+    """The executor that did the clients' turns; several, joined by ``+``, of a run that
+    went on with another; empty of a run that did not end."""
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
@@ -90,8 +91,8 @@ _DECIMALS = {
     "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
     **{f"seconds_{name}": 3 for name in PHASES},
 }  # fmt: skip
-_LATER = {*(f"seconds_{name}" for name in PHASES), "precision", "engine"}
-"""Columns that results of earlier versions lack."""
+LATER = frozenset({*(f"seconds_{name}" for name in PHASES), "precision", "engine"})
+"""Columns that results of earlier versions lack; then they have their defaults."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",
@@ -213,15 +214,16 @@ def _parse(text: str, path: Path) -> list[Row]:
 
 
 def _check_header(found: Sequence[str], path: Path) -> None:
-    if list(found) == [n for n in COLUMNS if n in found or n not in _LATER]:
-        return
-    missing = [name for name in COLUMNS if name not in (*found, *_LATER)]
+    missing = [name for name in COLUMNS if name not in (*found, *LATER)]
     extra = [name for name in found if name not in COLUMNS]
-    problem = "the columns are in another order"
     if missing:
         problem = f"column {listing(missing)} is missing"
     elif extra:
         problem = f"column {listing(map(repr, extra))} is unknown"
+    elif len(set(found)) < len(found):
+        problem = "a column is there twice"
+    else:
+        return
     raise DataError(f"{path}:1: {problem}; expected {','.join(COLUMNS)}.")
 
 

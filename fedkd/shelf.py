@@ -63,7 +63,7 @@ class Shelf:
         if room < packed.size:
             start, room = self._end, packed.size
             self._end += room
-        packed.write(self._mapped.upto(start + room), start)
+        packed.write(self._mapped.for_writing(start, start + room), start)
         self._mapped.forget(start, start + room)
         text = self._texts.setdefault(packed.text, packed.text)
         self._places[k] = (start, room, text)

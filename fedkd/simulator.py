@@ -45,7 +45,8 @@ class RunResult:
     history: tuple[Metrics, ...]
     """The lines of the rounds that this call ran."""
     engine: str = ""
-    """The executor that did the clients' turns."""
+    """The executor that did the clients' turns; several, joined by ``+``, if the run
+    went on with another."""
 
 
 def simulate(  # noqa: PLR0913 - the library's main entry point
@@ -139,7 +140,7 @@ class Run:
         if folder is not None:
             self._save_pictures(folder, state)
         last = history[-1] if history else lines.last_line(folder)
-        return RunResult(last, state, tuple(history), self.executor.name)
+        return RunResult(last, state, tuple(history), "+".join(self.totals.engines))
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         found = self._checkpoint(folder)
@@ -246,6 +247,7 @@ class Run:
             server_examples=old.server_examples + server.examples,
             seconds=old.seconds + seconds,
             phases={} if self.phases is None else self.phases.result(),
+            engines=tuple(dict.fromkeys((*old.engines, self.executor.name))),
         )
 
     def _metrics(

@@ -43,10 +43,11 @@ class Region:
 
         Raises:
             ContractError: If a leaf has a type that cannot travel.
+            OSError: If there is no memory left.
         """
         packed = Packed(tree, sender)
         start, self._end = self._end, self._end + packed.size
-        packed.write(self._mapped.upto(self._end), start)
+        packed.write(self._mapped.for_writing(start, self._end), start)
         return start, packed.text
 
     def get(self, start: int, text: str) -> object:

@@ -101,6 +101,18 @@ def test_a_second_bench_runs_nothing(bench, capsys):
     assert "toy-mean" in capsys.readouterr().out
 
 
+def test_runs_of_an_earlier_version_are_not_run_again(bench):
+    bench("toy-mean")
+    path = next(Path("out/runs").rglob("result.json"))
+    found = json.loads(path.read_text())
+    old = {k: v for k, v in found.items() if k not in ("precision", "engine")}
+    path.write_text(json.dumps(old))
+    before = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    assert bench("toy-mean") == 0
+    after = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    assert before == after
+
+
 def test_fresh_runs_everything_again(bench):
     bench("toy-mean")
     before = [p.stat().st_mtime_ns for p in Path("out/runs").rglob("result.json")]

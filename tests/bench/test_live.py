@@ -309,6 +309,12 @@ def test_one_long_round_says_nothing_of_the_rounds_of_other_strategies():
     assert progress.left() == pytest.approx(120)
 
 
+def test_a_skipped_strategy_says_nothing_of_others():
+    cells = [cell("a"), cell("b"), cell("c")]
+    _, progress, _, _ = live(cells, [row(cells[0], "skipped", "why", None, 0.1)])
+    assert progress.left() is None
+
+
 def test_strategies_that_were_skipped_need_no_time():
     cells = [cell("a"), cell("b"), cell("b", 1), cell("a", 1)]
     done = [row(cells[0], seconds=10.0), row(cells[1], "skipped", "why", None, 0.1)]

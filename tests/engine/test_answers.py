@@ -1,6 +1,8 @@
 """The answers of a round: few in memory, many in a file, and no bit depends on it."""
 
+import errno
 import gc
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -177,3 +179,12 @@ def test_memory_does_not_grow_with_the_clients_of_a_round(tmp_path):
     few, all_of_them = peak(20), peak(1000)
     assert few < 100
     assert all_of_them > few + 120, "the measure sees nothing"
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, monkeypatch):
+    def full(_descriptor, _start, _length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        Answers(tmp_path, budget=0).add(0, {"w": torch.ones(4)}, 16)

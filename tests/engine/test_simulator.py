@@ -1,11 +1,13 @@
 """The loop: sampling, streams, resuming, measuring, and what it refuses."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 
 import pytest
 import torch
 
+from fedkd import checkpoint as store
 from fedkd import testing
 from fedkd.errors import ConfigError, ContractError, DivergedError
 from fedkd.ops.training import TrainingConfig
@@ -173,12 +175,33 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert again.metrics == json.loads(json.dumps(first.metrics))
 
 
+def other_split():
+    found = testing.toy_federation()
+    found.clients = found.clients[::-1]
+    return found
+
+
+def inverted():
+    images = testing.toy_images()
+    return dataclasses.replace(images, x_train=255 - images.x_train)
+
+
+def flipped():
+    images = testing.toy_images()
+    how = dataclasses.replace(images.augmentation, flip=True)
+    return dataclasses.replace(images, augmentation=how)
+
+
 @pytest.mark.parametrize(
     ("what", "change"),
     [
         ("seed", {"seed": 1}),
-        ("protocol", {"protocol": testing.toy_protocol(3)}),
-        ("strategy", {"strategy": fedavg(weights="uniform")}),
+        ("protocol.rounds", {"protocol": testing.toy_protocol(3)}),
+        ("strategy.weights", {"strategy": fedavg(weights="uniform")}),
+        ("strategy", {"strategy": REGISTRY.strategy("fedprox", {})[0]}),
+        ("split", {"federation": other_split()}),
+        ("data set", {"federation": testing.toy_federation(data=inverted())}),
+        ("data set", {"federation": testing.toy_federation(data=flipped())}),
         ("models", {"federation": testing.toy_federation(models=["mlp"])}),
     ],
 )
@@ -193,6 +216,40 @@ def test_no_run_goes_on_from_another_ones_checkpoint(tmp_path, what, change):
     simulate(**world)
     with pytest.raises(ConfigError, match=f"another run, which differs in: .*{what}"):
         simulate(**(world | change))
+
+
+def test_a_checkpoint_of_a_version_with_other_options_is_gone_on_from(tmp_path):
+    world = (fedavg(), testing.toy_federation(), testing.toy_protocol(2))
+    first = simulate(*world, seed=0, folder=tmp_path)
+    point = store.load(tmp_path)
+    assert "strategy.weights" in point.identity
+    for known in ({}, {**point.identity, "strategy.gone": "1"}):
+        store.save(tmp_path, dataclasses.replace(point, identity=known), "fedavg")
+        again = simulate(*world, seed=0, folder=tmp_path)
+        assert again.history == ()
+        assert again.metrics["global_accuracy"] == first.metrics["global_accuracy"]
+
+
+def test_a_run_names_every_executor_that_has_worked_on_it(tmp_path):
+    def run(executor, on_round):
+        return simulate(
+            fedavg(),
+            testing.toy_federation(),
+            testing.toy_protocol(2),
+            seed=0,
+            folder=tmp_path,
+            checkpoint_every=1,
+            executor=executor,
+            on_round=on_round,
+        )
+
+    def stop(metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("serial", stop)
+    assert run("stacked", None).engine == "serial+stacked"
+    assert run("graphs", None).engine == "serial+stacked"
 
 
 def test_a_reference_that_pools_the_clients_needs_no_arrangement_by_its_caller():
