@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fedkd.ops.stacking import together
+
 
 def stacked_logits(models: Sequence[nn.Module], x: Tensor) -> Tensor:
     """Return every model's logits of images ``[B, C, H, W]``; ``[K, B, C]``.
@@ -85,16 +87,24 @@ class LogitEnsemble(nn.Module):
     """Frozen models in eval mode whose mean logits are the answer."""
 
     def __init__(
-        self, members: Sequence[nn.Module], weights_K: Tensor | None = None
+        self,
+        members: Sequence[nn.Module],
+        weights_K: Tensor | None = None,
+        how: Literal["auto", "loop", "stack"] = "auto",
     ) -> None:
         """Put models together.
 
         Args:
-            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``.
+            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``; their weights
+                stay as they are from the first answer on.
             weights_K: w of the weighted mean sum_k w_k z_k / sum_k w_k; the plain mean
                 if None.
+            how: Whether members answer one by one or stacked; see
+                :func:`fedkd.ops.stacking.together`. With hooks they answer one by one.
         """
         super().__init__()
+        self._how = how
+        self._together: list[nn.Module] = []  # in a list: the same modules, not others
         self.members = nn.ModuleList(members)
         self.weights_K = weights_K
         """May be changed at any time."""
@@ -106,10 +116,21 @@ class LogitEnsemble(nn.Module):
 
     def each(self, x: Tensor) -> Tensor:
         """Return every member's logits of images ``[B, C, H, W]``; ``[K, B, classes]``."""
-        return stacked_logits(list(self.members), x)
+        members = list(self.members)
+        # Hooks, such as those on BatchNorm layers, see only what is called.
+        if self._how == "loop" or _watched(self.members):
+            return stacked_logits(members, x)
+        if not self._together:
+            self._together.append(together(members, self._how))
+        logits_KBC: Tensor = self._together[0](x)
+        return logits_KBC
 
     def fused(self, logits_KBC: Tensor) -> Tensor:
         """Return the mean of the members' logits; ``[B, classes]``."""
         if self.weights_K is None:
             return mean_logits(logits_KBC)
         return weighted_logits(logits_KBC, self.weights_K / self.weights_K.sum())
+
+
+def _watched(modules: nn.Module) -> bool:
+    return any(m._forward_hooks or m._forward_pre_hooks for m in modules.modules())

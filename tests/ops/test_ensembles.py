@@ -6,6 +6,7 @@ from torch import nn
 
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import (
+    LogitEnsemble,
     class_diagonal,
     mean_logits,
     stacked_logits,
@@ -103,3 +104,25 @@ def test_the_diagonal_passes_its_gradient_to_the_experts():
 def test_experts_and_classes_that_do_not_match_are_refused(classes):
     with pytest.raises(ValueError, match="one class for each expert"):
         class_diagonal(torch.zeros(2, 1, 3), classes)
+
+
+def test_stacked_members_answer_as_one_by_one_and_hooks_see_them():
+    torch.manual_seed(0)
+    members = [
+        nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2)
+        )
+        for _ in range(3)
+    ]
+    x = torch.randn(5, 1, 4, 4, requires_grad=True)
+    loop, stack = (
+        LogitEnsemble(members, how="loop"),
+        LogitEnsemble(members, how="stack"),
+    )
+    torch.testing.assert_close(stack.each(x), loop.each(x))
+    gradients = [torch.autograd.grad(one(x).sum(), x)[0] for one in (loop, stack)]
+    torch.testing.assert_close(*gradients)
+    seen = []
+    members[1][1].register_forward_hook(lambda *_: seen.append(1))
+    stack(x)
+    assert seen == [1]
