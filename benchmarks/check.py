@@ -5,7 +5,8 @@ beside itself, in the same run, and stores ``extra_info["ratio"]``: the referenc
 over its own, so that more is better. The ratios that a release had are in ``ratios.json``;
 here they are measured again, and one that fell by more than its margin is a failure. A
 machine that is busy for a moment is no failure: what fell is measured again, twice at
-most, and the best counts.
+most, and the best counts. Where all benchmarks run, a recorded one that was not measured
+is a failure too, unless it was skipped.
 
     python benchmarks/check.py                     compare
     python benchmarks/check.py -k round            a part of the benchmarks
@@ -21,9 +22,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "ratios.json"
@@ -34,17 +36,29 @@ PLANT = "--plant"
 """Slows every step of training; see ``conftest.py``."""
 
 
-def measure(arguments: Sequence[str]) -> dict[str, float]:
-    """Run benchmarks in a process of their own; return their ratios by test name.
+class Measured(NamedTuple):
+    """What a run of benchmarks gave."""
+
+    ratios: Mapping[str, float]
+    """By test name."""
+    skipped: Collection[str] = ()
+    """Names of tests that said that they cannot run here."""
+
+
+def measure(arguments: Sequence[str]) -> Measured:
+    """Run benchmarks in a process of their own; return what they gave.
 
     Raises:
         SystemExit: If a benchmark fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "benchmarks.json"
+        # pytest-benchmark's report does not know of tests that were skipped.
+        tests = Path(folder) / "tests.xml"
         command = [
             sys.executable, "-m", "pytest", "--benchmark-only", "-q",
-            "-p", "no:cacheprovider", f"--benchmark-json={report}", *arguments,
+            "-p", "no:cacheprovider", f"--benchmark-json={report}",
+            f"--junitxml={tests}", *arguments,
         ]  # fmt: skip
         done = subprocess.run(
             command,
@@ -58,7 +72,7 @@ def measure(arguments: Sequence[str]) -> dict[str, float]:
             sys.stderr.write(done.stdout + done.stderr)
             raise SystemExit(f"the benchmarks failed: {' '.join(command)}")
         found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
-    return ratios_of(found)
+        return Measured(ratios_of(found), skipped_in(tests.read_text("utf-8")))
 
 
 def ratios_of(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -68,6 +82,20 @@ def ratios_of(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for one in benchmarks
         if "ratio" in one["extra_info"]
     }
+
+
+def skipped_in(report: str) -> set[str]:
+    """Return the names of the tests that pytest's report in XML calls skipped."""
+    return {
+        f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+        for case in ET.fromstring(report).iter("testcase")
+        if case.find("skipped") is not None
+    }
+
+
+def missing(measured: Measured, recorded: Collection[str]) -> list[str]:
+    """Return what is recorded and was neither measured nor skipped."""
+    return sorted(set(recorded) - set(measured.ratios) - set(measured.skipped))
 
 
 def fallen(
@@ -83,19 +111,20 @@ def floor(entry: Mapping[str, float]) -> float:
     return entry["ratio"] * (1 - entry.get("margin", MARGIN))
 
 
-def best_of(attempts: int, arguments: Sequence[str]) -> dict[str, float]:
+def best_of(attempts: int, arguments: Sequence[str]) -> Measured:
     """Measure; measure what fell again, and keep the best of each."""
     recorded = read()
-    found = measure(arguments)
+    first = measure(arguments)
+    found = dict(first.ratios)
     for _ in range(attempts - 1):
         wrong = fallen(found, recorded)
         if not wrong:
             break
         print(f"measuring {len(wrong)} again: {', '.join(sorted(wrong))}", flush=True)
         planted = [PLANT] if PLANT in arguments else []
-        again = measure([*sorted(wrong), *planted])
+        again = measure([*sorted(wrong), *planted]).ratios
         found = {name: max(r, again.get(name, r)) for name, r in found.items()}
-    return found
+    return Measured(found, first.skipped)
 
 
 def read() -> dict[str, dict[str, float]]:
@@ -147,19 +176,28 @@ def main() -> int:
     if not any(Path(a.split("::")[0]).exists() for a in selected):
         selected = ["benchmarks", *selected]
     if options.record:
-        found = measure(selected)
+        found = measure(selected).ratios
         record(found)
         show(found, read())
         return 0
-    found = best_of(ATTEMPTS, selected)
-    recorded = read()
+    measured = best_of(ATTEMPTS, selected)
+    recorded, found = read(), measured.ratios
     show(found, recorded)
+    whole = not [one for one in arguments if one != PLANT]
+    lost = missing(measured, recorded) if whole else []
+    for name in lost:
+        print(f"MISSING  {recorded[name]['ratio']:6.3f} was recorded  {name}")
     wrong = fallen(found, recorded)
     if wrong:
         print(
             f"{len(wrong)} of {len(found)} benchmarks fell by more than their margin."
         )
-    return 1 if wrong else 0
+    if lost:
+        print(
+            f"{len(lost)} recorded benchmarks were not measured; mend them, or take "
+            f"their entries out of {RECORD.name}."
+        )
+    return 1 if wrong or lost else 0
 
 
 if __name__ == "__main__":

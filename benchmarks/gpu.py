@@ -104,6 +104,20 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def offer(report: Report) -> None:
+    """Print the rows that ``auto`` can go by, or why there are none."""
+    rows = rows_for_auto(report)
+    if rows:
+        print("Rows for fedkd/executors/measured.py:")
+    else:
+        print(
+            "No rows for fedkd/executors/measured.py: they need the part parity, in which "
+            "serial and the engine must be right."
+        )
+    for row in rows:
+        print(f"    {row!r},")
+
+
 def main() -> int:
     """Measure; return 1 if a comparison failed or a part broke."""
     given = options()
@@ -133,9 +147,7 @@ def main() -> int:
     compared = report.parts.get("parity", [])
     failed = [] if isinstance(compared, dict) else [r for r in compared if not r["ok"]]
     if not info["dry_run"] and "rounds" in report.parts and not broken:
-        print("Rows for fedkd/executors/measured.py:")
-        for row in rows_for_auto(report):
-            print(f"    {row!r},")
+        offer(report)
     print(
         f"Written: {out}; {len(failed)} comparisons failed, {len(broken)} parts broke."
     )

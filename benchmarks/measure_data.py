@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,13 @@ def used(case: Case, root: Path) -> dict[str, float]:
     }
 
 
-def turns(
+def contestants(
     client: Any, shape: tuple[int, int, int], classes: int
-) -> tuple[list[float], list[float]]:
-    """Return seconds a batch of making batches, and of training the small CNN."""
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return what makes ``STEPS`` batches, and what trains the small CNN on as many.
+
+    All images have been read once by then.
+    """
     import torch
 
     from fedkd.registry import load_registry
@@ -123,6 +126,14 @@ def turns(
     # A whole pass first: batches of later passes find all images in memory.
     for _ in client.batches(BATCH, epochs=1):
         pass
+    return make, train
+
+
+def turns(
+    client: Any, shape: tuple[int, int, int], classes: int
+) -> tuple[list[float], list[float]]:
+    """Return seconds a batch of making batches, and of training the small CNN."""
+    make, train = contestants(client, shape, classes)
     found: tuple[list[float], list[float]] = ([], [])
     for _ in range(TURNS + 1):
         for seconds, call in zip(found, (make, train), strict=True):

@@ -14,6 +14,7 @@ import pytest
 from fedkd.federation import Federation
 from fedkd.parties import Parties
 from fedkd.party import ModelSpec
+from fedkd.pooling import arranged
 from fedkd.protocol import Protocol
 from fedkd.registry import load_registry
 from fedkd.simulator import Run
@@ -57,6 +58,7 @@ def make_run(name: str) -> Run:
         rounds=1, clients=10, training={"local_steps": 10, "batch_size": 32, "lr": 0.05}
     )
     strategy, _ = REGISTRY.strategy(name, SHORT.get(name.partition("-")[0], {}))
+    federation, protocol = arranged(strategy, federation, protocol)
     return Run(strategy, Parties(federation, protocol, 0), name)
 
 

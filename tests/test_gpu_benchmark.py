@@ -58,6 +58,9 @@ def test_a_dry_run_goes_through_every_part_in_under_a_minute(tmp_path):
     assert all(row["ok"] for row in found["parity"])
     engines = {row["what"].partition(",")[0] for row in found["parity"]}
     assert "graphs" in engines
+    against = {row["what"]: row["against"] for row in found["parity"]}
+    assert against["graphs, bf16"] == against["stacked, bf16"] == "serial, bf16"
+    assert against["graphs, fp32"] == against["serial, bf16"] == "serial, fp32"
     for work in ("small CNN", "ResNet-18"):
         assert "graphs bf16" in found["rounds"][work]["median"]
         assert found["floor"][work]["step"]["operations"] > 0
@@ -102,24 +105,133 @@ def test_an_engine_that_is_wrong_fails_and_is_not_offered(gpu, lab, monkeypatch)
     monkeypatch.setattr(StaticSgd, "start", lambda self, lr: real(self, 1.1 * lr))
     monkeypatch.setattr("gpu_parts.lab.TINY", lab.works[:1])
     rows = gpu.parity.compare(lab)
-    assert {r["what"] for r in rows if not r["ok"]} == {"graphs"}
+    wrong = {r["what"] for r in rows if not r["ok"]}
+    assert wrong == {"graphs, fp32", "graphs, bf16"}
     report = gpu.Report(lab.runs / "x.json", gpu.about(CPU, tiny=True))
     report.keep("parity", rows)
     medians = {f"{name} fp32": 1.0 for name in gpu.ENGINES}
     work = asdict(lab.works[0])
     report.keep("rounds", {"small CNN": {"median": medians, "work": work}})
-    assert "graphs" not in {row.engine for row in gpu.rows_for_auto(report)}
+    assert {row.engine for row in gpu.rows_for_auto(report)} == {"stacked"}
 
 
-def test_rows_are_such_as_auto_reads(gpu, lab):
+@pytest.mark.parametrize("broken", ["graphs", "stacked"])
+def test_an_engine_that_is_wrong_in_bf16_alone_is_seen(gpu, lab, monkeypatch, broken):
+    real = gpu.parity._trained
+
+    def trained(work, momentum, device, engine="serial", precision="fp32"):
+        weights = real(work, momentum, device, engine, precision)
+        wrong = (engine, precision) == (broken, "bf16")
+        return weights + 0.3 * (weights - start) if wrong else weights
+
+    monkeypatch.setattr(gpu.parity, "_trained", trained)
+    start = gpu.parity._start(lab.works[0], CPU)
+    rows = gpu.parity._rows(lab.works[0], 0.0, lab)
+    assert [r["what"] for r in rows if not r["ok"]] == [f"{broken}, bf16"]
+
+
+def test_engines_that_add_up_otherwise_may_differ_by_the_rounding(gpu, lab):
+    limits = {r["what"]: r["tolerance"] for r in gpu.parity._rows(lab.works[0], 0, lab)}
+    assert limits["serial, bf16"] == limits["stacked, bf16"] == 0.2
+    assert limits["graphs, bf16"] == limits["graphs, fp32"] == 2e-3
+    assert limits["stacked, fp32"] == 1e-2
+
+
+def compared(**wrong):
+    """Return comparisons that hold, but those named."""
+    names = ("serial again", "serial on the CPU", "serial, bf16", "graphs, fp32")
+    verdicts = dict.fromkeys((*names, "graphs, bf16"), True)
+    return [{"what": name, "ok": ok} for name, ok in (verdicts | wrong).items()]
+
+
+@pytest.fixture
+def timed(gpu, lab):
+    """A report of rounds that ``graphs`` does in a quarter of the time, and no parity."""
     report = gpu.Report(lab.runs / "x.json", gpu.about(CPU, tiny=True))
-    work = asdict(lab.works[0])
     medians = {"serial fp32": 2.0, "graphs fp32": 0.5}
+    work = asdict(lab.works[0])
     report.keep("rounds", {"small CNN": {"median": medians, "work": work}})
-    (row,) = gpu.rows_for_auto(report)
+    return report
+
+
+def test_rows_are_such_as_auto_reads(gpu, lab, timed):
+    timed.keep("parity", compared())
+    (row,) = gpu.rows_for_auto(timed)
     assert isinstance(row, Measurement)
     assert row.ratio == 4.0
-    assert fastest("cpu", row.parameters, work["batch"], [row]) == "graphs"
+    assert fastest("cpu", row.parameters, lab.works[0].batch, [row]) == "graphs"
+
+
+@pytest.mark.parametrize("parity", [None, [], {"failed": "CUDA out of memory"}])
+def test_without_comparisons_no_row_is_offered(gpu, timed, parity, capsys):
+    if parity is not None:
+        timed.keep("parity", parity)
+    assert gpu.rows_for_auto(timed) == []
+    gpu.offer(timed)
+    assert capsys.readouterr().out.startswith("No rows for")
+
+
+@pytest.mark.parametrize("what", ["serial again", "serial on the CPU", "serial, bf16"])
+def test_if_serial_itself_is_wrong_no_row_is_offered(gpu, timed, what):
+    timed.keep("parity", compared(**{what: False}))
+    assert gpu.rows_for_auto(timed) == []
+
+
+def test_an_engine_that_nobody_compared_is_not_offered(gpu, timed):
+    rows = [row for row in compared() if row["what"].startswith("serial")]
+    timed.keep("parity", rows)
+    assert gpu.rows_for_auto(timed) == []
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """Return what was set in the forward pass, the backward pass and the step of SGD."""
+    seen = {}
+
+    def note(where):
+        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+        seen[where] = {
+            "tf32": (products.allow_tf32, convolutions.allow_tf32),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "benchmark": convolutions.benchmark,
+            "cast": torch.is_autocast_enabled("cpu"),
+        }
+
+    def step(self, real=torch.optim.SGD.step):
+        note("step")
+        return real(self)
+
+    def watch(bare):
+        bare.model.register_forward_hook(lambda *_: note("forward"))
+        bare.parameters[0].register_hook(lambda _: note("backward"))
+        bare.round()
+        assert len(seen) == 3
+        return [seen[where] for where in ("forward", "backward", "step")]
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    return watch
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_all_of_the_bare_loop_s_step_has_the_arithmetic_of_its_label(
+    gpu, lab, settings, precision
+):
+    bare = gpu.rounds.BareLoop(lab.works[0], lab, precision)
+    bare.lab = replace(lab, device=torch.device("cuda"))  # whose flags are set anywhere
+    allowed = precision == "tf32"
+    before = torch.backends.cudnn.allow_tf32
+    for found in settings(bare):
+        assert found["tf32"] == (allowed, allowed)
+        assert found["deterministic"], "as in the rounds of fedkd"
+        assert not found["benchmark"]
+    assert torch.backends.cudnn.allow_tf32 == before
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_bare_loop_casts_in_the_forward_pass_alone(gpu, lab, settings):
+    bare = gpu.rounds.BareLoop(lab.works[0], lab, "bf16")
+    assert [found["cast"] for found in settings(bare)] == [True, False, False]
+    assert all(p.dtype == torch.float32 for p in bare.parameters)
 
 
 def test_operations_and_bytes_are_those_of_the_layers(gpu, monkeypatch):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from gpu_parts.lab import Lab
+from gpu_parts.works import ENGINES, REGISTRY, Work, federation_of, protocol_of
 from torch import Tensor
 
 from fedkd.environment import reproducible
@@ -14,8 +16,6 @@ from fedkd.executors import Choice
 from fedkd.parties import Parties
 from fedkd.precision import Precision
 from fedkd.simulator import simulate
-from gpu_parts.lab import Lab
-from gpu_parts.works import ENGINES, REGISTRY, Work, federation_of, protocol_of
 
 TOLERANCES = {
     "repeated": 1e-3,
@@ -26,8 +26,14 @@ TOLERANCES = {
     "bf16": 0.2,
 }
 """Largest ||w - r|| / ||r - w0||: the difference of two engines' weights over the way that
-training went in one round; times ``Work.loose``, at most 0.5. ``repeated`` is ``serial``
+training went in one round; times ``Work.loose``, at most 0.5. An engine's is for ``serial``
+in the same precision, a precision's for ``serial`` in float32. ``repeated`` is ``serial``
 once more. They were chosen before any GPU was measured."""
+OTHER_KERNELS = ("stacked",)
+"""Engines that add up in another order than ``serial``. In bf16 two such orders
+differ by as much as bf16 from float32: on a CPU 0.047 and 0.054 (small CNN, 4 steps). Below
+float32 the larger of both tolerances holds."""
+SERIAL = ENGINES[0]
 
 
 def compare(lab: Lab) -> list[dict[str, Any]]:
@@ -41,27 +47,33 @@ def compare(lab: Lab) -> list[dict[str, Any]]:
     for row in found:
         verdict = "ok  " if row["ok"] else "FAIL"
         print(
-            f"  {verdict} {row['work']}, momentum {row['momentum']:g}: {row['what']:28} "
+            f"  {verdict} {row['work']}, momentum {row['momentum']:g}: "
+            f"{row['what']:18} against {row['against']:12} "
             f"{row['difference']:.2e} (at most {row['tolerance']:.0e})"
         )
     return found
 
 
 def _rows(work: Work, momentum: float, lab: Lab) -> list[dict[str, Any]]:
-    plain = _trained(work, momentum, lab.device)
-    way = float((plain - _start(work, lab.device)).norm())
+    start = _start(work, lab.device)
+    serial = {
+        precision: _trained(work, momentum, lab.device, SERIAL, precision)
+        for precision in lab.precisions
+    }
     rows = []
-    for what, (kind, other) in _others(work, momentum, lab).items():
-        difference = float((other - plain).norm()) / way
-        tolerance = min(0.5, TOLERANCES[kind] * work.loose)
+    for one in _compared(work, momentum, lab, serial):
+        reference = serial[one.against]
+        way = float((reference - start).norm())
+        difference = float((one.weights - reference).norm()) / way
+        tolerance = min(0.5, one.tolerance * work.loose)
         rows.append(
             {
                 "work": work.name,
                 "momentum": momentum,
                 "clients": work.clients,
                 "steps": work.steps,
-                "what": what,
-                "against": "serial, fp32",
+                "what": one.what,
+                "against": f"{SERIAL}, {one.against}",
                 "difference": difference,
                 "tolerance": tolerance,
                 # A NaN is no number below the tolerance.
@@ -71,20 +83,34 @@ def _rows(work: Work, momentum: float, lab: Lab) -> list[dict[str, Any]]:
     return rows
 
 
-def _others(work: Work, momentum: float, lab: Lab) -> dict[str, tuple[str, Tensor]]:
-    """Return what is compared: the name of its tolerance, and its weights."""
-    device = lab.device
-    found = {
-        "serial again": ("repeated", _trained(work, momentum, device)),
-        "serial on the CPU": ("cpu", _trained(work, momentum, torch.device("cpu"))),
-    }
-    for engine in ENGINES[1:]:
-        found[engine] = (engine, _trained(work, momentum, device, engine))
-    for precision in lab.precisions[1:]:
-        for engine in ENGINES:
-            weights = _trained(work, momentum, device, engine, precision)
-            found[f"{engine}, {precision}"] = (precision, weights)
-    return found
+@dataclass(frozen=True)
+class _Compared:
+    """Weights that are held against those of ``serial``."""
+
+    what: str
+    tolerance: float
+    weights: Tensor
+    against: Precision = "fp32"
+    """Of ``serial``."""
+
+
+def _compared(
+    work: Work, momentum: float, lab: Lab, serial: Mapping[Precision, Tensor]
+) -> Iterator[_Compared]:
+    """Yield the same once more, the CPU's, each precision's, and each engine's in each."""
+    device, limits = lab.device, TOLERANCES
+    again, other = (_trained(work, momentum, d) for d in (device, torch.device("cpu")))
+    yield _Compared("serial again", limits["repeated"], again)
+    yield _Compared("serial on the CPU", limits["cpu"], other)
+    for precision, weights in serial.items():
+        if precision != "fp32":
+            yield _Compared(f"{SERIAL}, {precision}", limits[precision], weights)
+        for engine in ENGINES[1:]:
+            own = _trained(work, momentum, device, engine, precision)
+            limit = limits[engine]
+            if engine in OTHER_KERNELS:
+                limit = max(limit, limits.get(precision, 0.0))
+            yield _Compared(f"{engine}, {precision}", limit, own, precision)
 
 
 def _start(work: Work, device: torch.device) -> Tensor:

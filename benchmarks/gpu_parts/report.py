@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_parts.works import ENGINES, REGISTRY
 
 from fedkd._version import __version__
 from fedkd.environment import commit
 from fedkd.executors.measured import Measurement
 from fedkd.files import write_json_atomic
-from gpu_parts.works import ENGINES, REGISTRY
 
 
 @dataclass
@@ -75,21 +75,17 @@ def fastest_engine(measured: Mapping[str, Any], work: str) -> str:
 def rows_for_auto(report: Report) -> list[Measurement]:
     """Return what ``fedkd/executors/measured.py`` can say of this device.
 
-    Only engines that agreed with ``serial`` in every comparison.
+    Only engines that agreed with ``serial`` in every comparison. Without comparisons, and
+    if ``serial`` itself disagreed with what it is compared with, there are no rows.
     """
-    info = report.about
-    wrong = {
-        row["what"].partition(",")[0]
-        for row in report.parts.get("parity", [])
-        if not row["ok"]
-    }
+    info, right = report.about, _right(report.parts.get("parity", []))
     rows = []
     for found in report.parts.get("rounds", {}).values():
         work, medians = found["work"], found["median"]
         build = REGISTRY.model(work["model"])
         model = build(tuple(work["shape"]), 10, **work["options"])
         for engine in ENGINES[1:]:
-            if engine not in wrong and f"{engine} fp32" in medians:
+            if engine in right and f"{engine} fp32" in medians:
                 ratio = medians["serial fp32"] / medians[f"{engine} fp32"]
                 rows.append(
                     Measurement(
@@ -104,3 +100,14 @@ def rows_for_auto(report: Report) -> list[Measurement]:
                     )
                 )
     return rows
+
+
+def _right(parity: Any) -> set[str]:
+    """Return the engines that agreed with ``serial`` wherever they were compared."""
+    if not isinstance(parity, list):  # the part broke
+        return set()
+    compared = {row["what"].partition(",")[0] for row in parity}
+    failed = [row["what"] for row in parity if not row["ok"]]
+    if any(what.startswith("serial") for what in failed):
+        return set()
+    return compared - {what.partition(",")[0] for what in failed}

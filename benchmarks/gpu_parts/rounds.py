@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from dataclasses import asdict
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-
-from fedkd.environment import reproducible
-from fedkd.executors import Choice
-from fedkd.parties import Parties
-from fedkd.precision import Precision, arithmetic
-from fedkd.simulator import Run
 from gpu_parts.lab import Lab, interleaved
 from gpu_parts.works import (
     ENGINES,
@@ -24,9 +19,19 @@ from gpu_parts.works import (
     protocol_of,
 )
 
+from fedkd.environment import reproducible
+from fedkd.executors import Choice
+from fedkd.parties import Parties
+from fedkd.precision import Precision, arithmetic
+from fedkd.simulator import Run
+
 
 class BareLoop:
-    """The plain eager loop on the device: one module, images in memory as floats."""
+    """The plain eager loop on the device: one module, images in memory as floats.
+
+    With the deterministic kernels of a bench, as :class:`Rounds`: what the two differ by
+    is not what determinism costs.
+    """
 
     def __init__(self, work: Work, lab: Lab, precision: Precision) -> None:
         data = images_of(work, lab.device)
@@ -41,12 +46,17 @@ class BareLoop:
 
     def round(self) -> None:
         """Run one round."""
+        with reproducible(self.lab.device):
+            self._round()
+
+    def _round(self) -> None:
         sums = [torch.zeros_like(w) for w in self.weights]
         for k in range(self.work.clients):
             with torch.no_grad():
                 for p, w in zip(self.parameters, self.weights, strict=True):
                     p.copy_(w)
-            self._train(slice(k * self.work.images, (k + 1) * self.work.images))
+            with _flags(self.precision, self.lab.device):
+                self._train(slice(k * self.work.images, (k + 1) * self.work.images))
             for total, p in zip(sums, self.parameters, strict=True):
                 total.add_(p.detach(), alpha=1 / self.work.clients)
         self.weights = sums
@@ -61,10 +71,22 @@ class BareLoop:
                 order = torch.randperm(len(x), device=x.device)
             chosen, order = order[:batch], order[batch:]
             optimizer.zero_grad()
-            with arithmetic(self.precision, x.device):
+            with torch.autocast(
+                x.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+            ):
                 loss = F.cross_entropy(self.model(x[chosen]), y[chosen])
             loss.backward()
             optimizer.step()
+
+
+def _flags(
+    precision: Precision, device: torch.device
+) -> contextlib.AbstractContextManager[None]:
+    """Return a block in which tf32 is allowed if it is asked for, and only then.
+
+    It holds for the backward pass too; autocast is for the forward pass alone.
+    """
+    return arithmetic("tf32" if precision == "tf32" else "fp32", device)
 
 
 class Rounds:

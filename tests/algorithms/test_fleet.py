@@ -85,3 +85,16 @@ def test_an_architecture_is_known_once_a_client_has_sent_it():
     after = after.averaged({0: Update(one(1), 1), 2: Update(one(1), 1)}, 1)
     assert after.heard == (0, 1)
     assert not after.server_is_new
+
+
+def test_nested_sub_models_are_known_once_any_client_has_sent_one():
+    """All of them count as the server's architecture, whatever their width."""
+    wide, narrow = (ModelSpec("cnn", {"width": width}) for width in (1.0, 0.5))
+    federation = testing.toy_federation(models=(wide, narrow))
+    parties = Parties(federation, testing.toy_protocol(), 0)
+    fleet = assemble(parties.server(), "static")
+    assert fleet.kinds == (0, 0, 0)
+    assert fleet.server_is_new
+    after = fleet.averaged({1: Update(fleet.of(1, 0), 1)}, 0)
+    assert after.heard == (0,)
+    assert not after.server_is_new

@@ -1,9 +1,12 @@
 """Which executor a run gets, and how that is recorded."""
 
+import contextlib
+
 import pytest
 import torch
 
 from fedkd import executors, testing
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.cli import main
 from fedkd.errors import ConfigError
 from fedkd.executors import ALONE, NAMES, Choice, alone, make_executor
@@ -143,6 +146,28 @@ def test_graphs_uses_one_step_for_all_and_frees_it():
     assert not executor._replayer._steps
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_ends_without_captured_steps_even_if_it_fails(monkeypatch, fails):
+    class Failing(FedAvg):
+        def aggregate(self, *arguments):
+            if fails:
+                raise KeyboardInterrupt
+            return super().aggregate(*arguments)
+
+    real, kept = Graphs.close, []
+
+    def close(self):
+        kept.append(len(self._replayer._steps))
+        real(self)
+        kept.append(len(self._replayer._steps))
+
+    monkeypatch.setattr(Graphs, "close", close)
+    world = testing.toy_federation(), testing.toy_protocol(1)
+    with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+        simulate(Failing(FedAvg.Config()), *world, 0, executor="graphs")
+    assert kept == [1, 0]
+
+
 def bench(out, *more):
     call = ["bench", "smoke", "--plain", "--no-plots", "--strategies", "fedavg"]
     return main([*call, "--out", str(out), "--device", "cpu", *more])
@@ -163,6 +188,7 @@ def test_a_suite_in_tf32_is_refused_on_a_cpu_before_any_cell(tmp_path, capsys):
     assert bench(tmp_path, "--set", "precision=tf32") == 2
     assert "tf32 is a mode of a GPU's tensor cores" in capsys.readouterr().err
     assert not (tmp_path / "results.csv").exists()
+    assert not list((tmp_path / "runs").iterdir()), "a cell was started"
 
 
 def test_runs_that_differ_in_their_engine_are_the_same_run():
