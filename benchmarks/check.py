@@ -156,15 +156,16 @@ def record(found: Mapping[str, float]) -> None:
 def show(
     found: Mapping[str, float], recorded: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Print a line for each benchmark."""
+    """Print a line for each benchmark, under headings."""
+    print("       measured  recorded  least allowed  benchmark")
     for name, ratio in sorted(found.items()):
         entry = recorded.get(name)
         if entry is None:
-            print(f"new    {ratio:8.3f}                      {name}")
+            print(f"new    {ratio:8.3f}                           {name}")
             continue
         bound = floor(entry)
         word = "ok   " if ratio >= bound else "FELL "
-        print(f"{word}  {ratio:8.3f}  {entry['ratio']:8.3f} >= {bound:8.3f}  {name}")
+        print(f"{word}  {ratio:8.3f}  {entry['ratio']:8.3f}  {bound:13.3f}  {name}")
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ nothing, so runs are timed without their measurements too.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from asked import add_names, add_repeats
 from torch import Tensor, nn
 
 from fedkd.data import ImageSet
@@ -59,7 +60,7 @@ MLP = Work(
     "MLP", 1000, 60, 3, 20, model="mlp", options={"hidden": [128, 128]}, sampled=20
 )
 RESNET = Work("ResNet-18", 2, 200, 2, 16, model="resnet18", shape=(3, 32, 32))
-MANY = Work("10,000 clients", 10_000, 60, 3, 20, options=dict(W3.options), sampled=100)
+MANY = Work("MANY", 10_000, 60, 3, 20, options=dict(W3.options), sampled=100)
 WORKS = {work.name: work for work in (W1, W2, W3, MLP, RESNET, MANY)}
 
 
@@ -67,16 +68,14 @@ def images_of(work: Work) -> ImageSet:
     """Return made-up images with a test set of 1,000."""
     number = work.clients * work.images
     rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(
-        rng.integers(0, 256, (number + 1000, *work.shape), dtype=np.uint8)
-    )
+    pixels = rng.integers(0, 256, (number + 1000, *work.shape), dtype=np.uint8)
     labels = torch.from_numpy(rng.integers(0, 10, number + 1000))
     channels = work.shape[0]
     return ImageSet(
         "made-up",
-        pixels[:number],
+        torch.from_numpy(pixels[:number]),
         labels[:number],
-        pixels[number:],
+        torch.from_numpy(pixels[number:]),
         labels[number:],
         tuple(map(str, range(10))),
         (0.5,) * channels,
@@ -267,26 +266,32 @@ def interleaved(
     return found
 
 
-def main() -> None:
-    """Print the medians of rounds, and how many times as fast as the bare loop they are.
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description="Print the medians of rounds of contestants that take turns, and how "
+        "many times as fast as each other's they are.",
+        epilog="'first one after' is the time from the start of building a contestant to "
+        "the end of its first round; no median has that round.",
+    )
+    add_names(parser, "works", WORKS, "W1,W2,W3")
+    add_repeats(parser)
+    add_names(parser, "contestants", CONTESTANTS, ",".join(CONTESTANTS))
+    return parser.parse_args(given)
 
-    python benchmarks/engine.py W1,W2 9 [CONTESTANT,...]
-    """
-    given = [
-        *sys.argv[1:],
-        *["W1,W2,W3", "9", ",".join(CONTESTANTS)][len(sys.argv) - 1 :],
-    ]
-    names = given[2].split(",")
-    for title in given[0].split(","):
-        found, starts = compared(names, WORKS[title], int(given[1]))
+
+def main() -> None:
+    """Print a line for each contestant of each work."""
+    given = arguments()
+    names = given.contestants
+    for title in given.works:
+        found, starts = compared(names, WORKS[title], given.repeats)
         medians = {name: statistics.median(times) for name, times in found.items()}
         for name, median in medians.items():
-            ratios = "  ".join(
-                f"{medians[other] / median:.3f} x {other}" for other in names
-            )
+            ratios = [f"{medians[other] / median:.3f} x {other}" for other in names]
             print(
                 f"{title:14} {name:18} {median * 1000:9.1f} ms a round, first one "
-                f"after {starts[name]:.1f} s: {ratios}",
+                f"after {starts[name]:.1f} s: {'  '.join(ratios)}",
                 flush=True,
             )
 

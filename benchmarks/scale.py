@@ -1,6 +1,6 @@
 """What many clients cost: rounds of 100 sampled from 1,000 and from 10,000 clients.
 
-    python benchmarks/scale.py [REPEATS]
+    python benchmarks/scale.py 9
 
 The work of a round is equal, so its time must be too; the two take turns, each in a
 process of its own. Memory is that of a process beyond what it has after its imports, and is
@@ -10,6 +10,7 @@ client: all of them are put away before the first round.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import statistics
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from asked import add_repeats
 from engine import MANY, Rounds, images_of
 
 from fedkd.executors import Choice
@@ -137,9 +139,11 @@ def compare(case: str, repeats: int) -> None:
 
 def main() -> None:
     """Print all cases."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_repeats(parser)
+    given = parser.parse_args()
     for case in CASES:
-        compare(case, repeats)
+        compare(case, given.repeats)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from fedkd.precheck import check_cells
 from fedkd.precision import check_precision
 from fedkd.registry import Registry
 from fedkd.results import Row
+from fedkd.resuming import Starts
 from fedkd.suite import Suite
 from fedkd.workers import Listener, Setup, run_serially, run_side_by_side
 from fedkd.world import World
@@ -66,6 +67,9 @@ class Settings:
 class View(Listener, Protocol):
     """What is shown while cells run."""
 
+    def note(self, cell: Cell, text: str) -> None:
+        """Show a remark on a cell."""
+
     def close(self) -> None:
         """Stop showing."""
 
@@ -86,6 +90,7 @@ class Bench:
         self.settings = settings
         self.done: dict[str, Row] = {}
         """Rows by ``run_id``."""
+        self.starts = Starts(settings.runs)
 
     @property
     def rows(self) -> list[Row]:
@@ -169,7 +174,7 @@ class Bench:
         page = table.table_markdown(
             rows,
             title=self.suite.name,
-            protocol_lines=protocol_lines(self.suite),
+            protocol_lines=protocol_lines(self.suite, self.registry),
             references=self.references(),
             provenance=provenance_lines(out / ENVIRONMENT),
             stages=self._stages() if stages else "",
@@ -272,12 +277,17 @@ class _Recorder:
         self._view = view
 
     def started(self, cell: Cell) -> None:
+        self._bench.starts.started(cell)
         self._view.started(cell)
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
+        remark = self._bench.starts.round(cell, metrics)
+        if remark:
+            self._view.note(cell, remark)
         self._view.round(cell, metrics)
 
     def finished(self, cell: Cell, row: Row) -> None:
+        self._bench.starts.ended(cell)
         self._bench.done[cell.run_id] = row
         self._bench.write()
         self._view.finished(cell, row)

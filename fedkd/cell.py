@@ -29,12 +29,15 @@ from fedkd.plots import COUNTS
 from fedkd.pooling import arranged
 from fedkd.requirements import reason_to_skip
 from fedkd.results import COLUMNS, LATER, Row
+from fedkd.resuming import resumed
 from fedkd.simulator import simulate
 from fedkd.world import World, protocol_of
 
 RESULT = "result.json"
 """The row, written last: a run folder that holds it is finished."""
 LOG = "log"
+STARTED = "started, fedkd"
+"""What the log says where a run starts, or starts again."""
 FINAL = ("done", "skipped", "diverged")
 """Statuses that stay; a failed cell is run again."""
 
@@ -85,13 +88,19 @@ def run_cell(
     run = _run_info(cell, folder)
     notify = world.registry.notify
 
-    def round_ended(metrics: Mapping[str, Any]) -> None:
-        on_round(metrics)
-        notify("fedkd_round_ended", run=run, metrics=metrics)
-
     notify("fedkd_run_started", run=run)
     with _log(folder) as log, reproducible(world.device):
-        _say(log, f"started, fedkd {__version__}, torch {torch.__version__}")
+        heard = False
+
+        def round_ended(metrics: Mapping[str, Any]) -> None:
+            nonlocal heard
+            if not heard and metrics["round"] > 1:
+                _say(log, resumed(metrics["round"] - 1, cell.rounds))
+            heard = True
+            on_round(metrics)
+            notify("fedkd_round_ended", run=run, metrics=metrics)
+
+        _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
         started = time.perf_counter()
         reset_peak_memory(world.device)
         outcome = _attempt(cell, world, folder, round_ended, log, executor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from fedkd.files import write_atomic
 from fedkd.payload import decode, encode
 
 NAME = "checkpoint.safetensors"
+UNREADABLE = "its checkpoint cannot be read; starts from round 1"
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,16 @@ def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:
 def load(folder: Path) -> Checkpoint | None:
     """Return the checkpoint in ``folder``; None if there is none that can be read.
 
-    A damaged one is no error: the run starts anew and gives the same bits, later.
+    A damaged one is a warning: the run starts anew and gives the same bits, later.
     """
+    found: Any = None
     try:
         found = decode((folder / NAME).read_bytes())
-    except (FileNotFoundError, ContractError):
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, Checkpoint) else None
+    except ContractError:
+        pass
+    if isinstance(found, Checkpoint):
+        return found
+    warnings.warn(f"{UNREADABLE}: {folder / NAME}", RuntimeWarning, stacklevel=2)
+    return None

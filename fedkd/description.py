@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.errors import ConfigError
+from fedkd.mixes import Models, models_of
 from fedkd.ops.training import TrainingConfig
+from fedkd.registry import Registry
 from fedkd.suite import Suite
 from fedkd.suite_entries import StrategyEntry
 
@@ -18,8 +21,17 @@ PRECISIONS = {
 """What the page says of arithmetic other than float32."""
 
 
-def protocol_lines(suite: Suite) -> list[str]:
-    """Return what all strategies of a suite share, and who departs from it."""
+LISTED = 20
+"""Clients up to which a page lists them one by one."""
+
+
+def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
+    """Return what all strategies of a suite share, and who departs from it.
+
+    Args:
+        suite: As it was run.
+        registry: Says what the models of packaged mixes are.
+    """
     share = suite.participation
     who = f"{share} clients" if isinstance(share, int) else f"{100 * share:g} % of them"
     lines = [
@@ -32,7 +44,47 @@ def protocol_lines(suite: Suite) -> list[str]:
     ]
     if suite.precision != "fp32":
         lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
+    lines += _models(suite, registry)
     return lines + [text for entry in suite.strategies if (text := _departures(entry))]
+
+
+def _models(suite: Suite, registry: Registry) -> list[str]:
+    """Return a line for each mix of models: which clients have what, and the server."""
+    lines = []
+    for entry in suite.models:
+        try:
+            mix = models_of(registry, entry, suite.clients, suite.where)
+        except ConfigError:
+            continue  # of a plug-in that is not loaded: results can still be reported
+        if len(mix.every) > 1:
+            lines.append(f"Models {mix.shown}: {mix_text(mix, suite.clients)}.")
+    return lines
+
+
+def mix_text(mix: Models, clients: int) -> str:
+    """Return who has which model: ``clients 0, 2: cnn; 1: mlp; server: cnn``."""
+    names = [model.shown() for model in mix.clients]
+    size = len(names)
+    by_pattern = size < clients and clients > LISTED
+    holders: dict[str, list[int]] = {}
+    for k in range(size if by_pattern else clients):
+        holders.setdefault(names[k % size], []).append(k)
+    start = f"clients i with i mod {size} = " if by_pattern else "clients "
+    text = "; ".join(f"{_cut(numbers)}: {name}" for name, numbers in holders.items())
+    server = mix.server.shown() if mix.server else names[0]
+    parts = [start + text, f"server: {server}"]
+    idle = [name for name in dict.fromkeys(names) if name not in holders]
+    parts += [f"no client has: {', '.join(idle)}"] if idle else []
+    return "; ".join(parts)
+
+
+def _cut(numbers: Sequence[int]) -> str:
+    """Return numbers: a range, or of many the first ones and how many there are."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}-{numbers[-1]}"
+    text = ", ".join(map(str, numbers[:LISTED]))
+    more = len(numbers) > LISTED
+    return f"{text}, … ({len(numbers)} in all)" if more else text
 
 
 def provenance_lines(path: Path) -> list[str]:

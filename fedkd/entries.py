@@ -11,6 +11,7 @@ import yaml
 
 from fedkd.errors import ContractError, PluginError, listing, suggestion
 from fedkd.loader import Offer, load_target
+from fedkd.verbs import check_verbs
 
 KINDS = {
     "strategies": "strategy",
@@ -111,7 +112,8 @@ def _check(entry: Entry, found: Any) -> None:
     """Hold a target against what its hook registers.
 
     Raises:
-        ContractError: If it is something else, or an abstract class.
+        ContractError: If it is something else, an abstract class, or a strategy with
+            a verb that cannot be called.
     """
     if entry.kind == "mix":
         if not _is_mix(found):
@@ -143,6 +145,8 @@ def _check(entry: Entry, found: Any) -> None:
         raise ContractError(
             f"{entry.title}: {found.__name__} lacks {listing(lacking)}; implement them."
         )
+    if entry.kind_of_thing == "strategies":
+        check_verbs(found, base, entry.title)
 
 
 def _is_mix(found: Any) -> bool:

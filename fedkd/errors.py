@@ -37,6 +37,10 @@ class PluginError(FedKDError):
     """A plug-in could not be loaded, or two of them claim one name."""
 
 
+PLUGIN_HINT = " One of your own comes with --plugin FILE (docs/plugins.md)."
+"""Ends messages about names that nobody registered."""
+
+
 def listing(names: Iterable[str], limit: int = 10) -> str:
     """Join names for a message, cut after ``limit``: ``a, b, c, … (12 more)``."""
     every = list(names)

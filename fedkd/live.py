@@ -37,6 +37,9 @@ class View(Protocol):
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
         """A round of a cell has ended."""
 
+    def note(self, cell: Cell, text: str) -> None:
+        """There is a remark on a cell."""
+
     def finished(self, cell: Cell, row: Row) -> None:
         """A cell has ended, well or not."""
 
@@ -99,6 +102,10 @@ class PlainView:
         left = one.left(now)
         parts += [f"about {clock_text(left)} left"] if left is not None else []
         self._say(one, ", ".join(parts))
+
+    def note(self, cell: Cell, text: str) -> None:
+        """Write a remark on a cell."""
+        self._say(self._progress.cells[cell.run_id], text)
 
     def finished(self, cell: Cell, row: Row) -> None:
         """Write how a cell ended, and how many are left."""

@@ -72,6 +72,10 @@ class LiveView:
         """Show the metrics of a round at the next redraw."""
         self._progress.round(cell, metrics)
 
+    def note(self, cell: Cell, text: str) -> None:
+        """Write a remark on a cell above the grid, where it stays."""
+        self._console.print(Text(f"{cell.run_id}: {text}"))
+
     def finished(self, cell: Cell, row: Row) -> None:
         """Show how a cell ended; a failure also stays above the grid."""
         self._progress.finished(cell, row)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fedkd.checkpoint import UNREADABLE
 from fedkd.errors import ContractError
 from fedkd.payload import leaves
 from fedkd.shelf import Shelf
@@ -102,6 +104,8 @@ class Memories:
             try:
                 self._shelf = Shelf.load(folder / name, self.folder)
             except ContractError:
+                text = f"{UNREADABLE}: {folder / name}"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
                 return False
         for k, memory in near.items():
             self.keep(k, memory)

@@ -116,6 +116,13 @@ def _nested(
     registry: Registry, entry: Entry, clients: int, where: str
 ) -> tuple[list[Resolved], Resolved]:
     """Return sub-models of one family, and the whole that the server has."""
+    if _is_mix(registry, entry.name):
+        members = [one["name"] for one in registry.resolve("models", entry.name)]
+        raise ConfigError(
+            f"{where}.{WIDTHS}: widths go beside one model, and {entry.name!r} is a mix. "
+            "List its models one by one, with widths beside those that are to have them: "
+            f"{listing(members)}."
+        )
     asked = entry.options[WIDTHS]
     rest = {key: value for key, value in entry.options.items() if key != WIDTHS}
     widths = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedkd import yamlfile
-from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
 from fedkd.options import option_names, spelled_out
 from fedkd.registry import Registry
 from fedkd.suite import Suite, build_suite, read_suite
@@ -162,7 +162,7 @@ def _known(name: str, listed: list[str], kind: str, registry: Registry) -> None:
         known = [*listed, *(n for n in registered if n not in listed)]
         raise ConfigError(
             f"--{kind}: unknown name {name!r}.{suggestion(name, known)} "
-            f"Known: {listing(known)} (run 'fedkd list {kind}')."
+            f"Known: {listing(known)} (run 'fedkd list {kind}').{PLUGIN_HINT}"
         )
 
 

@@ -34,6 +34,12 @@ class ModelSpec:
         given = {name: v for name, v in self.options.items() if v is not None}
         return f"{self.name}{json.dumps(given, sort_keys=True)}"
 
+    @property
+    def shown(self) -> str:
+        """What tables call it: ``cnn`` or ``cnn[width=0.5]``."""
+        parts = [f"{k}={v}" for k, v in self.options.items() if v is not None]
+        return f"{self.name}[{','.join(parts)}]" if parts else self.name
+
 
 class ModelBuilder(Protocol):
     """Builds a registered model by name for the images of this run."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.entries import KINDS, Entry, first_line, problem_of
-from fedkd.errors import ConfigError, PluginError, listing, suggestion
+from fedkd.errors import PLUGIN_HINT, ConfigError, PluginError, listing, suggestion
 from fedkd.loader import Loader, Offer, PluginStatus, Source, cause, sources
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Registry:
         missing = f" Broken plug-ins: {listing(broken)} (run 'fedkd plugins')."
         raise ConfigError(
             f"unknown {word} {name!r}.{hint} Known: {listing(known)} "
-            f"(run 'fedkd list {kind}').{missing if broken else ''}"
+            f"(run 'fedkd list {kind}').{missing if broken else ''}{PLUGIN_HINT}"
         )
 
     def resolve(self, kind: str, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,34 +39,32 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     specs = {spec.key: spec for spec in federation.client_models}
     specs.setdefault(federation.server_model.key, federation.server_model)
     if requires.one_architecture and len(specs) > 1:
-        return (
-            f"needs one architecture, but the models are {', '.join(_titles(specs))}."
-        )
+        return f"needs one architecture, but the models are {_titles(specs.values())}."
     if requires.nested_widths:
         reason = _reason_in_widths(list(specs.values()), federation.server_model)
         if reason:
             return reason
     if not (requires.batch_norm or requires.equal_feature_size):
         return None
-    models = {key: federation.build_spec(spec, 0) for key, spec in specs.items()}
-    sizes = {key: getattr(model, "feature_size", None) for key, model in models.items()}
+    models = {spec.shown: federation.build_spec(spec, 0) for spec in specs.values()}
+    sizes = {
+        name: getattr(model, "feature_size", None) for name, model in models.items()
+    }
     if requires.equal_feature_size and len(set(sizes.values())) > 1:
-        return f"needs features of one size, but they are {sizes}."
-    plain = [key for key, model in models.items() if not _has_batch_norm(model)]
+        found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        return (
+            f"needs features of one size, but they are {found}; give every model the "
+            "option features, say features: 64."
+        )
+    plain = [name for name, model in models.items() if not _has_batch_norm(model)]
     if requires.batch_norm and plain:
-        return f"needs batch normalisation, but {plain[0]!r} has none."
+        return f"needs batch normalisation, but {plain[0]} has none."
     return None
 
 
-def _titles(specs: Mapping[str, ModelSpec]) -> list[str]:
-    """Return what to call models: by name, with the width where names are alike."""
-    names = [spec.name for spec in specs.values()]
-    return sorted(
-        spec.name
-        if names.count(spec.name) == 1
-        else f"{spec.name} at width {_width(spec):g}"
-        for spec in specs.values()
-    )
+def _titles(specs: Iterable[ModelSpec]) -> str:
+    """Return what to call models, as tables do."""
+    return ", ".join(sorted(spec.shown for spec in specs))
 
 
 def _reason_in_widths(specs: Sequence[ModelSpec], server: ModelSpec) -> str | None:
@@ -74,8 +72,7 @@ def _reason_in_widths(specs: Sequence[ModelSpec], server: ModelSpec) -> str | No
     families = {ModelSpec(s.name, {**s.options, WIDTH: None}).key for s in specs}
     if len(families) > 1:
         return (
-            "needs one family at nested widths, but the models are "
-            f"{', '.join(sorted(spec.key for spec in specs))}."
+            f"needs one family at nested widths, but the models are {_titles(specs)}."
         )
     widest = max(_width(spec) for spec in specs)
     if _width(server) < widest:

@@ -11,10 +11,10 @@ from typing import Any
 
 from fedkd import checkpoint as store
 from fedkd import metrics_file as lines
+from fedkd.admission import admitted, made_folder
 from fedkd.allocator import keep_freed_memory
 from fedkd.answers import Answers
 from fedkd.checkpoint import Checkpoint, Totals
-from fedkd.errors import ConfigError
 from fedkd.executors import SERIAL, Choice, make_executor
 from fedkd.federation import Federation
 from fedkd.gallery import save_gallery
@@ -22,11 +22,9 @@ from fedkd.identity import identity, require_same
 from fedkd.measurement import Measured, measure
 from fedkd.parties import Parties
 from fedkd.phases import WAITING, Phases, measured, phase
-from fedkd.pooling import arranged
 from fedkd.precision import widened
 from fedkd.protocol import Protocol
 from fedkd.randomness import numpy_stream
-from fedkd.requirements import reason_to_skip
 from fedkd.strategy import Round, Server, Strategy
 from fedkd.turns import Orders, Turns
 
@@ -56,7 +54,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     seed: int,
     *,
     name: str = "",
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
     executor: Choice | str = "serial",
@@ -67,33 +65,28 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
         strategy: The algorithm.
         federation: The world.
         protocol: Rounds, sampling, training and measuring.
-        seed: Names all random streams but the data split, which is in ``federation``.
+        seed: Names all random streams but the data split, which is in ``federation``;
+            from 0 on.
         name: What messages call the strategy; its class name if empty.
-        folder: Where metrics, checkpoints and images go; nowhere if None.
+        folder: Where metrics, checkpoints and images go; made if it is not there.
+            Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
         executor: How clients do their turns: one of :data:`fedkd.executors.NAMES`, or a
             :class:`fedkd.executors.Choice`.
 
     Raises:
-        ConfigError: If the strategy cannot run in this federation, or if ``folder`` has
-            the checkpoint of another run.
+        ConfigError: If the strategy cannot run in this federation, if the seed is
+            negative, or if ``folder`` is a file or has another run's checkpoint.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
     label = name or type(strategy).__name__.lower()
-    if len(federation) != protocol.clients:
-        raise ConfigError(
-            f"the federation has {len(federation)} clients and the protocol "
-            f"{protocol.clients}; give both the same number."
-        )
-    federation, protocol = arranged(strategy, federation, protocol)
-    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
-    if reason:
-        raise ConfigError(f"{label} {reason}")
+    federation, protocol = admitted(strategy, federation, protocol, seed, label)
     choice = Choice(executor) if isinstance(executor, str) else executor
-    run = Run(strategy, Parties(federation, protocol, seed), label, choice)
-    return run.execute(folder, checkpoint_every, on_round or (lambda _: None))
+    run = Run(strategy, Parties(federation, protocol, int(seed)), label, choice)
+    home = made_folder(folder)
+    return run.execute(home, checkpoint_every, on_round or (lambda _: None))
 
 
 class Run:

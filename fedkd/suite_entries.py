@@ -137,6 +137,13 @@ def _entry(raw: object, where: str) -> Entry:
 def _mix(raw: object, where: str) -> Mix:
     if isinstance(raw, Mix):
         return raw
+    if isinstance(raw, str) and "," in raw:
+        names = ", ".join(part.strip() for part in raw.split(",") if part.strip())
+        raise ConfigError(
+            f"{where}: found {raw!r}, expected one name, or a list in brackets: "
+            f"[[{names}]] is one mix of them, [{names}] a setting of each. On the "
+            f"command line: --set 'models=[[{names}]]'."
+        )
     server = None
     if isinstance(raw, Mapping) and "name" not in raw and "clients" in raw:
         odd = [str(key) for key in raw if key not in ("clients", "server")]

@@ -140,11 +140,14 @@ def paired_differences(
 
 
 def baseline_of(table: Table) -> str | None:
-    """Return the strategy others are compared with: ``fedavg``, else the first."""
-    if "fedavg" in table.strategies:
-        return "fedavg"
+    """Return the strategy others are compared with, of those that have results.
+
+    It is ``fedavg``, else the first competitor, else the first reference.
+    """
+    found = {label for (label, _), entry in table.entries.items() if entry.n}
     rest = [label for label in table.strategies if label not in table.references]
-    return next(iter([*rest, *table.strategies]), None)
+    ranked = ["fedavg", *rest, *table.strategies]
+    return next((label for label in ranked if label in found), None)
 
 
 def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:

@@ -157,7 +157,8 @@ def _notes(rows: Sequence[Row], table: Table, metric: Metric, shared: str) -> li
     """Return the sentences that a reader needs to read the table rightly."""
     where = {
         "global_accuracy": f"on {measured_on(row.dataset for row in rows)}",
-        "local_accuracy": "mean over the clients, each on its own test shard",
+        "local_accuracy": "mean over the clients, each on its own test shard: of the "
+        "client's own model where the strategy has one, else of the global model",
     }[metric]
     notes = [f"Percent, {where}, after the last round."]
     deviation = "± is the sample standard deviation over seeds"

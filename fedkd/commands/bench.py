@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -12,13 +13,15 @@ import torch
 from rich.console import Console
 
 from fedkd.bench import Bench, Settings, results_folder
+from fedkd.commands.closing import closing_lines, warned_line
 from fedkd.commands.common import plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.data_root import data_root
 from fedkd.environment import pick_device
 from fedkd.errors import ConfigError
-from fedkd.executors import NAMES, Choice
+from fedkd.executors import NAMES, Choice, check_usable
 from fedkd.grid import grid
+from fedkd.leftovers import refuse_other_suite
 from fedkd.live import make_view
 from fedkd.machine import cores
 from fedkd.overrides import Overrides, load_overridden
@@ -127,6 +130,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         plugin_files=plugin_files,
         command=("fedkd", *sys.argv[1:]),
     )
+    check_usable(executor, chosen)
+    refuse_other_suite(settings.out, loaded.name)
     bench = Bench(loaded, grid(loaded, registry), registry, settings)
     if dry_run:
         bench.look()
@@ -152,6 +157,7 @@ def _jobs(wish: int | None, executor: str, device: torch.device) -> int:
 def _run(bench: Bench, plain: bool) -> int:
     bench.look()
     todo = bench.todo
+    ran = {cell.run_id for cell in todo}
     if todo:
         world, lost = bench.check()
         for line in lost:
@@ -166,28 +172,30 @@ def _run(bench: Bench, plain: bool) -> int:
     bench.write(stages=True)
     if todo:
         bench.draw()
-    return _report(bench, len(todo))
+    return _report(bench, ran)
 
 
 def _say_interrupted(bench: Bench) -> None:
     again = shlex.join(bench.settings.command)
-    click.echo(
-        f"fedkd: interrupted with {len(bench.rows)} of {len(bench.cells)} cells done; "
-        f"they are kept. Go on with: {again}",
-        err=True,
-    )
+    done, prospect = len(bench.rows), bench.starts.prospect()
+    parts = [f"fedkd: interrupted with {done} of {len(bench.cells)} cells done"]
+    parts += ["these are kept"] if done else []
+    parts += [prospect] if prospect else []
+    click.echo(f"{'; '.join(parts)}. Go on with: {again}", err=True)
 
 
-def _report(bench: Bench, ran: int) -> int:
+def _report(bench: Bench, ran: Collection[str]) -> int:
     """Print the table and where things are; return the exit code."""
     console = Console()
-    rows, out = bench.rows, bench.settings.out
+    rows = bench.rows
     console.print(
         table_rich(rows, title=bench.suite.name, references=bench.references())
     )
-    if not ran:
-        click.echo(f"All {len(rows)} cells were done already; --fresh runs them again.")
-    click.echo(f"Results: {out / 'results.csv'}, {out / 'table.md'}")
+    for line in closing_lines(bench, ran):
+        click.echo(line)
+    warned = warned_line(bench, ran)
+    if warned:
+        click.echo(warned, err=True)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         log = bench.settings.runs / failed[0].run_id / "log"

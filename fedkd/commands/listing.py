@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -47,7 +48,7 @@ def rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
     """Return the registered things of a kind as flat records."""
     if kind not in KINDS:
         return [
-            {"name": name, "summary": summary}
+            {"name": name, "summary": first_sentence(summary)}
             for name, summary in registry.suites().items()
         ]
     return [
@@ -61,6 +62,11 @@ def rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
         }
         for entry in registry.entries(kind).values()
     ]
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first full stop."""
+    return re.split(r"(?<=[.])\s", text, maxsplit=1)[0]
 
 
 def _columns(kind: str, records: list[dict[str, Any]]) -> list[str]:

@@ -44,6 +44,7 @@ class _Report:
     rows: list[Row]
     suites: Mapping[Path, Suite]
     references: set[str]
+    registry: Registry
 
     @property
     def title(self) -> str:
@@ -71,8 +72,9 @@ class _Report:
     "--plots/--no-plots",
     "plots",
     default=None,
-    help="Draw the figures, into plots/ beside --out or in a single DIR.  "
-    "[default: draw them where one of the two is given]",
+    help="Draw the figures too, or not. They go into plots/ beside the file of --out; "
+    "without --out, into DIR/plots.  [default: drawn, but not for several DIRs "
+    "without --out]",
 )
 @click.option(
     "--out",
@@ -132,8 +134,9 @@ def _read(folders: Sequence[Path], plugin_files: Sequence[str]) -> _Report:
     rows = merge_results(tables)
     _check_protocols(suites)
     # Last: whatever is wrong with the folders is told without loading any plug-in.
-    references = _references(suites.values(), rows, load_registry(plugin_files))
-    return _Report(places, rows, suites, references)
+    registry = load_registry(plugin_files)
+    references = _references(suites.values(), rows, registry)
+    return _Report(places, rows, suites, references, registry)
 
 
 def _check_protocols(suites: Mapping[Path, Suite]) -> None:
@@ -211,7 +214,7 @@ def _markdown(report: _Report) -> str:
     protocol, origin = [], []
     for folder, suite in report.suites.items():
         name = f"{suite.name}: " if several else ""
-        protocol += [name + line for line in protocol_lines(suite)]
+        protocol += [name + line for line in protocol_lines(suite, report.registry)]
         origin += [
             name + line for line in provenance_lines(folder / "environment.json")
         ]

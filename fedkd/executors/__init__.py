@@ -26,6 +26,7 @@ __all__ = [
     "Executor",
     "Serial",
     "alone",
+    "check_usable",
     "make_executor",
 ]
 
@@ -75,6 +76,30 @@ def alone(choice: Choice) -> Choice:
     return Choice(name, profile=choice.profile)
 
 
+def check_usable(name: str, device: torch.device) -> None:
+    """Refuse an executor that does not work on this machine or for a device.
+
+    Raises:
+        ConfigError: Saying what it needs.
+    """
+    if name == "processes" and not _has_locks():
+        raise ConfigError(
+            "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
+        )
+    if name != "ray":
+        return
+    if device.type != "cpu":
+        raise ConfigError(
+            f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
+            f"on {device}. Use another executor, or --device cpu."
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(
+            "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]' "
+            "(from a checkout: pip install -e '.[ray]')."
+        )
+
+
 def make_executor(choice: Choice, turns: Turns) -> Executor:
     """Return the executor of a run; it starts nothing before the first round.
 
@@ -83,13 +108,10 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
     """
     workers = choice.workers or cores()
     name = _automatic(turns, workers) if choice.name == "auto" else choice.name
+    check_usable(name, turns.parties.federation.device)
     if name == "graphs":
         return Graphs(turns)
     if name == "processes":
-        if not _has_locks():
-            raise ConfigError(
-                "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
-            )
         from fedkd.executors.processes import Processes  # noqa: PLC0415 - Unix only
 
         return Processes(turns, workers)
@@ -98,16 +120,6 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
 
         return Stacked(turns)
     if name == "ray":
-        device = turns.parties.federation.device
-        if device.type != "cpu":
-            raise ConfigError(
-                f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
-                f"on {device}. Use another executor, or --device cpu."
-            )
-        if importlib.util.find_spec("ray") is None:
-            raise ConfigError(
-                "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]'."
-            )
         from fedkd.executors.cluster import Cluster  # noqa: PLC0415 - an extra
 
         return Cluster(turns, workers, choice.ray_address)

@@ -1,6 +1,7 @@
 """A bench from end to end: what is left in its folder, whatever happens on the way."""
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -141,15 +142,79 @@ def test_what_goes_wrong_is_a_row_and_the_others_go_on(bench):
     assert "Traceback" in log
 
 
-def test_a_failed_cell_is_run_again_and_goes_on_from_its_checkpoint(bench):
+def test_a_failed_cell_is_run_again_and_goes_on_from_its_checkpoint(bench, capsys):
     flag = Path("flag").absolute()
     strategy = f"{{name: toy-fails, flag: '{flag}'}}"
     assert bench(strategy, "--seeds", "0") == 1
     flag.touch()
+    capsys.readouterr()
     assert bench(strategy, "--seeds", "0") == 0
+    assert "seed 0: goes on after round 1 of 3\n" in capsys.readouterr().err
+    log = next(Path("out/runs").glob("*/log")).read_text()
+    assert log.count("goes on after round 1 of 3\n") == 1
     plain = f"{{name: toy-mean, label: toy-fails, flag: '{flag}'}}"
     bench(plain, "--seeds", "0", out="straight")
     assert rows()[0].global_accuracy == rows("straight")[0].global_accuracy
+
+
+@pytest.mark.filterwarnings("default:its checkpoint cannot be read")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_checkpoint_that_cannot_be_read_is_said(bench, capsys, jobs):
+    flag = Path("flag").absolute()
+    strategies = f"{{name: toy-fails, flag: '{flag}'}}"
+    assert bench(strategies) == 1
+    flag.touch()
+    bad = sorted(Path("out/runs").glob("*/checkpoint.safetensors"))[0]
+    bad.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert bench(strategies, jobs=jobs) == 0
+    said = capsys.readouterr().err
+    assert said.count("its checkpoint cannot be read; starts from round 1.") == 1
+    assert said.count("goes on after round 1 of 3") == 1
+    log = bad.with_name("log")
+    assert "its checkpoint cannot be read" in log.read_text()
+    assert f"fedkd: 1 cell logged a warning; read {log}\n" in said
+
+
+def test_a_folder_of_another_suite_is_refused_and_left_as_it_is(bench, capsys):
+    bench("toy-mean")
+    before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")}
+    Path("toy.yaml").rename("mine.yaml")
+    text = Path("mine.yaml").read_text().replace("name: toy", "name: mine", 1)
+    Path("mine.yaml").write_text(text)
+    arguments = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots"]
+    capsys.readouterr()
+    assert main(["bench", "mine.yaml", *arguments]) == 2
+    assert capsys.readouterr().err == (
+        "fedkd: out holds the suite 'toy' (2 runs); choose another --out, or delete "
+        "it.\n"
+    )
+    assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
+
+
+def test_cells_that_were_skipped_are_not_called_done(bench, capsys):
+    bench("toy-mean, toy-picky")
+    capsys.readouterr()
+    bench("toy-mean, toy-picky", "--profile", "--executor", "serial")
+    assert (
+        "All 4 cells were run already: 2 done, 2 skipped; --fresh runs them again. "
+        "--executor and --profile are not applied to them.\n"
+    ) in capsys.readouterr().out
+    bench("toy-mean, fedavg", "--profile")
+    said = capsys.readouterr().out
+    assert "2 of 4 cells were done already. --profile is not applied to them.\n" in said
+
+
+def test_ray_that_is_not_installed_is_refused_before_anything_runs(
+    bench, capsys, monkeypatch
+):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ray" else real(name)
+    )
+    assert bench("toy-mean", "--executor", "ray", "--device", "cpu") == 2
+    assert "pip install -e '.[ray]'" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_a_worker_that_is_killed_fails_its_cell_only(bench):
@@ -214,9 +279,14 @@ def test_a_damaged_result_is_run_again(bench):
     assert without_times("out") == before
 
 
-def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench):
+def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsys):
     bench("toy-mean", "--seeds", "0")
+    assert "not in this table" not in capsys.readouterr().out
     bench("fedavg", "--seeds", "1")
+    assert (
+        "1 finished run in out/runs is not in this table: it is of other seeds or "
+        "options.\n"
+    ) in capsys.readouterr().out
     assert [(row.strategy, row.seed) for row in rows()] == [("fedavg", 1)]
     assert len(list(Path("out/runs").iterdir())) == 2
 
@@ -398,4 +468,4 @@ def test_no_worker_outlives_its_master(how, tmp_path, monkeypatch):
     assert b"Traceback" not in message
     if how == "ctrl-c":
         assert process.returncode == 130
-        assert b"interrupted with 0 of 2 cells done; they are kept." in message
+        assert b"interrupted with 0 of 2 cells done; the 2 that were running" in message

@@ -243,11 +243,13 @@ def test_the_accuracy_of_the_last_round_is_in_the_trend_once():
 def test_the_live_view_draws_and_wipes_itself():
     view, _, _, target = live([cell()])
     view.started(cell())
+    view.note(cell(), "goes on after [round] 3")
     view.round(cell(), metrics(1))
     view.finished(cell(), row(cell(), "failed", "out of [memory]", None))
     view.close()
     view.close()
     text = target.file.getvalue()
+    assert "fedavg-digits-s0: goes on after [round] 3" in text
     assert "out of [memory]" in text
     assert text.endswith("\x1b[2K")
 

@@ -3,8 +3,10 @@
 import pytest
 
 from fedkd import yamlfile
+from fedkd.description import mix_text, protocol_lines
 from fedkd.errors import ConfigError
 from fedkd.grid import grid
+from fedkd.mixes import models_of
 from fedkd.registry import load_registry
 from fedkd.suite import load_suite
 
@@ -116,3 +118,76 @@ def test_a_wrong_mix_is_named(cells, models, words):
     with pytest.raises(ConfigError, match="some") as caught:
         cells(models)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("models", "clients", "text"),
+    [
+        (
+            "[[cnn, {name: cnn, width: 0.5}, mlp]]",
+            5,
+            "clients 0, 3: cnn; 1, 4: cnn[width=0.5]; 2: mlp; server: cnn",
+        ),
+        (
+            "[[cnn, mlp, vit]]",
+            2,
+            "clients 0: cnn; 1: mlp; server: cnn; no client has: vit",
+        ),
+        (
+            "[[cnn, mlp, cnn]]",
+            100,
+            "clients i with i mod 3 = 0, 2: cnn; 1: mlp; server: cnn",
+        ),
+        (
+            f"[[{', '.join(['cnn', 'mlp'] * 25)}]]",
+            50,
+            f"clients {', '.join(str(k) for k in range(0, 40, 2))}, … (25 in all): cnn; "
+            f"{', '.join(str(k) for k in range(1, 41, 2))}, … (25 in all): mlp; "
+            "server: cnn",
+        ),
+        ("[{clients: [mlp], server: cnn}]", 2, "clients 0, 1: mlp; server: cnn"),
+        (
+            "[{clients: [{name: cnn, widths: {rho: 5, sigma: 4}}]}]",
+            100,
+            "clients 0-18: cnn; 19-38: cnn[width=0.5]; 39-58: cnn[width=0.25]; "
+            "59-78: cnn[width=0.125]; 79-99: cnn[width=0.0625]; server: cnn",
+        ),
+    ],
+)
+def test_a_page_says_which_clients_have_which_model(tmp_path, models, clients, text):
+    path = tmp_path / "some.yaml"
+    path.write_text(SUITE.format(models=models), encoding="utf-8")
+    suite = load_suite(str(path)).model_copy(update={"clients": clients})
+    registry = load_registry()
+    mix = models_of(registry, suite.models[0], clients, "")
+    assert mix_text(mix, clients) == text
+    assert f"Models {mix.shown}: {text}." in protocol_lines(suite, registry)
+
+
+def test_a_page_says_nothing_of_a_single_model(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text(SUITE.format(models="[cnn]"), encoding="utf-8")
+    lines = protocol_lines(load_suite(str(path)), load_registry())
+    assert not [line for line in lines if line.startswith("Models")]
+
+
+def test_widths_beside_a_mix_say_where_widths_belong(cells):
+    expected = (
+        r"models\.mix-2\.widths: widths go beside one model, and 'mix-2' is a mix\. List "
+        r"its models one by one.*: "
+    )
+    with pytest.raises(ConfigError, match=expected):
+        cells("[{name: mix-2, widths: [1, 0.5]}]")
+
+
+def test_names_joined_by_commas_are_no_list_and_the_message_writes_one():
+    from fedkd.overrides import Overrides, load_overridden
+
+    wishes = Overrides(assignments=["models=cnn,mlp,vit"])
+    with pytest.raises(ConfigError) as error:
+        load_overridden("quick", wishes, load_registry())
+    assert "found 'cnn,mlp,vit', expected one name" in str(error.value)
+    assert "--set 'models=[[cnn, mlp, vit]]'" in str(error.value)
+    wishes = Overrides(assignments=["models=[[cnn, mlp, vit]]"])
+    (mix,) = load_overridden("quick", wishes, load_registry()).models
+    assert [entry.name for entry in mix.clients] == ["cnn", "mlp", "vit"]

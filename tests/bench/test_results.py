@@ -362,6 +362,17 @@ def test_the_baseline_is_fedavg_else_the_first_competitor(labels, references, ex
     assert baseline_of(summarise(rows, references)) == expected
 
 
+def test_a_baseline_has_results():
+    rows = [
+        lost("fedavg", 0, "skipped", "no"),
+        *rows_of("local", 1.0),
+        *rows_of("mosaic", 2.0),
+    ]
+    assert baseline_of(summarise(rows, {"local"})) == "mosaic"
+    assert baseline_of(summarise(rows[:2], {"local"})) == "local"
+    assert baseline_of(summarise(rows[:1])) is None
+
+
 def test_different_splits_at_one_seed_are_found():
     rows = [*rows_of("a", 1.0, 2.0), row("b", 1, 3.0, split_hash="other")]
     assert [seed for _, seed in split_conflicts(rows)] == [1]
@@ -420,6 +431,9 @@ def test_costs_count_runs_that_are_done_only():
 def test_the_page_has_local_accuracy_only_where_it_was_measured():
     assert "## Local accuracy" not in page([row()])
     with_local = page([row(local_accuracy=91.5)])
+    assert (
+        "own model where the strategy has one, else of the global model" in with_local
+    )
     assert "## Local accuracy" in with_local
     assert "91.50" in with_local
 

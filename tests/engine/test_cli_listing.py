@@ -449,3 +449,21 @@ def test_a_closed_pipe_is_quiet(tmp_path):
     )
     assert "Broken" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_suite_is_listed_by_its_first_sentence_and_no_paragraph():
+    found = CliRunner().invoke(cli.cli, ["list", "suites"]).output
+    (quick,) = [line for line in found.splitlines() if line.split()[:1] == ["quick"]]
+    assert quick.endswith("at strong label skew.")
+    assert "two cores" not in found
+    assert listing.first_sentence("Does it run? 0.5 s. The rest.") == (
+        "Does it run? 0.5 s."
+    )
+
+
+def test_what_the_suite_quick_says_of_itself_names_its_strategies():
+    from fedkd.suite import load_suite
+
+    quick = load_suite("quick")
+    said = quick.description.lower()
+    assert [e.name for e in quick.strategies if e.name not in said] == []

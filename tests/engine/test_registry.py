@@ -312,7 +312,8 @@ def test_an_unknown_name_gets_a_suggestion_the_list_and_the_command(plugin):
         registry.resolve("strategies", "mosiac")
     assert str(caught.value) == (
         "unknown strategy 'mosiac'. Did you mean 'mosaic'? Known: dense, mosaic "
-        "(run 'fedkd list strategies')."
+        "(run 'fedkd list strategies'). One of your own comes with --plugin FILE "
+        "(docs/plugins.md)."
     )
 
 

@@ -1,0 +1,83 @@
+"""What ``fedkd bench`` says at its end: what was run, what was not, where to look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from fedkd.bench import Bench
+from fedkd.cell import LOG, STARTED
+from fedkd.leftovers import finished_beside
+from fedkd.results import Row
+from fedkd.tabletext import counted
+
+WARNING = "RuntimeWarning: "
+"""Starts what this package warns of in the log of a run."""
+
+
+def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
+    """Return the lines for the output, below the table.
+
+    Args:
+        bench: After its run.
+        ran: The ``run_id`` of the cells that were run by this call.
+    """
+    runs, out = bench.settings.runs, bench.settings.out
+    kept = [row for row in bench.rows if row.run_id not in ran]
+    lines = [_kept(kept, len(bench.rows), _not_applied(bench))]
+    lines.append(_beside(runs, {cell.run_id for cell in bench.cells}))
+    lines.append(f"Results: {out / 'results.csv'}, {out / 'table.md'}")
+    return [line for line in lines if line]
+
+
+def warned_line(bench: Bench, ran: Collection[str]) -> str:
+    """Return how many of the cells that ran have warnings in their logs, if any."""
+    logs = [bench.settings.runs / run_id / LOG for run_id in ran]
+    found = [log for log in sorted(logs) if _has_warning(log)]
+    if not found:
+        return ""
+    return f"fedkd: {counted(len(found), 'cell')} logged a warning; read {found[0]}"
+
+
+def _kept(kept: Sequence[Row], total: int, ignored: str) -> str:
+    """Return what was done already, and that it is as it was."""
+    if not kept:
+        return ""
+    remark = f" {ignored} not applied to them." if ignored else ""
+    if len(kept) < total:
+        return remark and f"{len(kept)} of {total} cells were done already.{remark}"
+    counts = Counter(row.status for row in kept)
+    if set(counts) == {"done"}:
+        text = f"All {total} cells were done already"
+    else:
+        parts = ", ".join(f"{number} {status}" for status, number in counts.items())
+        text = f"All {total} cells were run already: {parts}"
+    return f"{text}; --fresh runs them again.{remark}"
+
+
+def _not_applied(bench: Bench) -> str:
+    """Return which options change nothing in cells that were done already."""
+    choice = bench.settings.executor
+    names = ["--executor"] * (choice.name != "auto") + ["--profile"] * choice.profile
+    return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}" if names else ""
+
+
+def _beside(runs: Path, known: Collection[str]) -> str:
+    number = finished_beside(runs, known)
+    if not number:
+        return ""
+    verb, they = ("is", "it is") if number == 1 else ("are", "they are")
+    return (
+        f"{counted(number, 'finished run')} in {runs} {verb} not in this table: {they} "
+        "of other seeds or options."
+    )
+
+
+def _has_warning(log: Path) -> bool:
+    """Say whether a run has warned since it was started last."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return WARNING in text.rpartition(STARTED)[2]
