@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from gpu_parts.lab import Lab, interleaved
+from gpu_parts.works import REGISTRY
 from torch import Tensor, nn
 
 from fedkd.ops.stacking import together
-from gpu_parts.lab import Lab, interleaved
-from gpu_parts.works import REGISTRY
 
 
 def measure(lab: Lab) -> dict[str, Any]:

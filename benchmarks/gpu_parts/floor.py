@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gpu_parts.lab import Lab, interleaved
+from gpu_parts.works import REGISTRY, Work
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedkd.precision import Precision, arithmetic
-from gpu_parts.lab import Lab, interleaved
-from gpu_parts.works import REGISTRY, Work
 
 
 def measure(lab: Lab, measured: Mapping[str, Any]) -> dict[str, Any]:

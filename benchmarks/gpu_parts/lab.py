@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from gpu_parts.works import TINY, WORKS, Work
 
 from fedkd.precision import Precision
-from gpu_parts.works import TINY, WORKS, Work
 
 
 @dataclass(frozen=True)

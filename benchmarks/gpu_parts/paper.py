@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from gpu_parts.lab import Lab
+from gpu_parts.works import REGISTRY
+
 from fedkd.bench import Bench, Settings, results_folder
 from fedkd.errors import FedKDError
 from fedkd.executors import Choice
@@ -15,8 +18,6 @@ from fedkd.grid import grid
 from fedkd.metrics_file import NAME as METRICS
 from fedkd.metrics_file import last_line
 from fedkd.overrides import Overrides, load_overridden
-from gpu_parts.lab import Lab
-from gpu_parts.works import REGISTRY
 
 LEAST_SECONDS = 30.0
 """Of what is left of ``--minutes``: with less, the paper's suite is not started."""
