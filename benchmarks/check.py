@@ -45,6 +45,12 @@ class Measured(NamedTuple):
     """Names of tests that said that they cannot run here."""
 
 
+def _surroundings() -> dict[str, str]:
+    """Return the environment of the benchmarks: one thread, and no parallel tests."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    return {**kept, "OMP_NUM_THREADS": "1"}
+
+
 def measure(arguments: Sequence[str]) -> Measured:
     """Run benchmarks in a process of their own; return what they gave.
 
@@ -63,7 +69,7 @@ def measure(arguments: Sequence[str]) -> Measured:
         done = subprocess.run(
             command,
             cwd=HERE.parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=_surroundings(),
             capture_output=True,
             text=True,
             check=False,
