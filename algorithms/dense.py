@@ -119,9 +119,7 @@ class Dense(Strategy[State, Start, Update]):
 
 def initial_state(server: Server) -> State:
     """Return the state before the first round."""
-    own = server.spec.key
-    same = (k for k, spec in enumerate(server.clients) if spec.key == own)
-    return State(server.initial, tuple(same))
+    return State(server.initial, server.alike)
 
 
 def start_of(state: State, client_id: int, round: Round) -> Start:

@@ -122,18 +122,14 @@ class DFRD(Strategy[State, Broadcast, Update]):
 
     def init(self, server: Server) -> State:
         """Start from the initial weights, with a new generator."""
-        nested = None
+        nested, same = None, server.alike
         if self.config.aggregate != "plain":
             nested = nest(server, self.config.aggregate)
-        same = [
-            k
-            for k, spec in enumerate(server.clients)
-            if nested is not None or spec.key == server.spec.key
-        ]
+            same = tuple(range(len(server.clients)))
         generator = None
         if self.config.distil.steps:
             generator = read_weights(self._painter(server).generator)
-        return State(server.initial, tuple(same), generator, None, nested)
+        return State(server.initial, same, generator, None, nested)
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model to clients that can use it."""

@@ -119,7 +119,7 @@ class FedGen(Strategy[State, Broadcast, Update]):
 
     def init(self, server: Server) -> State:
         """As FedAvg; all start from one head where heads are shared."""
-        one = all(spec.key == server.spec.key for spec in server.clients)
+        one = len(server.alike) == len(server.clients)
         whole = self.config.share != "head" and one
         server.load(server.initial)
         weights = server.initial if whole else read_head(server.model)

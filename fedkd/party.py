@@ -144,6 +144,12 @@ class Server(Party):
         """The architecture of every client, by number: public facts, no data."""
         self._models = models
 
+    @property
+    def alike(self) -> tuple[int, ...]:
+        """The clients whose models have the server's architecture, ascending."""
+        own = self.spec.key
+        return tuple(k for k, spec in enumerate(self.clients) if spec.key == own)
+
     def client_model(self, k: int, weights: Weights | None = None) -> nn.Module:
         """Return a new copy of the model of client ``k``, on the device, in eval mode.
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch
 
 from fedkd.errors import ConfigError
+from fedkd.ops.tf32 import set_tf32_flags, tf32_flags
 from fedkd.payload import put_together, take_apart
 
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16"]
@@ -50,13 +51,12 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
     """Allow tf32 or not; of itself torch allows it in convolutions."""
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = allowed
+    before = tf32_flags()
+    set_tf32_flags((allowed, allowed))
     try:
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        set_tf32_flags(before)
 
 
 def widened(tree: Tree, sender: str) -> Tree:

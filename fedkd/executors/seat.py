@@ -21,6 +21,7 @@ from fedkd.ops.training import (
     LossFunction,
     TrainingConfig,
     TrainingReport,
+    draws_of,
     report_of,
     train,
 )
@@ -177,15 +178,8 @@ class Seat:
         if not plain or self.spec in self._alone or not stackable(model):
             return train(model, data, training, loss, penalty)
         before = torch.default_generator.get_state()
-        draws = data.draws(
-            training.batch_size,
-            steps=training.local_steps,
-            epochs=training.local_epochs,
-            drop_last=training.drop_last,
-            augment=training.augment,
-        )
         with phase("data"):
-            job = Job(model, data, tuple(draws), training)
+            job = Job(model, data, tuple(draws_of(data, training)), training)
         sums = self._park(job)
         if sums is not None:
             return report_of(sums.loss, sums.examples, sums.steps, training)

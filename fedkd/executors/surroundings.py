@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedkd.ops.tf32 import set_tf32_flags, tf32_flags
 from fedkd.phases import exchange
 
 
@@ -29,8 +30,7 @@ class Ambient:
         self._filters = warnings.filters
         if device.type == "cuda":
             self._cuda = torch.cuda.get_rng_state(device)
-            products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-            self._tf32 = products.allow_tf32, convolutions.allow_tf32
+            self._tf32 = tf32_flags()
 
     def restore(self) -> None:
         """Put them back."""
@@ -42,8 +42,7 @@ class Ambient:
                 """Which has the module forget what it had decided."""
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(self._cuda, self._device)
-            products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-            products.allow_tf32, convolutions.allow_tf32 = self._tf32
+            set_tf32_flags(self._tf32)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fedkd.ops.hooks import has_hooks
 from fedkd.ops.stacking import together
 
 
@@ -118,7 +119,7 @@ class LogitEnsemble(nn.Module):
         """Return every member's logits of images ``[B, C, H, W]``; ``[K, B, classes]``."""
         members = list(self.members)
         # Hooks, such as those on BatchNorm layers, see only what is called.
-        if self._how == "loop" or _watched(self.members):
+        if self._how == "loop" or has_hooks(self.members):
             return stacked_logits(members, x)
         if not self._together:
             self._together.append(together(members, self._how))
@@ -130,7 +131,3 @@ class LogitEnsemble(nn.Module):
         if self.weights_K is None:
             return mean_logits(logits_KBC)
         return weighted_logits(logits_KBC, self.weights_K / self.weights_K.sum())
-
-
-def _watched(modules: nn.Module) -> bool:
-    return any(m._forward_hooks or m._forward_pre_hooks for m in modules.modules())

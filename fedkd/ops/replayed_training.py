@@ -20,12 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.data import ClientData, Draw
+from fedkd.ops.hooks import has_hooks
 from fedkd.ops.replay import Replay
 from fedkd.ops.sgd import StaticSgd
+from fedkd.ops.tf32 import tf32_flags
 from fedkd.ops.training import (
     LossFunction,
     TrainingConfig,
     TrainingReport,
+    draws_of,
     report_of,
     train,
 )
@@ -201,13 +204,7 @@ class Replayer:
         return step
 
     def _draws(self, data: ClientData, training: TrainingConfig) -> Iterator[Draw]:
-        draws = data.draws(
-            training.batch_size,
-            steps=training.local_steps,
-            epochs=training.local_epochs,
-            drop_last=training.drop_last,
-            augment=training.augment,
-        )
+        draws = draws_of(data, training)
         ahead = data.device.type == "cuda" if self._ahead is None else self._ahead
         return _sent(list(draws), data.device) if ahead else draws
 
@@ -244,16 +241,9 @@ def _arithmetic(device: torch.device) -> tuple[Any, ...]:
     """Return the settings that choose the kernels of a step."""
     kind = device.type
     cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    return cast, products.allow_tf32, convolutions.allow_tf32
+    return cast, *tf32_flags()
 
 
 def _replayable(model: nn.Module) -> bool:
     """Say whether a model has weights to train and no hooks, which would run once."""
-    return any(p.requires_grad for p in model.parameters()) and not any(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-        for layer in model.modules()
-    )
+    return any(p.requires_grad for p in model.parameters()) and not has_hooks(model)

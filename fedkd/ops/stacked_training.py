@@ -21,6 +21,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from fedkd.data import ClientData, Draw
+from fedkd.ops.hooks import has_hooks
 from fedkd.ops.training import TrainingConfig
 
 
@@ -57,14 +58,8 @@ def stackable(model: nn.Module) -> bool:
     tensors = [*model.parameters(), *model.buffers()]
     if len(tensors) < _names(model):
         return False
-    return not any(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-        or (isinstance(layer, _DropoutNd) and layer.p > 0)
-        for layer in model.modules()
-    )
+    drops = (isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules())
+    return not has_hooks(model) and not any(drops)
 
 
 def _names(model: nn.Module) -> int:

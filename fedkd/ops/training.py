@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fedkd.config import Config
-from fedkd.data import ClientData
+from fedkd.data import ClientData, Draw
 from fedkd.errors import DivergedError
 from fedkd.ops.sgd import Sgd
 
@@ -102,7 +102,8 @@ def train(
     model.train()
     total = torch.zeros((), device=data.device)
     examples = steps = 0
-    for x, y in _batches(data, training):
+    for draw in draws_of(data, training):
+        x, y = data.made(draw)
         sgd.zero_grad()
         value = criterion(model(x), y)
         if penalty is not None:
@@ -134,10 +135,9 @@ def report_of(
     return TrainingReport(mean, examples, steps)
 
 
-def _batches(
-    data: ClientData, training: TrainingConfig
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return data.batches(
+def draws_of(data: ClientData, training: TrainingConfig) -> Iterator[Draw]:
+    """Draw the batches of a client's round, which :meth:`ClientData.made` makes."""
+    return data.draws(
         training.batch_size,
         steps=training.local_steps,
         epochs=training.local_epochs,

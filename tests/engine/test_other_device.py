@@ -5,13 +5,12 @@ their values in memory. Operations compute with these values and refuse what CUD
 operands on two devices, but for scalars and indices.
 """
 
-import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from strategy_settings import SETTINGS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
@@ -150,17 +149,6 @@ def test_the_stand_in_computes_and_refuses_like_a_device(device):
     (w * a).sum().backward()
     assert w.grad.device == device
     assert w.grad.cpu().tolist() == [0, 1, 2]
-
-
-def contract_settings():
-    path = Path(__file__).parents[1] / "contract" / "test_strategies.py"
-    spec = importlib.util.spec_from_file_location("contract_settings", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.SETTINGS
-
-
-SETTINGS = contract_settings()
 
 
 def on_device(federation, device):

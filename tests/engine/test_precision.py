@@ -1,6 +1,5 @@
 """Precision: what is computed in it, what stays float32, and where it is refused."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from strategy_settings import SETTINGS
 
 from fedkd import testing, turns
 from fedkd.algorithms.fedavg import FedAvg
@@ -24,17 +24,6 @@ from fedkd.simulator import simulate
 
 REGISTRY = load_registry()
 CPU = torch.device("cpu")
-
-
-def contract_settings():
-    path = Path(__file__).parents[1] / "contract" / "test_strategies.py"
-    spec = importlib.util.spec_from_file_location("contract_settings", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.SETTINGS
-
-
-SETTINGS = contract_settings()
 
 
 @pytest.fixture(scope="module")

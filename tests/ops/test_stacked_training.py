@@ -18,7 +18,7 @@ from fedkd.ops.stacked_training import (
     stackable,
     train_together,
 )
-from fedkd.ops.training import TrainingConfig, train
+from fedkd.ops.training import TrainingConfig, draws_of, train
 from fedkd.randomness import torch_stream
 from fedkd.registry import load_registry
 from fedkd.testing import toy_images
@@ -67,14 +67,7 @@ def data_of(sizes):
 
 def job_of(model, data, training, k):
     with torch_stream(0, "batches", k):
-        draws = data.draws(
-            training.batch_size,
-            steps=training.local_steps,
-            epochs=training.local_epochs,
-            drop_last=training.drop_last,
-            augment=training.augment,
-        )
-        return Job(model, data, tuple(draws), training)
+        return Job(model, data, tuple(draws_of(data, training)), training)
 
 
 def alone(model, data, training, k):

@@ -1,0 +1,39 @@
+"""Options with which every strategy does all of its stages in a moment."""
+
+QUICK_MOSAIC = {
+    "generator": {"steps": 2, "epochs": None, "batch_size": 8, "width": 2},
+    "teacher": {"steps": 3, "samples_per_client": 8},
+    "distil": {"steps": 2, "batch_size": 8},
+}
+QUICK_DENSE = {
+    "synthesis": {"epochs": 2, "generator_steps": 2, "batch_size": 8, "width": 2},
+    "distil": {"batch_size": 8},
+}
+SHORT_DENSE = {**QUICK_DENSE, "distil": {"steps": 2, "batch_size": 8}}
+QUICK_PICTURES = {
+    "generator": {"steps": 2, "latent_size": 4, "width": 2},
+    "distil": {"steps": 2, "global_steps": 2, "batch_size": 8},
+}
+QUICK_FEATURES = {"generator": {"steps": 2, "hidden": 8, "batch_size": 8}}
+SETTINGS = {
+    "dfrd": QUICK_PICTURES,
+    "dfrd-dfdg": QUICK_PICTURES,
+    "fedftg": QUICK_PICTURES,
+    "fedftg-paper": QUICK_PICTURES,
+    "fedftg-official": QUICK_PICTURES,
+    "fedftg-lightfed": QUICK_PICTURES,
+    "fedgen": QUICK_FEATURES,
+    "fedgen-code": QUICK_FEATURES,
+    "dense": SHORT_DENSE,
+    "dense-paper": QUICK_DENSE,
+    "dense-code": QUICK_DENSE,
+    "coboosting": SHORT_DENSE,
+    "coboosting-code": QUICK_DENSE,
+    "mosaic": QUICK_MOSAIC,
+    "mosaic-code": {
+        **QUICK_MOSAIC,
+        "generator": {**QUICK_MOSAIC["generator"], "classifier_epochs": 1},
+        "teacher": {"steps": 3, "expansion": 2},
+    },
+    "mosaic-origin": QUICK_MOSAIC,
+}
