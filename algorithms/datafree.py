@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedkd.data import ImageInfo
+from fedkd.data.images import ImageInfo
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import stacked_logits
 from fedkd.ops.generation import to_classifier_range

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic_config import GeneratorConfig
-from fedkd.data import ClientData, ImageInfo
+from fedkd.data.images import ClientData, ImageInfo
 from fedkd.ops.generation import (
     BatchNormMatcher,
     adversarial_loss,

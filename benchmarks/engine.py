@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from asked import add_names, add_repeats
 from torch import Tensor, nn
 
-from fedkd.data import ImageSet
-from fedkd.executors import SERIAL, Choice
-from fedkd.federation import Federation
-from fedkd.parties import Parties
+from fedkd.data.images import ImageSet
 from fedkd.party import ModelSpec
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
-from fedkd.simulator import Run
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.executors import SERIAL, Choice
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import Run
 
 REGISTRY = load_registry()
 

@@ -9,8 +9,8 @@ One call measures everything and writes it down after each part::
     python benchmarks/gpu.py --device cpu --tiny    # a dry run: the numbers mean nothing
 
 Contestants take turns, and what counts are medians and ratios within the run. At its end
-the script prints the rows that ``fedkd/executors/measured.py`` can have; put them there,
-with the JSON beside the others, and ``--executor auto`` goes by them.
+the script prints the rows that ``fedkd/simulation/executors/measured.py`` can have; put
+them there, with the JSON beside the others, and ``--executor auto`` goes by them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from gpu_parts.lab import Lab
 from gpu_parts.report import Report, about, fastest_engine, rows_for_auto
 from gpu_parts.works import ENGINES
 
-from fedkd.data_root import data_root
-from fedkd.environment import pick_device
+from fedkd.data.root import data_root
 from fedkd.errors import FedKDError
+from fedkd.harness.environment import pick_device
 
 ROOT = Path(__file__).resolve().parent
 PARTS = ("parity", "rounds", "floor", "ensembles", "paper")
@@ -108,11 +108,11 @@ def offer(report: Report) -> None:
     """Print the rows that ``auto`` can go by, or why there are none."""
     rows = rows_for_auto(report)
     if rows:
-        print("Rows for fedkd/executors/measured.py:")
+        print("Rows for fedkd/simulation/executors/measured.py:")
     else:
         print(
-            "No rows for fedkd/executors/measured.py: they need the part parity, in which "
-            "serial and the engine must be right."
+            "No rows for fedkd/simulation/executors/measured.py: they need the part "
+            "parity, in which serial and the engine must be right."
         )
     for row in rows:
         print(f"    {row!r},")

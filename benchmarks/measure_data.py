@@ -55,7 +55,7 @@ COLUMNS = {
 
 def prepared_in(case: Case, root: Path) -> dict[str, float]:
     """Prepare a set; return seconds, bytes, and the peak of this process's memory."""
-    from fedkd import prepared
+    from fedkd.data.prepared import store as prepared
 
     reader = reader_of(case)
     # What reading needs once, whatever the set: torchvision takes memory of its own.
@@ -78,8 +78,8 @@ def used(case: Case, root: Path) -> dict[str, float]:
     """Open a prepared set and train on it; return seconds and rates."""
     import torch
 
-    from fedkd import prepared
-    from fedkd.data import ClientData
+    from fedkd.data.images import ClientData
+    from fedkd.data.prepared import store as prepared
 
     torch.set_num_threads(1)
     reader = reader_of(case)
@@ -106,7 +106,7 @@ def contestants(
     """
     import torch
 
-    from fedkd.registry import load_registry
+    from fedkd.plugins.registry import load_registry
 
     torch.manual_seed(0)
     model = load_registry(()).model("cnn")(shape, classes)
@@ -145,7 +145,7 @@ def turns(
 
 def reader_of(case: Case) -> Any:
     """Return the reader of a set."""
-    from fedkd.registry import load_registry
+    from fedkd.plugins.registry import load_registry
 
     return load_registry(()).dataset(case.name, dict(case.options))[0]
 
@@ -218,7 +218,7 @@ Measured by `python -m benchmarks.measure_data --out benchmarks/results/data.md`
   first, and that counts. `allowed` is the most memory that it may take: 1.5 times the
   prepared size and 500 MB.
 - peak memory: the largest resident size of the process above that after its imports.
-- open: `fedkd.prepared.images` on prepared files, in a new process.
+- open: `fedkd.data.prepared.store.images` on prepared files, in a new process.
 - batches: {BATCH} images, shuffled, augmented where the set is, normalised; one thread.
 - share of training: the time of these batches over that of training the small CNN
   (`cnn`) on as many batches at hand, in turns in one process, median of {TURNS}; at most
@@ -238,7 +238,7 @@ def main() -> int:
         call = prepared_in if step == "prepare" else used
         print(json.dumps(call(CASES[int(number)], Path(root))))
         return 0
-    from fedkd.data_root import data_root
+    from fedkd.data.root import data_root
 
     rows = []
     for number, case in enumerate(CASES):

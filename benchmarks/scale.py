@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from asked import add_repeats
 from engine import MANY, Rounds, images_of
 
-from fedkd.executors import Choice
+from fedkd.simulation.executors import Choice
 
 MIB = 1 << 20
 ALLOWANCE = 200 * MIB

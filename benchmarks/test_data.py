@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedkd import prepared
-from fedkd.data import Augmentation, ClientData, ImageSet
-from fedkd.dataset import FileDataset, Source, in_memory
+from fedkd.data.dataset import FileDataset, Source, in_memory
+from fedkd.data.images import Augmentation, ClientData, ImageSet
+from fedkd.data.prepared import store as prepared
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measure_data import MOST_SHARE, contestants

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 IMAGES, CLIENTS, CLASSES = 50_000, 100, 10

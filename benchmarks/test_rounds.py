@@ -8,9 +8,9 @@ import pytest
 import torch
 from engine import MANY, RESNET, W2, BareLoop, Rounds, images_of
 
-from fedkd.evaluate import correct
-from fedkd.executors import Choice
-from fedkd.machine import cores
+from fedkd.base.machine import cores
+from fedkd.simulation.evaluate import correct
+from fedkd.simulation.executors import Choice
 
 SMALL = replace(W2, clients=4, images=500, steps=5)
 NARROW = replace(RESNET, images=64, options={"width": 0.25})

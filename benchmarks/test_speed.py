@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedkd.federation import Federation
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.pooling import arranged
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
-from fedkd.simulator import Run
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.pooling import arranged
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import Run
 
 REGISTRY = load_registry()
 # Rounds in which every stage happens, at sizes that take no time: generators, teacher and

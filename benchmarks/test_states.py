@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fedkd.ops.averaging import weighted_average
-from fedkd.packing import Packed, unpack
 from fedkd.payload import Weights, seal
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.store.packing import Packed, unpack
 from fedkd.weights import read_weights
 
 STATES = 10

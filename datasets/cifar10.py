@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedkd.data import Augmentation
-from fedkd.dataset import Source, Split, in_memory
+from fedkd.data.dataset import Source, Split, in_memory
+from fedkd.data.images import Augmentation
 from fedkd.datasets.torchvision_files import TorchvisionSet
 
 AUGMENTATION = Augmentation(pad=4, flip=True)

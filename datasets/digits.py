@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedkd.data import ImageSet
-from fedkd.dataset import Dataset
+from fedkd.data.dataset import Dataset
+from fedkd.data.images import ImageSet
 
 MEAN = 0.3059
 """Of the training pixels scaled to [0, 1]."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from fedkd.data import Augmentation
-from fedkd.dataset import DatasetConfig, FileDataset, Source, Split
+from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
+from fedkd.data.images import Augmentation
 from fedkd.datasets import folder_contents, folder_images, folder_npz
 from fedkd.errors import ConfigError, DataError
 

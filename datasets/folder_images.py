@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedkd.dataset import Split
+from fedkd.data.dataset import Split
 from fedkd.datasets.folder_contents import Facts, encoded
 from fedkd.errors import DataError, listing
 

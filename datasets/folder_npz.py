@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fedkd.dataset import Split
+from fedkd.data.dataset import Split
 from fedkd.datasets.folder_images import Form, fitted
 from fedkd.errors import DataError, listing
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from fedkd.dataset import Source, Split
+from fedkd.data.dataset import Source, Split
 from fedkd.datasets.jpegs import FolderTree, JpegConfig, JpegSet
 from fedkd.datasets.published_files import fetch, md5, set_aside, stamp
 from fedkd.errors import listing

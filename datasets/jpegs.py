@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from fedkd.dataset import DatasetConfig, Split
+from fedkd.data.dataset import DatasetConfig, Split
 from fedkd.datasets.published_files import PublishedSet
 
 PIECE = 512

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from fedkd.dataset import DatasetConfig, Source, Split
+from fedkd.data.dataset import DatasetConfig, Source, Split
 from fedkd.datasets.torchvision_files import TorchvisionSet
 
 SIZES = {

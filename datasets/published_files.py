@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedkd.data_root import where_sought
-from fedkd.dataset import FileDataset
+from fedkd.base.locks import locked
+from fedkd.data.dataset import FileDataset
+from fedkd.data.root import where_sought
 from fedkd.errors import DataError
-from fedkd.locks import locked
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a download counts as failed."""

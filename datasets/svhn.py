@@ -10,8 +10,8 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from fedkd.data import Augmentation
-from fedkd.dataset import DatasetConfig, Source, Split
+from fedkd.data.dataset import DatasetConfig, Source, Split
+from fedkd.data.images import Augmentation
 from fedkd.datasets.torchvision_files import TorchvisionSet
 from fedkd.errors import DataError, listing
 

@@ -6,8 +6,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedkd.data import Augmentation
-from fedkd.dataset import Source, Split
+from fedkd.data.dataset import Source, Split
+from fedkd.data.images import Augmentation
 from fedkd.datasets.jpegs import FolderTree, JpegConfig, JpegSet, Tree, ZipTree
 from fedkd.datasets.published_files import fetch, md5, set_aside, stamp
 from fedkd.errors import listing

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fedkd.dataset import Source
+from fedkd.data.dataset import Source
 from fedkd.datasets.published_files import PublishedSet, md5, set_aside, stamp
 from fedkd.errors import listing
 

@@ -12,16 +12,16 @@ from fedkd._version import __version__
 
 if TYPE_CHECKING:
     from fedkd.config import Config
-    from fedkd.data import ImageSet
-    from fedkd.dataset import Dataset
+    from fedkd.data.dataset import Dataset
+    from fedkd.data.images import ImageSet
     from fedkd.errors import FedKDError
-    from fedkd.federation import Federation
     from fedkd.hookspecs import RunInfo, hookimpl
-    from fedkd.partition import Partition, Partitioner
+    from fedkd.partition.base import Partition, Partitioner
     from fedkd.payload import Weights
-    from fedkd.protocol import Protocol
-    from fedkd.registry import load_registry
-    from fedkd.simulator import simulate
+    from fedkd.plugins.registry import load_registry
+    from fedkd.simulation.federation import Federation
+    from fedkd.simulation.protocol import Protocol
+    from fedkd.simulation.simulator import simulate
     from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy
 
 __all__ = [
@@ -50,14 +50,14 @@ __all__ = [
 _HOMES = {
     "Client": "fedkd.strategy",
     "Config": "fedkd.config",
-    "Dataset": "fedkd.dataset",
+    "Dataset": "fedkd.data.dataset",
     "FedKDError": "fedkd.errors",
-    "Federation": "fedkd.federation",
-    "ImageSet": "fedkd.data",
-    "Partition": "fedkd.partition",
-    "Partitioner": "fedkd.partition",
+    "Federation": "fedkd.simulation.federation",
+    "ImageSet": "fedkd.data.images",
+    "Partition": "fedkd.partition.base",
+    "Partitioner": "fedkd.partition.base",
     "Preset": "fedkd.strategy",
-    "Protocol": "fedkd.protocol",
+    "Protocol": "fedkd.simulation.protocol",
     "Requires": "fedkd.strategy",
     "Round": "fedkd.strategy",
     "RunInfo": "fedkd.hookspecs",
@@ -65,8 +65,8 @@ _HOMES = {
     "Strategy": "fedkd.strategy",
     "Weights": "fedkd.payload",
     "hookimpl": "fedkd.hookspecs",
-    "load_registry": "fedkd.registry",
-    "simulate": "fedkd.simulator",
+    "load_registry": "fedkd.plugins.registry",
+    "simulate": "fedkd.simulation.simulator",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fedkd.data import ClientData, ImageInfo
+from fedkd.data.images import ClientData, ImageInfo
 from fedkd.ops.training import LossFunction, TrainingConfig, TrainingReport, train
 from fedkd.payload import Weights
 from fedkd.weights import copy_weights

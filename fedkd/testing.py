@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from fedkd.errors import ConfigError
-from fedkd.federation import Federation
-from fedkd.parties import Parties
 from fedkd.payload import decode, encode, leaves, seal
-from fedkd.simulator import Metrics, Run, RunResult, simulate
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import Metrics, Run, RunResult, simulate
 from fedkd.strategy import Client, Round, Server, Strategy
 from fedkd.toys import toy_federation, toy_images, toy_protocol
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedkd.data import ImageSet
-from fedkd.federation import Federation
+from fedkd.data.images import ImageSet
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
 
 
 def toy_images(

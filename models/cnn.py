@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError
 from fedkd.models.base import (
     TrunkModel,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.models.base import whole_number
 from fedkd.models.dcgan import WIDEST, initialise, inner_side, upward

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError, listing
 from fedkd.models.base import whole_number
 

@@ -15,7 +15,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError
 from fedkd.models.base import whole_number
 

@@ -9,7 +9,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.models.base import TrunkModel, scaled, whole_numbers
 
 

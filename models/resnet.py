@@ -8,7 +8,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.models.base import TrunkModel, scaled
 
 CHANNELS = (64, 128, 256, 512)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError
 from fedkd.models.base import TrunkModel, whole_numbers
 

@@ -14,7 +14,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.models.base import TrunkModel, normalisation, scaled
 
 STAGES_11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))

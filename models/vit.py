@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.models.base import TrunkModel, scaled, whole_number
 

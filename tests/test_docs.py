@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel
 
 from fedkd import hookspecs
-from fedkd.cards import KEYS, docstring_keys
 from fedkd.cli import COMMANDS, main
 from fedkd.hookspecs import GROUP
-from fedkd.registry import load_registry
-from fedkd.results import COLUMNS, STATUSES
+from fedkd.plugins.cards import KEYS, docstring_keys
+from fedkd.plugins.registry import load_registry
+from fedkd.report.results import COLUMNS, STATUSES
 from fedkd.strategy import Preset, Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def configs():
     for kind in ("strategies", "datasets", "partitioners"):
         for entry in REGISTRY.entries(kind).values():
             class_of(entry)
-    for name in ("suite", "protocol", "ops.training"):
+    for name in ("suite.suite", "simulation.protocol", "ops.training"):
         importlib.import_module(f"fedkd.{name}")
     todo, found = [BaseModel], set()
     while todo:

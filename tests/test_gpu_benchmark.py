@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedkd.executors.measured import Measurement, fastest
+from fedkd.simulation.executors.measured import Measurement, fastest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"

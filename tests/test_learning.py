@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedkd.data import ClientData
-from fedkd.evaluate import correct, percent
-from fedkd.federation import Federation
-from fedkd.grid import grid
+from fedkd.data.images import ClientData
 from fedkd.ops.training import train
 from fedkd.party import ModelSpec
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
-from fedkd.suite import load_suite
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.evaluate import correct, percent
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.simulator import simulate
+from fedkd.suite.grid import grid
+from fedkd.suite.suite import load_suite
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fedkd.cli import main
-from fedkd.results import read_results
+from fedkd.report.results import read_results
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
 QUICK = """\

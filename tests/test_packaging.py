@@ -94,7 +94,7 @@ def test_the_package_is_found_from_elsewhere_with_all_its_parts(tmp_path):
 
 def test_modules_have_one_name_whichever_way_they_are_reached():
     from fedkd.algorithms.fedavg import FedAvg
-    from fedkd.registry import load_registry
+    from fedkd.plugins.registry import load_registry
 
     found = load_registry().resolve("strategies", "fedavg")
     assert found is FedAvg

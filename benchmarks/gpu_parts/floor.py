@@ -13,7 +13,7 @@ from gpu_parts.works import REGISTRY, Work
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedkd.precision import Precision, arithmetic
+from fedkd.simulation.precision import Precision, arithmetic
 
 
 def measure(lab: Lab, measured: Mapping[str, Any]) -> dict[str, Any]:

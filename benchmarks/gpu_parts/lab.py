@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from gpu_parts.works import TINY, WORKS, Work
 
-from fedkd.precision import Precision
+from fedkd.simulation.precision import Precision
 
 
 @dataclass(frozen=True)

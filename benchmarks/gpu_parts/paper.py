@@ -11,13 +11,13 @@ from typing import Any
 from gpu_parts.lab import Lab
 from gpu_parts.works import REGISTRY
 
-from fedkd.bench import Bench, Settings, results_folder
 from fedkd.errors import FedKDError
-from fedkd.executors import Choice
-from fedkd.grid import grid
-from fedkd.metrics_file import NAME as METRICS
-from fedkd.metrics_file import last_line
-from fedkd.overrides import Overrides, load_overridden
+from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.simulation.executors import Choice
+from fedkd.simulation.metrics import NAME as METRICS
+from fedkd.simulation.metrics import last_line
+from fedkd.suite.grid import grid
+from fedkd.suite.overrides import Overrides, load_overridden
 
 LEAST_SECONDS = 30.0
 """Of what is left of ``--minutes``: with less, the paper's suite is not started."""

@@ -11,11 +11,11 @@ from gpu_parts.lab import Lab
 from gpu_parts.works import ENGINES, REGISTRY, Work, federation_of, protocol_of
 from torch import Tensor
 
-from fedkd.environment import reproducible
-from fedkd.executors import Choice
-from fedkd.parties import Parties
-from fedkd.precision import Precision
-from fedkd.simulator import simulate
+from fedkd.harness.environment import reproducible
+from fedkd.simulation.executors import Choice
+from fedkd.simulation.precision import Precision
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 
 TOLERANCES = {
     "repeated": 1e-3,

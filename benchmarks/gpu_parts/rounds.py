@@ -19,11 +19,11 @@ from gpu_parts.works import (
     protocol_of,
 )
 
-from fedkd.environment import reproducible
-from fedkd.executors import Choice
-from fedkd.parties import Parties
-from fedkd.precision import Precision, arithmetic
-from fedkd.simulator import Run
+from fedkd.harness.environment import reproducible
+from fedkd.simulation.executors import Choice
+from fedkd.simulation.precision import Precision, arithmetic
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import Run
 
 
 class BareLoop:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedkd.data import ImageSet
-from fedkd.executors import NAMES
-from fedkd.federation import Federation
+from fedkd.data.images import ImageSet
 from fedkd.party import ModelSpec
-from fedkd.precision import Precision
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.executors import NAMES
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.precision import Precision
+from fedkd.simulation.protocol import Protocol
 
 REGISTRY = load_registry()
 ENGINES = tuple(name for name in ("serial", "graphs", "stacked") if name in NAMES)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from work import WORKS, Clock, Work
 
-from fedkd.data import ImageSet
-from fedkd.federation import Federation
+from fedkd.data.images import ImageSet
 from fedkd.party import ModelSpec
-from fedkd.protocol import Protocol
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.simulator import simulate
 
 
 def federation_of(work: Work) -> Federation:

@@ -12,21 +12,21 @@ import click
 import torch
 from rich.console import Console
 
-from fedkd.bench import Bench, Settings, results_folder
+from fedkd.base.machine import cores
 from fedkd.commands.closing import closing_lines, warned_line
 from fedkd.commands.common import plugin_option
 from fedkd.commands.plan import show_plan
-from fedkd.data_root import data_root
-from fedkd.environment import pick_device
+from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
-from fedkd.executors import NAMES, Choice, check_usable
-from fedkd.grid import grid
-from fedkd.leftovers import refuse_other_suite
-from fedkd.live import make_view
-from fedkd.machine import cores
-from fedkd.overrides import Overrides, load_overridden
-from fedkd.registry import load_registry
-from fedkd.table import table_rich
+from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.harness.environment import pick_device
+from fedkd.harness.folder import refuse_other_suite
+from fedkd.harness.live.lines import make_view
+from fedkd.plugins.registry import load_registry
+from fedkd.report.table import table_rich
+from fedkd.simulation.executors import NAMES, Choice, check_usable
+from fedkd.suite.grid import grid
+from fedkd.suite.overrides import Overrides, load_overridden
 
 INTERRUPTED = 130
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fedkd.bench import Bench
-from fedkd.cell import LOG, STARTED
-from fedkd.leftovers import finished_beside
-from fedkd.results import Row
-from fedkd.tabletext import counted
+from fedkd.harness.bench import Bench
+from fedkd.harness.cell import LOG, STARTED
+from fedkd.harness.folder import finished_beside
+from fedkd.report.results import Row
+from fedkd.report.text import counted
 
 WARNING = "RuntimeWarning: "
 """Starts what this package warns of in the log of a run."""

@@ -32,7 +32,7 @@ plugin_option: Callable[[F], F] = click.option(
     help="Python file with plug-in hooks; may be given more than once.",
 )
 """Adds ``--plugin FILE``. The command gets ``plugin_files: tuple[str, ...]``, with the
-files given at the group's level first; hand it to ``fedkd.registry.load_registry``."""
+files given at the group's level first; hand it to ``fedkd.load_registry``."""
 
 
 def format_option(default: str = "table") -> Callable[[F], F]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fedkd import yamlfile
+from fedkd.base import yamlfile
 from fedkd.commands.common import format_option, plugin_option, print_table
 from fedkd.commands.data_progress import shown
 from fedkd.commands.data_records import (
@@ -20,9 +20,9 @@ from fedkd.commands.data_records import (
     presence,
     reader_of,
 )
-from fedkd.data_root import data_root, where_sought
+from fedkd.data.root import data_root, where_sought
 from fedkd.errors import ConfigError
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkd.entries import Entry
+from fedkd.data.prepared.files import folders_under, pair_in, require_sound
 from fedkd.errors import ConfigError, DataError, FedKDError
-from fedkd.prepared_files import folders_under, pair_in, require_sound
-from fedkd.registry import Registry
+from fedkd.plugins.entries import Entry
+from fedkd.plugins.registry import Registry
 
 if TYPE_CHECKING:
-    from fedkd.dataset import Dataset
+    from fedkd.data.dataset import Dataset
 
 BUILT_IN = "built in"
 """Status of a data set that needs no files."""
@@ -171,8 +171,8 @@ def _checked_source(
     registry: Registry, root: Path, name: str, options: Mapping[str, Any]
 ) -> Record:
     # Imported here, as below: torch takes a second, and not every command needs it.
-    from fedkd import prepared  # noqa: PLC0415
-    from fedkd.world import named_faults  # noqa: PLC0415
+    from fedkd.data.prepared import store as prepared  # noqa: PLC0415
+    from fedkd.harness.world import named_faults  # noqa: PLC0415
 
     reader = reader_of(registry, name, options)
     try:
@@ -189,7 +189,7 @@ def _checked_source(
 
 def _checked_variant(registry: Registry, root: Path, name: str, folder: Path) -> Record:
     """Hold prepared files against their checksums and the source files."""
-    from fedkd import prepared  # noqa: PLC0415
+    from fedkd.data.prepared import store as prepared  # noqa: PLC0415
 
     record: Record = {"folder": str(folder), "options": {}, "error": None}
     pair = pair_in(folder)
@@ -221,9 +221,9 @@ def fetched(
     registry: Registry, root: Path, name: str, options: Mapping[str, Any], show: Show
 ) -> Record:
     """Fetch the files of a data set, prepare it, and return what came of it."""
-    from fedkd import prepared  # noqa: PLC0415
-    from fedkd.dataset import FileDataset  # noqa: PLC0415
-    from fedkd.world import named_faults  # noqa: PLC0415
+    from fedkd.data.dataset import FileDataset  # noqa: PLC0415
+    from fedkd.data.prepared import store as prepared  # noqa: PLC0415
+    from fedkd.harness.world import named_faults  # noqa: PLC0415
 
     reader = reader_of(registry, name, options)
     try:
@@ -244,7 +244,7 @@ def reader_of(registry: Registry, name: str, options: Mapping[str, Any]) -> Data
     Raises:
         ConfigError: If the name or an option is wrong.
     """
-    from fedkd.options import resolve  # noqa: PLC0415
+    from fedkd.plugins.options import resolve  # noqa: PLC0415
 
     found = resolve(registry, "datasets", name, options, f"data set {name!r}")
     return registry.dataset(found.name, found.options)[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkd.partition import Table
+from fedkd.partition.base import Table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from fedkd.commands.common import format_option, plugin_option, print_table
-from fedkd.entries import KINDS
-from fedkd.registry import Registry, load_registry
+from fedkd.plugins.entries import KINDS
+from fedkd.plugins.registry import Registry, load_registry
 
 TITLES = {
     "strategies": "Strategies",

@@ -11,17 +11,17 @@ import click
 import numpy as np
 import torch
 
-from fedkd import yamlfile
+from fedkd.base import yamlfile
+from fedkd.base.files import write_atomic
 from fedkd.commands.common import format_option, plugin_option, print_table
 from fedkd.commands.data import root_option
 from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
-from fedkd.data_root import data_root
+from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
-from fedkd.files import write_atomic
-from fedkd.options import Resolved, resolve
-from fedkd.partition import Partition
-from fedkd.registry import load_registry
-from fedkd.world import World
+from fedkd.harness.world import World
+from fedkd.partition.base import Partition
+from fedkd.plugins.options import Resolved, resolve
+from fedkd.plugins.registry import load_registry
 
 PARTS = ("partition", "dataset")
 """What --set can address."""
@@ -207,6 +207,6 @@ def _short_rows(split: Partition, classes: Sequence[str]) -> Iterator[dict[str, 
 
 def _draw(split: Partition, classes: Sequence[str], path: Path, title: str) -> None:
     # Imported here: matplotlib takes a second, and most calls draw nothing.
-    from fedkd.figures import partition_heat_map  # noqa: PLC0415
+    from fedkd.report.figures import partition_heat_map  # noqa: PLC0415
 
     partition_heat_map(split.counts, classes, path, title)

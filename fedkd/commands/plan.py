@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedkd.bench import Bench
-from fedkd.cost import Cost, estimate, total_line
-from fedkd.grid import Cell
+from fedkd.harness.bench import Bench
+from fedkd.harness.cost import Cost, estimate, total_line
+from fedkd.suite.grid import Cell
 
 AXES = ("data set", "partition", "models", "seed", "rounds")
 """Columns that are left out where all cells agree; the title has them then."""

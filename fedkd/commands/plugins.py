@@ -8,8 +8,8 @@ import json
 import click
 
 from fedkd.commands.common import format_option, plugin_option, print_table
-from fedkd.loader import PluginStatus
-from fedkd.registry import is_strict, load_registry
+from fedkd.plugins.loader import PluginStatus
+from fedkd.plugins.registry import is_strict, load_registry
 
 
 @click.command()

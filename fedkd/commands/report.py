@@ -12,18 +12,18 @@ from typing import Any
 import click
 from rich.console import Console
 
-from fedkd import results
+from fedkd.base.files import write_atomic
 from fedkd.commands.common import plugin_option
-from fedkd.description import protocol_lines, provenance_lines
 from fedkd.errors import ConfigError, FedKDError
-from fedkd.files import write_atomic
-from fedkd.metrics import read_metrics, stage_table
-from fedkd.plots import draw_all
-from fedkd.registry import Registry, load_registry
-from fedkd.results import Row, csv_text, merge_results, read_results
-from fedkd.suite import Suite, load_suite
-from fedkd.summary import summarise
-from fedkd.table import table_markdown, table_rich
+from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report import results
+from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.plots import draw_all
+from fedkd.report.results import Row, csv_text, merge_results, read_results
+from fedkd.report.stages import read_metrics, stage_table
+from fedkd.report.summary import summarise
+from fedkd.report.table import table_markdown, table_rich
+from fedkd.suite.suite import Suite, load_suite
 
 PROTOCOL = (
     "rounds", "clients", "participation", "training", "buffers", "test_shards",

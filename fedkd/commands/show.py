@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from fedkd.cards import KEYS, card, suite_card
 from fedkd.commands.common import format_option, plugin_option
-from fedkd.entries import KINDS, Entry
 from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.registry import Registry, load_registry
+from fedkd.plugins.cards import KEYS, card, suite_card
+from fedkd.plugins.entries import KINDS, Entry
+from fedkd.plugins.registry import Registry, load_registry
 
 WIDEST = 100
 

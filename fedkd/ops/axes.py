@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedkd.data import ImageShape
+from fedkd.data.images import ImageShape
 from fedkd.ops.layers import channels_last, is_by_channel, is_known, is_norm, sizes
 
 Node: TypeAlias = tuple[str, str]

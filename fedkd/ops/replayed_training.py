@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.data import ClientData, Draw
+from fedkd.data.images import ClientData, Draw
 from fedkd.ops.hooks import has_hooks
 from fedkd.ops.replay import Replay
 from fedkd.ops.sgd import StaticSgd

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from fedkd.data import ClientData, Draw
+from fedkd.data.images import ClientData, Draw
 from fedkd.ops.hooks import has_hooks
 from fedkd.ops.training import TrainingConfig
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.data import Augmentation, ImageInfo, augmented
+from fedkd.data.images import Augmentation, ImageInfo, augmented
 from fedkd.ops.distillation import kl_rows
 
 BETAS = (0.5, 0.999)

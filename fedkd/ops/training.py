@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fedkd.config import Config
-from fedkd.data import ClientData, Draw
+from fedkd.data.images import ClientData, Draw
 from fedkd.errors import DivergedError
 from fedkd.ops.sgd import Sgd
 

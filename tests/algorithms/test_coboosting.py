@@ -15,12 +15,12 @@ from fedkd.algorithms.coboosting import (
 from fedkd.algorithms.dense import Dense
 from fedkd.algorithms.dense_server import Plain
 from fedkd.config import build
-from fedkd.data import ImageInfo
+from fedkd.data.images import ImageInfo
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens
-from fedkd.parties import Parties
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
 SHORT = {

@@ -5,8 +5,8 @@ import torch
 
 from fedkd import testing
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
 CASES = {
@@ -66,9 +66,9 @@ def test_it_is_not_fedavg_otherwise(name, options):
 
 
 def test_one_client_is_local_training_bit_for_bit():
+    from fedkd.base.randomness import torch_stream
     from fedkd.ops.training import train
-    from fedkd.parties import Parties
-    from fedkd.randomness import torch_stream
+    from fedkd.simulation.sides import Parties
 
     federation = testing.toy_federation(clients=1)
     protocol = testing.toy_protocol(1, clients=1)

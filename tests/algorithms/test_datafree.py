@@ -7,8 +7,8 @@ from fedkd import testing
 from fedkd.algorithms.datafree import Painter, lesson_images
 from fedkd.models.conditional import UpsamplingGenerator
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
 

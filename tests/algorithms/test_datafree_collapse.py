@@ -8,13 +8,13 @@ import torch
 from fedkd import testing
 from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense_server import Distillation, Plain
-from fedkd.grid import grid
+from fedkd.harness.world import World, protocol_of
 from fedkd.ops.generation import all_finite
-from fedkd.parties import Parties
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
-from fedkd.suite import load_suite
-from fedkd.world import World, protocol_of
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
+from fedkd.suite.grid import grid
+from fedkd.suite.suite import load_suite
 
 REGISTRY = load_registry()
 STILL = {

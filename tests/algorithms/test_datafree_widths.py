@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.federation import Federation
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.requirements import reason_to_skip
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
 QUICK = {

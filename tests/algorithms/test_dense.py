@@ -11,15 +11,15 @@ from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
 from fedkd.algorithms.dense_server import Distillation, GeneratorLoss, Plain
 from fedkd.algorithms.fedavg import Update
 from fedkd.config import build
-from fedkd.data import Augmentation, ImageInfo
+from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.errors import ConfigError
 from fedkd.models.dense_generator import Generator
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, adversarial_divergence
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
 REGISTRY = load_registry()
@@ -472,7 +472,7 @@ def test_a_whole_pass_over_a_growing_pool_costs_more_each_epoch():
 def test_a_class_that_no_client_has_leaves_all_finite():
     import numpy as np
 
-    from fedkd.federation import Federation
+    from fedkd.simulation.federation import Federation
 
     data = testing.toy_images()
     y = data.y_train.numpy()

@@ -20,9 +20,9 @@ from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import weighted_logits
 from fedkd.ops.training import TrainingConfig
-from fedkd.parties import Parties
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
 REGISTRY = load_registry()

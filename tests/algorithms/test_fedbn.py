@@ -4,10 +4,10 @@ import torch
 
 from fedkd import testing
 from fedkd.ops.averaging import batch_norm_entries
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import Run, simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import Run, simulate
 from fedkd.strategy import Round
 
 REGISTRY = load_registry()
@@ -72,7 +72,7 @@ def test_group_normalisation_is_averaged():
 
 
 def test_the_global_accuracy_is_the_mean_over_the_clients_own_models():
-    from fedkd.evaluate import correct, percent
+    from fedkd.simulation.evaluate import correct, percent
 
     strategy, parties, result = finished()
     data = parties.federation.data

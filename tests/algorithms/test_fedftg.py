@@ -21,10 +21,10 @@ from fedkd.algorithms.fedftg_losses import (
 from fedkd.algorithms.fedftg_server import FineTuning
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
-from fedkd.parties import Parties
-from fedkd.registry import load_registry
-from fedkd.requirements import reason_to_skip
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
 REGISTRY = load_registry()

@@ -21,10 +21,10 @@ from fedkd.algorithms.fedgen_server import (
 )
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
 REGISTRY = load_registry()

@@ -11,8 +11,8 @@ from fedkd.algorithms.fedrs import (
     paper_scale,
     restricted_cross_entropy,
 )
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.simulator import simulate
 
 
 def test_the_loss_with_a_missing_class_at_half():

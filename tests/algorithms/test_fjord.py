@@ -11,10 +11,10 @@ from fedkd.algorithms import fjord
 from fedkd.algorithms.fjord import prefix
 from fedkd.algorithms.fjord_dropout import OrderedDropout, soft_cross_entropy
 from fedkd.errors import ConfigError
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
 REGISTRY = load_registry()

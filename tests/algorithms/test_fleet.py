@@ -6,9 +6,9 @@ import torch
 from fedkd import testing
 from fedkd.algorithms.fedavg import Update
 from fedkd.algorithms.fleet import Fleet, assemble
-from fedkd.federation import Federation
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.sides import Parties
 
 
 def one(value):

@@ -9,10 +9,10 @@ from torch import nn
 
 from fedkd import testing
 from fedkd.algorithms.heterofl import masked_cross_entropy, masked_loss, scaled_outputs
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
 REGISTRY = load_registry()

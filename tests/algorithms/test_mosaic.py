@@ -29,9 +29,9 @@ from fedkd.algorithms.mosaic_teacher import (
 )
 from fedkd.config import build
 from fedkd.errors import ConfigError
-from fedkd.parties import Parties
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
 REGISTRY = load_registry()

@@ -14,11 +14,11 @@ from fedkd.algorithms.mosaic_config import (
 )
 from fedkd.algorithms.mosaic_experts import Members, build_experts
 from fedkd.algorithms.mosaic_teacher import LogitExperts, ParameterExperts
-from fedkd.federation import Federation
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
-from fedkd.requirements import reason_to_skip
-from fedkd.simulator import simulate
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import read_weights
 
 MIXED = ("cnn", "mlp")

@@ -5,11 +5,11 @@ import torch
 
 from fedkd import testing
 from fedkd.errors import ConfigError
-from fedkd.parties import Parties
 from fedkd.party import ModelSpec
 from fedkd.payload import decode, encode, seal
-from fedkd.registry import load_registry
-from fedkd.simulator import simulate
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Requires, Round, read_weights
 
 REGISTRY = load_registry()
@@ -186,7 +186,7 @@ def test_experts_are_weighted_by_client_and_class():
     ],
 )
 def test_models_that_do_not_nest_are_skipped_with_a_reason(models, reason):
-    from fedkd.requirements import reason_to_skip
+    from fedkd.simulation.requirements import reason_to_skip
 
     federation = testing.toy_federation(models=models)
     found = reason_to_skip(Requires(nested_widths=True), federation, "average")

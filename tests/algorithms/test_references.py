@@ -7,10 +7,10 @@ from fedkd.algorithms.central import Central
 from fedkd.algorithms.ensemble import Ensemble
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.local import Local
-from fedkd.evaluate import correct, percent
-from fedkd.parties import Parties
-from fedkd.pooling import arranged
-from fedkd.simulator import simulate
+from fedkd.simulation.evaluate import correct, percent
+from fedkd.simulation.pooling import arranged
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.simulator import simulate
 
 MIXED = ("cnn", "mlp")
 

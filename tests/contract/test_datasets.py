@@ -10,10 +10,10 @@ import published
 import pytest
 import torch
 
-from fedkd.cards import card
-from fedkd.dataset import Dataset, DatasetConfig, FileDataset
+from fedkd.data.dataset import Dataset, DatasetConfig, FileDataset
 from fedkd.errors import DataError
-from fedkd.registry import load_registry
+from fedkd.plugins.cards import card
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 NAMES = list(REGISTRY.entries("datasets"))

@@ -11,7 +11,7 @@ from torch import nn
 from fedkd.errors import ConfigError
 from fedkd.models.base import ImageModel
 from fedkd.payload import decode, encode
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 from fedkd.strategy import copy_weights, read_weights
 
 REGISTRY = load_registry()

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from fedkd.base.files import write_atomic
 from fedkd.errors import ConfigError
-from fedkd.files import write_atomic
-from fedkd.partition import Partitioner
-from fedkd.partition_counts import read_table
-from fedkd.registry import load_registry
+from fedkd.partition.base import Partitioner
+from fedkd.partition.counts import read_table
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 NAMES = list(REGISTRY.entries("partitioners"))

@@ -4,7 +4,7 @@ import pytest
 from strategy_settings import SETTINGS
 
 from fedkd import testing
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 
@@ -18,7 +18,7 @@ def test_the_contract_holds(name, check, tmp_path):
 
 
 def test_a_server_has_no_data_by_its_type():
-    from fedkd.parties import Parties
+    from fedkd.simulation.sides import Parties
 
     parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
     assert not hasattr(parties.server(), "data")

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from fedkd.config import build
-from fedkd.data import Augmentation
-from fedkd.dataset import in_memory
+from fedkd.data.dataset import in_memory
+from fedkd.data.images import Augmentation
 from fedkd.datasets.folder import PIECE, Folder, FolderConfig, histogram
 from fedkd.errors import ConfigError, DataError
-from fedkd.options import resolve
-from fedkd.registry import load_registry
+from fedkd.plugins.options import resolve
+from fedkd.plugins.registry import load_registry
 
 
 def paint(path, height=4, width=4, value=None, mode="RGB"):

@@ -11,7 +11,7 @@ from fedkd.models.mobilenet import MobileNet
 from fedkd.models.shufflenet import ShuffleNet
 from fedkd.models.vgg import Vgg11
 from fedkd.models.vit import Attention, Vit
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 RGB = (3, 32, 32)
 

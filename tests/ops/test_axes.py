@@ -7,7 +7,7 @@ from torch import nn
 from fedkd.errors import ConfigError
 from fedkd.ops.axes import Axis, find_axes
 from fedkd.ops.widths import kept_channels
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 SHAPE = (3, 16, 16)

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from fedkd import testing
-from fedkd.data import Augmentation
+from fedkd.data.images import Augmentation
 from fedkd.errors import DivergedError
 from fedkd.ops import replayed_training
 from fedkd.ops.replay import WARM_UPS, Replay
 from fedkd.ops.replayed_training import KEPT, Replayer
 from fedkd.ops.sgd import Sgd, StaticSgd
 from fedkd.ops.training import TrainingConfig, train
-from fedkd.precision import arithmetic
+from fedkd.simulation.precision import arithmetic
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedkd.data import Augmentation, ClientData
+from fedkd.base.randomness import torch_stream
+from fedkd.data.images import Augmentation, ClientData
 from fedkd.ops.stacked_training import (
     Job,
     _arranged,
@@ -19,8 +20,7 @@ from fedkd.ops.stacked_training import (
     train_together,
 )
 from fedkd.ops.training import TrainingConfig, draws_of, train
-from fedkd.randomness import torch_stream
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 from fedkd.testing import toy_images
 
 TOLERANCE = 1e-9

@@ -18,7 +18,7 @@ from fedkd.ops.submodels import (
     partial_average,
 )
 from fedkd.ops.widths import kept_channels, width_budgets
-from fedkd.registry import load_registry
+from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
 SHAPE = (3, 16, 16)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedkd.data import Augmentation, ImageInfo
+from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.ops.distillation import kl, kl_rows
 from fedkd.ops.ensembles import LogitEnsemble, mean_logits
 from fedkd.ops.synthesis import (

@@ -1,0 +1,1 @@
+"""What everything stands on: files, locks, random streams, clocks. Knows no learning."""

@@ -1,0 +1,1 @@
+"""Prepared data sets: written once, checked, and mapped into memory."""

@@ -1,0 +1,224 @@
+"""Prepared files: where they are, what their headers say, whether they are whole.
+
+A prepared file is one half of a data set as safetensors: ``labels`` int64 ``[N]``, then
+``images`` uint8 ``[N, C, H, W]``, and the facts in the header's metadata. Nothing here
+needs torch, so that listing is quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from fedkd.errors import DataError
+
+VERSION = 1
+"""Of the form of prepared files; others are prepared again."""
+FOLDER = "prepared"
+SPLITS = ("train", "test")
+UNKNOWN = "0" * 64
+"""Stands for the checksum while a file is written; as long as one."""
+_LENGTH = struct.Struct("<Q")
+_LONGEST = 100_000_000
+_CHUNK = 1 << 20
+FOREIGN = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    *(RecursionError, struct.error),
+)
+"""What :func:`read_header` raises on other files."""
+_KINDS = {"augmentation": dict, "options": dict, "fingerprint": str, "content": str}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a prepared file says of itself."""
+
+    name: str
+    """The data set."""
+    split: str
+    """``train`` or ``test``."""
+    number: int
+    """Images in it."""
+    shape: tuple[int, ...]
+    """``(channels, height, width)`` of one image."""
+    classes: tuple[str, ...]
+    """Class names; label ``c`` is ``classes[c]``."""
+    mean: tuple[float, ...]
+    """Per channel, of images scaled to [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, of images scaled to [0, 1]."""
+    augmentation: Mapping[str, Any]
+    """The fields of :class:`fedkd.data.images.Augmentation`."""
+    options: Mapping[str, Any]
+    """The options of the set, without those of its subsets."""
+    fingerprint: str
+    """Of the source files; see :meth:`fedkd.data.dataset.FileDataset.fingerprint`."""
+    sources: Mapping[str, str]
+    """MD5 of each source file, of sets that name their files."""
+    content: str = ""
+    """Digest of own files; see :meth:`fedkd.data.dataset.Dataset.content`."""
+    version: int = VERSION
+    checksum: str = UNKNOWN
+    """SHA-256 of labels and images, in hexadecimal digits."""
+
+    @property
+    def label_bytes(self) -> int:
+        """Size of the labels."""
+        return 8 * self.number
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of the images."""
+        return self.number * math.prod(self.shape)
+
+    def encoded(self) -> bytes:
+        """Return the start of the file, up to the first label."""
+        values = {key: json.dumps(value) for key, value in asdict(self).items()}
+        labels, whole = self.label_bytes, self.label_bytes + self.image_bytes
+        head = {
+            "__metadata__": values,
+            "labels": _tensor("I64", [self.number], 0, labels),
+            "images": _tensor("U8", [self.number, *self.shape], labels, whole),
+        }
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)  # so that labels lie on whole words
+        return _LENGTH.pack(len(text)) + text
+
+    def same_content(self, other: Header) -> bool:
+        """Say whether both describe the same labels and images of the same files."""
+        mine, theirs = (replace(header, checksum=UNKNOWN) for header in (self, other))
+        return mine.encoded() == theirs.encoded()
+
+
+def _tensor(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared file whose size is right; its content was not looked at."""
+
+    path: Path
+    header: Header
+    start: int
+    """Where the labels begin, in bytes."""
+    bytes: int
+    """Size of the file."""
+
+
+def read_prepared(path: Path) -> Prepared | None:
+    """Return what is in a prepared file; None if it is missing, cut short or foreign."""
+    try:
+        with path.open("rb") as file:
+            return read_opened(path, file)
+    except OSError:
+        return None
+
+
+def read_opened(path: Path, file: IO[bytes]) -> Prepared | None:
+    """Return what :func:`read_prepared` does, of a file that is open already."""
+    file.seek(0)
+    try:
+        header, start = read_header(file)
+        size = os.fstat(file.fileno()).st_size
+        whole = start + header.label_bytes + header.image_bytes == size
+    except FOREIGN:
+        return None
+    if header.version != VERSION or not whole:
+        return None
+    return Prepared(path, header, start, size)
+
+
+def require_sound(file: Prepared) -> None:
+    """Read a prepared file to its end and hold it against its checksum.
+
+    Raises:
+        DataError: If it is damaged, or cannot be read.
+    """
+    try:
+        with file.path.open("rb") as content:
+            checksum = content_checksum(content, file.start)
+    except OSError as error:
+        raise DataError(f"{file.header.name}: {cause_at(error, file.path)}.") from error
+    if checksum != file.header.checksum:
+        raise DataError(
+            f"{file.header.name}: {file.path} is damaged: found SHA-256 {checksum}, "
+            f"expected {file.header.checksum}. Remove it, or run 'fedkd data prepare "
+            f"{file.header.name}' with its options, and it is prepared again."
+        )
+
+
+def cause_at(error: OSError, place: Path) -> str:
+    """Return what went wrong where; ``place`` stands in for an unnamed file."""
+    return f"{error.filename or place}: {error.strerror or type(error).__name__}"
+
+
+def read_header(file: IO[bytes]) -> tuple[Header, int]:
+    """Return the header of a prepared file and where the labels begin, in bytes.
+
+    Raises:
+        OSError: If it cannot be read. If it is another file, one of :data:`FOREIGN`.
+    """
+    (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+    if length > _LONGEST:
+        raise ValueError("no header of safetensors")
+    values = json.loads(file.read(length))["__metadata__"]
+    plain = {key: json.loads(value) for key, value in values.items()}
+    for key, kind in _KINDS.items():
+        if not isinstance(plain.get(key, kind()), kind):
+            raise TypeError(f"no header of prepared files: {key}")
+    for key in ("shape", "classes", "mean", "std"):
+        plain[key] = tuple(plain[key])
+    return Header(**plain), _LENGTH.size + length
+
+
+def content_checksum(file: IO[bytes], start: int, kind: str = "sha256") -> str:
+    """Return the checksum of a file from ``start`` on, in hexadecimal digits."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    file.seek(start)
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def folder_of(root: Path, name: str, options: Mapping[str, Any]) -> Path:
+    """Return the folder of a set's prepared files; one for all its subsets.
+
+    Args:
+        root: The data root.
+        name: The data set.
+        options: Its options as plain JSON, without those of its subsets.
+    """
+    text = json.dumps(options, sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return root / FOLDER / f"{name}-{key}"
+
+
+def pair_in(folder: Path) -> tuple[Prepared, Prepared] | None:
+    """Return the training and the test file in a folder; None unless they fit."""
+    train, test = (read_prepared(folder / f"{split}.safetensors") for split in SPLITS)
+    if train is None or test is None:
+        return None
+    other = replace(
+        test.header,
+        split="train",
+        number=train.header.number,
+        checksum=train.header.checksum,
+    )
+    return (train, test) if other == train.header else None
+
+
+def folders_under(root: Path, name: str) -> Iterator[Path]:
+    """Yield the folders of prepared files of a set, one for each choice of options."""
+    length = len(name) + 1 + 8
+    for folder in sorted((root / FOLDER).glob(f"{name}-*")):
+        # 'food-x' is no variant of 'food'.
+        if len(folder.name) == length and folder.is_dir():
+            yield folder

@@ -1,0 +1,86 @@
+"""Subsets of a data set: the same share, or the same number, of every class.
+
+Which images a subset holds depends on the data set, on ``subset_seed`` and on nothing
+else: runs of every seed share it, and a larger subset holds the smaller ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedkd.base.randomness import numpy_stream
+from fedkd.data.dataset import DatasetConfig
+from fedkd.data.images import ImageSet
+from fedkd.errors import ConfigError
+from fedkd.partition.base import Indices, class_pools
+
+
+def subset(images: ImageSet, config: object) -> ImageSet:
+    """Return the part of a data set that its options ask for, in the original order.
+
+    Only the images that are kept are copied, so a memory-mapped set stays on the disk.
+
+    Args:
+        images: The whole set.
+        config: The options of the set. A plug-in's options that do not extend
+            :class:`~fedkd.data.dataset.DatasetConfig` know no subsets: all is kept.
+
+    Raises:
+        ConfigError: If a class has fewer than ``per_class`` training images.
+    """
+    if not isinstance(config, DatasetConfig):
+        return images
+    if config.fraction is not None or config.per_class is not None:
+        kept = _kept(images, "train", config)
+        x, y = images.x_train[kept], images.y_train[kept]
+        images = replace(images, x_train=x, y_train=y)
+    if config.test_fraction is not None:
+        kept = _kept(images, "test", config)
+        x, y = images.x_test[kept], images.y_test[kept]
+        images = replace(images, x_test=x, y_test=y)
+    return images
+
+
+def _kept(images: ImageSet, half: str, config: DatasetConfig) -> Tensor:
+    """Return the positions that are kept of the ``train`` or the ``test`` half."""
+    labels = images.y_train if half == "train" else images.y_test
+    pools = class_pools(
+        labels.cpu().numpy(),
+        images.num_classes,
+        numpy_stream(config.subset_seed, "subset", half),
+    )
+    sizes = np.array([len(pool) for pool in pools], np.int64)
+    if half == "train" and config.per_class is not None:
+        shares = _equal(sizes, config.per_class, images)
+    else:
+        share = config.fraction if half == "train" else config.test_fraction
+        shares = _proportional(sizes, 1.0 if share is None else share)
+    chosen = [pool[:number] for pool, number in zip(pools, shares, strict=True)]
+    return torch.from_numpy(np.sort(np.concatenate(chosen))).to(labels.device)
+
+
+def _equal(sizes: Indices, number: int, images: ImageSet) -> Indices:
+    """Return ``number`` for every class that is there at all."""
+    present = np.flatnonzero(sizes)
+    smallest = present[np.argmin(sizes[present])]
+    if sizes[smallest] < number:
+        raise ConfigError(
+            f"{images.name}: found per_class {number}, but class "
+            f"{images.classes[smallest]!r} has {sizes[smallest]} training images. "
+            f"Expected {sizes[smallest]} or less; 'fraction' fits classes of any size."
+        )
+    return np.where(sizes > 0, number, 0)
+
+
+def _proportional(sizes: Indices, fraction: float) -> Indices:
+    """Return each class's share, rounded to the nearest; 1 at least where there is one.
+
+    Each class is rounded on its own. Largest remainders would keep the sum exact, but a
+    class could then lose an image when the fraction grows.
+    """
+    shares: Indices = np.floor(sizes * fraction + 0.5).astype(np.int64)
+    return np.maximum(shares, np.minimum(sizes, 1))

@@ -1,0 +1,1 @@
+"""Runs the cells of a suite and keeps their results whole."""

@@ -1,0 +1,295 @@
+"""Runs the cells of a suite that are not done yet, and keeps the results whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import torch
+
+from fedkd.base import yamlfile
+from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.harness.cell import finished_row
+from fedkd.harness.environment import describe
+from fedkd.harness.precheck import check_cells
+from fedkd.harness.resuming import Starts
+from fedkd.harness.workers import Listener, Setup, run_serially, run_side_by_side
+from fedkd.harness.world import World
+from fedkd.plugins.registry import Registry
+from fedkd.report import plots, results, table
+from fedkd.report import stages as metrics
+from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.results import Row
+from fedkd.simulation.executors import SERIAL, Choice, alone
+from fedkd.simulation.precision import check_precision
+from fedkd.suite.grid import Cell
+from fedkd.suite.suite import Suite
+
+ENVIRONMENT = "environment.json"
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a suite is run; none of it changes a result, but the device."""
+
+    out: Path
+    """Folder of the results."""
+    data_root: Path
+    device: torch.device
+    jobs: int = 1
+    """Cells side by side."""
+    executor: Choice = SERIAL
+    """Where the clients of a cell do their turns, if one cell runs at a time."""
+    fresh: bool = False
+    """Whether finished cells are run again."""
+    plots: bool = True
+    plugin_files: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the run folders."""
+        return self.out / "runs"
+
+
+class View(Listener, Protocol):
+    """What is shown while cells run."""
+
+    def note(self, cell: Cell, text: str) -> None:
+        """Show a remark on a cell."""
+
+    def close(self) -> None:
+        """Stop showing."""
+
+
+class Bench:
+    """A suite, its cells, and what has become of them."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        cells: Sequence[Cell],
+        registry: Registry,
+        settings: Settings,
+    ) -> None:
+        self.suite = suite
+        self.cells = list(cells)
+        self.registry = registry
+        self.settings = settings
+        self.done: dict[str, Row] = {}
+        """Rows by ``run_id``."""
+        self.starts = Starts(settings.runs)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows so far, in the order of the grid."""
+        return [self.done[c.run_id] for c in self.cells if c.run_id in self.done]
+
+    @property
+    def todo(self) -> list[Cell]:
+        """The cells that have no row yet."""
+        return [cell for cell in self.cells if cell.run_id not in self.done]
+
+    @property
+    def jobs(self) -> int:
+        """How many cells run side by side: no more than there are to do."""
+        return min(self.settings.jobs, max(len(self.todo), 1))
+
+    def look(self) -> None:
+        """Find the cells that are finished already."""
+        if self.settings.fresh:
+            return
+        for cell in self.cells:
+            row = finished_row(cell, self.settings.runs / cell.run_id)
+            if row is not None:
+                self.done[cell.run_id] = row
+
+    def check(self) -> tuple[World, list[str]]:
+        """Check all that can be known before the first cell runs.
+
+        Returns:
+            Where data was found, for :meth:`run`; and a line for each data set that is
+            missing or damaged, and whose cells will fail.
+
+        Raises:
+            FedKDError: If no data is there and sound, it cannot be split as asked, a
+                model does not fit it, or the device lacks the precision.
+        """
+        check_precision(self.suite.precision, self.settings.device)
+        # Beside workers, which have their own, this process only checks: on the CPU.
+        device = self.settings.device if self.jobs == 1 else torch.device("cpu")
+        world = World(self.registry, self.settings.data_root, device)
+        return world, check_cells(self.todo, world, self.suite.where)
+
+    def run(self, world: World, view: View) -> None:
+        """Run the cells that are to do; keep the results whole after each.
+
+        Args:
+            world: What :meth:`check` returned.
+            view: Is told what becomes of the cells.
+
+        Raises:
+            FedKDError: If the results cannot be written.
+        """
+        todo, settings, jobs = self.todo, self.settings, self.jobs
+        if settings.fresh:
+            for cell in todo:
+                shutil.rmtree(settings.runs / cell.run_id, ignore_errors=True)
+        self._record(todo)
+        recorder = _Recorder(self, view)
+        if jobs == 1:
+            run_serially(todo, world, settings.runs, recorder, settings.executor)
+        else:
+            setup = Setup(
+                settings.runs,
+                settings.data_root,
+                str(settings.device),
+                settings.plugin_files,
+                # The cells have the cores; their clients start no more processes.
+                alone(settings.executor),
+            )
+            run_side_by_side(todo, jobs, setup, recorder)
+
+    def write(self, stages: bool = False) -> None:
+        """Write ``results.csv`` and ``table.md`` from the rows so far.
+
+        Args:
+            stages: Whether the table tells what each stage did, for which the metrics
+                of all runs are read.
+        """
+        out, rows = self.settings.out, self.rows
+        results.write_results(rows, out / results.NAME)
+        page = table.table_markdown(
+            rows,
+            title=self.suite.name,
+            protocol_lines=protocol_lines(self.suite, self.registry),
+            references=self.references(),
+            provenance=provenance_lines(out / ENVIRONMENT),
+            stages=self._stages() if stages else "",
+        )
+        write_atomic(out / "table.md", page)
+
+    def _stages(self) -> str:
+        runs = self.settings.runs
+        return metrics.stage_table(
+            [(row, metrics.read_metrics(runs / row.run_id)) for row in self.rows]
+        )
+
+    def references(self) -> set[str]:
+        """Return the labels of the strategies that are references, not competitors."""
+        found = set()
+        for label, name in {cell.label: cell.strategy for cell in self.cells}.items():
+            thing = self.registry.resolve("strategies", name)
+            if getattr(thing, "strategy", thing).is_reference:
+                found.add(label)
+        return found
+
+    def draw(self) -> None:
+        """Draw the figures."""
+        if self.settings.plots and self.rows:
+            plots.draw_all(self.settings.out, references=self.references())
+
+    def _record(self, todo: Sequence[Cell]) -> None:
+        """Write what is run, and where."""
+        settings = self.settings
+        write_atomic(settings.out / "suite.yaml", yamlfile.dump(self.suite.plain()))
+        if todo:
+            found = describe(
+                self.registry, settings.device, self.jobs, settings.command
+            )
+            found["data_root"] = str(settings.data_root)
+            write_json_atomic(found, settings.out / ENVIRONMENT)
+
+
+@contextlib.contextmanager
+def results_folder(out: Path) -> Iterator[None]:
+    """Make a results folder and keep it for this process while the block runs.
+
+    Raises:
+        ConfigError: If it cannot be made or written to.
+        FedKDError: If another bench is writing there, or the disk fills up meanwhile.
+    """
+    try:
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("a", encoding="utf-8")
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise FedKDError(_no_space(out)) from None
+        raise ConfigError(
+            f"--out {out}: cannot be written to: {error.strerror}. Choose a folder that "
+            "you may write to."
+        ) from None
+    with lock:
+        _hold(lock, out)
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise FedKDError(_no_space(out)) from None
+            if error.errno in _NO_ACCESS:
+                raise FedKDError(
+                    f"{error.filename or out} can no longer be written to: "
+                    f"{error.strerror}. Finished cells are kept; mend that and run the "
+                    "same command again."
+                ) from None
+            raise
+
+
+def _no_space(out: Path) -> str:
+    return (
+        f"the disk that holds {out} is full. Finished cells are kept; free some space "
+        "and run the same command again."
+    )
+
+
+def _hold(lock: IO[str], out: Path) -> None:
+    """Refuse a folder that another process holds; the system frees it with ours."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FedKDError(
+            f"another fedkd bench is writing to {out}; wait for it, or choose another "
+            "folder with --out."
+        ) from None
+    except OSError:
+        return  # some network file systems have no locks; nor has the user then
+
+
+class _Recorder:
+    """Passes news on to the view, and keeps the files up to date."""
+
+    def __init__(self, bench: Bench, view: View) -> None:
+        self._bench = bench
+        self._view = view
+
+    def started(self, cell: Cell) -> None:
+        self._bench.starts.started(cell)
+        self._view.started(cell)
+
+    def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
+        remark = self._bench.starts.round(cell, metrics)
+        if remark:
+            self._view.note(cell, remark)
+        self._view.round(cell, metrics)
+
+    def finished(self, cell: Cell, row: Row) -> None:
+        self._bench.starts.ended(cell)
+        self._bench.done[cell.run_id] = row
+        self._bench.write()
+        self._view.finished(cell, row)

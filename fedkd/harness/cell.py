@@ -1,0 +1,284 @@
+"""Runs one cell: whatever happens in it becomes a row."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import json
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from fedkd._version import __version__
+from fedkd.base import yamlfile
+from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.errors import DivergedError, FedKDError
+from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
+from fedkd.harness.resuming import resumed
+from fedkd.harness.world import World, protocol_of
+from fedkd.hookspecs import RunInfo
+from fedkd.plugins.loader import cause
+from fedkd.report.plots import COUNTS
+from fedkd.report.results import COLUMNS, LATER, Row
+from fedkd.simulation.executors import SERIAL, Choice
+from fedkd.simulation.pooling import arranged
+from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.simulator import simulate
+from fedkd.suite.grid import Cell
+
+RESULT = "result.json"
+"""The row, written last: a run folder that holds it is finished."""
+LOG = "log"
+STARTED = "started, fedkd"
+"""What the log says where a run starts, or starts again."""
+FINAL = ("done", "skipped", "diverged")
+"""Statuses that stay; a failed cell is run again."""
+
+_MEASURES = (
+    "global_accuracy", "local_accuracy", "bytes_up", "bytes_down", "client_examples",
+    "server_examples",
+)  # fmt: skip
+
+OnRound = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class _Outcome:
+    """What became of a run, and what is known of it."""
+
+    status: str = "failed"
+    reason: str = ""
+    split_hash: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
+
+
+def run_cell(
+    cell: Cell,
+    world: World,
+    folder: Path,
+    on_round: OnRound,
+    executor: Choice = SERIAL,
+) -> Row:
+    """Run ``cell`` in ``folder``, from its checkpoint if there is one; return its row.
+
+    Failures, of the strategy's code too, end in the row and, with their traceback, in
+    the file ``log``.
+
+    Args:
+        cell: The run.
+        world: Where data and models come from.
+        folder: The run's own folder; made if missing.
+        on_round: Called with each round's metrics.
+        executor: Where clients do their turns.
+
+    Raises:
+        OSError: If the disk is full or cannot be written to, which no other cell would
+            survive either.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "config.yaml", yamlfile.dump(described(cell)))
+    run = _run_info(cell, folder)
+    notify = world.registry.notify
+
+    notify("fedkd_run_started", run=run)
+    with _log(folder) as log, reproducible(world.device):
+        heard = False
+
+        def round_ended(metrics: Mapping[str, Any]) -> None:
+            nonlocal heard
+            if not heard and metrics["round"] > 1:
+                _say(log, resumed(metrics["round"] - 1, cell.rounds))
+            heard = True
+            on_round(metrics)
+            notify("fedkd_round_ended", run=run, metrics=metrics)
+
+        _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
+        started = time.perf_counter()
+        reset_peak_memory(world.device)
+        outcome = _attempt(cell, world, folder, round_ended, log, executor)
+        seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
+        row = _row(cell, outcome, seconds, peak_memory(world.device))
+        _say(log, f"{row.status} {row.reason}".strip())
+    write_json_atomic(asdict(row), folder / RESULT)
+    notify("fedkd_run_ended", run=run, result=asdict(row))
+    return row
+
+
+def finished_row(cell: Cell, folder: Path) -> Row | None:
+    """Return the row of a run that is finished and need not be run again, or None."""
+    try:
+        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not set(found) <= set(COLUMNS):
+        return None
+    whole = set(found) >= set(COLUMNS) - LATER
+    if not whole or found["config_hash"] != cell.config_hash:
+        return None
+    if found["status"] not in FINAL:
+        return None
+    # The same run may have been made by a suite of another name.
+    return Row(**{**found, "suite": cell.suite, "run_id": cell.run_id})
+
+
+def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
+    """Record a cell whose process died, in its folder too; return its row."""
+    row = _row(cell, _Outcome(reason=reason), None, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _log(folder) as log:
+        _say(log, f"failed {reason}")
+    write_json_atomic(asdict(row), folder / RESULT)
+    return row
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """Return what ``config.yaml`` holds: the names and the whole configuration."""
+    return {
+        "suite": cell.suite,
+        "label": cell.label,
+        "run_id": cell.run_id,
+        "config_hash": cell.config_hash,
+        **cell.config,
+    }
+
+
+def _attempt(
+    cell: Cell,
+    world: World,
+    folder: Path,
+    on_round: OnRound,
+    log: TextIO,
+    executor: Choice,
+) -> _Outcome:
+    outcome = _Outcome()
+    try:
+        _run(cell, world, folder, on_round, outcome, log=log, executor=executor)
+    except DivergedError as error:
+        outcome.status, outcome.reason = "diverged", str(error)
+    except OSError as error:
+        if is_disk_trouble(error):
+            raise
+        _fail(outcome, error, log)
+    # A strategy's code may raise anything; the other cells go on.
+    except Exception as error:
+        _fail(outcome, error, log)
+    return outcome
+
+
+def _run(  # noqa: PLR0913 - all of a cell
+    cell: Cell,
+    world: World,
+    folder: Path,
+    on_round: OnRound,
+    outcome: _Outcome,
+    *,
+    log: TextIO,
+    executor: Choice,
+) -> None:
+    federation, partition = world.federation(cell.config)
+    outcome.split_hash = partition.hash
+    write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
+    for note in partition.notes:
+        _say(log, f"partition: {note}")
+    strategy = world.strategy(cell.config)
+    federation, protocol = arranged(strategy, federation, protocol_of(cell.config))
+    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
+    if reason is not None:
+        outcome.status, outcome.reason = "skipped", reason
+        return
+    result = simulate(
+        strategy,
+        federation,
+        protocol,
+        cell.seed,
+        name=cell.label,
+        folder=folder,
+        checkpoint_every=cell.checkpoint_every,
+        on_round=on_round,
+        executor=executor,
+    )
+    outcome.status, outcome.metrics = "done", result.metrics
+    outcome.engine = result.engine
+
+
+def _fail(outcome: _Outcome, error: Exception, log: TextIO) -> None:
+    text = " ".join(str(error).split())
+    outcome.reason = text if isinstance(error, FedKDError) else cause(error)
+    log.write("".join(traceback.format_exception(error)))
+
+
+def is_disk_trouble(error: OSError) -> bool:
+    """Say whether an error means that no other cell could be written either."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _row(
+    cell: Cell, outcome: _Outcome, seconds: float | None, memory: int | None
+) -> Row:
+    phases = outcome.metrics.get("phases", {})
+    return Row(
+        suite=cell.suite,
+        strategy=cell.label,
+        dataset=cell.dataset,
+        partition=cell.partition,
+        alpha=cell.alpha,
+        models=cell.models,
+        clients=cell.clients,
+        rounds=cell.rounds,
+        seed=cell.seed,
+        status=outcome.status,
+        reason=" ".join(outcome.reason.split()),
+        seconds=seconds,
+        peak_memory_bytes=memory,
+        precision=cell.config["protocol"].get("precision", "fp32"),
+        engine=outcome.engine,
+        split_hash=outcome.split_hash,
+        config_hash=cell.config_hash,
+        run_id=cell.run_id,
+        **{name: outcome.metrics.get(name) for name in _MEASURES},
+        **{f"seconds_{name}": value for name, value in phases.items()},
+    )
+
+
+def _run_info(cell: Cell, folder: Path) -> RunInfo:
+    return RunInfo(
+        run_id=cell.run_id,
+        suite=cell.suite,
+        strategy=cell.label,
+        dataset=cell.dataset,
+        partition=cell.partition,
+        models=cell.models,
+        seed=cell.seed,
+        rounds=cell.rounds,
+        folder=folder,
+        config=cell.config,
+    )
+
+
+@contextlib.contextmanager
+def _log(folder: Path) -> Iterator[TextIO]:
+    """Open the run's log for appending; warnings inside the block go there too."""
+    with (
+        (folder / LOG).open("a", encoding="utf-8") as log,
+        warnings.catch_warnings(),
+    ):
+
+        def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+            _say(log, f"{category.__name__}: {message}")
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield log
+
+
+def _say(log: TextIO, text: str) -> None:
+    now = datetime.datetime.now().astimezone().isoformat("T", "seconds")
+    log.write(f"{now} {text}\n")
+    log.flush()

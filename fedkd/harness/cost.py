@@ -1,0 +1,83 @@
+"""What a cell will cost, as far as that is known before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from fedkd.harness.world import protocol_of
+from fedkd.report.results import Row
+from fedkd.suite.grid import Cell
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The estimated cost of a cell."""
+
+    images: int | None
+    """Images of local training, if no client has fewer than a batch; None where
+    training goes by epochs. What a strategy trains besides is not in it."""
+    seconds: float | None
+    """From finished cells of the same strategy, data set and models; None without."""
+
+
+def estimate(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Cost]:
+    """Return the cost of every cell.
+
+    Args:
+        cells: The grid.
+        rows: Rows of the cells that are finished.
+    """
+    paces: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        if row.status == "done" and row.seconds is not None:
+            key = (row.strategy, row.dataset, row.models)
+            paces.setdefault(key, []).append(row.seconds / row.rounds)
+    known = {row.run_id: row.seconds for row in rows}
+    return [
+        Cost(
+            _images(cell),
+            known[cell.run_id]
+            if cell.run_id in known
+            else _guess(cell, paces.get((cell.label, cell.dataset, cell.models))),
+        )
+        for cell in cells
+    ]
+
+
+def _images(cell: Cell) -> int | None:
+    protocol = protocol_of(cell.config)
+    steps = protocol.training.local_steps
+    if steps is None:
+        return None
+    turns = cell.rounds * protocol.clients_per_round()
+    return turns * steps * protocol.training.batch_size
+
+
+def _guess(cell: Cell, paces: Sequence[float] | None) -> float | None:
+    return fmean(paces) * cell.rounds if paces else None
+
+
+def total_line(cells: Sequence[Cell], rows: Sequence[Row], jobs: int) -> str:
+    """Return one sentence on what is still to do."""
+    done = {row.run_id for row in rows}
+    left = [
+        cost
+        for cell, cost in zip(cells, estimate(cells, rows), strict=True)
+        if cell.run_id not in done
+    ]
+    parts = [f"{len(left)} of {len(cells)} cells to do"]
+    images = [cost.images for cost in left if cost.images is not None]
+    if images:
+        parts.append(
+            f"{sum(images):,} client images at most, generators and server not counted"
+        )
+    seconds = [cost.seconds for cost in left if cost.seconds is not None]
+    if seconds:
+        minutes = sum(seconds) / min(jobs, len(left)) / 60
+        parts.append(
+            f"about {minutes:.1f} minutes for the {len(seconds)} cells whose like is "
+            f"finished, {jobs} side by side"
+        )
+    return "; ".join(parts) + "."

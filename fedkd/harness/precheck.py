@@ -1,0 +1,66 @@
+"""What can be known before the first cell of a suite runs: is it all there, does it fit?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedkd.errors import ConfigError, DataError, FedKDError
+from fedkd.harness.world import World
+from fedkd.plugins.loader import cause
+from fedkd.suite.grid import Cell, canonical
+
+_PARTS = ("dataset", "partition", "models", "server_model", "seed")
+"""What decides whether a cell can be put together."""
+
+
+def check_cells(cells: Sequence[Cell], world: World, where: str) -> list[str]:
+    """Put together what each cell runs on.
+
+    Args:
+        cells: The cells that are to run.
+        world: Where their data and models come from.
+        where: How messages call the suite.
+
+    Returns:
+        A line for each data set that is missing or damaged: its cells will fail with
+        this reason, and the others can run.
+
+    Raises:
+        DataError: If no cell can run, because all data is missing or damaged.
+        FedKDError: If data cannot be split as asked, or a model does not fit it.
+    """
+    seen: set[str] = set()
+    lost: dict[str, DataError] = {}
+    for cell in cells:
+        dataset = canonical(cell.config["dataset"])
+        key = canonical([cell.config.get(p) for p in _PARTS] + [cell.clients])
+        if key in seen or dataset in lost:
+            continue
+        seen.add(key)
+        try:
+            world.data(cell.config)
+        except DataError as error:
+            lost[dataset] = error
+        else:
+            _check_cell(cell, world, where)
+    losing = [cell for cell in cells if canonical(cell.config["dataset"]) in lost]
+    if losing and len(losing) == len(cells):
+        raise next(iter(lost.values()))
+    return [str(error) for error in lost.values()]
+
+
+def _check_cell(cell: Cell, world: World, where: str) -> None:
+    try:
+        federation, _ = world.federation(cell.config)
+        for spec in federation.specs:
+            federation.build_spec(spec, cell.seed)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except FedKDError:
+        raise
+    # A model or a partitioner may be a plug-in's and raise anything.
+    except Exception as error:
+        raise FedKDError(
+            f"{where}: {cell.dataset}, {cell.partition} and {cell.models} "
+            f"do not go together: {cause(error)}."
+        ) from error

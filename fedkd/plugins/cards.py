@@ -1,0 +1,223 @@
+"""Cards: what a registered thing is, needs, sends and can be told, as plain records."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from fedkd.config import build
+from fedkd.errors import ConfigError
+from fedkd.plugins.entries import Entry
+from fedkd.plugins.fields import (
+    arguments_of,
+    dataclass_fields,
+    one_line,
+    options_of,
+    plain,
+    type_text,
+)
+from fedkd.strategy import Preset, Requires, Strategy
+
+KEYS = ("Paper", "Algorithm", "Code", "Deviations")
+"""The keys of the docstring of a strategy's module."""
+_NEEDS = {
+    "one_architecture": "one architecture for all clients and the server",
+    "nested_widths": "one family of models at nested widths, the server's the widest",
+    "equal_feature_size": "models with features of one size",
+    "batch_norm": "batch normalisation in every model",
+    "public_data": "public data at the server",
+}
+MODEL_ARGUMENTS = 2
+"""Arguments of a model that are no options: the image shape and number of classes."""
+
+
+def card(entry: Entry) -> dict[str, Any]:
+    """Return the card of a registered thing, ready for JSON.
+
+    Raises:
+        PluginError: If it cannot be imported.
+        ContractError: If it is not what it should be.
+    """
+    found = entry.resolve()
+    origin = {"owner": entry.owner, "version": entry.version, "target": entry.target}
+    head = {"kind": entry.kind_of_thing, "name": entry.name, "summary": entry.summary}
+    return head | origin | _BODIES[entry.kind_of_thing](entry, found)
+
+
+def suite_card(name: str) -> dict[str, Any]:
+    """Return the card of a packaged suite: its file."""
+    file = importlib.resources.files("fedkd.suites").joinpath(f"{name}.yaml")
+    return {"kind": "suites", "name": name, "text": file.read_text(encoding="utf-8")}
+
+
+def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    preset = found if isinstance(found, Preset) else Preset(found)
+    cls = preset.strategy
+    keys = docstring_keys(sys.modules[cls.__module__].__doc__ or "")
+    options = options_of(cls.Config)
+    down, up = _wire_types(cls)
+    body: dict[str, Any] = {
+        "description": preset.doc or keys.pop("", "") or _doc(cls),
+        "reference": cls.is_reference,
+        **{key.lower(): keys.get(key, "") for key in KEYS},
+        "needs": needs_of(_requires(preset)),
+        "sends": {"down": _payload(down), "up": _payload(up)},
+        "options": options,
+    }
+    if isinstance(found, Preset):
+        _override(options, found.options)
+        body["preset_of"] = cls.__name__
+        body["preset_deviations"] = list(found.deviations)
+    return body
+
+
+def _dataset(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {
+        "description": _doc(found),
+        "files": dict(found.files),
+        "options": options_of(found.Config),
+    }
+
+
+def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {"description": _doc(found), "options": options_of(found.Config)}
+
+
+def _model(entry: Entry, found: Any) -> dict[str, Any]:
+    if entry.kind == "mix":
+        texts = ["- " + ", ".join(f"{k}: {v}" for k, v in one.items()) for one in found]
+        return {
+            "model_kind": entry.kind,
+            "description": "\n".join([entry.summary, "", *texts]),
+            "options": [],
+        }
+    return {
+        "model_kind": entry.kind,
+        "description": _doc(found),
+        "options": arguments_of(found, skip=MODEL_ARGUMENTS),
+    }
+
+
+_BODIES = {
+    "strategies": _strategy,
+    "datasets": _dataset,
+    "models": _model,
+    "partitioners": _partitioner,
+}
+
+
+def docstring_keys(text: str) -> dict[str, str]:
+    """Return the keyed paragraphs of a module's docstring; the prose before as ``""``.
+
+    A key stands at the start of a line, ``Paper: …``; its further lines are indented.
+    Items that start with ``- `` keep lines of their own.
+    """
+    found: dict[str, list[str]] = {"": []}
+    current = ""
+    for line in inspect.cleandoc(text).splitlines():
+        match = re.match(rf"({'|'.join(KEYS)}):\s*(.*)", line)
+        if match:
+            current = match[1]
+            found[current] = [match[2]]
+        elif current and line and not line.startswith(" "):
+            current = ""
+        else:
+            found[current].append(line.strip())
+    return {key: _joined(lines) for key, lines in found.items()}
+
+
+def _joined(lines: list[str]) -> str:
+    text = "\n".join(lines).strip()
+    return re.sub(r"\s*\n(?!- )\s*", " ", text)
+
+
+def _requires(preset: Preset) -> Requires:
+    """Return what a strategy requires with the options of a preset."""
+    cls = preset.strategy
+    try:
+        config = build(cls.Config, preset.options, cls.__name__)
+    except ConfigError:  # an option without a default
+        return cls.requires
+    return cls(config).requires
+
+
+def needs_of(requires: Requires) -> list[str]:
+    """Return what a strategy requires, in words; nothing if it runs anywhere."""
+    needs = [words for name, words in _NEEDS.items() if getattr(requires, name)]
+    default = Requires().buffers
+    if tuple(requires.buffers) != default:
+        needs.append(f"buffer policy {' or '.join(requires.buffers)}")
+    return needs
+
+
+def _wire_types(cls: type) -> tuple[Any, Any]:
+    """Return what ``Down`` and ``Up`` stand for in a subclass of ``Strategy``."""
+    for base in cls.__mro__:
+        for parent in base.__dict__.get("__orig_bases__", ()):
+            arguments = typing.get_args(parent)
+            if typing.get_origin(parent) is Strategy and len(arguments) == 3:
+                down, up = (_named(argument, base) for argument in arguments[1:])
+                return down, up
+    return None, None
+
+
+def _named(argument: Any, cls: type) -> Any:
+    """Return the class that a type argument written as a string stands for."""
+    if not isinstance(argument, typing.ForwardRef):
+        return argument
+    name = argument.__forward_arg__
+    return getattr(sys.modules[cls.__module__], name, name)
+
+
+def _payload(kind: Any) -> dict[str, Any]:
+    """Return name, description and fields of a payload class."""
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return {
+            "type": type_text(kind) if kind else "",
+            "description": "",
+            "fields": [],
+        }
+    return {
+        "type": kind.__name__,
+        "description": _doc(kind),
+        "fields": dataclass_fields(kind),
+    }
+
+
+def _override(options: list[dict[str, Any]], changes: Mapping[str, Any]) -> None:
+    """Add the values of a preset to the records of the options that it changes."""
+    flat = _flat(changes)
+    for option in options:
+        if option["name"] in flat:
+            option["preset"] = plain(flat[option["name"]])
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value of a tree by path, inner mappings included as values too."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+    return found
+
+
+def _doc(thing: Any) -> str:
+    """Return the docstring of a thing without its sections, one paragraph a line."""
+    # Dataclasses without a docstring get their signature as one: that says nothing.
+    text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
+    name = getattr(thing, "__name__", "")
+    if name and text.startswith(f"{name}("):
+        return ""
+    text = re.split(r"\n(?:Args|Returns|Raises|Example|Examples):\n", text)[0]
+    paragraphs = (one_line(part) for part in text.split("\n\n"))
+    return "\n".join(part for part in paragraphs if part)

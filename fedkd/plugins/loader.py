@@ -1,0 +1,274 @@
+"""Loads plug-ins one by one, so that a broken one is named and harms no other.
+
+The loader that pluggy has, ``load_setuptools_entrypoints``, stops at the first plug-in
+that raises. Here each is imported, registered and asked for its entries on its own;
+what fails is rolled back and recorded with its cause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from fedkd import hookspecs
+from fedkd._version import __version__
+from fedkd.errors import ConfigError, PluginError, suggestion
+
+BUILTINS = (
+    "fedkd.algorithms",
+    "fedkd.datasets",
+    "fedkd.models",
+    "fedkd.partition.builtin",
+)
+"""Modules that enter through the same door as third parties, and before them."""
+
+Status = Literal["ok", "partly", "broken", "disabled"]
+
+
+@dataclass
+class PluginStatus:
+    """A plug-in and what became of it."""
+
+    name: str
+    """Name of the entry point, of the built-in module or of the file."""
+    distribution: str
+    """The distribution it came with; for a file its name."""
+    version: str
+    """Version of the distribution; for a file the start of its SHA-256."""
+    target: str
+    """What is imported: ``module``, ``module:attribute`` or the path of a file."""
+    hooks: tuple[str, ...] = ()
+    """The hooks it implements."""
+    status: Status = "ok"
+    """``partly`` means: it works but for the problem in ``error``."""
+    error: str | None = None
+    """What is wrong, in one sentence; None if nothing."""
+    traceback: str | None = None
+    """Where it went wrong; None if it did not raise."""
+
+    @property
+    def line(self) -> str:
+        """What is wrong, on one line that names distribution, plug-in and cause."""
+        who = f"plug-in {self.name!r} of {self.distribution} {self.version}"
+        return f"fedkd: {who} is {self.status}: {self.error}"
+
+    def refuse(self, problem: str) -> None:
+        """Record a problem that leaves the rest of the plug-in usable."""
+        self.status = "partly"
+        self.error = f"{self.error} Also: {problem}" if self.error else problem
+
+    def fail(self, error: BaseException) -> None:
+        """Record an exception that makes the plug-in unusable."""
+        self.status = "broken"
+        self.error = cause(error)
+        self.traceback = "".join(traceback.format_exception(error))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a plug-in comes from, before it is imported."""
+
+    status: PluginStatus
+    load: Callable[[], Any] = field(repr=False)
+
+
+def cause(error: BaseException) -> str:
+    """Return an exception on one line: ``ImportError: No module named 'x'``."""
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    if isinstance(error, PluginError):
+        return text
+    return f"{kind}: {text}" if text else kind
+
+
+def sources(plugin_files: Iterable[str | Path]) -> Iterator[Source]:
+    """Yield built-ins, then installed plug-ins by distribution, then files.
+
+    Raises:
+        ConfigError: If a plug-in file does not exist.
+    """
+    for module in BUILTINS:
+        status = PluginStatus(module, hookspecs.GROUP, __version__, module)
+        yield Source(status, partial(importlib.import_module, module))
+    points = importlib.metadata.entry_points(group=hookspecs.GROUP)
+    for point in sorted(points, key=lambda p: (_distribution(p), p.name)):
+        version = point.dist.version if point.dist else "unknown"
+        status = PluginStatus(point.name, _distribution(point), version, point.value)
+        yield Source(status, point.load)
+    seen: dict[str, Path] = {}
+    for path in dict.fromkeys(Path(file).resolve() for file in plugin_files):
+        yield _file_source(path, seen)
+
+
+def _distribution(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown"
+
+
+def _file_source(path: Path, seen: dict[str, Path]) -> Source:
+    if not path.is_file():
+        raise ConfigError(
+            f"--plugin {path}: there is no such file; give the path of a Python file "
+            "with functions marked by fedkd.hookimpl."
+        )
+    text = path.read_bytes()
+    digest = hashlib.sha256(text).hexdigest()[:12]
+    status = PluginStatus(path.name, path.name, f"sha256:{digest}", str(path))
+    first = seen.setdefault(path.stem, path)
+    return Source(status, partial(_import_file, path, text, first))
+
+
+def _import_file(path: Path, text: bytes, first: Path) -> ModuleType:
+    """Import a plug-in file under a module name that is the same in every process.
+
+    The text is run as it was read, without a cache of bytecode beside it, so that the
+    version in the results is that of what ran.
+    """
+    if first != path:
+        raise PluginError(
+            f"it has the same name as {first}; rename one, because payloads are "
+            "identified by the name of the file."
+        )
+    name = "fedkd_plugin_" + re.sub(r"\W", "_", path.stem)
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__text__", None) == text:
+        return loaded
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    vars(module)["__text__"] = text
+    sys.modules[name] = module  # before it runs: dataclasses look themselves up here
+    linecache.checkcache(str(path))
+    try:
+        exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class Loader:
+    """Puts plug-ins into a pluggy manager, each on its own."""
+
+    def __init__(self, offer: Callable[[PluginStatus, list[Offer]], None]) -> None:
+        """Args: ``offer`` is given what each sound plug-in registered."""
+        self.manager = pluggy.PluginManager(hookspecs.GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.specified = {
+            name for name in vars(hookspecs) if name.startswith(f"{hookspecs.GROUP}_")
+        }
+        self._offer = offer
+
+    def load(self, source: Source) -> None:
+        """Import one plug-in, register it and hand on its entries.
+
+        Whatever a plug-in raises ends here: it is recorded in the source's status and
+        its traces are removed. Only an interruption by the user passes.
+        """
+        status = source.status
+        key = f"{status.distribution}:{status.name}:{status.target}"
+        try:
+            plugin = source.load()
+            if isinstance(plugin, type):
+                raise PluginError(
+                    f"{status.target} is a class; point to a module or an instance."
+                )
+            self.manager.register(plugin, name=key)
+            status.hooks = self._check_hooks(status, plugin)
+            offers = self._collect(status, plugin)
+        # SystemExit: a module that calls sys.exit must not end every command.
+        except (Exception, SystemExit) as error:
+            status.fail(error)
+            if self.manager.has_plugin(key):
+                self.manager.unregister(name=key)
+            return
+        self._offer(status, offers)
+
+    def _check_hooks(self, status: PluginStatus, plugin: Any) -> tuple[str, ...]:
+        """Return the known hooks that a plug-in implements; report misspelt ones."""
+        callers = self.manager.get_hookcallers(plugin) or []
+        found = sorted(caller.name for caller in callers)
+        for name in found:
+            if name not in self.specified and not self._is_optional(name, plugin):
+                hint = suggestion(name, self.specified)
+                status.refuse(f"it implements an unknown hook {name!r}.{hint}")
+        if not found:
+            raise PluginError(
+                f"{status.target} implements no hook; mark its functions with "
+                "@fedkd.hookimpl."
+            )
+        return tuple(name for name in found if name in self.specified)
+
+    def _is_optional(self, name: str, plugin: Any) -> bool:
+        impls = getattr(self.manager.hook, name).get_hookimpls()
+        return all(i.optionalhook for i in impls if i.plugin is plugin)
+
+    def _collect(self, status: PluginStatus, plugin: Any) -> list[Offer]:
+        """Call the registering hooks of one plug-in and return what it registered."""
+        offers: list[Offer] = []
+        module = getattr(plugin, "__name__", type(plugin).__module__)
+        for hook in status.hooks:
+            thing = hook.removeprefix(f"{hookspecs.GROUP}_register_")
+            if thing != hook:
+                self.call(hook, plugin, register=_Collector(thing, module, offers))
+        return offers
+
+    def call(self, hook: str, plugin: Any, **arguments: Any) -> None:
+        """Call one hook of one plug-in."""
+        others = [p for p in self.manager.get_plugins() if p is not plugin]
+        self.manager.subset_hook_caller(hook, others)(**arguments)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One call of ``register``, not yet checked."""
+
+    thing: str
+    name: str
+    target: str
+    summary: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Collector:
+    """The ``register`` callback of one hook of one plug-in."""
+
+    thing: str
+    module: str
+    offers: list[Offer]
+
+    def __call__(
+        self, name: str, target: str, *, summary: str = "", kind: str = ""
+    ) -> None:
+        if isinstance(target, str) and target.startswith(":"):
+            target = self.module + target
+        self.offers.append(Offer(self.thing, name, target, summary, kind))
+
+
+def load_target(target: str) -> Any:
+    """Import ``"module:attribute"`` and return it.
+
+    Raises:
+        PluginError: If the module cannot be imported or lacks the attribute.
+    """
+    name, _, path = target.partition(":")
+    try:
+        found: Any = importlib.import_module(name)
+        for part in path.split("."):
+            found = getattr(found, part)
+    # Importing a plug-in runs its code, which may raise anything.
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"cannot load {target}: {cause(error)}") from error
+    return found

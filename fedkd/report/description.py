@@ -1,0 +1,145 @@
+"""What a results page says of itself: the protocol, and where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedkd.errors import ConfigError
+from fedkd.ops.training import TrainingConfig
+from fedkd.plugins.registry import Registry
+from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.models import Models, models_of
+from fedkd.suite.suite import Suite
+
+PRECISIONS = {
+    "tf32": "tf32 (float32, products on tensor cores with 10 bits of fraction)",
+    "bf16": "bf16 (autocast; weights and payloads are float32)",
+}
+"""What the page says of arithmetic other than float32."""
+
+
+LISTED = 20
+"""Clients up to which a page lists them one by one."""
+
+
+def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
+    """Return what all strategies of a suite share, and who departs from it.
+
+    Args:
+        suite: As it was run.
+        registry: Says what the models of packaged mixes are.
+    """
+    share = suite.participation
+    who = f"{share} clients" if isinstance(share, int) else f"{100 * share:g} % of them"
+    lines = [
+        f"{suite.rounds} rounds, {suite.clients} clients, {who} in each round.",
+        f"Local training: {_training(suite.training)}.",
+        f"BatchNorm statistics: {suite.buffers}. Test images of a client: "
+        f"{suite.test_shards}.",
+        f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
+        "initial weights, the sampled clients and all training noise.",
+    ]
+    if suite.precision != "fp32":
+        lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
+    lines += _models(suite, registry)
+    return lines + [text for entry in suite.strategies if (text := _departures(entry))]
+
+
+def _models(suite: Suite, registry: Registry) -> list[str]:
+    """Return a line for each mix of models: which clients have what, and the server."""
+    lines = []
+    for entry in suite.models:
+        try:
+            mix = models_of(registry, entry, suite.clients, suite.where)
+        except ConfigError:
+            continue  # of a plug-in that is not loaded: results can still be reported
+        if len(mix.every) > 1:
+            lines.append(f"Models {mix.shown}: {mix_text(mix, suite.clients)}.")
+    return lines
+
+
+def mix_text(mix: Models, clients: int) -> str:
+    """Return who has which model: ``clients 0, 2: cnn; 1: mlp; server: cnn``."""
+    names = [model.shown() for model in mix.clients]
+    size = len(names)
+    by_pattern = size < clients and clients > LISTED
+    holders: dict[str, list[int]] = {}
+    for k in range(size if by_pattern else clients):
+        holders.setdefault(names[k % size], []).append(k)
+    start = f"clients i with i mod {size} = " if by_pattern else "clients "
+    text = "; ".join(f"{_cut(numbers)}: {name}" for name, numbers in holders.items())
+    server = mix.server.shown() if mix.server else names[0]
+    parts = [start + text, f"server: {server}"]
+    idle = [name for name in dict.fromkeys(names) if name not in holders]
+    parts += [f"no client has: {', '.join(idle)}"] if idle else []
+    return "; ".join(parts)
+
+
+def _cut(numbers: Sequence[int]) -> str:
+    """Return numbers: a range, or of many the first ones and how many there are."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}-{numbers[-1]}"
+    text = ", ".join(map(str, numbers[:LISTED]))
+    more = len(numbers) > LISTED
+    return f"{text}, … ({len(numbers)} in all)" if more else text
+
+
+def provenance_lines(path: Path) -> list[str]:
+    """Return where numbers come from, read from ``environment.json``; none without."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return _provenance(found) if isinstance(found, Mapping) else []
+
+
+def _provenance(found: Mapping[str, Any]) -> list[str]:
+    packages = found.get("packages") or {}
+    commit = f", commit {found['commit']}" if found.get("commit") else ""
+    device = found.get("gpu") or found.get("cpu")
+    lines = [
+        f"fedkd {found.get('fedkd')}{commit}, torch {packages.get('torch')}, "
+        f"Python {found.get('python')}.",
+        f"{found.get('device')}: {device}, {found.get('threads_per_cell')} thread a cell, "
+        f"{found.get('jobs')} side by side.",
+    ]
+    others = [
+        f"{plugin['distribution']} {plugin['version']}"
+        for plugin in found.get("plugins", [])
+        if plugin["distribution"] != "fedkd"
+    ]
+    if others:
+        lines.append(f"Plug-ins: {', '.join(sorted(set(others)))}.")
+    return lines
+
+
+def _training(training: TrainingConfig) -> str:
+    amount = (
+        f"{training.local_steps} steps"
+        if training.local_steps is not None
+        else f"{training.local_epochs} epochs"
+    )
+    parts = [
+        f"{amount} of {training.batch_size} images",
+        f"SGD {training.lr:g}",
+        f"momentum {training.momentum:g}",
+        f"weight decay {training.weight_decay:g}",
+    ]
+    if training.clip_norm is not None:
+        parts.append(f"gradient norm at most {training.clip_norm:g}")
+    if training.lr_decay != 1:
+        parts.append(f"rate times {training.lr_decay:g} a round")
+    parts += [f"{r:g} from round {i}" for i, r in training.lr_from_round.items()]
+    return ", ".join(parts)
+
+
+def _departures(entry: StrategyEntry) -> str:
+    """Return how a strategy departs from the suite; empty if it does not."""
+    parts = [f"{key} {value}" for key, value in entry.options.items()]
+    if entry.rounds is not None:
+        parts.insert(0, f"{entry.rounds} rounds")
+    parts += [f"training.{key} {value}" for key, value in entry.training.items()]
+    return f"{entry.label}: {', '.join(parts)}." if parts else ""

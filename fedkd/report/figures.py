@@ -1,0 +1,280 @@
+"""Drawing: arrays in, a PNG file out. Knows no runs and no result files.
+
+matplotlib is imported when something is drawn, without pyplot: no window system, no
+global state, usable from any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedkd.base.files import write_atomic
+
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D",
+    "#8C6D31",
+)  # fmt: skip
+"""After Okabe and Ito: told apart with every common form of colour blindness."""
+DASHES = ("-", "--", ":", "-.")
+REFERENCE_COLOUR = "#666666"
+DPI = 150
+LEAST_SPAN = 5.0
+"""Percentage points that a y axis spans at least, so that noise does not look grave."""
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    # Names are not formulas: a $ in one is a $.
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracies of one strategy over its rounds, of several seeds."""
+
+    label: str
+    accuracies: NDArray[np.float64]
+    """``[S, T]``: seeds, measured rounds; percent."""
+    rounds: NDArray[np.float64]
+    """``[T]``, from 1."""
+    examples: NDArray[np.float64]
+    """``[T]``: images trained on by clients so far, mean over seeds."""
+    megabytes: NDArray[np.float64]
+    """``[T]``: up and down so far, mean over seeds."""
+    style: int = 0
+    """Number of its colour and dashes: equal in all pictures of a bench."""
+    reference: bool = False
+
+    @property
+    def final(self) -> float:
+        """Mean accuracy of the last measured round."""
+        return float(self.accuracies[:, -1].mean())
+
+
+def accuracy_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """Draw accuracy against rounds, examples and bytes; the band spans all seeds."""
+    panels = (
+        ("rounds", "round"),
+        ("examples", "images trained on by clients"),
+        ("megabytes", "MB sent, up and down"),
+    )
+    ordered = sorted(curves, key=lambda curve: -curve.final)
+    columns = 4 if len(ordered) > 3 else max(len(ordered), 1)
+    lines = -(-len(ordered) // columns)
+    with _figure(12, 4.3 + 0.24 * lines, path) as figure:
+        axes = figure.subplots(1, 3, sharey=True)
+        for axis, (name, xlabel) in zip(axes, panels, strict=True):
+            for curve in ordered:
+                _draw_curve(axis, getattr(curve, name), curve)
+            axis.set_xlabel(xlabel)
+            _scale(axis, [getattr(curve, name) for curve in ordered], name)
+        axes[0].set_ylabel("global accuracy (%)")
+        low, high = axes[0].get_ylim()
+        slack = max(LEAST_SPAN - (high - low), 0) / 2
+        axes[0].set_ylim(low - slack, high + slack)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6
+        )
+        seeds = {len(curve.accuracies) for curve in curves}
+        many = max(seeds, default=1) > 1
+        note = " — mean, band: smallest to largest over seeds" if many else ""
+        figure.suptitle(title + note, fontsize=12)
+
+
+def partition_heat_map(
+    counts: ArrayLike, classes: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw how many images of each class each client has.
+
+    Args:
+        counts: ``[K, C]``: clients, classes.
+        classes: The C class names.
+        path: The PNG file to write.
+        title: Heading.
+    """
+    table = np.asarray(counts, dtype=np.int64)
+    clients, number = table.shape
+    width = float(np.clip(0.55 * number + 2.2, 5.5, 13))
+    height = float(np.clip(0.34 * clients + 1.7, 3.2, 12))
+    with _figure(width, height, path) as figure:
+        axis = figure.subplots()
+        shown = np.ma.masked_equal(table, 0)
+        most = max(int(table.max(initial=0)), 2)
+        image = axis.imshow(
+            shown, cmap="YlGnBu", norm="log", vmin=1, vmax=most, aspect="auto"
+        )
+        bar = figure.colorbar(image, ax=axis, pad=0.02, aspect=30, format=_short)
+        bar.set_label("images (log scale)")
+        bar.ax.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        bar.ax.minorticks_off()
+        axis.grid(visible=False)
+        _name_classes(axis, classes, width - 2.4)
+        totals = [f"{k}  (n={n:,})" for k, n in enumerate(table.sum(1))]
+        _name_ticks(axis.yaxis, totals, room=(height - 1.3) / 0.19)
+        axis.set_xlabel("class")
+        axis.set_ylabel("client")
+        axis.set_title(title)
+        digits = len(str(int(table.max(initial=0))))
+        if number * (digits + 1) * 0.085 < width - 2 and clients * 0.17 < height - 1.3:
+            _write_numbers(axis, table)
+
+
+def image_grid(
+    images: Mapping[str, ArrayLike], path: Path, title: str, limit: int = 16
+) -> None:
+    """Draw rows of images, one row a name.
+
+    Args:
+        images: ``{name: [N, C, H, W]}`` with C 1 or 3: uint8, or numbers in 0..1.
+            Tensors on the CPU are welcome.
+        path: The PNG file to write.
+        title: Heading.
+        limit: Most images in a row.
+    """
+    rows = {name: _pixels(x)[:limit] for name, x in images.items()}
+    high = max(x.shape[1] for x in rows.values())
+    wide = max(x.shape[2] for x in rows.values())
+    most = max(len(x) for x in rows.values())
+    gap = max(1, high // 16)
+    canvas = np.ones((len(rows) * (high + gap) - gap, most * (wide + gap) - gap, 3))
+    for i, x in enumerate(rows.values()):
+        for j, picture in enumerate(x):
+            top, left = i * (high + gap), j * (wide + gap)
+            canvas[top : top + x.shape[1], left : left + x.shape[2]] = picture
+    cell = float(np.clip(11 / most, 0.35, 0.9))
+    names = max(map(len, rows)) * 0.085 + 0.3
+    size = (cell * most + names, cell * len(rows) * high / wide + 0.6)
+    with _figure(*size, path) as figure:
+        axis = figure.subplots()
+        axis.imshow(canvas, interpolation="nearest")
+        axis.set_yticks(
+            [i * (high + gap) + high / 2 for i in range(len(rows))], [*rows]
+        )
+        axis.set_xticks([])
+        axis.tick_params(length=0)
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(False)
+        figure.suptitle(title, fontsize=11)
+
+
+@contextmanager
+def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
+    """Give a figure in inches; written to ``path`` when the block ends well."""
+    # Half a second to import, and most commands draw nothing.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        yield figure
+        png = io.BytesIO()
+        # No software version in the file: equal results give equal bytes.
+        nameless = {"Software": None}
+        figure.savefig(
+            png, format="png", metadata=nameless, bbox_inches="tight", pad_inches=0.1
+        )
+    write_atomic(path, png.getvalue())
+
+
+def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
+    mean = curve.accuracies.mean(0)
+    dashes = DASHES[curve.style // len(COLOURS) % len(DASHES)]
+    look = {
+        "color": COLOURS[curve.style % len(COLOURS)],
+        "linestyle": dashes,
+        "marker": "o" if len(x) <= 12 else "",
+        "markersize": 6 if len(x) == 1 else 3.5,
+    }
+    if curve.reference:
+        look |= {"color": REFERENCE_COLOUR, "linestyle": DASHES[1 + curve.style % 3]}
+    name = f"{curve.label} (reference)" if curve.reference else curve.label
+    axis.plot(x, mean, label=f"{name}  {curve.final:.1f}", **look)
+    if len(curve.accuracies) > 1 and len(x) > 1:
+        low, high = curve.accuracies.min(0), curve.accuracies.max(0)
+        axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _scale(axis: Any, values: Sequence[NDArray[np.float64]], name: str) -> None:
+    """Choose a scale of x: logarithmic where costs differ by an order or more."""
+    starts = [float(x[0]) for x in values]
+    ends = [float(x[-1]) for x in values]
+    if name != "rounds" and min(starts) > 0 and max(ends) > 20 * min(ends):
+        axis.set_xscale("log")
+        decades = np.log10(max(ends) / min(starts))
+        subs = (1, 2, 5) if decades < 2.2 else (1,)
+        axis.xaxis.get_major_locator().set_params(subs=subs)
+        axis.xaxis.set_minor_formatter(lambda *_: "")
+    else:
+        axis.locator_params(axis="x", nbins=6, integer=name == "rounds")
+    axis.xaxis.set_major_formatter(_short)
+
+
+def _short(value: float, _position: int | None = None) -> str:
+    """Return ``250k`` for 250000."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _name_classes(axis: Any, classes: Sequence[str], inches: float) -> None:
+    """Label the x axis: level where the names fit side by side, else slanted."""
+    longest = max(map(len, classes), default=0)
+    if len(classes) * (longest * 0.085 + 0.1) < inches:
+        _name_ticks(axis.xaxis, classes, room=len(classes))
+        return
+    _name_ticks(axis.xaxis, classes, room=inches / 0.19)
+    angle = 40 if len(classes) <= 12 else 90
+    for label in axis.get_xticklabels():
+        label.set(
+            rotation=angle,
+            ha="right",
+            va="top" if angle < 90 else "center",
+            rotation_mode="anchor",
+        )
+
+
+def _name_ticks(axis: Any, names: Sequence[str], room: float) -> None:
+    """Label every tick where there is room, else every k-th."""
+    step = max(1, math.ceil(len(names) / max(room, 1)))
+    axis.set_ticks(range(0, len(names), step), [*names[::step]])
+    axis.set_tick_params(length=0)
+
+
+def _write_numbers(axis: Any, table: NDArray[np.int64]) -> None:
+    dark = np.sqrt(max(int(table.max()), 1))
+    for (k, c), count in np.ndenumerate(table):
+        colour = "white" if count > dark else "#333333"
+        text = f"{count}" if count else "·"
+        axis.text(c, k, text, ha="center", va="center", color=colour, fontsize=8)
+
+
+def _pixels(images: ArrayLike) -> NDArray[np.float64]:
+    """Return ``[N, H, W, 3]`` in 0..1."""
+    x = np.asarray(images)
+    scale = 255 if x.dtype == np.uint8 else 1
+    x = np.nan_to_num(x.astype(np.float64) / scale, nan=0.5).clip(0, 1)
+    x = x.transpose(0, 2, 3, 1)
+    return np.repeat(x, 3, axis=3) if x.shape[3] == 1 else x

@@ -1,0 +1,231 @@
+"""The pictures of a bench: curves, partitions and generator samples of its runs."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from fedkd.errors import DataError
+from fedkd.report.figures import Curve, accuracy_curves, image_grid, partition_heat_map
+from fedkd.report.results import NAME, Row, read_results
+from fedkd.report.stages import Line, read_metrics
+from fedkd.report.summary import Setting, group, setting_titles
+
+__all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
+
+FOLDER = "plots"
+COUNTS = "counts.csv"
+GALLERY = "gallery.safetensors"
+
+
+def draw_all(
+    out: Path,
+    *,
+    folders: Sequence[Path] = (),
+    references: Collection[str] = (),
+) -> list[Path]:
+    """Draw the pictures of a bench into ``out/plots`` and return their files.
+
+    * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes;
+    * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
+    * ``generators-<label>-<setting>-s<seed>.png``: a strategy's images, first seed.
+
+    Runs that left no such files have no pictures. Only runs that are done are drawn.
+
+    Args:
+        out: A bench folder.
+        folders: Bench folders to read in place of ``out``.
+        references: Labels of strategies that are drawn as references.
+
+    Raises:
+        DataError: If a file is damaged.
+    """
+    rows: list[Row] = []
+    homes: dict[str, Path] = {}
+    for folder in folders or (out,):
+        for row in read_results(folder / NAME):
+            if row.status == "done" and row.run_id not in homes:
+                homes[row.run_id] = folder / "runs" / row.run_id
+                rows.append(row)
+    groups = group(rows)
+    settings = list(dict.fromkeys(setting for _, setting in groups))
+    labels = list(dict.fromkeys(label for label, _ in groups))
+    drawn: list[Path] = []
+    for setting, slug in _slugs(settings).items():
+        runs = {name: found for (name, own), found in groups.items() if own == setting}
+        page = _Page(out / FOLDER, setting, slug, homes)
+        drawn += page.accuracies(runs, labels, references)
+        drawn += page.partition(runs)
+        drawn += page.galleries(runs)
+    return drawn
+
+
+def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Read a client x class table: ``client,<class>,…`` and one line a client.
+
+    Returns:
+        Counts ``[K, C]`` and the class names.
+
+    Raises:
+        DataError: If it is damaged; names the file and the line.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    if len(lines) < 2 or len(lines[0]) < 2 or lines[0][0] != "client":
+        raise DataError(
+            f"{path}:1: expected the header 'client,<class>,…' and one line a client."
+        )
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(lines[0]) or not all(text.isdecimal() for text in line[1:]):
+            raise DataError(
+                f"{path}:{number}: expected a client and {len(lines[0]) - 1} whole "
+                f"numbers, found {','.join(line)!r}."
+            )
+    counts = np.array([[int(text) for text in line[1:]] for line in lines[1:]])
+    return counts.astype(np.int64), tuple(lines[0][1:])
+
+
+class _Page:
+    """The pictures of one setting."""
+
+    def __init__(
+        self, folder: Path, setting: Setting, slug: str, homes: Mapping[str, Path]
+    ) -> None:
+        self.folder = folder
+        self.slug = slug
+        self.homes = homes
+        titles, shared = setting_titles([setting])
+        self.title = f"{titles[0]} ({shared})"
+
+    def accuracies(
+        self,
+        runs: Mapping[str, Sequence[Row]],
+        labels: Sequence[str],
+        references: Collection[str],
+    ) -> list[Path]:
+        """Draw the curves of all strategies."""
+        curves = []
+        for label, rows in runs.items():
+            lines = [read_metrics(self.homes[row.run_id]) for row in rows]
+            style = labels.index(label)
+            curve = curve_of(label, lines, style, label in references)
+            curves += [curve] if curve else []
+        if not curves:
+            return []
+        path = self.folder / f"accuracy-{self.slug}.png"
+        accuracy_curves(curves, path, self.title)
+        return [path]
+
+    def partition(self, runs: Mapping[str, Sequence[Row]]) -> list[Path]:
+        """Draw the client x class table of the first seed that left one."""
+        rows = sorted((row for found in runs.values() for row in found), key=_seed)
+        for row in rows:
+            source = self.homes[row.run_id] / COUNTS
+            if source.is_file():
+                counts, classes = read_counts(source)
+                path = self.folder / f"partition-{self.slug}-s{row.seed}.png"
+                title = f"{self.title}, seed {row.seed}"
+                partition_heat_map(counts, classes, path, title)
+                return [path]
+        return []
+
+    def galleries(self, runs: Mapping[str, Sequence[Row]]) -> list[Path]:
+        """Draw each strategy's images, of the first seed that left some."""
+        drawn = []
+        for label, rows in runs.items():
+            for row in sorted(rows, key=_seed):
+                images = read_gallery(self.homes[row.run_id] / GALLERY)
+                if images:
+                    name = f"generators-{_slug(label)}-{self.slug}-s{row.seed}.png"
+                    title = f"{label}: {self.title}, seed {row.seed}"
+                    image_grid(images, self.folder / name, title)
+                    drawn.append(self.folder / name)
+                    break
+        return drawn
+
+
+def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Read the images of a run, ``{name: [N, C, H, W]}``; none without the file.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        images: dict[str, NDArray[np.uint8]] = load(path.read_bytes())
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a gallery: {error}.") from None
+    return {name: images[name] for name in sorted(images, key=_natural)}
+
+
+def curve_of(
+    label: str, runs: Sequence[Sequence[Line]], style: int = 0, reference: bool = False
+) -> Curve | None:
+    """Return the curve over the rounds that were measured in every run; None if none."""
+    by_round = [
+        {
+            line["round"]: line
+            for line in lines
+            if line.get("global_accuracy") is not None
+        }
+        for lines in runs
+        if lines
+    ]
+    common = sorted(set.intersection(*map(set, by_round))) if by_round else []
+    if not common:
+        return None
+    columns = [[run[index] for index in common] for run in by_round]
+    accuracies = np.array([[one["global_accuracy"] for one in run] for run in columns])
+    examples = np.array([[one["client_examples"] for one in run] for run in columns])
+    sent = np.array(
+        [[one["bytes_up"] + one["bytes_down"] for one in r] for r in columns]
+    )
+    return Curve(
+        label,
+        accuracies.astype(float),
+        np.array(common, dtype=float),
+        examples.mean(0),
+        sent.mean(0) / 1e6,
+        style,
+        reference,
+    )
+
+
+def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
+    """Return a file name's part for every setting; no two are equal."""
+    found: dict[Setting, str] = {}
+    for setting in settings:
+        alpha = "" if setting.alpha is None else f"{setting.alpha:g}"
+        parts = [
+            setting.dataset,
+            setting.partition + alpha,
+            setting.models,
+            setting.suite,
+        ]
+        slug = _slug("-".join(filter(None, parts)))[:100]
+        taken = set(found.values())
+        tries = (slug if i == 1 else f"{slug}-{i}" for i in range(1, len(settings) + 1))
+        found[setting] = next(one for one in tries if one not in taken)
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
+
+
+def _seed(row: Row) -> int:
+    return row.seed
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort ``client 10`` after ``client 9``."""
+    pieces = re.split(r"(\d+)", name)
+    return [(int(piece), "") if piece.isdecimal() else (0, piece) for piece in pieces]

@@ -1,0 +1,260 @@
+"""Rows of ``results.csv``: one row a cell of a suite, in a fixed order of columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fedkd.base.files import write_atomic
+from fedkd.base.phases import PHASES
+from fedkd.errors import ConfigError, DataError, listing
+
+NAME = "results.csv"
+"""Name of the file in a bench folder."""
+
+STATUSES = ("done", "failed", "skipped", "diverged")
+"""What can have become of a cell. Only ``done`` counts in a table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one cell. Fields are the columns, in their order.
+
+    ``None`` stands for what was not measured, and is an empty field in the file.
+    """
+
+    suite: str
+    strategy: str
+    """The row's label in tables: the strategy's name, or what the suite calls it."""
+    dataset: str
+    partition: str
+    alpha: float | None
+    """Of the Dirichlet partitioners; None for others."""
+    models: str
+    clients: int
+    rounds: int
+    seed: int
+    status: str
+    """``done``, ``failed``, ``skipped`` or ``diverged``."""
+    reason: str = ""
+    """Why it is not done: one line."""
+    global_accuracy: float | None = None
+    """Percent of the global test set, of the last round."""
+    local_accuracy: float | None = None
+    """Percent, mean over the clients on their own test shards, of the last round."""
+    bytes_up: int | None = None
+    """From all clients to the server, over the run."""
+    bytes_down: int | None = None
+    """From the server to all clients, over the run."""
+    client_examples: int | None = None
+    """Images that went through a training step on clients."""
+    server_examples: int | None = None
+    """Images that went through a training step on the server."""
+    seconds: float | None = None
+    seconds_local: float | None = None
+    """With ``--profile``: in the clients' verb, without data and transport, summed over
+    processes; so are the next two."""
+    seconds_data: float | None = None
+    """Making batches."""
+    seconds_transport: float | None = None
+    """Sealing and moving payloads."""
+    seconds_server: float | None = None
+    """In the server's verb."""
+    seconds_evaluation: float | None = None
+    """Measuring."""
+    seconds_bookkeeping: float | None = None
+    """Sampling clients, metrics, checkpoints, observers."""
+    peak_memory_bytes: int | None = None
+    split_hash: str = ""
+    config_hash: str = ""
+    run_id: str = ""
+    precision: str = "fp32"
+    """``fp32``, ``tf32`` or ``bf16``."""
+    engine: str = ""
+    """The executor that did the clients' turns; several, joined by ``+``, of a run that
+    went on with another; empty of a run that did not end."""
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
+"""The columns of ``results.csv``, in their order. Other tools rely on it."""
+
+_WHOLE = {
+    "clients", "rounds", "seed", "bytes_up", "bytes_down", "client_examples",
+    "server_examples", "peak_memory_bytes",
+}  # fmt: skip
+_DECIMALS = {
+    "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
+    **{f"seconds_{name}": 3 for name in PHASES},
+}  # fmt: skip
+LATER = frozenset({*(f"seconds_{name}" for name in PHASES), "precision", "engine"})
+"""Columns that results of earlier versions lack; then they have their defaults."""
+_REQUIRED = {
+    "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
+    "status", "run_id",
+}  # fmt: skip
+
+
+def write_results(rows: Iterable[Row], path: Path) -> None:
+    """Write the text of :func:`csv_text` to ``path``, atomically."""
+    write_atomic(path, csv_text(rows))
+
+
+def csv_text(rows: Iterable[Row]) -> str:
+    """Return ``rows`` as CSV with a header; equal rows give equal text.
+
+    Accuracies are rounded to 4 decimals, seconds to 3. Values that are missing or not
+    finite are empty. Line breaks inside a reason become spaces.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_format(name, getattr(row, name)) for name in COLUMNS])
+    return text.getvalue()
+
+
+def read_results(path: Path) -> list[Row]:
+    """Read the rows that :func:`write_results` wrote, in this version or an earlier one.
+
+    Raises:
+        DataError: If the file is missing or damaged; names the file and the line, what
+            was found there and what was expected.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist; 'fedkd bench' writes it into its --out folder."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: found bytes that are not UTF-8 ({error}).") from None
+    if not text.endswith("\n"):
+        line = text.count("\n") + 1
+        raise DataError(
+            f"{path}:{line}: the file ends inside a line; it was cut short. Run the "
+            "bench again: finished cells are not run twice."
+        )
+    return _parse(text, path)
+
+
+def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Join the rows of several benches; the same run may be in more than one.
+
+    A run that was made twice is equal but for its times, its memory and its engine; the
+    first of them counts.
+
+    Args:
+        tables: Rows by where they came from, for messages.
+
+    Raises:
+        ConfigError: If two places hold different results under one ``run_id``.
+    """
+    merged: dict[str, Row] = {}
+    owner: dict[str, str] = {}
+    for place, rows in tables.items():
+        for row in rows:
+            old = merged.setdefault(row.run_id, row)
+            first = owner.setdefault(row.run_id, place)
+            if _result(old) != _result(row):
+                raise ConfigError(
+                    f"{first} and {place} hold different results of run {row.run_id!r} "
+                    f"({_difference(old, row)}). Report them apart, or remove one."
+                )
+    return list(merged.values())
+
+
+def _result(row: Row) -> Row:
+    """Return a row without what may differ between two runs of one configuration."""
+    empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
+    return replace(row, seconds=None, peak_memory_bytes=None, engine="", **empty)
+
+
+def _difference(one: Row, other: Row) -> str:
+    """Name the first column in which two rows differ, with both values."""
+    one, other = _result(one), _result(other)
+    name = next(n for n in COLUMNS if getattr(one, n) != getattr(other, n))
+    return f"{name} is {getattr(one, name)!r} and {getattr(other, name)!r}"
+
+
+def _format(name: str, value: Any) -> str:
+    """Return a value as text that does not depend on platform or locale."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if name in _WHOLE:
+        return str(int(value))
+    if name in _DECIMALS:
+        return repr(round(float(value), _DECIMALS[name]))
+    return " ".join(str(value).split())
+
+
+def _parse(text: str, path: Path) -> list[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    try:
+        header = next(reader)
+        _check_header(header, path)
+        for record in reader:
+            row = _row(header, record, f"{path}:{reader.line_num}")
+            if row.run_id in lines:
+                raise DataError(
+                    f"{path}:{reader.line_num}: run_id {row.run_id!r} is also on line "
+                    f"{lines[row.run_id]}; expected one row a run. Remove one of them."
+                )
+            lines[row.run_id] = reader.line_num
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}.") from None
+    return rows
+
+
+def _check_header(found: Sequence[str], path: Path) -> None:
+    missing = [name for name in COLUMNS if name not in (*found, *LATER)]
+    extra = [name for name in found if name not in COLUMNS]
+    if missing:
+        problem = f"column {listing(missing)} is missing"
+    elif extra:
+        problem = f"column {listing(map(repr, extra))} is unknown"
+    elif len(set(found)) < len(found):
+        problem = "a column is there twice"
+    else:
+        return
+    raise DataError(f"{path}:1: {problem}; expected {','.join(COLUMNS)}.")
+
+
+def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
+    if len(record) != len(header):
+        raise DataError(
+            f"{where}: found {len(record)} fields, expected {len(header)}; the line "
+            "is damaged."
+        )
+    values = dict(zip(header, record, strict=True))
+    status = values["status"]
+    if status not in STATUSES:
+        raise DataError(
+            f"{where}: status: found {status!r}, expected one of {listing(STATUSES)}."
+        )
+    return Row(**{name: _value(name, text, where) for name, text in values.items()})
+
+
+def _value(name: str, text: str, where: str) -> Any:
+    """Return the typed value of one field."""
+    if not text:
+        if name in _REQUIRED:
+            raise DataError(f"{where}: {name}: found nothing, expected a value.")
+        return None if name in _WHOLE or name in _DECIMALS else ""
+    if name not in _WHOLE and name not in _DECIMALS:
+        return text
+    try:
+        number = int(text) if name in _WHOLE else float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        kind = "a whole number" if name in _WHOLE else "a number"
+        raise DataError(f"{where}: {name}: found {text!r}, expected {kind}.")
+    return number

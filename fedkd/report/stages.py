@@ -1,0 +1,139 @@
+"""Lines of ``metrics.jsonl``, one a round: read, and reduced to what each stage did."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedkd.errors import DataError
+from fedkd.report.results import Row
+from fedkd.report.summary import group, setting_titles
+from fedkd.report.text import amount, markdown_grid, measured_on, spread
+
+NAME = "metrics.jsonl"
+"""Name of the file in a run's folder."""
+
+MEASURED = "measured "
+"""Starts the name of what is an accuracy in percent, in tables."""
+
+Line = Mapping[str, Any]
+"""The metrics of one round."""
+
+
+def read_metrics(folder: Path) -> list[Line]:
+    """Read the lines of a run, in the order of rounds; none if it left no file.
+
+    A last line that was cut short, by a crash in the middle of writing, is left out.
+
+    Raises:
+        DataError: If another line is damaged; names the file and the line.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    text = path.read_bytes().decode(errors="replace")
+    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    found: list[Line] = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            metrics = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON: {error}.") from None
+        if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):
+            raise DataError(
+                f"{path}:{number}: expected an object with a whole number 'round'; the "
+                "line is damaged."
+            )
+        found.append(metrics)
+    return found
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last value of a number that a strategy measured or logged, in one run."""
+
+    value: float
+    round: int
+    """The round it is of, from 1."""
+
+
+def last_values(lines: Sequence[Line]) -> dict[str, Last]:
+    """Return the last value of everything measured or logged, by name.
+
+    Measured accuracies are called ``measured <name>``. Values that are missing or not
+    finite are passed over, so that what was logged in an early stage is kept.
+    """
+    found: dict[str, Last] = {}
+    for line in lines:
+        measured = {MEASURED + k: v for k, v in (line.get("measured") or {}).items()}
+        for name, value in {**measured, **(line.get("logged") or {})}.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                found[name] = Last(float(value), line["round"])
+    found.pop("train_loss", None)
+    return found
+
+
+def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
+    """Return a Markdown table of what each strategy measured and logged.
+
+    One line for every strategy, setting and name: mean and sample standard deviation,
+    over the runs that are done, of the last value in each run.
+
+    Args:
+        runs: Rows with the lines of their ``metrics.jsonl``.
+
+    Returns:
+        The table, or an empty string if there is nothing but training losses.
+    """
+    done = [(row, lines) for row, lines in runs if row.status == "done"]
+    of_run = {row.run_id: last_values(lines) for row, lines in done}
+    groups = group([row for row, _ in done])
+    settings = list(dict.fromkeys(setting for _, setting in groups))
+    if not any(of_run.values()):
+        return ""
+    titles = dict(zip(settings, setting_titles(settings)[0], strict=True))
+    several = len(settings) > 1
+    body = []
+    for (label, setting), rows in groups.items():
+        for name, values in _by_name([of_run[row.run_id] for row in rows]).items():
+            start = [titles[setting]] if several else []
+            body.append([*start, label, name, *_fields(name, values)])
+    start = ["setting"] if several else []
+    header = [*start, "strategy", "what", "mean ± std", "n", "of round"]
+    where = measured_on(row.dataset for row, _ in done)
+    note = (
+        "The last value of each run, over the runs that are done. Measured values are "
+        f"percent of {where}; what clients logged is a mean over clients."
+    )
+    return f"{markdown_grid(header, body, 2 + several)}\n\n{note}"
+
+
+def _by_name(runs: Sequence[Mapping[str, Last]]) -> dict[str, list[Last]]:
+    found: dict[str, list[Last]] = {}
+    for run in runs:
+        for name, last in run.items():
+            found.setdefault(name, []).append(last)
+    # Accuracies first: they say more than losses.
+    names = sorted(found, key=lambda name: (not name.startswith(MEASURED), name))
+    return {name: found[name] for name in names}
+
+
+def _fields(name: str, values: Sequence[Last]) -> tuple[str, str, str]:
+    """Return value, number of runs and round, as text."""
+    numbers = [last.value for last in values]
+    text = spread(numbers) if name.startswith(MEASURED) else _logged(numbers)
+    rounds = {last.round for last in values}
+    first, latest = min(rounds), max(rounds)
+    when = str(first) if first == latest else f"{first} to {latest}"
+    return text, str(len(numbers)), when
+
+
+def _logged(values: Sequence[float]) -> str:
+    """Return mean and deviation of numbers of any size."""
+    text = amount(statistics.fmean(values))
+    return f"{text} ± {amount(statistics.stdev(values))}" if len(values) > 1 else text

@@ -1,0 +1,224 @@
+"""Rows of results -> means, spreads and counts by strategy and setting."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from fedkd.report.results import Row
+from fedkd.report.text import DECIMALS
+
+Metric = Literal["global_accuracy", "local_accuracy"]
+Mark = Literal["", "best", "second"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of a table: what all strategies in it share.
+
+    Rounds are not part of it: a one-shot method has its own number of them.
+    """
+
+    dataset: str
+    partition: str
+    alpha: float | None
+    models: str
+    clients: int
+    suite: str = ""
+    """Given only where two suites hold the same cell."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a table: the runs of a strategy in a setting."""
+
+    values: tuple[float, ...] = ()
+    """The metric of every run that is done, in the order of the rows."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How many runs there are of each status."""
+    mark: Mark = ""
+
+    @property
+    def n(self) -> int:
+        """Number of runs the mean is over."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the runs that are done; None without any."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the runs; None for fewer than two."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Strategies in rows, settings in columns, both in order of appearance."""
+
+    strategies: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    entries: Mapping[tuple[str, Setting], Entry]
+    """Every pair has an entry; one without runs is empty."""
+    references: frozenset[str]
+    """Strategies that are marked and never best."""
+
+    @property
+    def common_n(self) -> int | None:
+        """Number of runs of every entry that has a mean; None where they differ."""
+        found = {entry.n for entry in self.entries.values() if entry.n}
+        return found.pop() if len(found) == 1 else None
+
+
+Groups = dict[tuple[str, Setting], list[Row]]
+"""Rows by strategy and setting, both in order of appearance."""
+
+
+def group(rows: Sequence[Row]) -> Groups:
+    """Return the rows of every strategy and setting.
+
+    Suites are kept apart only where they hold the same strategy, setting and seed.
+    """
+    seen = Counter((row.strategy, _setting(row), row.seed) for row in rows)
+    suites = {row.suite for row in rows}
+    apart = len(suites) > 1 and any(number > 1 for number in seen.values())
+    groups: Groups = {}
+    for row in rows:
+        setting = _setting(row, row.suite if apart else "")
+        groups.setdefault((row.strategy, setting), []).append(row)
+    return groups
+
+
+def summarise(
+    rows: Sequence[Row],
+    references: Collection[str] = (),
+    metric: Metric = "global_accuracy",
+) -> Table:
+    """Reduce runs to one entry a strategy and setting.
+
+    Only runs that are ``done`` have a value. The best mean of a column and the second
+    are marked, ties alike; references never are, nor is a column with one mean only.
+    """
+    groups = group(rows)
+    strategies = _ordered(label for label, _ in groups)
+    settings = _ordered(setting for _, setting in groups)
+    table: dict[tuple[str, Setting], Entry] = {}
+    for setting in settings:
+        column = {s: _entry(groups.get((s, setting), []), metric) for s in strategies}
+        marks = _marks({s: e for s, e in column.items() if s not in references})
+        for label, entry in column.items():
+            mark = marks.get(label, "")
+            table[label, setting] = Entry(entry.values, entry.counts, mark)
+    return Table(strategies, settings, table, frozenset(references) & set(strategies))
+
+
+def paired_differences(
+    rows: Sequence[Row], baseline: str, metric: Metric = "global_accuracy"
+) -> dict[tuple[str, Setting], tuple[float, ...]]:
+    """Return, per strategy and setting, ``strategy - baseline`` of each common seed.
+
+    Seeds that are not done on both sides are left out.
+    """
+    by_seed = {
+        key: {row.seed: getattr(row, metric) for row in _done(runs, metric)}
+        for key, runs in group(rows).items()
+    }
+    found = {}
+    for (label, setting), values in by_seed.items():
+        base = by_seed.get((baseline, setting), {})
+        common = [seed for seed in values if seed in base]
+        if label != baseline and common:
+            pairs = tuple(values[seed] - base[seed] for seed in common)
+            found[label, setting] = pairs
+    return found
+
+
+def baseline_of(table: Table) -> str | None:
+    """Return the strategy others are compared with, of those that have results.
+
+    It is ``fedavg``, else the first competitor, else the first reference.
+    """
+    found = {label for (label, _), entry in table.entries.items() if entry.n}
+    rest = [label for label in table.strategies if label not in table.references]
+    ranked = ["fedavg", *rest, *table.strategies]
+    return next((label for label in ranked if label in found), None)
+
+
+def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
+    """Return a short title of every setting, and what they all share.
+
+    Data set and partition are always in the title; models, clients and suite only
+    where they differ: ``("digits, dirichlet 0.1", …)`` and ``"models cnn, …"``.
+    """
+    details = [
+        {
+            "models": f"models {setting.models}",
+            "clients": f"{setting.clients} clients",
+            "suite": f"suite {setting.suite}" if setting.suite else "",
+        }
+        for setting in settings
+    ]
+    differing = {
+        key for detail in details for key in detail if detail[key] != details[0][key]
+    }
+    titles = []
+    for setting, detail in zip(settings, details, strict=True):
+        alpha = "" if setting.alpha is None else f" {setting.alpha:g}"
+        extra = [text for key, text in detail.items() if key in differing]
+        titles.append(", ".join([setting.dataset, setting.partition + alpha, *extra]))
+    shared = [text for key, text in details[0].items() if key not in differing and text]
+    return tuple(titles), ", ".join(shared)
+
+
+def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
+    """Return the settings and seeds whose runs did not all see the same data split."""
+    hashes: dict[tuple[Setting, int], set[str]] = {}
+    for (_, setting), runs in group(rows).items():
+        for row in runs:
+            if row.split_hash:
+                hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
+    return [key for key, found in hashes.items() if len(found) > 1]
+
+
+def _setting(row: Row, suite: str = "") -> Setting:
+    return Setting(
+        row.dataset,
+        row.partition,
+        row.alpha,
+        row.models,
+        row.clients,
+        suite,
+    )
+
+
+def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _done(runs: Sequence[Row], metric: Metric) -> list[Row]:
+    return [r for r in runs if r.status == "done" and getattr(r, metric) is not None]
+
+
+def _entry(runs: Sequence[Row], metric: Metric) -> Entry:
+    values = tuple(getattr(row, metric) for row in _done(runs, metric))
+    return Entry(values, dict(Counter(row.status for row in runs)))
+
+
+def _marks(column: Mapping[str, Entry]) -> dict[str, Mark]:
+    """Mark the best and the second best mean of the strategies that compete."""
+    means = {
+        label: round(entry.mean, DECIMALS)
+        for label, entry in column.items()
+        if entry.mean is not None
+    }
+    ranks = sorted(set(means.values()), reverse=True)
+    if len(ranks) < 2:
+        return {}
+    names: dict[float, Mark] = dict(zip(ranks, ("best", "second"), strict=False))
+    return {label: names[mean] for label, mean in means.items() if mean in names}

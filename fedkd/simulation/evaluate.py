@@ -1,0 +1,92 @@
+"""Accuracy on the test set. Nothing else in fedkd measures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedkd.data.images import ClientData, ImageSet
+from fedkd.errors import DivergedError
+
+
+@torch.inference_mode()
+def correct(
+    model: nn.Module, data: ImageSet, batch_size: int, indices: Tensor | None = None
+) -> Tensor:
+    """Say for each test image whether ``model`` classifies it rightly.
+
+    Args:
+        model: Maps normalised images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        data: The set whose test half is used.
+        batch_size: Images at once.
+        indices: Test positions ``[n]``; all of them if None.
+
+    Returns:
+        Booleans ``[n]`` on the CPU.
+
+    Raises:
+        DivergedError: If a logit is not finite.
+    """
+    was_training = model.training
+    model.eval()
+    x, y = data.x_test, data.y_test
+    if indices is not None:
+        chosen = indices.to(x.device)
+        x, y = x[chosen], y[chosen]
+    hits = []
+    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        logits = model(data.normalise(images))
+        if not torch.isfinite(logits).all():
+            raise DivergedError(
+                "the measured model gives logits that are not finite; lower the "
+                "learning rate or set training.clip_norm."
+            )
+        hits.append(logits.argmax(1) == labels)
+    model.train(was_training)
+    return torch.cat(hits).cpu()
+
+
+def percent(hits: Tensor) -> float:
+    """Return the share of True in booleans ``[n]``, in percent."""
+    return 100.0 * float(hits.sum()) / max(len(hits), 1)
+
+
+@torch.no_grad()
+def reestimated(
+    model: nn.Module, clients: Iterable[ClientData], batch_size: int
+) -> nn.Module:
+    """Return a copy of ``model`` with BatchNorm statistics of the clients' data.
+
+    One pass over the training images of the clients with the running statistics, in
+    which every BatchNorm layer's inputs are counted, summed and squared; the mean and
+    (biased) variance of all of them together take the place of the statistics. Weights
+    stay. This is what clients that each send three moments would give.
+    """
+    measured = copy.deepcopy(model).eval()
+    layers = [m for m in measured.modules() if isinstance(m, _BatchNorm)]
+    moments: dict[nn.Module, list[Tensor]] = {}
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].transpose(0, 1).flatten(1).double()
+        found = [rows.new_tensor(rows.shape[1]), rows.sum(1), rows.pow(2).sum(1)]
+        before = moments.get(layer, [torch.zeros_like(f) for f in found])
+        moments[layer] = [a + b for a, b in zip(before, found, strict=True)]
+
+    handles = [layer.register_forward_pre_hook(add) for layer in layers]
+    for client in clients:
+        for x, _ in client.images(batch_size):
+            measured(x)
+    for handle in handles:
+        handle.remove()
+    for layer in layers:
+        if layer in moments and layer.running_mean is not None:
+            number, total, squares = moments[layer]
+            mean = total / number
+            layer.running_mean.copy_(mean)
+            assert layer.running_var is not None
+            layer.running_var.copy_((squares / number - mean.pow(2)).clamp(min=0))
+    return measured

@@ -1,0 +1,150 @@
+"""Turns as tasks of Ray, on this machine or on a cluster that runs already.
+
+Ray hands a task whose worker was lost to another one; a turn's numbers hang on its round
+and client only, so they are the same there.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from fedkd.errors import ConfigError
+from fedkd.ops.training import TrainingConfig
+from fedkd.payload import put_together, take_apart
+from fedkd.simulation.executors.base import Executor
+from fedkd.simulation.executors.worker import Fault, Setup, attempted
+from fedkd.simulation.turns import Answer, Orders, Row, Turns, row_of
+from fedkd.strategy import Round
+
+RETRIES = 5
+"""Times that a turn is given to another worker before the run fails."""
+
+_Tree = tuple[str, list[Tensor]]
+_setups: dict[str, Turns] = {}
+"""In a worker: the turns of the run that it works for."""
+
+
+class Cluster(Executor):
+    """Ray tasks, one a turn."""
+
+    name = "ray"
+
+    def __init__(self, turns: Turns, workers: int, address: str) -> None:
+        """Start nothing yet.
+
+        Args:
+            turns: The turns of the run.
+            workers: CPUs of a Ray that is started here.
+            address: ``local``, ``auto`` or that of a cluster.
+        """
+        super().__init__(turns)
+        self.workers = workers
+        self.address = address
+        self._key = uuid.uuid4().hex
+        self._setup: Any = None
+        self._owns = False
+
+    def _started(self) -> None:
+        if self._setup is not None:
+            return
+        if not ray.is_initialized():
+            local: dict[str, Any] = {
+                "num_cpus": self.workers,
+                "include_dashboard": False,
+            }
+            more = local if self.address == "local" else dict[str, Any]()
+            try:
+                ray.init(address=self.address, log_to_driver=False, **more)
+            except ConnectionError as error:
+                raise ConfigError(
+                    f"--ray-address {self.address}: no Ray cluster answers there "
+                    f"({error}). Start one with 'ray start --head', or use 'local'."
+                ) from None
+            self._owns = True
+        self._setup = ray.put(Setup.of(self.turns))
+
+    def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
+        """See :class:`Executor`."""
+        self._started()
+        tasks = self._tasks(orders)
+        faults: dict[int, Fault] = {}
+        while tasks:
+            (ready,), _ = ray.wait(list(tasks), num_returns=1)
+            place, size = tasks.pop(ready)
+            found = ray.get(ready)
+            if isinstance(found, Fault):
+                faults[place] = found
+                continue
+            k = orders.turn.clients[place]
+            yield k, self._read(k, found, size)
+        if faults:
+            faults[min(faults)].throw()
+
+    def _tasks(self, orders: Orders) -> dict[Any, tuple[int, int]]:
+        """Hand in the turns of a round; return the place and the bytes sent of each."""
+        # One core each, whatever the task's own library calls would like.
+        task = ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
+        downs: dict[int, tuple[Any, Any]] = {}
+        found: dict[Any, tuple[int, int]] = {}
+        for place, k in enumerate(orders.turn.clients):
+            down, size = orders.broadcast(k)
+            if id(down) not in downs:
+                # The tree is kept, so that no other gets its id.
+                downs[id(down)] = (down, ray.put(take_apart(down)))
+            memory = take_apart(self.turns.parties.memories.recall(k))
+            work = (k, orders.turn, orders.training)
+            sent = downs[id(down)][1]
+            ref = task.remote(self._key, [self._setup], work, sent, memory)
+            found[ref] = (place, size)
+        return found
+
+    def _read(self, k: int, found: tuple[_Tree, Row], size: int) -> Answer:
+        tree, row = found
+        up, memory = put_together(*tree)
+        self.turns.parties.memories.keep(k, memory)
+        return Answer(up, row_of(row, size, row.pop("seconds")))
+
+    def close(self) -> None:
+        """Free what the run holds in Ray's memory; end a Ray that was started here."""
+        self._setup = None
+        if self._owns:
+            ray.shutdown()
+            self._owns = False
+
+
+def _turn(
+    key: str,
+    setup: list[Any],
+    work: tuple[int, Round, TrainingConfig],
+    down: _Tree,
+    memory: _Tree,
+) -> tuple[_Tree, Row] | Fault:
+    """Do a turn in a worker of Ray."""
+    torch.set_num_threads(1)
+    turns = _turns(key, setup)
+
+    def do() -> tuple[_Tree, Row]:
+        started = time.perf_counter()
+        k, turn, training = work
+        store = put_together(*memory)
+        orders = Orders(turn, training, lambda _: (None, 0))
+        up, row = turns.local(k, put_together(*down), orders, store)
+        row["seconds"] = round(time.perf_counter() - started, 4)
+        return take_apart((up, store), f"{turns.name}.local (client {k})"), row
+
+    return attempted(do)
+
+
+def _turns(key: str, setup: list[Any]) -> Turns:
+    """Return the turns of a run; those of another run make room for them."""
+    if key not in _setups:
+        _setups.clear()
+        _setups[key] = ray.get(setup[0]).turns()
+    return _setups[key]

@@ -1,0 +1,254 @@
+"""Turns in several processes of one machine; the main process works too.
+
+Workers start once a run. All take clients from one queue in shared memory, so that a
+slow one holds up nobody. A worker that dies loses nothing: the main process does the
+turns that it had taken, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from fedkd.base.phases import phase
+from fedkd.simulation.executors.base import Executor
+from fedkd.simulation.executors.region import Queue, Region
+from fedkd.simulation.executors.worker import (
+    Fault,
+    Job,
+    Setup,
+    Task,
+    Wiring,
+    attempted,
+    interrupts_held,
+    serve,
+)
+from fedkd.simulation.turns import Answer, Orders, Turns
+
+PATIENCE = 5.0
+"""Seconds a worker has to end before it is killed."""
+DEATHS = 3
+"""Times that a worker is replaced before the run goes on without it."""
+
+
+class Processes(Executor):
+    """The main process and ``workers - 1`` others."""
+
+    name = "processes"
+
+    def __init__(self, turns: Turns, workers: int, method: str = "") -> None:
+        """Start nothing yet.
+
+        Args:
+            turns: The turns of the run.
+            workers: Processes that work, this one among them.
+            method: How processes start: ``fork``, ``spawn``, or, if empty, the first
+                of these that is safe.
+        """
+        super().__init__(turns)
+        self.method = method or self._safe_method()
+        self.workers: list[Process] = []
+        self._missing = workers - 1
+        self._left = DEATHS * max(workers - 1, 0)
+        self._queue: Queue | None = None
+        self._down: Region | None = None
+
+    def _safe_method(self) -> str:
+        # A fork shares all data and takes no time; CUDA does not survive it, and on
+        # systems other than Linux neither do their own libraries.
+        cuda = torch.cuda.is_initialized()
+        return "fork" if sys.platform.startswith("linux") and not cuda else "spawn"
+
+    def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
+        """See :class:`Executor`."""
+        queue, down = self._started()
+        clients = orders.turn.clients
+        down.clear()
+        job = self._job(orders, down, queue.start(len(clients)))
+        for worker in self.workers:
+            worker.give(job)
+        faults: dict[int, Fault] = {}
+        for place, answer in self._gather(orders, queue, job.offer):
+            if isinstance(answer, Fault):
+                faults[place] = answer
+                queue.stop()
+            else:
+                yield clients[place], answer
+        if faults:
+            faults[min(faults)].throw()
+
+    def _started(self) -> tuple[Queue, Region]:
+        if self._queue is None or self._down is None:
+            self._queue, self._down = Queue(), Region()
+        while self._missing:
+            self._missing -= 1
+            taken = {worker.number for worker in self.workers}
+            number = next(i for i in range(1, len(taken) + 2) if i not in taken)
+            paths = (self._queue.path, self._down.path)
+            self.workers.append(Process(self.turns, number, paths, self.method))
+        return self._queue, self._down
+
+    def _job(self, orders: Orders, down: Region, offer: int) -> Job:
+        """Write the round's broadcasts and memories where workers read them."""
+        found: dict[int, tuple[Any, int]] = {}
+        downs: list[tuple[tuple[int, str], int]] = []
+        tasks: list[Task] = []
+        memories, sender = self.turns.parties.memories, "a client's broadcast"
+        for k in orders.turn.clients:
+            tree, size = orders.broadcast(k)
+            if id(tree) not in found:
+                # The tree is kept, so that no other gets its id.
+                found[id(tree)] = (tree, len(downs))
+                with phase("transport"):
+                    downs.append((down.put(tree, sender), size))
+            memory = memories.recall(k)
+            place = down.put(memory, f"the memory of client {k}") if memory else None
+            tasks.append(Task(k, found[id(tree)][1], place))
+        return Job(offer, orders.turn, orders.training, tuple(tasks), tuple(downs))
+
+    def _gather(
+        self, orders: Orders, queue: Queue, offer: int
+    ) -> Iterator[tuple[int, Answer | Fault]]:
+        """Work, and take what the others have done, until every turn is done."""
+        done: set[int] = set()
+        lost: list[int] = []
+        while True:
+            for place, answer in self._arrived(queue, done, lost, block=False):
+                done.add(place)
+                yield place, answer
+            mine = lost.pop() if lost else queue.take(0, offer)
+            if mine is not None:
+                done.add(mine)
+                k = orders.turn.clients[mine]
+                yield mine, attempted(functools.partial(self.turns.do, k, orders))
+                continue
+            if len(done) == len(queue.taken()):
+                return
+            for place, answer in self._arrived(queue, done, lost, block=True):
+                done.add(place)
+                yield place, answer
+
+    def _arrived(
+        self, queue: Queue, done: set[int], lost: list[int], *, block: bool
+    ) -> list[tuple[int, Answer | Fault]]:
+        """Return what has come; turns of workers that have died become ``lost``."""
+        pipes: list[Any] = [worker.pipe for worker in self.workers]
+        ready = wait(pipes, None if block else 0)
+        found: list[tuple[int, Answer | Fault]] = []
+        for worker in [w for w in self.workers if w.pipe in ready]:
+            message = worker.listen()
+            if message is not None:
+                found.append(self._read(worker, message))
+                continue
+            self._bury(worker)
+            known = done | {place for place, _ in found}
+            theirs = enumerate(queue.taken())
+            lost += [i for i, w in theirs if w == worker.number and i not in known]
+        return found
+
+    def _read(
+        self, worker: Process, message: tuple[int, Any]
+    ) -> tuple[int, Answer | Fault]:
+        place, content = message
+        if isinstance(content, Fault):
+            return place, content
+        where, row = content
+        with phase("transport"):
+            up, memory = worker.read(where)
+        if memory is not None:
+            self.turns.parties.memories.keep(worker.client_of(place), memory)
+        return place, Answer(up, row)
+
+    def _bury(self, worker: Process) -> None:
+        self.workers.remove(worker)
+        worker.end()
+        code = worker.process.exitcode
+        if self._left:
+            self._left -= 1
+            self._missing += 1
+        warnings.warn(
+            f"worker process {worker.number} ended with exit code {code} in the middle "
+            "(out of memory?); its clients' turns are done again elsewhere.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def close(self) -> None:
+        """End the workers and give the shared memory back."""
+        for worker in self.workers:
+            worker.end()
+        self.workers.clear()
+        for thing in (self._queue, self._down):
+            if thing is not None:
+                thing.close()
+        self._queue = self._down = None
+
+
+class Process:
+    """The main process's end of a worker."""
+
+    def __init__(
+        self, turns: Turns, number: int, paths: tuple[str, str], method: str
+    ) -> None:
+        self.number = number
+        self._up = Region()
+        self._read = 0
+        self._job: Job | None = None
+        # torch's own: data that is sent to a new process is shared and not copied.
+        context: Any = torch.multiprocessing.get_context(method)
+        self.pipe, theirs = context.Pipe()
+        wiring = Wiring(number, *paths, self._up.path)
+        forked = method == "fork"
+        what = turns if forked else Setup.of(turns)
+        arguments = (theirs, what, wiring, forked)
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
+        with interrupts_held(), warnings.catch_warnings():
+            # Threads of this process: none of them holds a lock that a worker needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
+        theirs.close()
+
+    def give(self, job: Job) -> None:
+        """Hand over a round."""
+        self._job = job
+        # A worker that is already dead is noticed when it is listened to.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(job)
+
+    def listen(self) -> tuple[int, Any] | None:
+        """Return a message; None if the worker has died."""
+        pipe: Connection = self.pipe
+        try:
+            message: tuple[int, Any] = pipe.recv()
+        except (EOFError, OSError):
+            return None
+        return message
+
+    def client_of(self, place: int) -> int:
+        """Return the client of a turn of the round."""
+        assert self._job is not None, "an answer belongs to a round"
+        return self._job.tasks[place].client
+
+    def read(self, place: tuple[int, str]) -> Any:
+        """Return an answer, and tell the worker that its memory is free."""
+        found = self._up.get(*place)
+        self._read += 1
+        self._up.set_number(0, self._read)
+        return found
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.terminate()
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
+        self._up.close()

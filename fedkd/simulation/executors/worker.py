@@ -1,0 +1,244 @@
+"""What runs in a worker process: turns of clients, until the main process is done.
+
+Weights and answers go through shared memory, sealed; pipes carry only where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
+
+import torch
+
+from fedkd.base.phases import Phases, measured
+from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.executors.region import Queue, Region
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.turns import Orders, Row, Turns, row_of
+from fedkd.strategy import Round, Strategy
+
+Result = TypeVar("Result")
+Place = tuple[int, str]
+"""Where a tree starts in shared memory, and what is there."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The turn of one client."""
+
+    client: int
+    down: int
+    """Which of the round's broadcasts it is sent."""
+    memory: Place | None
+    """What it remembers; None for nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A round, for the workers."""
+
+    offer: int
+    """Its name in the queue."""
+    turn: Round
+    training: TrainingConfig
+    tasks: tuple[Task, ...]
+    downs: tuple[tuple[Place, int], ...]
+    """The different broadcasts, and the bytes of each."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is made of. Registry first: it imports what the strategy is of."""
+
+    federation: Federation
+    strategy: Strategy[Any, Any, Any]
+    protocol: Protocol
+    seed: int
+    name: str
+    profile: bool
+
+    @staticmethod
+    def of(turns: Turns) -> Setup:
+        """Return what another process needs to do the same turns."""
+        parties = turns.parties
+        return Setup(
+            parties.federation,
+            turns.strategy,
+            parties.protocol,
+            parties.seed,
+            turns.name,
+            turns.profile,
+        )
+
+    def turns(self) -> Turns:
+        """Return the turns, in this process."""
+        parties = Parties(self.federation, self.protocol, self.seed)
+        turns = Turns(self.strategy, parties, self.name)
+        turns.profile = self.profile
+        return turns
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How a worker and the main process reach each other."""
+
+    number: int
+    """Of this worker, from 1; the main process is 0."""
+    queue: str
+    down: str
+    up: str
+    """Paths of shared memory."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a strategy raised in another process."""
+
+    error: BaseException
+    trace: str
+    """The traceback there."""
+
+    @staticmethod
+    def of(error: Exception) -> Fault:
+        """Make an exception fit to travel; its type and message always do."""
+        trace = "".join(traceback.format_exception(error))
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+        # An exception may refuse to travel with whatever it likes.
+        except Exception:
+            error = RuntimeError(type(error).__name__, str(error))
+        return Fault(error, trace)
+
+    def throw(self) -> None:
+        """Raise it here, with the other process's traceback as its cause."""
+        error = self.error
+        if type(error) is RuntimeError and len(error.args) == 2:
+            kind, text = error.args
+            error = type(kind, (RuntimeError,), {})(text)
+        raise error from Elsewhere(f"\n{self.trace}")
+
+
+def attempted(do: Callable[[], Result]) -> Result | Fault:
+    """Return what ``do`` returns, or the fault of the exception that it raises."""
+    try:
+        return do()
+    # A strategy's code may raise anything; the main process raises it again.
+    except Exception as error:
+        return Fault.of(error)
+
+
+class Elsewhere(Exception):
+    """Holds the traceback of another process."""
+
+
+def serve(
+    pipe: Connection, setup: Setup | Turns, wiring: Wiring, forked: bool = False
+) -> None:
+    """Be a worker: take turns from the queue, round after round, until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_main, daemon=True).start()
+    # One traversal by the collector would copy every page that the fork shares.
+    gc.freeze()
+    torch.set_num_threads(1)
+    turns = setup.turns() if isinstance(setup, Setup) else setup
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):
+        worker = Worker(pipe, turns, wiring)
+        while True:
+            worker.work(pipe.recv())
+    if forked:
+        # Not by the interpreter's way out: it would write what the main process had
+        # not written yet.
+        os._exit(0)
+
+
+class Worker:
+    """A worker's state between rounds."""
+
+    def __init__(self, pipe: Connection, turns: Turns, wiring: Wiring) -> None:
+        self.pipe = pipe
+        self.turns = turns
+        self.number = wiring.number
+        self.queue = Queue(wiring.queue)
+        self.down = Region(wiring.down)
+        self.up = Region(wiring.up)
+        self._sent = 0
+
+    def work(self, job: Job) -> None:
+        """Take turns of a round until there is none left."""
+        downs = _Downs(self.down, job)
+        orders = Orders(job.turn, job.training, downs.of)
+        for place in iter(lambda: self.queue.take(self.number, job.offer), None):
+            turn = functools.partial(self._turn, job.tasks[place], orders)
+            self.pipe.send((place, attempted(turn)))
+
+    def _turn(self, task: Task, orders: Orders) -> tuple[Place, Row]:
+        started = time.perf_counter()
+        moving = Phases()
+        memory: Any = {}
+        if task.memory is not None:
+            memory = self.down.get(*task.memory)
+        remembers = bool(memory)
+        with measured(moving, "transport"):
+            down, size = orders.broadcast(task.down)
+        up, row = self.turns.local(task.client, down, orders, memory)
+        # The main process counts what it has read; then the memory is free again.
+        if self.up.number(0) == self._sent:
+            self.up.clear()
+            self.up.put(torch.zeros(8), "the counter's place")
+            self.up.set_number(0, self._sent)
+        self._sent += 1
+        kept = memory if memory or remembers else None
+        with measured(moving, "transport"):
+            place = self.up.put((up, kept), "a client's answer")
+        if self.turns.profile:
+            row["phases"]["transport"] += moving.seconds["transport"]
+        seconds = round(time.perf_counter() - started, 4)
+        return place, row_of(row, size, seconds)
+
+
+class _Downs:
+    """The broadcasts of a round, each read once; the last one is kept."""
+
+    def __init__(self, region: Region, job: Job) -> None:
+        self._region = region
+        self._job = job
+        self._last: tuple[int, Any] = (-1, None)
+
+    def of(self, number: int) -> tuple[Any, int]:
+        place, size = self._job.downs[number]
+        if self._last[0] != number:
+            self._last = (number, self._region.get(*place))
+        return self._last[1], size
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while a process starts; the new process inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_main() -> None:
+    main = multiprocessing.parent_process()
+    assert main is not None, "runs in a child process"
+    wait([main.sentinel])
+    os._exit(1)

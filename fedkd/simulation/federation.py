@@ -1,0 +1,100 @@
+"""The world of an experiment: data, shards and a model for each client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedkd.base.randomness import torch_stream
+from fedkd.data.images import ClientData, ImageSet
+from fedkd.errors import ConfigError
+from fedkd.party import ModelSpec
+
+ModelFactory = Callable[[str], Callable[..., nn.Module]]
+"""Maps a registered name to ``build(image_shape, num_classes, **options)``."""
+
+
+class Federation:
+    """Data, a shard of it for each client, and a model for each side."""
+
+    def __init__(
+        self,
+        data: ImageSet,
+        shards: Sequence[np.ndarray],
+        test_shards: Sequence[np.ndarray],
+        models: Sequence[ModelSpec],
+        factory: ModelFactory,
+        *,
+        server: ModelSpec | None = None,
+    ) -> None:
+        """Put a federation together.
+
+        Args:
+            data: The set, on the device where training happens.
+            shards: For each client, positions in the training set.
+            test_shards: For each client, positions in the test set.
+            models: The mix: client ``i`` has entry ``i mod n``.
+            factory: Gives the builder of a registered model.
+            server: The server's model; the first of ``models`` if None.
+
+        Raises:
+            ConfigError: If there is no client, no model, or a client without data.
+        """
+        empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
+        if not shards or not models or len(shards) != len(test_shards) or empty:
+            raise ConfigError(
+                f"a federation needs clients with data and a model; found {len(shards)} "
+                f"shards, {len(test_shards)} test shards, {len(models)} models, and "
+                f"clients without data: {empty}. Lower the number of clients."
+            )
+        self.data = data
+        self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
+        self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
+        self.server_model = models[0] if server is None else server
+        self.client_models = [models[k % len(models)] for k in range(len(shards))]
+        self._factory = factory
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        """The different models of the federation, the server's first."""
+        every = (self.server_model, *self.client_models)
+        return list({spec.key: spec for spec in every}.values())
+
+    def pooled(self) -> Federation:
+        """Return the federation of one client that has all the clients' data."""
+        shard = np.sort(torch.cat([c.indices.cpu() for c in self.clients]).numpy())
+        tests = np.unique(torch.cat(self.test_shards).numpy())
+        return Federation(
+            self.data, [shard], [tests], [self.server_model], self._factory
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where training happens."""
+        return self.data.x_train.device
+
+    def __len__(self) -> int:
+        """Return the number of clients."""
+        return len(self.clients)
+
+    def label_counts(self) -> Tensor:
+        """Return the client x class table of training images, int64 ``[K, C]``."""
+        return torch.stack([client.label_counts() for client in self.clients])
+
+    def build(self, name: str, **options: Any) -> nn.Module:
+        """Return a new registered model for this data, from the current stream."""
+        model = self._factory(name)(self.data.shape, self.data.num_classes, **options)
+        # Convolutions run 1.4 to 3 times as fast on the CPU in this memory format.
+        return model.to(self.device).to(memory_format=torch.channels_last)
+
+    def build_spec(self, spec: ModelSpec, seed: int) -> nn.Module:
+        """Return the model of ``spec`` with the initial weights of run ``seed``.
+
+        They depend on the seed and the spec only, so every strategy starts alike.
+        """
+        with torch_stream(seed, "init", spec.key, device=self.device):
+            return self.build(spec.name, **spec.options)

@@ -1,0 +1,97 @@
+"""What a run is, in words: so that no run goes on from another one's checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkd.config import Config
+from fedkd.data.images import ImageSet
+from fedkd.errors import ConfigError
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.sides import Parties
+from fedkd.strategy import Strategy
+
+SAMPLE = 1000
+"""Images of a set that are looked at, evenly spaced; labels are, all of them."""
+
+
+def identity(strategy: Strategy[Any, Any, Any], parties: Parties) -> dict[str, str]:
+    """Return what a run's result depends on, by what it is called."""
+    federation = parties.federation
+    kind = type(strategy)
+    found = {
+        "strategy": f"{kind.__module__}.{kind.__qualname__}",
+        "seed": str(parties.seed),
+        "data set": f"{federation.data.name} {_digest(_content(federation.data))}",
+        "models": ", ".join(spec.key for spec in federation.specs),
+        "split": _digest(_split(federation)),
+    }
+    for name, config in (("strategy", strategy.config), ("protocol", parties.protocol)):
+        if isinstance(config, Config):
+            found |= _flat(name, config.model_dump(mode="json"))
+    return found
+
+
+def require_same(folder: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Refuse a checkpoint of another run.
+
+    What only one of them has is an option of another version, and no difference.
+
+    Raises:
+        ConfigError: If any part differs; names the parts and both values of the first.
+    """
+    other = [name for name in wanted if found.get(name, wanted[name]) != wanted[name]]
+    if other:
+        first = other[0]
+        raise ConfigError(
+            f"{folder} holds a checkpoint of another run, which differs in: "
+            f"{', '.join(other)}. Its {first}: {found[first]}; here: "
+            f"{wanted[first]}. Give this run another folder, or delete that one."
+        )
+
+
+def _flat(name: str, value: Any) -> dict[str, str]:
+    """Return the values of nested mappings by their path, ``strategy.distil.steps``."""
+    if not isinstance(value, Mapping):
+        return {name: json.dumps(value, sort_keys=True)}
+    found: dict[str, str] = {}
+    for key, one in value.items():
+        found |= _flat(f"{name}.{key}", one)
+    return found
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{len(part)}:".encode())
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def _content(data: ImageSet) -> Iterator[bytes]:
+    """Yield what tells a data set from others: facts, labels and some of its images."""
+    yield repr(data.info).encode()
+    for images, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        places = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)))
+        yield _bytes(images[places.long().to(images.device)])
+        yield _bytes(labels)
+
+
+def _split(federation: Federation) -> Iterator[bytes]:
+    """Yield which client has which images and which architecture."""
+    for client, tests in zip(federation.clients, federation.test_shards, strict=True):
+        yield _bytes(client.indices)
+        yield _bytes(tests)
+    for spec in (federation.server_model, *federation.client_models):
+        yield spec.key.encode()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().contiguous().numpy().tobytes()

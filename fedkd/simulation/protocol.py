@@ -1,0 +1,62 @@
+"""What all strategies of a table share: rounds, sampling, training, measuring."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedkd.config import Config
+from fedkd.errors import ConfigError
+from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.precision import Precision
+
+
+class EvaluationConfig(Config):
+    """When and how models are measured."""
+
+    every: int = Field(1, ge=1)
+    """Rounds between measurements; the last round is always measured."""
+    batch_size: int = Field(1000, ge=1)
+    """Test images at once."""
+
+
+class Protocol(Config):
+    """What all strategies of a table share."""
+
+    rounds: int = Field(ge=1)
+    """Rounds of communication."""
+    clients: int = Field(ge=1)
+    """Clients in the federation."""
+    participation: float | int = Field(1.0, gt=0)
+    """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
+    (a whole number)."""
+    training: TrainingConfig
+    """Local training."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Measuring."""
+    buffers: Literal["average", "local", "reestimate"] = "average"
+    """What becomes of BatchNorm statistics: averaged like weights; kept by each client;
+    or averaged, and measured with statistics re-estimated on the clients' data."""
+    test_shards: Literal["matched", "iid"] = "matched"
+    """Test images of a client: with the label mix of its training data, or an even
+    share."""
+    precision: Precision = "fp32"
+    """Arithmetic of training, aggregating and measuring: float32; ``tf32``, float32 with
+    the shortened products of a GPU's tensor cores; or ``bf16``, autocast to bfloat16.
+    Weights and payloads are float32 in all of them."""
+
+    def clients_per_round(self) -> int:
+        """Return how many clients take part in a round.
+
+        Raises:
+            ConfigError: If ``participation`` asks for more than there are.
+        """
+        asked = self.participation
+        number = asked if isinstance(asked, int) else round(asked * self.clients)
+        if number > self.clients:
+            raise ConfigError(
+                f"participation: found {asked}, which is {number} of {self.clients} "
+                "clients; expected a fraction up to 1.0 or at most that many clients."
+            )
+        return max(1, int(number))

@@ -1,0 +1,123 @@
+"""Puts clients and the server together: one working model per architecture."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from torch import nn
+
+from fedkd.base.randomness import torch_stream
+from fedkd.ops.training import TrainingConfig, train
+from fedkd.party import ModelSpec, Trainer
+from fedkd.payload import Weights
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.precision import arithmetic, check_precision
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.store.memories import Memories
+from fedkd.strategy import Client, Server
+from fedkd.weights import read_weights
+
+
+class Parties:
+    """Both sides of a run, made when they are called on; owns the clients' memories."""
+
+    def __init__(self, federation: Federation, protocol: Protocol, seed: int) -> None:
+        check_precision(protocol.precision, federation.device)
+        self.federation = federation
+        self.protocol = protocol
+        self.seed = seed
+        self.memories = Memories()
+        self._models: dict[str, tuple[nn.Module, Weights]] = {}
+        self._trainer: Trainer = train
+        self._original: Parties | None = None
+        self._server = self._build(federation.server_model)
+
+    @contextlib.contextmanager
+    def verb(self, *name: int | str) -> Iterator[None]:
+        """Draw from the run's stream ``name`` and compute in the run's precision."""
+        device = self.federation.device
+        with (
+            torch_stream(self.seed, *name, device=device),
+            arithmetic(self.protocol.precision, device),
+        ):
+            yield
+
+    def server(self) -> Server:
+        """Return the server's side."""
+        model, initial = self._server
+        federation = self.federation
+        return Server(
+            model,
+            initial,
+            federation.device,
+            federation.data.info,
+            federation.build,
+            self.protocol.buffers,
+            spec=federation.server_model,
+            clients=federation.client_models,
+            models=self._of_spec,
+        )
+
+    def client(
+        self,
+        k: int,
+        training: TrainingConfig,
+        memory: MutableMapping[str, Any] | None = None,
+    ) -> Client:
+        """Return the side of a client.
+
+        Args:
+            k: The client.
+            training: Settings of this round.
+            memory: What the client remembers, to be changed in place; a copy of what
+                is kept here if None.
+        """
+        federation = self.federation
+        model, initial = self._of_spec(federation.client_models[k])
+        return Client(
+            model,
+            initial,
+            federation.device,
+            federation.data.info,
+            federation.build,
+            self.protocol.buffers,
+            id=k,
+            data=federation.clients[k],
+            memory=self.memories.recall(k) if memory is None else memory,
+            training=training,
+            trainer=self._trainer,
+        )
+
+    def beside(self, trainer: Trainer) -> Parties:
+        """Return these parties with working models, and a trainer, of their own.
+
+        For a client whose turn overlaps with others'; the memories are shared.
+        """
+        other = copy.copy(self)
+        other._models = {}
+        other._trainer = trainer
+        other._original = self
+        return other
+
+    def largest(self) -> int:
+        """Return the number of parameters of the largest model that clients train."""
+        specs = {spec.key: spec for spec in self.federation.client_models}
+        models = [self._of_spec(spec)[0] for spec in specs.values()]
+        return max(sum(p.numel() for p in model.parameters()) for model in models)
+
+    def _of_spec(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
+        """Return the working model of an architecture and its initial weights."""
+        if spec.key not in self._models and self._original is not None:
+            model, initial = self._original._of_spec(spec)
+            self._models[spec.key] = (copy.deepcopy(model), initial)
+        if spec.key not in self._models:
+            self._models[spec.key] = self._build(spec)
+        return self._models[spec.key]
+
+    def _build(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
+        """Return a working model and a copy of its initial weights."""
+        model = self.federation.build_spec(spec, self.seed)
+        return model, read_weights(model)

@@ -1,0 +1,294 @@
+"""The only loop over rounds and clients, and the only place that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedkd.base.phases import WAITING, Phases, measured, phase
+from fedkd.base.randomness import numpy_stream
+from fedkd.simulation import metrics as lines
+from fedkd.simulation.admission import admitted, made_folder
+from fedkd.simulation.allocator import keep_freed_memory
+from fedkd.simulation.executors import SERIAL, Choice, make_executor
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.gallery import save_gallery
+from fedkd.simulation.identity import identity, require_same
+from fedkd.simulation.measure import Measured, measure
+from fedkd.simulation.precision import widened
+from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.sides import Parties
+from fedkd.simulation.store import checkpoint as store
+from fedkd.simulation.store.answers import Answers
+from fedkd.simulation.store.checkpoint import Checkpoint, Totals
+from fedkd.simulation.turns import Orders, Turns
+from fedkd.strategy import Round, Server, Strategy
+
+Metrics = dict[str, Any]
+"""One line of ``metrics.jsonl``."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves."""
+
+    metrics: Metrics
+    """The line of the last round."""
+    state: Any
+    """The strategy's last state."""
+    history: tuple[Metrics, ...]
+    """The lines of the rounds that this call ran."""
+    engine: str = ""
+    """The executor that did the clients' turns; several, joined by ``+``, if the run
+    went on with another."""
+
+
+def simulate(  # noqa: PLR0913 - the library's main entry point
+    strategy: Strategy[Any, Any, Any],
+    federation: Federation,
+    protocol: Protocol,
+    seed: int,
+    *,
+    name: str = "",
+    folder: Path | str | None = None,
+    checkpoint_every: int = 0,
+    on_round: Callable[[Metrics], None] | None = None,
+    executor: Choice | str = "serial",
+) -> RunResult:
+    """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
+
+    Args:
+        strategy: The algorithm.
+        federation: The world.
+        protocol: Rounds, sampling, training and measuring.
+        seed: Names all random streams but the data split, which is in ``federation``;
+            from 0 on.
+        name: What messages call the strategy; its class name if empty.
+        folder: Where metrics, checkpoints and images go; made if it is not there.
+            Nowhere if None.
+        checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
+        on_round: Called with each round's metrics.
+        executor: How clients do their turns: one of
+            :data:`fedkd.simulation.executors.NAMES`, or a
+            :class:`fedkd.simulation.executors.Choice`.
+
+    Raises:
+        ConfigError: If the strategy cannot run in this federation, if the seed is
+            negative, or if ``folder`` is a file or has another run's checkpoint.
+        ContractError: If the strategy breaks a promise.
+        DivergedError: If training gives values that are not finite.
+    """
+    label = name or type(strategy).__name__.lower()
+    federation, protocol = admitted(strategy, federation, protocol, seed, label)
+    choice = Choice(executor) if isinstance(executor, str) else executor
+    run = Run(strategy, Parties(federation, protocol, int(seed)), label, choice)
+    home = made_folder(folder)
+    return run.execute(home, checkpoint_every, on_round or (lambda _: None))
+
+
+class Run:
+    """The working parts of one run; :func:`simulate` is the way in."""
+
+    def __init__(
+        self,
+        strategy: Strategy[Any, Any, Any],
+        parties: Parties,
+        name: str,
+        executor: Choice = SERIAL,
+    ) -> None:
+        keep_freed_memory()
+        self.strategy = strategy
+        self.parties = parties
+        self.protocol = parties.protocol
+        self.name = name
+        self.totals = Totals()
+        self.phases = Phases() if executor.profile else None
+        self.turns = Turns(strategy, parties, name)
+        self.turns.profile = executor.profile
+        self._identity: dict[str, str] = {}
+        self.executor = make_executor(executor, self.turns)
+
+    def execute(
+        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
+    ) -> RunResult:
+        """Run the rounds that are left; see :func:`simulate`."""
+        with contextlib.closing(self.executor):
+            return self._rounds(folder, every, on_round)
+
+    def _rounds(
+        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
+    ) -> RunResult:
+        state, first = self._start(folder)
+        history: list[Metrics] = []
+        total = self.protocol.rounds
+        for index in range(first, total):
+            with measured(self.phases, "bookkeeping"):
+                state, metrics = self._round(state, self.sample(index))
+                history.append(metrics)
+                self._keep(folder, state, metrics, every)
+                on_round(metrics)
+        if folder is not None:
+            self._save_pictures(folder, state)
+        last = history[-1] if history else lines.last_line(folder)
+        return RunResult(last, state, tuple(history), "+".join(self.totals.engines))
+
+    def _start(self, folder: Path | None) -> tuple[Any, int]:
+        found = self._checkpoint(folder)
+        if folder is not None:
+            lines.truncate(folder, found.rounds_done if found else 0)
+        if found is not None:
+            self.totals = found.totals
+            if self.phases is not None:
+                self.phases.add(found.totals.phases)
+            return found.state, found.rounds_done
+        with self.parties.verb("server", "init"):
+            state = self.strategy.init(self.parties.server())
+        return self._widened(state), 0
+
+    def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
+        """Return the checkpoint, if it is whole, and take over the memories."""
+        memories = self.parties.memories
+        memories.folder = folder
+        if folder is None:
+            return None
+        self._identity = identity(self.strategy, self.parties)
+        found = store.load(folder)
+        if found is None:
+            return None
+        require_same(folder, found.identity, self._identity)
+        whole = memories.restore(folder, found.memories, found.store)
+        return found if whole else None
+
+    def _keep(
+        self, folder: Path | None, state: Any, metrics: Metrics, every: int
+    ) -> None:
+        """Write a round's line, and a checkpoint if one is due."""
+        if folder is None:
+            return
+        lines.append(folder, metrics)
+        done = metrics["round"]
+        if (every and done % every == 0) or done == self.protocol.rounds:
+            self._save(folder, state, done)
+
+    def _save(self, folder: Path, state: Any, done: int) -> None:
+        memories = self.parties.memories
+        near, name = memories.save(folder, done)
+        point = Checkpoint(done, state, near, self.totals, name, self._identity)
+        store.save(folder, point, self.name)
+        memories.tidy(folder, name)
+
+    def sample(self, index: int) -> Round:
+        """Return round ``index`` with its clients."""
+        rng = numpy_stream(self.parties.seed, "sampling", index)
+        count = self.protocol.clients_per_round()
+        chosen = rng.choice(self.protocol.clients, count, replace=False)
+        clients = tuple(sorted(int(k) for k in chosen))
+        return Round(index, self.protocol.rounds, clients)
+
+    def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
+        started = time.perf_counter()
+        ups, rows = self._answers(self.turns.orders(state, turn))
+        server = self.parties.server()
+        with self.parties.verb("server", turn.index), phase("server"):
+            state = self.strategy.aggregate(state, ups, server, turn)
+        state = self._widened(state)
+        measured = self._measure(state, turn)
+        self._count(rows, server, measured, time.perf_counter() - started)
+        return state, self._metrics(turn, rows, server, measured)
+
+    def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
+        """Let the clients do their turns; return what they sent and what is recorded."""
+        ups = Answers(self.parties.memories.folder)
+        rows: dict[int, Metrics] = {}
+        with phase(WAITING):
+            for k, answer in self.executor.answers(orders):
+                rows[k] = answer.row
+                ups.add(k, answer.up, answer.row["bytes_up"])
+        if self.phases is not None:
+            for row in rows.values():
+                self.phases.add(row.pop("phases"))
+        return ups, {k: rows[k] for k in orders.turn.clients}
+
+    def _measure(self, state: Any, turn: Round) -> Measured:
+        done = turn.index + 1
+        due = done % self.protocol.evaluation.every == 0 or done == turn.total
+        if not due and not self.strategy.milestone(state, turn):
+            return Measured()
+        with self.parties.verb("measure", turn.index), phase("evaluation"):
+            return measure(self.strategy, state, self.parties, turn, self.name)
+
+    def _count(
+        self,
+        rows: Mapping[int, Metrics],
+        server: Server,
+        measured: Measured,
+        seconds: float,
+    ) -> None:
+        old = self.totals
+        up, down, examples = (
+            sum(row[key] for row in rows.values())
+            for key in ("bytes_up", "bytes_down", "examples")
+        )
+        self.totals = replace(
+            old,
+            bytes_up=old.bytes_up + up + measured.bytes_up,
+            bytes_down=old.bytes_down + down + measured.bytes_down,
+            client_examples=old.client_examples + examples,
+            server_examples=old.server_examples + server.examples,
+            seconds=old.seconds + seconds,
+            phases={} if self.phases is None else self.phases.result(),
+            engines=tuple(dict.fromkeys((*old.engines, self.executor.name))),
+        )
+
+    def _metrics(
+        self,
+        turn: Round,
+        rows: Mapping[int, Metrics],
+        server: Server,
+        measured: Measured,
+    ) -> Metrics:
+        others = dict(measured.accuracies)
+        logged = _means(rows) | server.logged
+        return {
+            "round": turn.index + 1,
+            "global_accuracy": others.pop("global", None),
+            "local_accuracy": others.pop("local", None),
+            "train_loss": logged.pop("train_loss", None),
+            "bytes_up": self.totals.bytes_up,
+            "bytes_down": self.totals.bytes_down,
+            "client_examples": self.totals.client_examples,
+            "server_examples": self.totals.server_examples,
+            "seconds": round(self.totals.seconds, 4),
+            **({"phases": self.totals.phases} if self.totals.phases else {}),
+            "measured": others,
+            "logged": logged,
+            "clients": rows,
+        }
+
+    def _save_pictures(self, folder: Path, state: Any) -> None:
+        """Write the strategy's images, which are drawn later."""
+        federation = self.parties.federation
+        with self.parties.verb("gallery"):
+            images = self.strategy.gallery(state, self.parties.server())
+        if images:
+            save_gallery(folder, images, federation.data.info)
+
+    def _widened(self, state: Any) -> Any:
+        """Return a state in float32, whatever it was computed in."""
+        if self.protocol.precision != "bf16":
+            return state
+        return widened(state, f"{self.name}'s state")
+
+
+def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
+    """Return the mean over clients of every logged value."""
+    fixed = {"bytes_down", "bytes_up", "examples", "seconds"}
+    values: dict[str, list[float]] = {}
+    for row in rows.values():
+        for key in row.keys() - fixed:
+            values.setdefault(key, []).append(row[key])
+    return {key: sum(found) / len(found) for key, found in sorted(values.items())}

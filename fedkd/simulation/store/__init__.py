@@ -1,0 +1,1 @@
+"""What a run keeps: checkpoints, memories of clients, answers of a round."""

@@ -1,0 +1,126 @@
+"""What clients remember from round to round: in memory while small, else in one file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedkd.errors import ContractError
+from fedkd.payload import leaves
+from fedkd.simulation.store.checkpoint import UNREADABLE
+from fedkd.simulation.store.shelf import Shelf
+
+LIMIT = 4 << 20
+"""Bytes that are held in memory; beyond, all go into a mapped file."""
+LEAF = 512
+"""Bytes that a tensor or number takes beside its content, about."""
+_SUFFIX = ".memories"
+
+
+class Memories:
+    """The private stores of all clients.
+
+    A round asks for those of its clients only, so what is in memory does not grow with
+    the number of clients.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._near: dict[int, dict[str, Any]] = {}
+        self._sizes: dict[int, int] = {}
+        self._total = 0
+        self._shelf: Shelf | None = None
+        self.folder: Path | None = None
+        """Where the file goes; the system's own place if None."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the stores are in a file."""
+        return self._shelf is not None
+
+    def recall(self, k: int) -> dict[str, Any]:
+        """Return what client ``k`` remembers; changes count once they are kept."""
+        if self._shelf is not None:
+            known = k in self._shelf
+            return self._shelf[k] if known else {}
+        return dict(self._near.get(k, {}))
+
+    def keep(self, k: int, memory: Mapping[str, Any]) -> None:
+        """Keep what client ``k`` remembers from now on.
+
+        Raises:
+            ContractError: If it holds something that cannot be stored.
+            OSError: If the disk is full.
+        """
+        known = k in (self._near if self._shelf is None else self._shelf)
+        if not memory and not known:
+            return
+        if self._shelf is not None:
+            self._shelf[k] = dict(memory)
+            return
+        size = _size(memory, f"the memory of client {k}")
+        self._total += size - self._sizes.get(k, 0)
+        self._sizes[k] = size
+        self._near[k] = dict(memory)
+        if self._total > self._limit:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        shelf = Shelf(self.folder)
+        for k, memory in self._near.items():
+            shelf[k] = memory
+        self._shelf = shelf
+        self._near, self._sizes = {}, {}
+
+    def save(self, folder: Path, done: int) -> tuple[dict[int, dict[str, Any]], str]:
+        """Store what is in a file beside the checkpoint; return the rest.
+
+        Args:
+            folder: Of the checkpoint.
+            done: Rounds that are done; each checkpoint has a file of its own, so that
+                the last one is whole until the next one is.
+
+        Returns:
+            What goes into the checkpoint itself, and the name of the file, or "".
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        if self._shelf is None:
+            return dict(sorted(self._near.items())), ""
+        name = f"checkpoint-{done}{_SUFFIX}"
+        self._shelf.save(folder / name)
+        return {}, name
+
+    def restore(
+        self, folder: Path, near: Mapping[int, Mapping[str, Any]], name: str
+    ) -> bool:
+        """Take over what :meth:`save` gave; say whether all of it could be read."""
+        if name:
+            try:
+                self._shelf = Shelf.load(folder / name, self.folder)
+            except ContractError:
+                text = f"{UNREADABLE}: {folder / name}"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
+                return False
+        for k, memory in near.items():
+            self.keep(k, memory)
+        return True
+
+    @staticmethod
+    def tidy(folder: Path, name: str) -> None:
+        """Remove the files of older checkpoints than that with the file ``name``."""
+        for path in folder.glob(f"checkpoint-*{_SUFFIX}"):
+            if path.name != name:
+                path.unlink(missing_ok=True)
+
+
+def _size(tree: object, sender: str) -> int:
+    """Return about how much memory a tree takes: many small leaves are mostly objects."""
+    found = [leaf for _, leaf in leaves(tree, sender)]
+    tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
+    return LEAF * len(found) + sum(t.numel() * t.element_size() for t in tensors)

@@ -1,0 +1,122 @@
+"""A client's turn: what every executor does for a client, wherever it does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedkd.base.phases import Phases, measured, phase
+from fedkd.errors import ContractError
+from fedkd.ops.training import TrainingConfig
+from fedkd.payload import leaves, seal
+from fedkd.simulation.precision import widen_memory, widened
+from fedkd.simulation.sides import Parties
+from fedkd.strategy import Round, Strategy
+from fedkd.weights import entries
+
+Row = dict[str, Any]
+"""What is recorded of a client's turn."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client's turn gives."""
+
+    up: Any
+    """What the client sends to the server."""
+    row: Row
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What is to be done in a round."""
+
+    turn: Round
+    training: TrainingConfig
+    broadcast: Callable[[int], tuple[Any, int]]
+    """Gives what the server sends to a client, and its size in bytes."""
+
+
+class Turns:
+    """Does the turns of clients of one run."""
+
+    def __init__(
+        self, strategy: Strategy[Any, Any, Any], parties: Parties, name: str
+    ) -> None:
+        self.strategy = strategy
+        self.parties = parties
+        self.name = name
+        self.profile = False
+        """Whether to measure where the time of a turn goes."""
+
+    def orders(self, state: Any, turn: Round) -> Orders:
+        """Return what is to be done in the round ``turn``."""
+        sealed: list[tuple[Any, int]] = []
+
+        def broadcast(k: int) -> tuple[Any, int]:
+            down = self.strategy.broadcast(state, k, turn)
+            # The same object is usually sent to every client.
+            if not sealed or sealed[-1][0] is not down:
+                with phase("transport"):
+                    sealed[:] = [(down, seal(down, f"{self.name}.broadcast"))]
+            return sealed[-1]
+
+        training = self.parties.protocol.training.at_round(turn.index)
+        return Orders(turn, training, broadcast)
+
+    def do(self, k: int, orders: Orders) -> Answer:
+        """Do the turn of client ``k`` here; its memory is read and kept here."""
+        started = time.perf_counter()
+        memories = self.parties.memories
+        memory = memories.recall(k)
+        down, size = orders.broadcast(k)
+        up, row = self.local(k, down, orders, memory)
+        memories.keep(k, memory)
+        seconds = round(time.perf_counter() - started, 4)
+        return Answer(up, row_of(row, size, seconds))
+
+    def local(
+        self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
+    ) -> tuple[Any, Row]:
+        """Run the strategy's ``local``; return what it sends and what is known of it."""
+        phases = Phases() if self.profile else None
+        with measured(phases, "local"):
+            up, row = self._local(k, down, orders, memory)
+        return up, row if phases is None else {**row, "phases": phases.seconds}
+
+    def _local(
+        self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
+    ) -> tuple[Any, Row]:
+        parties = self.parties
+        client = parties.client(k, orders.training, memory)
+        sender = f"{self.name}.local (client {k})"
+        with parties.verb("client", orders.turn.index, k):
+            up = self.strategy.local(down, client)
+        if parties.protocol.precision == "bf16":
+            up = widened(up, sender)
+            widen_memory(memory, f"the memory of client {k}")
+        with phase("transport"):
+            size = seal(up, sender)
+        _check_no_alias(up, client.model, sender)
+        return up, {"bytes_up": size, "examples": client.examples, **client.logged}
+
+
+def row_of(row: Row, bytes_down: int, seconds: float) -> Row:
+    """Complete what :meth:`Turns.local` knows of a turn."""
+    first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
+    return {**first, **row}
+
+
+def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
+    """Refuse a payload that shares memory with the working model, which is reused."""
+    own = {value.data_ptr() for _, value in entries(model) if value.numel()}
+    for path, leaf in leaves(payload, sender):
+        if isinstance(leaf, Tensor) and leaf.data_ptr() in own and leaf.numel():
+            raise ContractError(
+                f"{sender} sent {path}, which is the working model's own memory and "
+                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
+            )

@@ -1,0 +1,216 @@
+"""From a suite to its cells: every run, with its whole configuration and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedkd._version import __version__
+from fedkd.config import build
+from fedkd.errors import ConfigError
+from fedkd.hookspecs import GROUP
+from fedkd.ops.training import TrainingConfig
+from fedkd.plugins.options import Resolved, resolve
+from fedkd.plugins.registry import Registry
+from fedkd.simulation.protocol import Protocol
+from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.models import Models, models_of
+from fedkd.suite.suite import Suite
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite."""
+
+    suite: str
+    label: str
+    """What tables call the strategy."""
+    strategy: str
+    """The strategy's registered name."""
+    dataset: str
+    """The data set's name, with the options that differ from their defaults."""
+    partition: str
+    """The partitioner's name, with such options but ``alpha``."""
+    alpha: float | None
+    """Of a Dirichlet partitioner; None for others."""
+    models: str
+    """The mix: ``cnn``, ``cnn+mlp``, ``cnn[widths=1,0.5]``, ``cnn+mlp>resnet18``."""
+    clients: int
+    rounds: int
+    seed: int
+    config_hash: str
+    """16 hexadecimal digits; equal for equal ``config``."""
+    run_id: str
+    """Name of the run's folder."""
+    checkpoint_every: int
+    """Rounds between checkpoints; not part of ``config``: it changes no result."""
+    config: Mapping[str, Any] = field(compare=False, repr=False)
+    """Everything that can change the result, as plain values."""
+
+
+def grid(suite: Suite, registry: Registry) -> list[Cell]:
+    """Return the cells of ``suite``; options are checked, defaults filled in.
+
+    The order is that of the suite, seeds outside strategies, so that the strategies of
+    one setting can be compared as early as possible.
+
+    Raises:
+        ConfigError: Naming the suite and the path of what cannot be used.
+    """
+    where = suite.where
+    datasets = _listed(registry, "datasets", "datasets", suite.datasets, where)
+    partitions = _listed(
+        registry, "partitioners", "partitions", suite.partitions, where
+    )
+    mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
+    _no_twins("models", [mix.plain() for mix in mixes], where)
+    strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
+    return [
+        _cell(registry, suite, strategy, world, seed)
+        for world in itertools.product(datasets, partitions, mixes)
+        for seed in suite.seeds
+        for strategy in strategies
+    ]
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A strategy of the suite with its options and its protocol."""
+
+    label: str
+    strategy: Resolved
+    protocol: Protocol
+
+
+def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
+    where = f"{suite.where}: strategies.{entry.label}"
+    resolved = resolve(registry, "strategies", entry.name, entry.options, where)
+    protocol = Protocol(
+        rounds=entry.rounds or suite.rounds,
+        clients=suite.clients,
+        participation=suite.participation,
+        training=_training(suite.training, entry.training, where),
+        evaluation=suite.evaluation,
+        buffers=suite.buffers,
+        test_shards=suite.test_shards,
+        precision=suite.precision,
+    )
+    try:
+        protocol.clients_per_round()
+    except ConfigError as error:
+        raise ConfigError(f"{suite.where}: {error}") from None
+    return _Contender(entry.label, resolved, protocol)
+
+
+def _training(
+    usual: TrainingConfig, own: Mapping[str, Any], where: str
+) -> TrainingConfig:
+    if not own:
+        return usual
+    merged = usual.model_dump()
+    if "local_steps" in own or "local_epochs" in own:
+        # One amount of work replaces the other.
+        merged.pop("local_steps")
+        merged.pop("local_epochs")
+    return build(TrainingConfig, {**merged, **own}, f"{where}.training")
+
+
+def _listed(
+    registry: Registry, kind: str, key: str, entries: Sequence[Any], where: str
+) -> list[Resolved]:
+    found = [
+        resolve(
+            registry, kind, entry.name, entry.options, f"{where}: {key}.{entry.name}"
+        )
+        for entry in entries
+    ]
+    _no_twins(key, [item.plain() for item in found], where)
+    return found
+
+
+def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
+    seen: set[str] = set()
+    for item in items:
+        text = canonical(item)
+        if text in seen:
+            raise ConfigError(
+                f"{where}: {key}: {text} is listed twice, defaults included. Remove one."
+            )
+        seen.add(text)
+
+
+def _cell(
+    registry: Registry,
+    suite: Suite,
+    contender: _Contender,
+    world: tuple[Resolved, Resolved, Models],
+    seed: int,
+) -> Cell:
+    dataset, partition, mix = world
+    config = {
+        "strategy": contender.strategy.plain(),
+        "dataset": dataset.plain(),
+        "partition": partition.plain(),
+        **mix.plain(),
+        "protocol": _plain_protocol(contender.protocol),
+        "seed": seed,
+        "plugins": _third_party(registry, contender.strategy, world),
+        "fedkd": __version__,
+    }
+    alpha = partition.options.get("alpha")
+    digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+    at = f"-a{alpha:g}" if isinstance(alpha, int | float) else ""
+    return Cell(
+        suite=suite.name,
+        label=contender.label,
+        strategy=contender.strategy.name,
+        dataset=dataset.shown(),
+        partition=partition.shown(leave_out=("alpha",)),
+        alpha=float(alpha) if isinstance(alpha, int | float) else None,
+        models=mix.shown,
+        clients=suite.clients,
+        rounds=contender.protocol.rounds,
+        seed=seed,
+        config_hash=digest,
+        run_id=f"{contender.label}-{dataset.name}-{partition.name}{at}-s{seed}-{digest[:8]}",
+        checkpoint_every=suite.checkpoint_every,
+        config=config,
+    )
+
+
+def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
+    plain = protocol.model_dump(mode="json")
+    # Younger than the first results: runs in float32 keep the names that they have.
+    if plain["precision"] == "fp32":
+        del plain["precision"]
+    return plain
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a plain value: equal values, equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _third_party(
+    registry: Registry,
+    strategy: Resolved,
+    world: tuple[Resolved, Resolved, Models],
+) -> dict[str, str]:
+    """Return plug-in and version of every entry used that fedkd does not bring itself."""
+    dataset, partition, mix = world
+    used = [
+        ("strategies", strategy),
+        ("datasets", dataset),
+        ("partitioners", partition),
+    ]
+    used += [("models", model) for model in mix.every]
+    found = {}
+    for kind, item in used:
+        entry = registry.entries(kind)[item.name]
+        if entry.owner != GROUP:
+            found[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
+    return dict(sorted(found.items()))

@@ -1,0 +1,265 @@
+"""What the command line changes in a suite before it is built."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedkd.base import yamlfile
+from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
+from fedkd.plugins.options import option_names, spelled_out
+from fedkd.plugins.registry import Registry
+from fedkd.suite.entries import Entry, Mix, StrategyEntry, normalise, strategy_entry
+from fedkd.suite.suite import Suite, build_suite, read_suite
+
+_SHARED = {
+    "partition": ("partitions", "partitioners"),
+    "dataset": ("datasets", "datasets"),
+    "model": ("models", "models"),
+}
+"""``--set`` paths that mean every listed thing that has the option."""
+
+_AMOUNTS = ("local_steps", "local_epochs")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The command line's wishes; None or empty leaves the suite as it is."""
+
+    strategies: str | None = None
+    datasets: str | None = None
+    seeds: str | None = None
+    rounds: int | None = None
+    clients: int | None = None
+    assignments: Sequence[str] = ()
+    """``path=value`` texts."""
+
+
+def load_overridden(name_or_path: str, wishes: Overrides, registry: Registry) -> Suite:
+    """Read a suite and apply the command line to it.
+
+    Raises:
+        ConfigError: Naming the suite or the option, and what cannot be used.
+    """
+    values, where = read_suite(name_or_path)
+    values = _spelled_out(values, registry, where)
+    told = list(wishes.assignments)
+    if wishes.datasets is not None:
+        values["datasets"] = _with_named(values, wishes.datasets, registry)
+    # Assignments first: a selection may leave out what they address.
+    for text in wishes.assignments:
+        values = _assign(values, text, registry)
+        values = _spelled_out(values, registry, f"--set {text}")
+    if wishes.strategies is not None:
+        values["strategies"] = _pick_strategies(values, wishes.strategies, registry)
+    if wishes.datasets is not None:
+        values["datasets"] = _pick_datasets(values, wishes.datasets, registry)
+    if wishes.seeds is not None:
+        values["seeds"] = wishes.seeds
+        told.append(f"--seeds {wishes.seeds}")
+    if wishes.clients is not None:
+        values["clients"] = wishes.clients
+        told.append(f"--clients {wishes.clients}")
+    if wishes.rounds is not None:
+        values["rounds"] = wishes.rounds
+        told.append(f"--rounds {wishes.rounds}")
+        values["strategies"] = [
+            entry.model_copy(update={"rounds": None})
+            for entry in values.get("strategies", [])
+        ]
+    return build_suite(values, f"{where} with {', '.join(told)}" if told else where)
+
+
+def _pick_strategies(
+    values: Mapping[str, Any], text: str, registry: Registry
+) -> list[StrategyEntry]:
+    listed: list[StrategyEntry] = values.get("strategies", [])
+    picked: list[StrategyEntry] = []
+    for name in _names(text, "--strategies"):
+        found = [entry for entry in listed if entry.label == name]
+        found = found or [entry for entry in listed if entry.name == name]
+        if not found:
+            _known(name, [e.label for e in listed], "strategies", registry)
+            found = [strategy_entry(name, "--strategies")]
+        picked += [entry for entry in found if entry not in picked]
+    return picked
+
+
+def _pick_datasets(
+    values: Mapping[str, Any], text: str, registry: Registry
+) -> list[Entry]:
+    listed: list[Entry] = values.get("datasets", [])
+    picked: list[Entry] = []
+    for written in _names(text, "--datasets"):
+        bare = written.partition(":")[0]
+        if bare not in [entry.name for entry in listed]:
+            names = [entry.name for entry in listed]
+            with _hint_at_commas(text):
+                _known(bare, names, "datasets", registry)
+        name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
+        # Of those listed, all with this name; with a value, those that have it too.
+        found = [e for e in listed if e.name == name and _has(e, options)]
+        found = found or [Entry(name=name, options=dict(options))]
+        picked += [entry for entry in found if entry not in picked]
+    return picked
+
+
+@contextlib.contextmanager
+def _hint_at_commas(text: str) -> Iterator[None]:
+    """Say of an unknown name beside a path that it may be the rest of the path."""
+    try:
+        yield
+    except ConfigError as error:
+        if ":" not in text:
+            raise
+        hint = "A path that holds a comma goes into a suite file."
+        raise ConfigError(f"{error} {hint}") from None
+
+
+def _with_named(
+    values: Mapping[str, Any], text: str, registry: Registry
+) -> list[Entry]:
+    """Return the data sets of the suite and those named beside, which --set means too."""
+    listed: list[Entry] = values.get("datasets", [])
+    picked = _pick_datasets(values, text, registry)
+    return [*listed, *(entry for entry in picked if entry not in listed)]
+
+
+def _has(entry: Entry, options: Mapping[str, Any]) -> bool:
+    return all(entry.options.get(key) == value for key, value in options.items())
+
+
+def _spelled_out(
+    values: Mapping[str, Any], registry: Registry, where: str
+) -> dict[str, Any]:
+    """Return the values with ``NAME:VALUE`` as a name with options."""
+    found = dict(values)
+    kinds = {"datasets": "datasets", "partitions": "partitioners"}
+    for key in kinds.keys() & values.keys():
+        found[key] = [
+            Entry(name=name, options=dict(options))
+            for name, options in (
+                spelled_out(registry, kinds[key], e.name, e.options, f"{where}: {key}")
+                for e in values[key]
+            )
+        ]
+    return found
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"{option}: found {text!r}, expected names, such as a,b.")
+    return names
+
+
+def _known(name: str, listed: list[str], kind: str, registry: Registry) -> None:
+    """Refuse a name that is neither in the suite nor registered."""
+    registered = registry.entries(kind)
+    if name not in registered:
+        known = [*listed, *(n for n in registered if n not in listed)]
+        raise ConfigError(
+            f"--{kind}: unknown name {name!r}.{suggestion(name, known)} "
+            f"Known: {listing(known)} (run 'fedkd list {kind}').{PLUGIN_HINT}"
+        )
+
+
+def _assign(values: dict[str, Any], text: str, registry: Registry) -> dict[str, Any]:
+    """Return ``values`` after ``--set text``."""
+    where = f"--set {text}"
+    path, equals, written = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"{where}: expected path=value, such as partition.alpha=0.1.")
+    value = yamlfile.parse(written, where)
+    if keys[0] in _SHARED:
+        return _assign_shared(values, keys, value, registry)
+    if keys[0] == "strategies" and len(keys) > 1:
+        return _assign_strategy(values, keys[1:], value, where)
+    if keys[0] not in Suite.model_fields:
+        known = [*_SHARED, *Suite.model_fields]
+        raise ConfigError(
+            f"{where}: unknown key {keys[0]!r}.{suggestion(keys[0], known)} "
+            f"Known: {listing(known, 30)}."
+        )
+    if len(keys) > 1 and keys[0] not in ("training", "evaluation"):
+        raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
+    if keys[0] == "training" and keys[-1] in _AMOUNTS and value is not None:
+        # One amount of work replaces the other.
+        kept = {k: v for k, v in values["training"].items() if k not in _AMOUNTS}
+        values = {**values, "training": kept}
+    return normalise(_put(values, keys, value, where), where)
+
+
+def _assign_shared(
+    values: dict[str, Any], keys: list[str], value: Any, registry: Registry
+) -> dict[str, Any]:
+    """Set an option of every partition, data set or model that has it."""
+    where = f"--set {'.'.join(keys)}"
+    if len(keys) < 2:
+        raise ConfigError(f"{where}: name an option, such as partition.alpha=0.1.")
+    listed, kind = _SHARED[keys[0]]
+    met: set[str] = set()
+    hits = 0
+
+    def changed(entry: Entry) -> Entry:
+        nonlocal hits
+        if registry.entry(kind, entry.name).kind == "mix":
+            return entry  # its models are as they are
+        names = option_names(registry, kind, entry.name)
+        met.update(names)
+        if keys[1] not in names:
+            return entry
+        hits += 1
+        return entry.model_copy(
+            update={"options": _put(entry.options, keys[1:], value, where)}
+        )
+
+    old = values.get(listed, [])
+    new = [x.mapped(changed) if isinstance(x, Mix) else changed(x) for x in old]
+    if not hits:
+        raise ConfigError(
+            f"{where}: no {keys[0]} of the suite has this option."
+            f"{suggestion(keys[1], met)} Known: {listing(sorted(met), 30) or 'none'}."
+        )
+    # Two settings that only differed here are now one.
+    return {**values, listed: [x for i, x in enumerate(new) if x not in new[:i]]}
+
+
+def _assign_strategy(
+    values: dict[str, Any], keys: list[str], value: Any, where: str
+) -> dict[str, Any]:
+    """Set an option of the strategy with the label ``keys[0]``."""
+    listed: list[StrategyEntry] = values.get("strategies", [])
+    labels = [entry.label for entry in listed]
+    if keys[0] not in labels or len(keys) < 2:
+        raise ConfigError(
+            f"{where}: expected strategies.LABEL.OPTION=value with a label of the "
+            f"suite.{suggestion(keys[0], labels)} Known: {listing(labels, 30)}."
+        )
+
+    def changed(entry: StrategyEntry) -> StrategyEntry:
+        own = {"rounds": entry.rounds, "training": entry.training, **entry.options}
+        own = _put(own, keys[1:], value, where)
+        return strategy_entry(
+            {**own, "name": entry.name, "label": entry.label}, "--set strategies"
+        )
+
+    return {
+        **values,
+        "strategies": [changed(e) if e.label == keys[0] else e for e in listed],
+    }
+
+
+def _put(
+    mapping: Mapping[str, Any], keys: Sequence[str], value: Any, where: str
+) -> dict[str, Any]:
+    """Return a copy of ``mapping`` with ``value`` at the path ``keys``."""
+    if len(keys) == 1:
+        return {**mapping, keys[0]: value}
+    inner = mapping.get(keys[0]) or {}
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
+    return {**mapping, keys[0]: _put(inner, keys[1:], value, where)}

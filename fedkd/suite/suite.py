@@ -1,0 +1,186 @@
+"""A suite: the grid of an experiment as a YAML file, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from fedkd.base import yamlfile
+from fedkd.config import Config, build
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.precision import Precision
+from fedkd.simulation.protocol import EvaluationConfig
+from fedkd.suite.entries import SAFE_NAME, Entry, Mix, StrategyEntry, normalise
+
+ENTRY_LISTS = ("datasets", "partitions", "models")
+"""The keys of a suite that list registered things."""
+
+
+def parse_seeds(value: object) -> object:
+    """Return the seeds that ``0-4``, ``"0,3"``, ``2`` or a list of numbers means.
+
+    Raises:
+        ValueError: If it means none, or one twice.
+    """
+    seeds = value
+    if isinstance(value, bool):
+        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+    if isinstance(value, int):
+        seeds = [value]
+    if isinstance(value, str):
+        seeds = [seed for part in value.split(",") for seed in _seed_range(part)]
+    if isinstance(seeds, list | tuple) and len(set(map(str, seeds))) < len(seeds):
+        raise ValueError("a seed comes twice; remove one of them")
+    return seeds
+
+
+def _seed_range(part: str) -> list[int]:
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+    if match is None:
+        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+    first = int(match[1])
+    last = int(match[2]) if match[2] else first
+    if not first <= last < first + 1000:
+        raise ValueError("expected a range upwards of at most 1000 seeds, such as 0-2")
+    return list(range(first, last + 1))
+
+
+class Suite(Config):
+    """A grid of runs: strategies x datasets x partitions x models x seeds."""
+
+    name: str = Field(pattern=SAFE_NAME)
+    """What results call it; the file's name by default."""
+    description: str = ""
+    """What it is for; its first line is listed."""
+    rounds: int = Field(ge=1)
+    """Rounds of communication of every run."""
+    clients: int = Field(ge=1)
+    """Clients in the federation."""
+    participation: float | int = Field(1.0, gt=0)
+    """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
+    (a whole number)."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1),
+        BeforeValidator(parse_seeds),
+    ]
+    """Seeds: ``[0, 1, 2]`` or ``0-2``."""
+    datasets: tuple[Entry, ...] = Field(min_length=1)
+    """Data sets."""
+    partitions: tuple[Entry, ...] = Field(min_length=1)
+    """How the data is split over the clients."""
+    models: tuple[Mix, ...] = Field(min_length=1)
+    """Models; a list within the list is a mix: client i has entry i mod n. A mapping
+    with ``clients`` and ``server`` gives the server a model of its own, and ``widths``
+    beside a name makes nested sub-models of it: a list, or the published rule
+    ``{rho: 5, sigma: 4}``."""
+    training: TrainingConfig
+    """Local training."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Measuring."""
+    buffers: Literal["average", "local", "reestimate"] = "average"
+    """What becomes of BatchNorm statistics."""
+    test_shards: Literal["matched", "iid"] = "matched"
+    """Test images of a client."""
+    precision: Precision = "fp32"
+    """Arithmetic: float32, ``tf32`` (on a GPU) or ``bf16``."""
+    checkpoint_every: int = Field(10, ge=0)
+    """Rounds between checkpoints; 0 for the last round only."""
+    strategies: tuple[StrategyEntry, ...] = Field(min_length=1)
+    """What is compared."""
+    _where: str = PrivateAttr("")
+
+    @property
+    def where(self) -> str:
+        """How messages call this suite."""
+        return self._where or f"suite {self.name}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the suite as its file would hold it, with every default written out."""
+        found = self.model_dump(mode="json", exclude={*ENTRY_LISTS, "strategies"})
+        found["datasets"] = [entry.plain() for entry in self.datasets]
+        found["partitions"] = [entry.plain() for entry in self.partitions]
+        found["models"] = [mix.plain() for mix in self.models]
+        found["strategies"] = [entry.plain() for entry in self.strategies]
+        return found
+
+
+def suite_names() -> list[str]:
+    """Return the names of the packaged suites, sorted."""
+    folder = resources.files("fedkd.suites")
+    return sorted(
+        item.name.removesuffix(".yaml")
+        for item in folder.iterdir()
+        if item.name.endswith(".yaml")
+    )
+
+
+def locate(name_or_path: str) -> tuple[Path, str]:
+    """Return the file of a suite and how messages call it.
+
+    Raises:
+        ConfigError: If there is no such file and no packaged suite of that name.
+    """
+    path = Path(name_or_path)
+    if name_or_path in suite_names():
+        folder = Path(str(resources.files("fedkd.suites")))
+        return folder / f"{name_or_path}.yaml", f"suite {name_or_path}"
+    if path.is_file():
+        return path, f"suite {path.name}"
+    if path.suffix in (".yaml", ".yml"):
+        found = "is a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"suite {name_or_path}: {found}. Expected a YAML file.")
+    raise ConfigError(
+        f"unknown suite {name_or_path!r}.{suggestion(name_or_path, suite_names())} "
+        f"Known: {listing(suite_names())}; or give the path of a YAML file."
+    )
+
+
+def read_suite(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """Read a suite file; its lists of registered things become entries.
+
+    Returns:
+        The values by key, for :func:`build_suite`, and how messages call the suite.
+
+    Raises:
+        ConfigError: Naming the file and the path or line of what cannot be used.
+    """
+    path, where = locate(name_or_path)
+    raw = yamlfile.read_mapping(path, where)
+    raw.setdefault("name", path.stem)
+    return normalise(raw, where), where
+
+
+def build_suite(values: Mapping[str, Any], where: str) -> Suite:
+    """Build the suite from the values of :func:`read_suite`.
+
+    Raises:
+        ConfigError: Naming the path of what cannot be used.
+    """
+    suite = build(Suite, values, where)
+    suite._where = where
+    taken: set[str] = set()
+    for entry in suite.strategies:
+        if entry.label in taken:
+            raise ConfigError(
+                f"{where}: strategies: the label {entry.label!r} comes twice. Give one "
+                "of them a 'label' of its own."
+            )
+        taken.add(entry.label)
+    return suite
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """Read a suite: a file, or the name of a packaged one.
+
+    Raises:
+        ConfigError: Naming the file and the path or line of what cannot be used.
+    """
+    values, where = read_suite(name_or_path)
+    return build_suite(values, where)

@@ -1,0 +1,215 @@
+"""``fedkd report``: what it prints, where it draws, what it refuses."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedkd.cli import main
+from fedkd.report.results import COLUMNS, Row, write_results
+
+PLUGIN = '''
+import fedkd
+
+@fedkd.hookimpl
+def fedkd_register_strategies(register):
+    register("toy-ceiling", ":Ceiling")
+    register("toy-mean", ":Mean")
+
+class Mean(fedkd.Strategy):
+    def nothing(self, *arguments):
+        """Reports run no strategy."""
+
+    init = broadcast = local = aggregate = predictors = nothing
+
+class Ceiling(Mean):
+    is_reference = True
+'''
+
+SUITE = """
+rounds: 3
+clients: 2
+seeds: 0-2
+datasets: [digits]
+partitions: [iid]
+models: [cnn]
+training: {local_steps: 1}
+strategies: [toy-mean, toy-ceiling]
+"""
+
+
+def rows(label, *accuracies, suite="quick", **changes):
+    return [
+        Row(
+            suite, label, "digits", "iid", None, "cnn", 2, 3, seed, "done",
+            global_accuracy=accuracy, run_id=f"{label}-{suite}-s{seed}", **changes,
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def bench(folder, found, suite=SUITE):
+    """Write a results folder with one line of metrics a run."""
+    write_results(found, folder / "results.csv")
+    if suite:
+        (folder / "suite.yaml").write_text(f"name: {found[0].suite}{suite}")
+    for row in found:
+        home = folder / "runs" / row.run_id
+        home.mkdir(parents=True)
+        line = {
+            "round": 3,
+            "global_accuracy": row.global_accuracy,
+            "bytes_up": 1,
+            "bytes_down": 1,
+            "client_examples": 1,
+            "measured": {"teacher": 70.0},
+        }
+        (home / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    return str(folder)
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN)
+    return str(path)
+
+
+@pytest.fixture
+def quick(tmp_path):
+    found = rows("toy-mean", 80.0, 82.0, 84.0) + rows("toy-ceiling", 97.0, 97.0, 97.0)
+    return bench(tmp_path / "quick", found)
+
+
+def report(capsys, *arguments, code=0):
+    assert main(["report", *arguments]) == code
+    return capsys.readouterr()
+
+
+def test_the_table_is_printed_and_drawn(capsys, quick, plugin):
+    out, err = report(capsys, quick, "--plugin", plugin)
+    assert "82.00 ± 2.00" in out
+    assert "toy-ceiling †" in out
+    assert "after the last round" in out
+    assert "Figures: 1 in" in err
+    assert [p.name for p in (Path(quick) / "plots").iterdir()] == [
+        "accuracy-digits-iid-cnn.png"
+    ]
+
+
+def test_no_plots_draws_nothing(capsys, quick, plugin):
+    report(capsys, quick, "--plugin", plugin, "--no-plots")
+    assert not (Path(quick) / "plots").exists()
+
+
+def test_markdown_has_the_page_with_its_protocol_and_stages(capsys, quick, plugin):
+    options = ("--format", "markdown", "--plugin", plugin, "--no-plots")
+    out = report(capsys, quick, *options).out
+    assert out.startswith("# quick\n")
+    assert "3 rounds, 2 clients" in out
+    (line,) = [one for one in out.splitlines() if one.startswith("| toy-mean    | mea")]
+    assert line.split()[5:] == ["|", "70.00", "±", "0.00", "|", "3", "|", "3", "|"]
+
+
+def test_json_has_rows_and_means(capsys, quick, plugin):
+    options = ("--format", "json", "--plugin", plugin, "--no-plots")
+    found = json.loads(report(capsys, quick, *options).out)
+    assert [row["global_accuracy"] for row in found["rows"][:3]] == [80.0, 82.0, 84.0]
+    first, second = found["means"]
+    assert (first["strategy"], first["n"]) == ("toy-mean", 3)
+    assert (first["global_accuracy_mean"], first["global_accuracy_std"]) == (82.0, 2.0)
+    assert (first["reference"], second["reference"]) == (False, True)
+
+
+def test_csv_has_the_columns_of_the_contract(capsys, quick, plugin):
+    options = ("--format", "csv", "--plugin", plugin, "--no-plots")
+    lines = list(csv.reader(io.StringIO(report(capsys, quick, *options).out)))
+    assert tuple(lines[0]) == COLUMNS
+    assert len(lines) == 7
+
+
+def test_out_writes_the_file_and_the_figures_beside_it(capsys, quick, plugin, tmp_path):
+    target = tmp_path / "paper" / "table.md"
+    options = ("--format", "markdown", "--plugin", plugin, "--out", str(target))
+    assert report(capsys, quick, *options).out == ""
+    assert target.read_text().startswith("# quick\n")
+    assert (tmp_path / "paper" / "plots" / "accuracy-digits-iid-cnn.png").is_file()
+
+
+def test_a_table_in_a_file_has_no_terminal_codes(capsys, quick, plugin, tmp_path):
+    target = tmp_path / "table.txt"
+    report(capsys, quick, "--plugin", plugin, "--out", str(target), "--no-plots")
+    assert "82.00 ± 2.00" in target.read_text()
+    assert "\x1b" not in target.read_text()
+
+
+def test_folders_are_joined_into_one_table(capsys, quick, plugin, tmp_path):
+    late = bench(tmp_path / "late", rows("dense", 90.0, 91.0, 92.0, suite="late"), "")
+    out = report(capsys, quick, late, "--plugin", plugin, "--format", "json").out
+    means = {one["strategy"]: one for one in json.loads(out)["means"]}
+    assert means["dense"]["global_accuracy_mean"] == 91.0
+    assert means["dense"]["best"]
+    assert not (tmp_path / "late" / "plots").exists()
+
+
+def test_the_same_run_in_two_folders_counts_once(capsys, quick, plugin, tmp_path):
+    copy = bench(tmp_path / "copy", rows("toy-mean", 80.0, 82.0, 84.0))
+    out = report(capsys, quick, copy, "--plugin", plugin, "--format", "json").out
+    assert [one["n"] for one in json.loads(out)["means"]] == [3, 3]
+
+
+def test_two_results_of_one_run_are_refused(capsys, quick, plugin, tmp_path):
+    other = bench(tmp_path / "other", rows("toy-mean", 80.0, 82.0, 85.0))
+    err = report(capsys, quick, other, "--plugin", plugin, code=2).err
+    assert "'toy-mean-quick-s2' (global_accuracy is 84.0 and 85.0)" in err
+
+
+def test_folders_of_one_suite_with_other_rounds_are_no_seeds_of_one_thing(
+    capsys, quick, plugin, tmp_path
+):
+    found = [replace(row, seed=9, run_id="late") for row in rows("toy-mean", 80.0)]
+    late = bench(tmp_path / "late", found, SUITE.replace("rounds: 3", "rounds: 9"))
+    err = report(capsys, quick, late, "--plugin", plugin, code=2).err
+    assert "ran suite 'quick' with different 'rounds'" in err
+
+
+def test_a_folder_without_results_is_refused(capsys, tmp_path):
+    err = report(capsys, str(tmp_path), code=2).err
+    assert err == (
+        f"fedkd: {tmp_path} has no results.csv; expected a results folder of "
+        "'fedkd bench', such as runs/quick.\n"
+    )
+
+
+def test_a_folder_that_is_not_there_is_refused(capsys, tmp_path):
+    err = report(capsys, str(tmp_path / "no"), code=2).err
+    assert f"{tmp_path / 'no'} is no folder; expected" in err
+
+
+def test_a_damaged_file_is_one_line_of_error(capsys, quick):
+    path = Path(quick) / "results.csv"
+    path.write_text(path.read_text().replace("done", "gone", 1))
+    err = report(capsys, quick, code=1).err
+    assert err.startswith(f"fedkd: {path}:2: status: found 'gone'")
+    assert err.count("\n") == 1
+
+
+def test_figures_of_several_folders_need_a_place(capsys, quick, tmp_path):
+    err = report(capsys, quick, str(tmp_path), "--plots", code=2).err
+    assert "Add --out FILE" in err
+
+
+def test_results_without_their_plugin_are_still_reported(capsys, quick):
+    out, err = report(capsys, quick, "--no-plots")
+    assert "82.00 ± 2.00" in out
+    assert "unknown strategy 'toy-mean'" in err
+
+
+def test_results_without_their_suite_are_still_reported(capsys, quick, plugin):
+    (Path(quick) / "suite.yaml").unlink()
+    out, err = report(capsys, quick, "--plugin", plugin, "--no-plots")
+    assert "82.00 ± 2.00" in out
+    assert "suite.yaml: there is no such file" in err

@@ -1,0 +1,471 @@
+"""A bench from end to end: what is left in its folder, whatever happens on the way."""
+
+import errno
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedkd.cli import main
+from fedkd.harness import bench as bench_module
+from fedkd.harness import cell as cell_module
+from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.plugins.registry import load_registry
+from fedkd.report.results import read_results
+from fedkd.suite.grid import grid
+from fedkd.suite.suite import load_suite
+
+PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
+TIMES = ("seconds", "peak_memory_bytes", "engine")
+SUITE = """\
+name: toy
+rounds: 3
+clients: 3
+seeds: [0, 1]
+datasets: [toy]
+partitions: [iid]
+models: [toy-linear]
+training: {{local_steps: 2, batch_size: 8, lr: 0.05}}
+checkpoint_every: 1
+strategies: [{strategies}]
+"""
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Return a function that runs a suite of the given strategies to ``tmp_path/out``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(strategies, *arguments, out="out", jobs=1):
+        text = SUITE.format(strategies=strategies)
+        Path("toy.yaml").write_text(text, encoding="utf-8")
+        common = ["--plugin", PLUGIN, "--out", out, "--plain", "--no-plots"]
+        return main(["bench", "toy.yaml", *common, "--jobs", str(jobs), *arguments])
+
+    return run
+
+
+def rows(out="out"):
+    return read_results(Path(out) / "results.csv")
+
+
+def without_times(out):
+    found = []
+    for row in rows(out):
+        plain = dict(vars(row)) if hasattr(row, "__dict__") else row._asdict()
+        found.append({k: v for k, v in plain.items() if k not in TIMES})
+    return found
+
+
+def test_a_bench_leaves_what_the_contract_says(bench):
+    assert bench("toy-mean, fedavg") == 0
+    out = Path("out")
+    for name in ("suite.yaml", "environment.json", "results.csv", "table.md"):
+        assert (out / name).is_file(), name
+    assert [row.status for row in rows()] == ["done"] * 4
+    for row in rows():
+        folder = out / "runs" / row.run_id
+        left = {path.name for path in folder.iterdir()}
+        assert {"config.yaml", "metrics.jsonl", "log", "checkpoint.safetensors"} <= left
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) == 3
+        assert json.loads(lines[-1])["global_accuracy"] == pytest.approx(
+            row.global_accuracy, abs=1e-4
+        )
+    environment = json.loads((out / "environment.json").read_text())
+    assert "torch" in json.dumps(environment)
+
+
+def test_strategies_of_a_seed_share_the_split_and_seeds_do_not(bench):
+    bench("toy-mean, fedavg")
+    by_seed = {0: set(), 1: set()}
+    for row in rows():
+        by_seed[row.seed].add(row.split_hash)
+    assert [len(hashes) for hashes in by_seed.values()] == [1, 1]
+    assert by_seed[0] != by_seed[1]
+
+
+def test_a_second_bench_runs_nothing(bench, capsys):
+    bench("toy-mean")
+    before = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    capsys.readouterr()
+    assert bench("toy-mean") == 0
+    after = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    assert before == after
+    assert "toy-mean" in capsys.readouterr().out
+
+
+def test_runs_of_an_earlier_version_are_not_run_again(bench):
+    bench("toy-mean")
+    path = next(Path("out/runs").rglob("result.json"))
+    found = json.loads(path.read_text())
+    old = {k: v for k, v in found.items() if k not in ("precision", "engine")}
+    path.write_text(json.dumps(old))
+    before = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    assert bench("toy-mean") == 0
+    after = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
+    assert before == after
+
+
+def test_fresh_runs_everything_again(bench):
+    bench("toy-mean")
+    before = [p.stat().st_mtime_ns for p in Path("out/runs").rglob("result.json")]
+    bench("toy-mean", "--fresh")
+    after = [p.stat().st_mtime_ns for p in Path("out/runs").rglob("result.json")]
+    assert min(after) > max(before)
+
+
+def test_two_folders_and_two_workers_give_the_same_results(bench):
+    bench("toy-mean, fedavg", out="one")
+    bench("toy-mean, fedavg", out="two", jobs=2)
+    assert without_times("one") == without_times("two")
+
+
+def test_what_goes_wrong_is_a_row_and_the_others_go_on(bench):
+    code = bench("toy-fails, toy-diverges, toy-picky, toy-mean", "--seeds", "0")
+    assert code == 1
+    found = {row.strategy: (row.status, row.reason) for row in rows()}
+    assert found["toy-fails"][0] == "failed"
+    assert "this strategy fails on purpose" in found["toy-fails"][1]
+    assert found["toy-diverges"] == ("diverged", "the loss became nan.")
+    assert found["toy-picky"][0] == "skipped"
+    assert "needs batch normalisation" in found["toy-picky"][1]
+    assert found["toy-mean"][0] == "done"
+    log = next(Path("out/runs").glob("toy-fails*/log")).read_text()
+    assert "Traceback" in log
+
+
+def test_a_failed_cell_is_run_again_and_goes_on_from_its_checkpoint(bench, capsys):
+    flag = Path("flag").absolute()
+    strategy = f"{{name: toy-fails, flag: '{flag}'}}"
+    assert bench(strategy, "--seeds", "0") == 1
+    flag.touch()
+    capsys.readouterr()
+    assert bench(strategy, "--seeds", "0") == 0
+    assert "seed 0: goes on after round 1 of 3\n" in capsys.readouterr().err
+    log = next(Path("out/runs").glob("*/log")).read_text()
+    assert log.count("goes on after round 1 of 3\n") == 1
+    plain = f"{{name: toy-mean, label: toy-fails, flag: '{flag}'}}"
+    bench(plain, "--seeds", "0", out="straight")
+    assert rows()[0].global_accuracy == rows("straight")[0].global_accuracy
+
+
+@pytest.mark.filterwarnings("default:its checkpoint cannot be read")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_checkpoint_that_cannot_be_read_is_said(bench, capsys, jobs):
+    flag = Path("flag").absolute()
+    strategies = f"{{name: toy-fails, flag: '{flag}'}}"
+    assert bench(strategies) == 1
+    flag.touch()
+    bad = sorted(Path("out/runs").glob("*/checkpoint.safetensors"))[0]
+    bad.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert bench(strategies, jobs=jobs) == 0
+    said = capsys.readouterr().err
+    assert said.count("its checkpoint cannot be read; starts from round 1.") == 1
+    assert said.count("goes on after round 1 of 3") == 1
+    log = bad.with_name("log")
+    assert "its checkpoint cannot be read" in log.read_text()
+    assert f"fedkd: 1 cell logged a warning; read {log}\n" in said
+
+
+def test_a_folder_of_another_suite_is_refused_and_left_as_it_is(bench, capsys):
+    bench("toy-mean")
+    before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")}
+    Path("toy.yaml").rename("mine.yaml")
+    text = Path("mine.yaml").read_text().replace("name: toy", "name: mine", 1)
+    Path("mine.yaml").write_text(text)
+    arguments = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots"]
+    capsys.readouterr()
+    assert main(["bench", "mine.yaml", *arguments]) == 2
+    assert capsys.readouterr().err == (
+        "fedkd: out holds the suite 'toy' (2 runs); choose another --out, or delete "
+        "it.\n"
+    )
+    assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
+
+
+def test_cells_that_were_skipped_are_not_called_done(bench, capsys):
+    bench("toy-mean, toy-picky")
+    capsys.readouterr()
+    bench("toy-mean, toy-picky", "--profile", "--executor", "serial")
+    assert (
+        "All 4 cells were run already: 2 done, 2 skipped; --fresh runs them again. "
+        "--executor and --profile are not applied to them.\n"
+    ) in capsys.readouterr().out
+    bench("toy-mean, fedavg", "--profile")
+    said = capsys.readouterr().out
+    assert "2 of 4 cells were done already. --profile is not applied to them.\n" in said
+
+
+def test_ray_that_is_not_installed_is_refused_before_anything_runs(
+    bench, capsys, monkeypatch
+):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ray" else real(name)
+    )
+    assert bench("toy-mean", "--executor", "ray", "--device", "cpu") == 2
+    assert "pip install -e '.[ray]'" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_worker_that_is_killed_fails_its_cell_only(bench):
+    assert bench("toy-dies, toy-mean", "--seeds", "0", jobs=2) == 1
+    found = {row.strategy: row for row in rows()}
+    assert found["toy-dies"].status == "failed"
+    assert "SIGKILL" in found["toy-dies"].reason
+    assert found["toy-mean"].status == "done"
+
+
+def test_the_live_files_record_the_plug_in(bench):
+    bench("toy-mean", "--seeds", "0")
+    text = next(Path("out/runs").glob("toy-mean*/config.yaml")).read_text()
+    assert "toy_plugin" in text
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_data_set_that_is_missing_fails_its_cells_and_no_others(bench, capsys, jobs):
+    wanted = ["--set", "datasets=[toy-missing, toy]", "--seeds", "0"]
+    assert bench("toy-mean, fedavg", *wanted, jobs=jobs) == 1
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.startswith("fedkd: toy-missing: there is no file ")
+    assert said.endswith("toy.bin. Its cells will fail, the others run.")
+    found = {(row.dataset, row.status) for row in rows()}
+    assert found == {("toy-missing", "failed"), ("toy", "done")}
+    reasons = {row.reason for row in rows() if row.dataset == "toy-missing"}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith("toy-missing: there is no file ")
+
+
+def test_where_no_data_is_there_at_all_nothing_runs(bench, capsys):
+    assert bench("toy-mean", "--set", "datasets=[toy-missing]") == 1
+    assert "toy-missing: there is no file" in capsys.readouterr().err
+    assert list(Path("out/runs").iterdir()) == []
+
+
+def test_a_dry_run_shows_the_grid_and_leaves_nothing(bench, capsys):
+    assert bench("toy-mean, fedavg", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "toy: 4 cells" in shown
+    # 3 rounds x 3 clients x 2 steps x 8 images = 144, four times.
+    assert "4 of 4 cells to do; 576 client images at most" in shown
+    assert not Path("out").exists()
+
+
+def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_take(bench, capsys):
+    bench("toy-mean", "--seeds", "0")
+    capsys.readouterr()
+    bench("toy-mean", "--dry-run")
+    shown = capsys.readouterr().out
+    assert "1 of 2 cells to do; 144 client images" in shown
+    assert "for the 1 cells whose like is finished" in shown
+
+
+def test_a_damaged_result_is_run_again(bench):
+    bench("toy-mean", "--seeds", "0")
+    before = without_times("out")
+    result = next(Path("out/runs").glob("*/result.json"))
+    result.write_text(result.read_text()[:40])
+    assert bench("toy-mean", "--seeds", "0") == 0
+    assert json.loads(result.read_text())["status"] == "done"
+    assert without_times("out") == before
+
+
+def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsys):
+    bench("toy-mean", "--seeds", "0")
+    assert "not in this table" not in capsys.readouterr().out
+    bench("fedavg", "--seeds", "1")
+    assert (
+        "1 finished run in out/runs is not in this table: it is of other seeds or "
+        "options.\n"
+    ) in capsys.readouterr().out
+    assert [(row.strategy, row.seed) for row in rows()] == [("fedavg", 1)]
+    assert len(list(Path("out/runs").iterdir())) == 2
+
+
+def test_the_suite_that_is_left_can_be_run_and_is_done(bench, capsys):
+    bench("toy-mean", "--seeds", "0", "--set", "training.lr=0.01")
+    arguments = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots"]
+    capsys.readouterr()
+    assert main(["bench", "out/suite.yaml", *arguments]) == 0
+    assert "All 1 cells were done already" in capsys.readouterr().out
+
+
+def test_observers_hear_of_every_round_in_the_process_of_the_cell(bench, monkeypatch):
+    log = Path("rounds").absolute()
+    monkeypatch.setenv("TOY_LOG", str(log))
+    bench("toy-mean", jobs=2)
+    heard = sorted(log.read_text().splitlines())
+    assert heard == [f"toy-mean {seed} {n}" for seed in (0, 1) for n in (1, 2, 3)]
+
+
+def test_the_threads_of_the_caller_are_put_back(bench):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        bench("toy-mean", "--seeds", "0")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_ends_the_bench_in_one_sentence(bench, capsys, monkeypatch, jobs):
+    bench("toy-mean", "--seeds", "0")
+    real = bench_module.results.write_results
+
+    def full(found, path):
+        if len(list(found)) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(found, path)
+
+    monkeypatch.setattr(bench_module.results, "write_results", full)
+    capsys.readouterr()
+    assert bench("toy-mean, fedavg", jobs=jobs) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("fedkd: the disk that holds out is full. Finished cells")
+    assert rows()[0].status == "done"
+
+
+def test_a_disk_that_fills_up_inside_a_cell_is_no_failure_of_the_cell(
+    bench, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(cell_module, "simulate", full)
+    assert bench("toy-mean", "--seeds", "0") == 1
+    assert "the disk that holds out is full" in capsys.readouterr().err
+    assert not list(Path("out/runs").glob("*/result.json"))
+
+
+def test_a_folder_that_is_a_file_is_refused(bench, capsys):
+    Path("taken").write_text("")
+    assert bench("toy-mean", out="taken") == 2
+    assert "--out taken: cannot be written to" in capsys.readouterr().err
+
+
+def test_two_benches_do_not_share_a_folder(bench, capsys):
+    with results_folder(Path("out")):
+        assert bench("toy-mean") == 1
+    assert "another fedkd bench is writing to out" in capsys.readouterr().err
+    assert bench("toy-mean", "--seeds", "0") == 0
+
+
+@pytest.mark.parametrize(("seeds", "device"), [((0,), "meta"), ((0, 1), "cpu")])
+def test_a_single_cell_runs_on_the_device_asked_for(
+    tmp_path, monkeypatch, seeds, device
+):
+    path = tmp_path / "toy.yaml"
+    path.write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
+    registry = load_registry([PLUGIN])
+    suite = load_suite(str(path)).model_copy(update={"seeds": seeds})
+    settings = Settings(tmp_path, tmp_path, torch.device("meta"), jobs=2)
+    seen = []
+    bench = Bench(suite, grid(suite, registry), registry, settings)
+    monkeypatch.setattr(
+        bench_module, "check_cells", lambda _, world, __: seen.append(world.device.type)
+    )
+    bench.check()
+    # Beside two workers the checking process has no business on the device.
+    assert set(seen) == {device}
+
+
+def test_a_model_that_does_not_fit_the_data_is_said_before_anything_runs(
+    bench, capsys, monkeypatch
+):
+    def broken(self, config):
+        raise RuntimeError("mat1 and mat2 do not fit")
+
+    monkeypatch.setattr(bench_module.World, "federation", broken)
+    assert bench("toy-mean") == 1
+    message = capsys.readouterr().err
+    assert "toy, iid and toy-linear do not go together: RuntimeError: mat1" in message
+    assert list(Path("out/runs").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, how):
+    text = SUITE.format(strategies="{name: toy-waits, flag: flag}, fedavg")
+    Path("toy.yaml").write_text(text, encoding="utf-8")
+    arguments = ["bench", "toy.yaml", "--plugin", PLUGIN, "--seeds", "0", "--jobs", "1"]
+    command = [sys.executable, "-m", "fedkd", *arguments, "--out", "killed", "--plain"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONSAFEPATH": "1"}, stderr=subprocess.PIPE
+    )
+    path = None
+    deadline = time.monotonic() + 60
+    while path is None and time.monotonic() < deadline:
+        path = next(Path("killed").glob("runs/toy-waits*/checkpoint.safetensors"), None)
+        time.sleep(0.05)
+    assert path is not None, "the first round never ended"
+    process.send_signal(how)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Traceback" not in message
+    Path("flag").touch()
+    assert main([*arguments, "--out", "killed", "--plain", "--no-plots"]) == 0
+    assert main([*arguments, "--out", "straight", "--plain", "--no-plots"]) == 0
+    assert without_times("killed") == without_times("straight")
+
+
+def start(*arguments):
+    """Start a bench of two waiting cells side by side; return it and its workers."""
+    text = SUITE.format(strategies="toy-waits")
+    Path("toy.yaml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "fedkd", "bench", "toy.yaml", "--plugin", PLUGIN]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2", "--out", "out", "--plain", *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while len(list(Path("out").glob("runs/*/metrics.jsonl"))) < 2:
+        assert time.monotonic() < deadline, "the workers never finished a round"
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process, children(process.pid)
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("how", ["ctrl-c", "kill"])
+def test_no_worker_outlives_its_master(how, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process, workers = start()
+    assert len(workers) >= 2
+    if how == "ctrl-c":
+        # As a terminal does: to the master and the workers at once.
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.kill()
+    _, message = process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in workers if alive(pid)] == []
+    assert b"Traceback" not in message
+    if how == "ctrl-c":
+        assert process.returncode == 130
+        assert b"interrupted with 0 of 2 cells done; the 2 that were running" in message

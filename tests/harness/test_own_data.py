@@ -1,0 +1,193 @@
+"""``fedkd bench`` on the images of the user: named in short, run again when they change."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedkd.cli import main
+from fedkd.report.results import read_results
+
+SUITE = """\
+rounds: 1
+clients: 2
+seeds: [0]
+datasets: {datasets}
+partitions: {partitions}
+models: [mlp]
+training: {{local_steps: 1, batch_size: 4, lr: 0.05}}
+strategies: [fedavg]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder, with ``pets`` (folder of images) and ``mine.npz`` in it."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for half, number in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            folder = Path("pets", half, name)
+            folder.mkdir(parents=True)
+            for i in range(number):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    x = rng.integers(0, 256, (16, 8, 8), np.uint8)
+    write_npz(x)
+    return tmp_path
+
+
+def write_npz(x):
+    y = np.arange(16) % 2
+    np.savez("mine.npz", x_train=x[:12], y_train=y[:12], x_test=x[12:], y_test=y[12:])
+
+
+@pytest.fixture
+def bench(here, capsys):
+    """Run a suite on data sets and partitions; returns exit code, rows and output."""
+
+    def run(*arguments, datasets="[digits]", partitions="[iid]"):
+        text = SUITE.format(datasets=datasets, partitions=partitions)
+        Path("mine.yaml").write_text(text)
+        common = ["--out", "out", "--plain", "--no-plots", "--jobs", "1"]
+        root = ["--data-root", str(here / "root")]
+        code = main(["bench", "mine.yaml", *common, *root, *arguments])
+        found = capsys.readouterr()
+        path = Path("out/results.csv")
+        rows = read_results(path) if path.is_file() else []
+        return code, rows, found.out + found.err
+
+    return run
+
+
+def test_a_folder_and_an_npz_are_named_on_the_command_line(bench):
+    code, rows, said = bench("--datasets", "folder:pets,folder:mine.npz")
+    assert code == 0, said
+    assert [(row.dataset, row.status) for row in rows] == [
+        ("folder[path=pets]", "done"),
+        ("folder[path=mine.npz]", "done"),
+    ]
+    header = Path("out/table.md").read_text()
+    assert "folder[path=pets]" in header
+    assert "folder[path=mine.npz]" in header
+
+
+def test_the_short_form_and_the_long_one_are_the_same_run(bench):
+    code, first, said = bench(datasets="['folder:pets']")
+    assert code == 0, said
+    code, again, said = bench(datasets="[{name: folder, path: pets}]")
+    assert code == 0
+    assert "were done already" in said
+    assert again == first
+
+
+def test_options_stand_beside_the_short_form(bench):
+    wanted = "[{name: 'folder:pets', resolution: 4, per_class: 3}]"
+    code, rows, said = bench(datasets=wanted)
+    assert code == 0, said
+    assert rows[0].dataset == "folder[per_class=3,path=pets,resolution=4]"
+    code, rows, _ = bench("--set", "dataset.per_class=2", datasets="['folder:pets']")
+    assert rows[0].dataset == "folder[per_class=2,path=pets]"
+
+
+def test_an_option_is_set_of_what_the_command_line_names(bench):
+    wanted = ["--datasets", "folder:pets", "--set", "dataset.resolution=4"]
+    code, rows, said = bench(*wanted)
+    assert code == 0, said
+    assert [row.dataset for row in rows] == ["folder[path=pets,resolution=4]"]
+
+
+def test_an_option_may_be_of_a_set_that_is_left_out(bench):
+    suite = "[digits, {name: 'folder:pets', resolution: 4}]"
+    wanted = ["--datasets", "digits", "--set", "dataset.resolution=8"]
+    code, rows, said = bench(*wanted, datasets=suite)
+    assert code == 0, said
+    assert [row.dataset for row in rows] == ["digits"]
+
+
+def test_a_folder_of_the_suite_is_picked_with_its_options(bench):
+    wanted = "[digits, {name: 'folder:pets', per_class: 3}]"
+    _, rows, _ = bench("--datasets", "folder:pets", datasets=wanted)
+    assert [row.dataset for row in rows] == ["folder[per_class=3,path=pets]"]
+
+
+def test_a_changed_image_is_another_run_and_a_copied_one_is_not(bench):
+    _, (first,), _ = bench(datasets="['folder:pets']")
+    image = Path("pets/train/cat/0.png")
+    shutil.copyfile(image, "copy.png")
+    image.unlink()
+    shutil.copyfile("copy.png", image)
+    _, (same,), said = bench(datasets="['folder:pets']")
+    assert "were done already" in said
+    assert same == first
+    shutil.copyfile("pets/train/dog/0.png", image)
+    code, (other,), said = bench(datasets="['folder:pets']")
+    assert code == 0
+    assert "were done already" not in said
+    assert other.config_hash != first.config_hash
+
+
+def test_a_changed_npz_is_another_run(bench):
+    _, (first,), _ = bench(datasets="['folder:mine.npz']")
+    write_npz(np.random.default_rng(1).integers(0, 256, (16, 8, 8), np.uint8))
+    _, (other,), said = bench(datasets="['folder:mine.npz']")
+    assert other.status == "done", said
+    assert other.config_hash != first.config_hash
+
+
+def test_a_changed_table_of_counts_is_another_run(bench):
+    Path("split.csv").write_text("client,cat,dog\n0,4,2\n1,1,3\n")
+    wanted = {"datasets": "['folder:pets']", "partitions": "['counts:split.csv']"}
+    code, (first,), said = bench(**wanted)
+    assert code == 0, said
+    assert first.partition == "counts[file=split.csv]"
+    Path("split.csv").write_text("client,cat,dog\n0,4,2\n1,2,3\n")
+    _, (other,), _ = bench(**wanted)
+    assert other.config_hash != first.config_hash
+    assert other.split_hash != first.split_hash
+
+
+@pytest.mark.parametrize(
+    ("spoil", "at_fault"),
+    [
+        (lambda: Path("pets/train/dog/3.png").write_bytes(b"x"), "train/dog/3.png"),
+        (
+            lambda: shutil.rmtree("pets/test/cat") or Path("pets/test/cat").mkdir(),
+            "cat",
+        ),
+        (lambda: shutil.rmtree("pets"), "pets is not there"),
+    ],
+    ids=["image", "class", "folder"],
+)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_is_wrong_is_a_row_that_names_the_file(bench, spoil, at_fault, prepared):
+    if prepared:
+        assert bench(datasets="['folder:pets']")[0] == 0
+    spoil()
+    code, rows, said = bench(datasets="[digits, 'folder:pets']")
+    assert code == 1
+    assert {row.dataset: row.status for row in rows} == {
+        "digits": "done",
+        "folder[path=pets]": "failed",
+    }
+    reason = rows[1].reason
+    assert reason.startswith("folder: ")
+    assert at_fault in reason
+    assert reason in said
+
+
+def test_a_name_that_takes_no_value_is_refused(bench):
+    code, _, said = bench("--datasets", "digits:here")
+    assert code == 2
+    assert (
+        "--datasets: found 'digits:here', expected 'digits': it takes nothing" in said
+    )
+
+
+def test_a_dry_run_shows_names_with_their_options(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, _, said = bench("--dry-run", datasets="['folder:pets']")
+    assert code == 0
+    assert "folder[path=pets]" in said

@@ -1,0 +1,66 @@
+"""Where cells go on that were cut off."""
+
+import pytest
+
+from fedkd.harness.resuming import Starts
+from fedkd.suite.grid import Cell
+
+
+def cell(seed, every):
+    return Cell(
+        suite="quick", label="a", strategy="a", dataset="digits", partition="iid",
+        alpha=None, models="cnn", clients=2, rounds=40, seed=seed, config_hash="h",
+        run_id=f"a-s{seed}", checkpoint_every=every, config={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "every", "rounds", "said", "prospect"),
+    [
+        (False, 8, [], [], "the one that was running has no checkpoint yet"),
+        (True, 8, [], [], "the one that was running goes on from its last checkpoint"),
+        (False, 8, [1, 2], ["", ""], "the one that was running has no checkpoint yet"),
+        (
+            True,
+            0,
+            [17, 18],
+            ["goes on after round 16 of 40", ""],
+            "the one that was running goes on from its last checkpoint (round 16)",
+        ),
+        (
+            True,
+            1,
+            [1, 2, 3],
+            ["its checkpoint cannot be read; starts from round 1.", "", ""],
+            "the one that was running goes on from its last checkpoint (round 3)",
+        ),
+    ],
+)
+def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
+    tmp_path, checkpoint, every, rounds, said, prospect
+):
+    one = cell(0, every)
+    if checkpoint:
+        (tmp_path / one.run_id).mkdir()
+        (tmp_path / one.run_id / "checkpoint.safetensors").write_bytes(b"")
+    starts = Starts(tmp_path)
+    assert starts.prospect() == ""
+    starts.started(one)
+    assert [starts.round(one, {"round": n}) for n in rounds] == said
+    assert starts.prospect() == prospect
+    starts.ended(one)
+    assert starts.prospect() == ""
+
+
+def test_cells_side_by_side_are_told_together(tmp_path):
+    starts = Starts(tmp_path)
+    cells = [cell(seed, 2) for seed in range(3)]
+    for one in cells:
+        starts.started(one)
+    assert starts.prospect() == "the 3 that were running have no checkpoint yet"
+    for one, rounds in zip(cells, (1, 2, 5), strict=True):
+        for n in range(1, rounds + 1):
+            starts.round(one, {"round": n})
+    assert starts.prospect() == (
+        "the 3 that were running go on from their last checkpoints (rounds 2 to 4)"
+    )

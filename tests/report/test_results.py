@@ -1,0 +1,563 @@
+"""Rows of results: their file, their means, and the page that shows them."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import stat
+
+import pytest
+
+from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.errors import ConfigError, DataError
+from fedkd.report.results import (
+    COLUMNS,
+    Row,
+    csv_text,
+    merge_results,
+    read_results,
+    write_results,
+)
+from fedkd.report.stages import last_values, read_metrics, stage_table
+from fedkd.report.summary import (
+    baseline_of,
+    paired_differences,
+    setting_titles,
+    split_conflicts,
+    summarise,
+)
+from fedkd.report.table import entry_text, table_markdown
+from fedkd.report.text import amount, markdown_grid, spread
+
+HEADER = (
+    "suite,strategy,dataset,partition,alpha,models,clients,rounds,seed,status,reason,"
+    "global_accuracy,local_accuracy,bytes_up,bytes_down,client_examples,"
+    "server_examples,seconds,seconds_local,seconds_data,seconds_transport,"
+    "seconds_server,seconds_evaluation,seconds_bookkeeping,"
+    "peak_memory_bytes,split_hash,config_hash,run_id,precision,engine"
+)
+
+
+def row(strategy="fedavg", seed=0, accuracy=80.0, **changes):
+    values = {
+        "suite": "quick",
+        "strategy": strategy,
+        "dataset": "digits",
+        "partition": "dirichlet",
+        "alpha": 0.1,
+        "models": "cnn",
+        "clients": 10,
+        "rounds": 20,
+        "seed": seed,
+        "status": "done",
+        "global_accuracy": accuracy,
+        "split_hash": f"split{seed}",
+    } | changes
+    name = f"{strategy}-{values['dataset']}-{values['alpha']}-{values['suite']}-s{seed}"
+    return Row(**({"run_id": name} | values))
+
+
+def rows_of(strategy, *accuracies, **changes):
+    return [row(strategy, i, value, **changes) for i, value in enumerate(accuracies)]
+
+
+def lost(strategy, seed, status, reason, **changes):
+    return row(strategy, seed, None, status=status, reason=reason, **changes)
+
+
+def text_of(rows, label, references=()):
+    table = summarise(rows, references)
+    return entry_text(table.entries[label, table.settings[0]], table)
+
+
+def marks(rows, references=()):
+    table = summarise(rows, references)
+    return {s: table.entries[s, table.settings[0]].mark for s in table.strategies}
+
+
+# --- results.csv ---------------------------------------------------------------------
+
+
+def test_the_columns_are_the_contract():
+    assert ",".join(COLUMNS) == HEADER
+
+
+def test_a_row_is_written_with_these_characters():
+    full = row(
+        accuracy=82.123456,
+        local_accuracy=90.0,
+        bytes_up=1200,
+        bytes_down=1300,
+        client_examples=64,
+        server_examples=0,
+        seconds=1.23456,
+        peak_memory_bytes=1048576,
+        precision="bf16",
+        engine="serial",
+        config_hash="abc",
+        run_id="r1",
+    )
+    assert csv_text([full]) == (
+        f"{HEADER}\nquick,fedavg,digits,dirichlet,0.1,cnn,10,20,0,done,,82.1235,90.0,"
+        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1,bf16,serial\n"
+    )
+
+
+def test_missing_and_infinite_values_are_empty():
+    line = csv_text([row(accuracy=float("nan"), alpha=None)]).splitlines()[1]
+    assert line.split(",")[4] == ""
+    assert line.split(",")[11] == ""
+
+
+def test_written_rows_are_read_back_equal(tmp_path):
+    rows = [
+        row(alpha=None, accuracy=None, seconds=0.5, peak_memory_bytes=12),
+        lost("mosaic", 1, "failed", 'needs "batch norm", found none; ä'),
+    ]
+    write_results(rows, tmp_path / "results.csv")
+    assert read_results(tmp_path / "results.csv") == rows
+
+
+def test_a_reason_of_two_lines_takes_one(tmp_path):
+    write_results([lost("a", 0, "failed", "one\n  two")], tmp_path / "r.csv")
+    assert read_results(tmp_path / "r.csv")[0].reason == "one two"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",20,0,done", ",20,x,done", ":2: seed: found 'x', expected a whole number"),
+        (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
+        (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
+        (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
+        ("quick,", "", ":2: found 29 fields, expected 30"),
+        ("quick,", ",", ":2: suite: found nothing, expected a value"),
+        ("seconds,", "", ":1: column seconds is missing"),
+        ("seconds,", "seconds,hours,", ":1: column 'hours' is unknown"),
+        ("alpha,models", "alpha,alpha,models", ":1: a column is there twice"),
+        (",10,20", ',"10,20', ":2: not CSV"),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_the_line(tmp_path, old, new, message):
+    path = tmp_path / "results.csv"
+    text = csv_text([row()])
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError) as error:
+        read_results(path)
+    assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_a_file_that_was_cut_short_is_an_error(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(csv_text(rows_of("a", 1.0, 2.0))[:-3])
+    with pytest.raises(DataError, match=r":3: the file ends inside a line"):
+        read_results(path)
+
+
+def test_a_run_that_is_there_twice_is_an_error(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(csv_text([row(), row()]))
+    with pytest.raises(DataError, match=r":3: run_id .* is also on line 2"):
+        read_results(path)
+
+
+def test_results_of_an_earlier_version_lack_columns_and_can_be_read(tmp_path):
+    path = tmp_path / "results.csv"
+    later = ["seconds_local", "precision", "engine"]
+    kept = [name for name in COLUMNS if name not in later]
+    full = list(csv.DictReader(io.StringIO(csv_text([row()]))))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, kept, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(full)
+    (found,) = read_results(path)
+    assert found == dataclasses.replace(row(), seconds_local=None, engine="")
+
+
+def test_a_missing_file_is_an_error_that_tells_what_writes_it(tmp_path):
+    with pytest.raises(DataError, match=r"does not exist; 'fedkd bench' writes it"):
+        read_results(tmp_path / "results.csv")
+
+
+def test_merging_keeps_equal_runs_once_and_all_others():
+    first, second = rows_of("a", 1.0, 2.0), rows_of("a", 1.0, 2.0, suite="late")
+    assert merge_results({"x": first, "y": [*first, *second]}) == [*first, *second]
+
+
+def test_merging_a_run_that_was_made_twice_keeps_the_first():
+    first, again = (
+        row(seconds=1.0),
+        row(seconds=2.0, seconds_local=1.5, peak_memory_bytes=5),
+    )
+    assert merge_results({"x": [first], "y": [again]}) == [first]
+
+
+def test_merging_different_results_of_one_run_is_an_error():
+    with pytest.raises(
+        ConfigError, match=r"x and y .* \(global_accuracy is 1.0 and 2.0"
+    ):
+        merge_results({"x": rows_of("a", 1.0), "y": rows_of("a", 2.0)})
+
+
+# --- atomic files --------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+
+    def fail(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_text("")
+    write_atomic(tmp_path / "deep" / "er" / "file", b"\x00")
+    modes = [
+        stat.S_IMODE((tmp_path / name).stat().st_mode)
+        for name in ("usual", "deep/er/file")
+    ]
+    assert modes[0] == modes[1]
+
+
+def test_json_with_a_number_that_is_not_finite_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json_atomic({"x": float("nan")}, tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
+
+
+# --- means ---------------------------------------------------------------------------
+
+
+def test_mean_and_sample_deviation_of_80_82_84():
+    assert text_of(rows_of("a", 80.0, 82.0, 84.0), "a") == "82.00 ± 2.00"
+
+
+def test_one_seed_has_no_deviation():
+    assert text_of(rows_of("a", 80.0), "a") == "80.00"
+
+
+def test_a_mean_over_the_survivors_says_so():
+    rows = [*rows_of("a", 80.0, 82.0), lost("a", 2, "diverged", "nan")]
+    assert text_of(rows, "a") == "81.00 ± 1.41 (n=2, 1 diverged)"
+
+
+def test_n_is_in_every_entry_once_it_differs():
+    rows = rows_of("a", 80.0, 82.0) + rows_of("b", 70.0)
+    assert text_of(rows, "a") == "81.00 ± 1.41 (n=2)"
+    assert text_of(rows, "b") == "70.00 (n=1)"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["skipped", "skipped"], "skipped"),
+        (["diverged"], "diverged"),
+        (["failed", "failed"], "2 failed"),
+        (["failed", "diverged"], "1 diverged, 1 failed"),
+    ],
+)
+def test_an_entry_without_a_result_says_what_became_of_it(statuses, expected):
+    rows = [lost("a", seed, status, "why") for seed, status in enumerate(statuses)]
+    assert text_of(rows, "a") == expected
+
+
+def test_only_runs_that_are_done_count():
+    rows = [*rows_of("a", 80.0), row("a", 1, 10.0, status="diverged")]
+    assert text_of(rows, "a") == "80.00 (n=1, 1 diverged)"
+
+
+def test_a_cell_that_was_not_run_is_a_dash():
+    rows = rows_of("a", 1.0) + rows_of("b", 2.0, dataset="mnist")
+    assert text_of(rows, "b") == "-"
+
+
+def test_best_and_second_are_marked_and_references_are_not():
+    rows = [
+        *rows_of("low", 70.0),
+        *rows_of("high", 90.0),
+        *rows_of("middle", 80.0),
+        *rows_of("centralised", 99.0),
+    ]
+    assert marks(rows, {"centralised"}) == {
+        "low": "",
+        "high": "best",
+        "middle": "second",
+        "centralised": "",
+    }
+
+
+def test_what_looks_equal_in_the_table_is_a_tie():
+    rows = [*rows_of("a", 80.001), *rows_of("b", 80.004), *rows_of("c", 79.0)]
+    assert marks(rows) == {"a": "best", "b": "best", "c": "second"}
+
+
+def test_nobody_is_best_where_all_are_equal():
+    assert marks(rows_of("a", 10.0) + rows_of("b", 10.0)) == {"a": "", "b": ""}
+
+
+def test_one_competitor_alone_is_not_best():
+    rows = rows_of("a", 80.0) + rows_of("centralised", 99.0)
+    assert marks(rows, {"centralised"}) == {"a": "", "centralised": ""}
+
+
+def test_strategies_and_settings_keep_the_order_of_the_rows():
+    rows = [
+        *rows_of("z", 1.0, dataset="svhn"),
+        *rows_of("a", 1.0, dataset="digits"),
+        *rows_of("a", 1.0, dataset="svhn"),
+    ]
+    table = summarise(rows)
+    assert table.strategies == ("z", "a")
+    assert [setting.dataset for setting in table.settings] == ["svhn", "digits"]
+
+
+def test_a_one_shot_method_shares_the_column_of_the_others():
+    rows = rows_of("dense", 70.0, rounds=1) + rows_of("fedavg", 80.0, rounds=50)
+    assert len(summarise(rows).settings) == 1
+
+
+def test_suites_are_kept_apart_only_where_they_hold_the_same_cell():
+    joined = rows_of("a", 1.0, suite="x") + rows_of("b", 2.0, suite="y")
+    apart = rows_of("a", 1.0, suite="x") + rows_of("a", 2.0, suite="y")
+    assert len(summarise(joined).settings) == 1
+    assert [s.suite for s in summarise(apart).settings] == ["x", "y"]
+
+
+def test_titles_hold_only_what_differs():
+    rows = [
+        *rows_of("a", 1.0),
+        *rows_of("a", 1.0, alpha=None, partition="iid", models="vgg11"),
+    ]
+    titles, shared = setting_titles(summarise(rows).settings)
+    assert titles == ("digits, dirichlet 0.1, models cnn", "digits, iid, models vgg11")
+    assert shared == "10 clients"
+
+
+def test_differences_are_paired_by_seed():
+    rows = rows_of("fedavg", 80.0, 60.0, 70.0) + rows_of("b", 82.0, 63.0)
+    (pairs,) = paired_differences(rows, "fedavg").values()
+    assert pairs == (2.0, 3.0)
+    assert spread(pairs, "+") == "+2.50 ± 0.71"
+
+
+@pytest.mark.parametrize(
+    ("labels", "references", "expected"),
+    [
+        (["mosaic", "fedavg"], (), "fedavg"),
+        (["local", "mosaic", "dense"], {"local"}, "mosaic"),
+        (["local"], {"local"}, "local"),
+    ],
+)
+def test_the_baseline_is_fedavg_else_the_first_competitor(labels, references, expected):
+    rows = [one for label in labels for one in rows_of(label, 1.0)]
+    assert baseline_of(summarise(rows, references)) == expected
+
+
+def test_a_baseline_has_results():
+    rows = [
+        lost("fedavg", 0, "skipped", "no"),
+        *rows_of("local", 1.0),
+        *rows_of("mosaic", 2.0),
+    ]
+    assert baseline_of(summarise(rows, {"local"})) == "mosaic"
+    assert baseline_of(summarise(rows[:2], {"local"})) == "local"
+    assert baseline_of(summarise(rows[:1])) is None
+
+
+def test_different_splits_at_one_seed_are_found():
+    rows = [*rows_of("a", 1.0, 2.0), row("b", 1, 3.0, split_hash="other")]
+    assert [seed for _, seed in split_conflicts(rows)] == [1]
+
+
+# --- table.md ------------------------------------------------------------------------
+
+
+def page(rows, **changes):
+    return table_markdown(rows, title="quick", **changes)
+
+
+def lines_of(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def fields(line):
+    return [text.strip() for text in line.strip("|").split("|")]
+
+
+def test_the_page_has_best_bold_second_underlined_and_references_marked():
+    rows = [
+        *rows_of("fedavg", 80.0, 82.0, 84.0),
+        *rows_of("mosaic", 85.0, 85.0, 85.0),
+        *rows_of("centralised", 97.0, 97.0, 97.0),
+    ]
+    text = page(rows, references={"centralised"})
+    found = [fields(line) for line in text.splitlines()[4:9] if line.startswith("| ")]
+    assert found[2:] == [
+        ["fedavg", "<u>82.00 ± 2.00</u>"],
+        ["mosaic", "**85.00 ± 0.00**"],
+        ["centralised †", "97.00 ± 0.00"],
+    ]
+    assert "after the last round" in text
+    assert "n = 3." in text
+    assert "All: models cnn, 10 clients, 20 rounds." in text
+
+
+def test_the_page_has_the_costs_of_a_run_in_mean():
+    rows = [
+        row(seed=0, bytes_up=1_000_000, bytes_down=2_500_000, client_examples=1000,
+            server_examples=0, seconds=1.0, peak_memory_bytes=3 * 2**20),
+        row(seed=1, bytes_up=2_000_000, bytes_down=2_500_000, client_examples=2000,
+            server_examples=0, seconds=2.0, peak_memory_bytes=5 * 2**20),
+    ]  # fmt: skip
+    (line,) = lines_of(page(rows), "| fedavg   |     20")
+    assert fields(line) == ["fedavg", "20", "1.50", "2.50", "1,500", "0", "1.50", "4"]
+
+
+def test_costs_count_runs_that_are_done_only():
+    rows = [row(seconds=1.0), lost("fedavg", 1, "diverged", "nan", seconds=99.0)]
+    (line,) = lines_of(page(rows), "| fedavg   |     20")
+    assert fields(line)[6] == "1"
+
+
+def test_the_page_has_local_accuracy_only_where_it_was_measured():
+    assert "## Local accuracy" not in page([row()])
+    with_local = page([row(local_accuracy=91.5)])
+    assert (
+        "own model where the strategy has one, else of the global model" in with_local
+    )
+    assert "## Local accuracy" in with_local
+    assert "91.50" in with_local
+
+
+def test_the_page_has_differences_from_the_baseline():
+    rows = rows_of("fedavg", 80.0, 60.0) + rows_of("mosaic", 82.0, 63.0)
+    text = page(rows)
+    part = text[text.index("## Differences from fedavg") :]
+    assert lines_of(part, "| mosaic") == ["| mosaic   |          +2.50 ± 0.71 |"]
+    assert lines_of(part, "| fedavg") == []
+    assert "n = 2." in part
+
+
+def test_the_page_has_the_reasons_once_with_their_seeds():
+    rows = [
+        *rows_of("a", 1.0, 2.0),
+        *(lost("b", s, "skipped", "no BN") for s in (0, 1)),
+    ]
+    assert "- b, digits, dirichlet 0.1, seeds 0, 1: skipped: no BN\n" in page(rows)
+
+
+def test_the_page_has_the_protocol_and_the_provenance():
+    text = page([row()], protocol_lines=["buffers: average"], provenance=["torch 2"])
+    assert "## Protocol\n\n- buffers: average\n" in text
+    assert "## Provenance\n\n- torch 2\n" in text
+
+
+def test_the_page_warns_of_different_splits():
+    rows = [row("a", 0, 1.0), row("b", 0, 1.0, split_hash="other")]
+    assert "WARNING: runs of one seed saw different data splits" in page(rows)
+    assert "same data split" in page([row("a", 0, 1.0), row("b", 0, 1.0)])
+
+
+def test_the_page_of_no_rows_says_so():
+    assert page([]) == "# quick\n\nThere are no results yet.\n"
+
+
+def test_the_page_of_failures_only_is_whole():
+    text = page([lost("a", 0, "failed", "boom")])
+    assert "boom" in text
+    assert "## Costs" not in text
+    assert "## Differences" not in text
+
+
+def test_a_bar_in_a_name_does_not_break_the_table():
+    assert markdown_grid(["a|b"], [["c"]]) == "| a\\|b |\n| ---- |\n| c    |"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.01234, "0.0123"),
+        (3.456, "3.46"),
+        (1234567.8, "1,234,568"),
+    ],
+)
+def test_costs_are_written_in_about_three_digits(value, expected):
+    assert amount(value) == expected
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    assert spread([-0.001], "+") == "+0.00"
+
+
+# --- metrics.jsonl -------------------------------------------------------------------
+
+
+def line(index, **changes):
+    return {"round": index, "global_accuracy": 50.0, **changes}
+
+
+def test_metrics_are_read_without_a_last_line_that_was_cut(tmp_path):
+    text = json.dumps(line(1)) + "\n" + json.dumps(line(2))[:10]
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert read_metrics(tmp_path) == [line(1)]
+
+
+def test_metrics_of_a_run_that_left_none_are_empty(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", ["{", "[]", '{"round": "1"}'])
+def test_a_damaged_line_of_metrics_is_an_error(tmp_path, bad):
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(line(1))}\n{bad}\n")
+    with pytest.raises(DataError, match=r"metrics.jsonl:2: "):
+        read_metrics(tmp_path)
+
+
+def test_the_last_value_of_an_early_stage_is_kept():
+    lines = [
+        line(1, measured={"teacher": 60.0}, logged={"share": 0.5, "train_loss": 1.0}),
+        line(2, measured={"teacher": 70.0}, logged={"share": None}),
+        line(3, measured={}, logged={"share": float("nan")}),
+    ]
+    found = last_values(lines)
+    assert {name: (v.value, v.round) for name, v in found.items()} == {
+        "measured teacher": (70.0, 2),
+        "share": (0.5, 1),
+    }
+
+
+def test_stages_are_means_over_seeds():
+    runs = [
+        (one, [line(1, measured={"teacher": value}, logged={"share": value / 100})])
+        for one, value in zip(rows_of("mosaic", 1.0, 1.0), (70.0, 74.0), strict=True)
+    ]
+    table = stage_table(runs).splitlines()
+    assert [fields(line) for line in table[2:4]] == [
+        ["mosaic", "measured teacher", "72.00 ± 2.83", "2", "1"],
+        ["mosaic", "share", "0.72 ± 0.0283", "2", "1"],
+    ]
+
+
+def test_stages_leave_out_runs_that_are_not_done():
+    runs = [(lost("a", 0, "diverged", "nan"), [line(1, measured={"teacher": 1.0})])]
+    assert stage_table(runs) == ""
+
+
+def test_training_losses_alone_are_no_stage():
+    assert stage_table([(row(), [line(1, logged={"train_loss": 0.3})])]) == ""
+
+
+def test_rows_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row().seed = 1

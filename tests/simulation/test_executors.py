@@ -1,0 +1,303 @@
+"""Executors: the same bits everywhere, whatever dies in the middle."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedkd import testing
+from fedkd.errors import ConfigError, DivergedError
+from fedkd.payload import encode
+from fedkd.plugins.registry import load_registry
+from fedkd.simulation import executors
+from fedkd.simulation.executors import Choice
+from fedkd.simulation.executors.processes import Processes
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.simulator import simulate
+
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+except ImportError:
+    ray = None
+needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed")
+quiet = pytest.mark.filterwarnings("ignore")
+
+PLUGIN = """
+import os, signal, time
+from dataclasses import dataclass
+from pathlib import Path
+import fedkd
+from fedkd.algorithms.fedavg import AverageConfig, FedAvg
+
+class HarmConfig(AverageConfig):
+    flag: str = ""
+    '''A file that says that the harm is done.'''
+    kind: str = "kill"
+    '''What is done.'''
+
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+class Harm(FedAvg):
+    Config = HarmConfig
+    def aggregate(self, *arguments):
+        Path(self.config.flag + ".main").write_text(str(os.getpid()))
+        return super().aggregate(*arguments)
+    def local(self, down, client):
+        main = Path(self.config.flag + ".main")
+        away = main.exists() and main.read_text() != str(os.getpid())
+        if self.config.kind == "kill" and away and not Path(self.config.flag).exists():
+            Path(self.config.flag).write_text("done")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.config.kind == "odd" and client.id >= 1:
+            raise Odd("found this", client.id)
+        if self.config.kind == "sleep":
+            time.sleep(0.3)
+        return super().local(down, client)
+
+@fedkd.hookimpl
+def fedkd_register_strategies(register):
+    register("harm", ":Harm")
+"""
+
+
+def run(name, choice, *, rounds=4, options=None, models=("cnn",), **protocol):
+    strategy, _ = load_registry().strategy(name, options or {})
+    federation = testing.toy_federation(5, models=models)
+    setting = testing.toy_protocol(rounds, 5, **protocol)
+    return simulate(strategy, federation, setting, 0, executor=choice)
+
+
+def untimed(result):
+    lines = json.loads(json.dumps(result.history))
+    for row in [row for line in lines for row in (line, *line["clients"].values())]:
+        row.pop("seconds")
+    return lines
+
+
+def assert_same(first, second):
+    assert encode(first.state) == encode(second.state)
+    assert untimed(first) == untimed(second)
+
+
+@pytest.fixture
+def harm(tmp_path):
+    """Return ``run(kind, choice)`` of a strategy that does harm, from a plug-in."""
+    plugin = tmp_path / "harmful.py"
+    plugin.write_text(PLUGIN)
+    registry = load_registry([plugin])
+    toy = testing.toy_federation(5)
+    shards = [client.indices.numpy() for client in toy.clients]
+    tests = [shard.numpy() for shard in toy.test_shards]
+    models = [toy.server_model]
+    federation = Federation(toy.data, shards, tests, models, registry.model)
+
+    def call(kind, choice, name="flag"):
+        options = {"flag": str(tmp_path / name), "kind": kind}
+        strategy, _ = registry.strategy("harm", options)
+        protocol = testing.toy_protocol(4, 5)
+        return simulate(strategy, federation, protocol, 0, executor=choice)
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedbn", "fedprox", "mosaic"])
+def test_processes_give_the_bits_of_one(name):
+    options = {
+        "generator": {"steps": 2, "epochs": None, "batch_size": 8, "width": 2},
+        "teacher": {"steps": 3, "samples_per_client": 8},
+        "distil": {"steps": 2, "batch_size": 8},
+    }
+    given = options if name == "mosaic" else {}
+    serial, spread = (
+        run(name, choice, options=given)
+        for choice in ("serial", Choice("processes", 3))
+    )
+    assert_same(serial, spread)
+
+
+def test_memories_travel():
+    settings = {"buffers": "local", "participation": 3}
+    results = [
+        run("fedavg", choice, rounds=6, **settings)
+        for choice in ("serial", Choice("processes", 2))
+    ]
+    assert_same(*results)
+
+
+def test_processes_work_where_they_are_not_forked(monkeypatch):
+    serial = run("fedbn", "serial")
+    monkeypatch.setattr(Processes, "_safe_method", lambda self: "spawn")
+    assert_same(serial, run("fedbn", Choice("processes", 2)))
+
+
+def test_more_rounds_than_the_queue_remembers_mix_nothing_up():
+    first = run("fedavg", "serial", rounds=40, evaluation={"every": 40})
+    second = run("fedavg", Choice("processes", 3), rounds=40, evaluation={"every": 40})
+    assert_same(first, second)
+
+
+def test_a_killed_worker_changes_no_number(harm, tmp_path):
+    whole = harm("none", "serial")
+    with pytest.warns(RuntimeWarning, match=r"ended with exit code -9 .* done again"):
+        broken = harm("kill", Choice("processes", 2), "other")
+    assert (tmp_path / "other").exists(), "nobody was killed"
+    assert_same(whole, broken)
+
+
+@pytest.mark.parametrize("choice", ["serial", Choice("processes", 3)])
+def test_an_exception_arrives_with_its_type_and_message(harm, choice):
+    with pytest.raises(Exception, match=r"^found this and 1$") as caught:
+        harm("odd", choice)
+    assert type(caught.value).__name__ == "Odd"
+
+
+def test_divergence_is_divergence_in_another_process():
+    training = {"local_steps": 40, "batch_size": 8, "lr": 1e9}
+    with pytest.raises(DivergedError, match="lower the"):
+        run(
+            "fedavg",
+            Choice("processes", 2),
+            models=("cnn-plain",),
+            training=training,
+        )
+
+
+def test_no_worker_outlives_its_run(monkeypatch):
+    seen = []
+    real = Processes.close
+
+    def close(self):
+        seen.extend(worker.process for worker in self.workers)
+        real(self)
+
+    monkeypatch.setattr(Processes, "close", close)
+    run("fedavg", Choice("processes", 3))
+    assert len(seen) == 2
+    assert not any(process.is_alive() for process in seen)
+
+
+def children(pid):
+    found = []
+    for path in [Path("/proc", n, "stat") for n in os.listdir("/proc") if n.isdigit()]:
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_of_the_main_process_leaves_none_behind(tmp_path, blow):
+    (tmp_path / "harmful.py").write_text(PLUGIN)
+    command = [
+        sys.executable, "-m", "fedkd", "bench", "smoke", "--plain", "--no-plots",
+        "--executor", "processes", "--workers", "3", "--out", str(tmp_path / "out"),
+        "--strategies", "fedavg", "--rounds", "100000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    workers = []
+    end = time.monotonic() + 60
+    while len(workers) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+        workers = children(process.pid)
+    process.send_signal(blow)
+    said, _ = process.communicate(timeout=30)
+    assert len(workers) == 2, said
+    assert blow == signal.SIGKILL or process.returncode == 130, said
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < end, "a worker lives on"
+        time.sleep(0.05)
+
+
+def smoke(tmp_path, executor):
+    out = tmp_path / executor
+    command = [
+        sys.executable, "-W", "ignore", "-m", "fedkd", "bench", "smoke", "--plain",
+        "--no-plots", "--executor", executor, "--workers", "2", "--out", str(out),
+        "--strategies", "fedavg,fedbn,mosaic", "--jobs", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (out / "results.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    times = [name for name in rows[0] if name in ("peak_memory_bytes", "engine")]
+    times += [name for name in rows[0] if "seconds" in name]
+    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["processes", pytest.param("ray", marks=needs_ray)])
+def test_the_smoke_suite_gives_the_same_results(tmp_path, other):
+    assert smoke(tmp_path, other) == smoke(tmp_path, "serial")
+
+
+@needs_ray
+@quiet
+@pytest.mark.slow
+def test_ray_gives_the_bits_of_one_with_a_worker_killed_too(harm, tmp_path):
+    whole = harm("none", "serial")
+    assert_same(whole, harm("kill", Choice("ray", 2), "other"))
+    assert (tmp_path / "other").exists(), "nobody was killed"
+    assert_same(run("fedbn", "serial"), run("fedbn", Choice("ray", 2)))
+    with pytest.raises(Exception, match=r"^found this and 1$"):
+        harm("odd", Choice("ray", 2))
+    assert not ray.is_initialized()
+
+
+@needs_ray
+@quiet
+def test_a_cluster_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="no Ray cluster answers"):
+        run("fedavg", Choice("ray", 2, ray_address="auto"))
+
+
+def test_auto_takes_processes_where_that_pays(monkeypatch):
+    from fedkd.simulation.sides import Parties
+    from fedkd.simulation.turns import Turns
+
+    def name_of(rounds, steps, workers):
+        training = {"local_steps": steps, "batch_size": 8, "lr": 0.1}
+        protocol = testing.toy_protocol(rounds, 5, training=training)
+        parties = Parties(testing.toy_federation(5), protocol, 0)
+        turns = Turns(load_registry().strategy("fedavg", {})[0], parties, "x")
+        return executors.make_executor(Choice("auto", workers), turns).name
+
+    assert name_of(100, 100, 2) == "processes"
+    assert name_of(100, 100, 1) == "serial"
+    assert name_of(100, 1, 2) == "serial", "a round is too short"
+    assert name_of(1, 100, 2) == "serial", "the run is too short"
+
+
+def test_a_wrong_choice_is_refused():
+    with pytest.raises(ConfigError, match="unknown executor 'threads'"):
+        Choice("threads")
+    with pytest.raises(ConfigError, match="found 0"):
+        Choice("processes", 0)
+
+
+def test_cells_side_by_side_and_processes_are_too_much():
+    from fedkd.commands.bench import _jobs
+
+    with pytest.raises(ConfigError, match="--jobs 2"):
+        _jobs(2, "processes", torch.device("cpu"))
+    assert _jobs(None, "processes", torch.device("cpu")) == 1
+    assert _jobs(3, "auto", torch.device("cpu")) == 3
