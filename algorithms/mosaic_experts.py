@@ -26,7 +26,7 @@ class Members:
     """This round's client models, by client."""
     label_counts: Mapping[int, Tensor]
     """n_kc by client, int64 ``[C]`` each."""
-    turn: int
+    round: int
     """The number of the round."""
 
     def counts(self) -> Tensor:
@@ -43,7 +43,7 @@ class Members:
 
         A client that sat this round out is spoken for by its architecture's average.
         """
-        weights = self.models.get(k, self.fleet.of(k, self.turn))
+        weights = self.models.get(k, self.fleet.of(k, self.round))
         return server.client_model(k, weights).requires_grad_(False)
 
     def clients(self, server: Server) -> list[nn.Module]:
@@ -85,7 +85,7 @@ def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn
     fleet = members.fleet
     if fleet.nested is not None:
         nested = fleet.nested.experts(
-            fleet.whole, members.models, counts_KC, members.turn
+            fleet.whole, members.models, counts_KC, members.round
         )
         return teaching.ParameterExperts(
             [teaching.with_weights(server, weights) for weights in nested.values()]

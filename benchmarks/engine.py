@@ -28,7 +28,7 @@ from fedkd.plugins.registry import load_registry
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run
 
 REGISTRY = load_registry()
@@ -185,9 +185,9 @@ class Rounds:
         data: ImageSet | None = None,
     ) -> None:
         strategy, _ = REGISTRY.strategy(name, {})
-        parties = Parties(federation_of(work, data), protocol_of(work, 1000), 0)
-        self.run = Run(strategy, parties, name, executor)
-        self.state = strategy.init(parties.server())
+        sides = Sides(federation_of(work, data), protocol_of(work, 1000), 0)
+        self.run = Run(strategy, sides, name, executor)
+        self.state = strategy.init(sides.server())
         self.index = 0
 
     def round(self) -> None:

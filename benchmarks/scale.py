@@ -67,7 +67,7 @@ def forget_peak() -> None:
 
 def fill(rounds: Rounds) -> None:
     """Let every client remember what one of the last round remembers, if anything."""
-    memories = rounds.run.parties.memories
+    memories = rounds.run.sides.memories
     clients = range(rounds.run.protocol.clients)
     kept = next((m for m in map(memories.recall, clients) if m), None)
     for k in clients if kept else ():
@@ -86,18 +86,18 @@ def apart(case: str, clients: int, folder: str, pipe: Any) -> None:
     started = time.perf_counter()
     rounds = Rounds(work, Choice(executor, 2), name, data)
     setup = time.perf_counter() - started
-    rounds.run.parties.memories.folder = Path(folder)
+    rounds.run.sides.memories.folder = Path(folder)
     rounds.round()
     fill(rounds)
     images = sum(t.nbytes for t in (data.x_train, data.y_train, data.x_test))
-    initial = rounds.run.parties.server().initial
+    initial = rounds.run.sides.server().initial
     model = sum(t.nbytes for t in initial.values())
     pipe.send(Start(setup, images, model))
     while pipe.recv():
         started = time.perf_counter()
         rounds.round()
         pipe.send(time.perf_counter() - started)
-    pipe.send((memory("VmHWM") - before, rounds.run.parties.memories.on_disk))
+    pipe.send((memory("VmHWM") - before, rounds.run.sides.memories.on_disk))
     rounds.run.executor.close()
 
 

@@ -42,7 +42,7 @@ def test_evaluation_against_the_bare_loop(benchmark, against):
     """Images a second are in ``extra_info`` too."""
     data = images_of(replace(SMALL, clients=1))
     bare = BareLoop(SMALL).model
-    model = Rounds(SMALL).run.parties.server().model
+    model = Rounds(SMALL).run.sides.server().model
     pixels = (data.x_test.float() / 255 - 0.5) / 0.25
 
     @torch.no_grad()

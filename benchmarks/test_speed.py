@@ -16,7 +16,7 @@ from fedkd.plugins.registry import load_registry
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.pooling import arranged
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run
 
 REGISTRY = load_registry()
@@ -59,7 +59,7 @@ def make_run(name: str) -> Run:
     )
     strategy, _ = REGISTRY.strategy(name, SHORT.get(name.partition("-")[0], {}))
     federation, protocol = arranged(strategy, federation, protocol)
-    return Run(strategy, Parties(federation, protocol, 0), name)
+    return Run(strategy, Sides(federation, protocol, 0), name)
 
 
 def one_round(run: Run) -> None:

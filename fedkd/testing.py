@@ -27,7 +27,7 @@ from torch import Tensor
 from fedkd.errors import ConfigError
 from fedkd.payload import decode, encode, leaves, seal
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Metrics, Run, RunResult, simulate
 from fedkd.strategy import Client, Round, Server, Strategy
 from fedkd.toys import toy_federation, toy_images, toy_protocol
@@ -52,7 +52,7 @@ def order_of_clients_is_irrelevant(make: Factory, folder: Path) -> None:
     del folder
     states = []
     for backwards in (False, True):
-        run = _Ordered(make(), Parties(toy_federation(), toy_protocol(), 0), "toy")
+        run = _Ordered(make(), Sides(toy_federation(), toy_protocol(), 0), "toy")
         run.backwards = backwards
         states.append(encode(run.execute(None, 0, lambda _: None).state))
     assert states[0] == states[1], "the result depends on the order of the clients"
@@ -176,8 +176,8 @@ class _Ordered(Run):
     backwards = False
 
     def sample(self, index: int) -> Round:
-        turn = super().sample(index)
-        return replace(turn, clients=turn.clients[::-1]) if self.backwards else turn
+        round = super().sample(index)
+        return replace(round, clients=round.clients[::-1]) if self.backwards else round
 
 
 class _Watch(Strategy[Any, Any, Any]):

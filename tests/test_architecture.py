@@ -15,7 +15,7 @@ CATCH_ALL = {
     "fedkd.plugins.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers
     "fedkd.plugins.registry",  # an observer that fails harms no run
-    "fedkd.harness.world",  # a data set's reader may be a plug-in's
+    "fedkd.harness.builder",  # a data set's reader may be a plug-in's
 }
 """Modules that may catch every exception, and why."""
 MANY_PARAMETERS = 6

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedkd.harness.environment import reproducible
 from fedkd.simulation.executors import Choice
 from fedkd.simulation.precision import Precision
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 
 TOLERANCES = {
@@ -117,8 +117,8 @@ def _start(work: Work, device: torch.device) -> Tensor:
     """Return the weights before the first round."""
     strategy, _ = REGISTRY.strategy("fedavg", {})
     fp32 = protocol_of(work, 1, "fp32")
-    parties = Parties(federation_of(work, device), fp32, 0)
-    return _vector(strategy.init(parties.server()).weights)
+    sides = Sides(federation_of(work, device), fp32, 0)
+    return _vector(strategy.init(sides.server()).weights)
 
 
 def _trained(

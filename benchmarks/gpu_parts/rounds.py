@@ -22,7 +22,7 @@ from gpu_parts.works import (
 from fedkd.harness.environment import reproducible
 from fedkd.simulation.executors import Choice
 from fedkd.simulation.precision import Precision, arithmetic
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run
 
 
@@ -96,9 +96,9 @@ class Rounds:
         self.device = lab.device
         strategy, _ = REGISTRY.strategy("fedavg", {})
         protocol = protocol_of(work, 1000, precision)
-        parties = Parties(federation_of(work, lab.device), protocol, 0)
-        self.run = Run(strategy, parties, "fedavg", Choice(engine))
-        self.state = strategy.init(parties.server())
+        sides = Sides(federation_of(work, lab.device), protocol, 0)
+        self.run = Run(strategy, sides, "fedavg", Choice(engine))
+        self.state = strategy.init(sides.server())
         self.index = 0
 
     def round(self) -> None:

@@ -177,7 +177,7 @@ def _run(bench: Bench, plain: bool) -> int:
 
 def _say_interrupted(bench: Bench) -> None:
     again = shlex.join(bench.settings.command)
-    done, prospect = len(bench.rows), bench.starts.prospect()
+    done, prospect = len(bench.rows), bench.resume_points.prospect()
     parts = [f"fedkd: interrupted with {done} of {len(bench.cells)} cells done"]
     parts += ["these are kept"] if done else []
     parts += [prospect] if prospect else []

@@ -172,7 +172,7 @@ def _checked_source(
 ) -> Record:
     # Imported here, as below: torch takes a second, and not every command needs it.
     from fedkd.data.prepared import store as prepared  # noqa: PLC0415
-    from fedkd.harness.world import named_faults  # noqa: PLC0415
+    from fedkd.harness.builder import named_faults  # noqa: PLC0415
 
     reader = reader_of(registry, name, options)
     try:
@@ -223,7 +223,7 @@ def fetched(
     """Fetch the files of a data set, prepare it, and return what came of it."""
     from fedkd.data.dataset import FileDataset  # noqa: PLC0415
     from fedkd.data.prepared import store as prepared  # noqa: PLC0415
-    from fedkd.harness.world import named_faults  # noqa: PLC0415
+    from fedkd.harness.builder import named_faults  # noqa: PLC0415
 
     reader = reader_of(registry, name, options)
     try:

@@ -18,7 +18,7 @@ from fedkd.commands.data import root_option
 from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
-from fedkd.harness.world import World
+from fedkd.harness.builder import RunBuilder
 from fedkd.partition.base import Partition
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import load_registry
@@ -105,7 +105,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         "seed": seed,
         "protocol": {"clients": clients},
     }
-    world = World(registry, data_root(explicit_root), torch.device("cpu"))
+    world = RunBuilder(registry, data_root(explicit_root), torch.device("cpu"))
     classes = world.data(config).classes
     split = world.split(config)
     title = f"{images.shown()}, {_shown(chosen)}, {clients} clients, seed {seed}"

@@ -15,12 +15,12 @@ import torch
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.errors import ConfigError, FedKDError
+from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
 from fedkd.harness.precheck import check_cells
-from fedkd.harness.resuming import Starts
+from fedkd.harness.resuming import ResumePoints
 from fedkd.harness.workers import Listener, Setup, run_serially, run_side_by_side
-from fedkd.harness.world import World
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, table
 from fedkd.report import stages as metrics
@@ -92,7 +92,7 @@ class Bench:
         self.settings = settings
         self.done: dict[str, Row] = {}
         """Rows by ``run_id``."""
-        self.starts = Starts(settings.runs)
+        self.resume_points = ResumePoints(settings.runs)
 
     @property
     def rows(self) -> list[Row]:
@@ -118,7 +118,7 @@ class Bench:
             if row is not None:
                 self.done[cell.run_id] = row
 
-    def check(self) -> tuple[World, list[str]]:
+    def check(self) -> tuple[RunBuilder, list[str]]:
         """Check all that can be known before the first cell runs.
 
         Returns:
@@ -132,14 +132,14 @@ class Bench:
         check_precision(self.suite.precision, self.settings.device)
         # Beside workers, which have their own, this process only checks: on the CPU.
         device = self.settings.device if self.jobs == 1 else torch.device("cpu")
-        world = World(self.registry, self.settings.data_root, device)
-        return world, check_cells(self.todo, world, self.suite.where)
+        builder = RunBuilder(self.registry, self.settings.data_root, device)
+        return builder, check_cells(self.todo, builder, self.suite.where)
 
-    def run(self, world: World, view: View) -> None:
+    def run(self, builder: RunBuilder, view: View) -> None:
         """Run the cells that are to do; keep the results whole after each.
 
         Args:
-            world: What :meth:`check` returned.
+            builder: What :meth:`check` returned.
             view: Is told what becomes of the cells.
 
         Raises:
@@ -152,7 +152,7 @@ class Bench:
         self._record(todo)
         recorder = _Recorder(self, view)
         if jobs == 1:
-            run_serially(todo, world, settings.runs, recorder, settings.executor)
+            run_serially(todo, builder, settings.runs, recorder, settings.executor)
         else:
             setup = Setup(
                 settings.runs,
@@ -279,17 +279,17 @@ class _Recorder:
         self._view = view
 
     def started(self, cell: Cell) -> None:
-        self._bench.starts.started(cell)
+        self._bench.resume_points.started(cell)
         self._view.started(cell)
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
-        remark = self._bench.starts.round(cell, metrics)
+        remark = self._bench.resume_points.round(cell, metrics)
         if remark:
             self._view.note(cell, remark)
         self._view.round(cell, metrics)
 
     def finished(self, cell: Cell, row: Row) -> None:
-        self._bench.starts.ended(cell)
+        self._bench.resume_points.ended(cell)
         self._bench.done[cell.run_id] = row
         self._bench.write()
         self._view.finished(cell, row)

@@ -20,9 +20,9 @@ from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.errors import DivergedError, FedKDError
+from fedkd.harness.builder import RunBuilder, protocol_of
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
-from fedkd.harness.world import World, protocol_of
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.plots import COUNTS
@@ -62,7 +62,7 @@ class _Outcome:
 
 def run_cell(
     cell: Cell,
-    world: World,
+    builder: RunBuilder,
     folder: Path,
     on_round: OnRound,
     executor: Choice = SERIAL,
@@ -74,7 +74,7 @@ def run_cell(
 
     Args:
         cell: The run.
-        world: Where data and models come from.
+        builder: Where data and models come from.
         folder: The run's own folder; made if missing.
         on_round: Called with each round's metrics.
         executor: Where clients do their turns.
@@ -86,10 +86,10 @@ def run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "config.yaml", yamlfile.dump(described(cell)))
     run = _run_info(cell, folder)
-    notify = world.registry.notify
+    notify = builder.registry.notify
 
     notify("fedkd_run_started", run=run)
-    with _log(folder) as log, reproducible(world.device):
+    with _log(folder) as log, reproducible(builder.device):
         heard = False
 
         def round_ended(metrics: Mapping[str, Any]) -> None:
@@ -102,10 +102,10 @@ def run_cell(
 
         _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
         started = time.perf_counter()
-        reset_peak_memory(world.device)
-        outcome = _attempt(cell, world, folder, round_ended, log, executor)
+        reset_peak_memory(builder.device)
+        outcome = _attempt(cell, builder, folder, round_ended, log, executor)
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
-        row = _row(cell, outcome, seconds, peak_memory(world.device))
+        row = _row(cell, outcome, seconds, peak_memory(builder.device))
         _say(log, f"{row.status} {row.reason}".strip())
     write_json_atomic(asdict(row), folder / RESULT)
     notify("fedkd_run_ended", run=run, result=asdict(row))
@@ -152,7 +152,7 @@ def described(cell: Cell) -> dict[str, Any]:
 
 def _attempt(
     cell: Cell,
-    world: World,
+    builder: RunBuilder,
     folder: Path,
     on_round: OnRound,
     log: TextIO,
@@ -160,7 +160,7 @@ def _attempt(
 ) -> _Outcome:
     outcome = _Outcome()
     try:
-        _run(cell, world, folder, on_round, outcome, log=log, executor=executor)
+        _run(cell, builder, folder, on_round, outcome, log=log, executor=executor)
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", str(error)
     except OSError as error:
@@ -175,7 +175,7 @@ def _attempt(
 
 def _run(  # noqa: PLR0913 - all of a cell
     cell: Cell,
-    world: World,
+    builder: RunBuilder,
     folder: Path,
     on_round: OnRound,
     outcome: _Outcome,
@@ -183,12 +183,12 @@ def _run(  # noqa: PLR0913 - all of a cell
     log: TextIO,
     executor: Choice,
 ) -> None:
-    federation, partition = world.federation(cell.config)
+    federation, partition = builder.federation(cell.config)
     outcome.split_hash = partition.hash
     write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
-    strategy = world.strategy(cell.config)
+    strategy = builder.strategy(cell.config)
     federation, protocol = arranged(strategy, federation, protocol_of(cell.config))
     reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
     if reason is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fedkd.harness.world import protocol_of
+from fedkd.harness.builder import protocol_of
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
 

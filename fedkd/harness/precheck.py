@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedkd.errors import ConfigError, DataError, FedKDError
-from fedkd.harness.world import World
+from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.loader import cause
 from fedkd.suite.grid import Cell, canonical
 
@@ -13,12 +13,12 @@ _PARTS = ("dataset", "partition", "models", "server_model", "seed")
 """What decides whether a cell can be put together."""
 
 
-def check_cells(cells: Sequence[Cell], world: World, where: str) -> list[str]:
+def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[str]:
     """Put together what each cell runs on.
 
     Args:
         cells: The cells that are to run.
-        world: Where their data and models come from.
+        builder: Where their data and models come from.
         where: How messages call the suite.
 
     Returns:
@@ -38,20 +38,20 @@ def check_cells(cells: Sequence[Cell], world: World, where: str) -> list[str]:
             continue
         seen.add(key)
         try:
-            world.data(cell.config)
+            builder.data(cell.config)
         except DataError as error:
             lost[dataset] = error
         else:
-            _check_cell(cell, world, where)
+            _check_cell(cell, builder, where)
     losing = [cell for cell in cells if canonical(cell.config["dataset"]) in lost]
     if losing and len(losing) == len(cells):
         raise next(iter(lost.values()))
     return [str(error) for error in lost.values()]
 
 
-def _check_cell(cell: Cell, world: World, where: str) -> None:
+def _check_cell(cell: Cell, builder: RunBuilder, where: str) -> None:
     try:
-        federation, _ = world.federation(cell.config)
+        federation, _ = builder.federation(cell.config)
         for spec in federation.specs:
             federation.build_spec(spec, cell.seed)
     except ConfigError as error:

@@ -21,7 +21,7 @@ class _Start:
     heard: bool = False
 
 
-class Starts:
+class ResumePoints:
     """The cells that run, and which round each would go on after."""
 
     def __init__(self, runs: Path) -> None:

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 import torch
 
 from fedkd.errors import FedKDError
+from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import failed_row, run_cell
-from fedkd.harness.world import World
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import Row
 from fedkd.simulation.executors import SERIAL, Choice
@@ -60,7 +60,7 @@ class Setup:
 
 def run_serially(
     cells: Sequence[Cell],
-    world: World,
+    builder: RunBuilder,
     runs: Path,
     listener: Listener,
     executor: Choice = SERIAL,
@@ -70,7 +70,7 @@ def run_serially(
         listener.started(cell)
         row = run_cell(
             cell,
-            world,
+            builder,
             runs / cell.run_id,
             lambda metrics, cell=cell: listener.round(cell, metrics),  # type: ignore[misc]
             executor,
@@ -216,7 +216,7 @@ def _serve(pipe: Connection, setup: Setup) -> None:
     threading.Thread(target=_end_with_master, daemon=True).start()
     try:
         registry = load_registry(setup.plugin_files, quiet=True)
-        world = World(registry, setup.data_root, torch.device(setup.device))
+        builder = RunBuilder(registry, setup.data_root, torch.device(setup.device))
     except FedKDError as error:
         pipe.send(("fatal", str(error)))
         return
@@ -228,7 +228,7 @@ def _serve(pipe: Connection, setup: Setup) -> None:
         try:
             row = run_cell(
                 cell,
-                world,
+                builder,
                 setup.runs / cell.run_id,
                 lambda metrics: _tell(pipe, "round", metrics),
                 setup.executor,

@@ -62,7 +62,7 @@ def index_map(
     axes: Axes,
     sizes: Sizes,
     scheme: Scheme,
-    turn: int = 0,
+    round: int = 0,
     seeds: Sequence[int] = (),
 ) -> IndexMap:
     """Return the map of a sub-model.
@@ -75,10 +75,10 @@ def index_map(
         axes: The groups of the whole model.
         sizes: r of each group.
         scheme: Which channels.
-        turn: t, the number of the round, from 0.
+        round: t, the number of the round, from 0.
         seeds: Whole numbers from 0 on that name the draw of ``random``.
     """
-    rng = np.random.default_rng([*seeds, turn])
+    rng = np.random.default_rng([*seeds, round])
     chosen: list[Tensor | None] = []
     for total, kept in zip(axes.channels, sizes, strict=True):
         if kept == total:
@@ -87,7 +87,7 @@ def index_map(
             drawn = rng.choice(total, kept, replace=False)
             chosen.append(torch.from_numpy(np.sort(drawn)))
         else:
-            start = {"static": 0, "rolling": turn, "rolling-back": -turn}[scheme]
+            start = {"static": 0, "rolling": round, "rolling-back": -round}[scheme]
             chosen.append((torch.arange(kept) + start) % total)
     return IndexMap(axes, tuple(chosen))
 

@@ -33,7 +33,7 @@ BUILTINS = (
     "fedkd.models",
     "fedkd.partition.builtin",
 )
-"""Modules that enter through the same door as third parties, and before them."""
+"""Modules that enter through the same door as third sides, and before them."""
 
 Status = Literal["ok", "partly", "broken", "disabled"]
 

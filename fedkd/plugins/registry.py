@@ -1,6 +1,6 @@
 """Names to things: strategies, data sets, models, partitioners, whoever brought them.
 
-Built-ins and third parties enter through the same hooks (:mod:`fedkd.hookspecs`) and
+Built-ins and third sides enter through the same hooks (:mod:`fedkd.hookspecs`) and
 are imported when they are first asked for, so that listing them is instant.
 """
 

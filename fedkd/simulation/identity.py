@@ -15,25 +15,25 @@ from fedkd.config import Config
 from fedkd.data.images import ImageSet
 from fedkd.errors import ConfigError
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.strategy import Strategy
 
 SAMPLE = 1000
 """Images of a set that are looked at, evenly spaced; labels are, all of them."""
 
 
-def identity(strategy: Strategy[Any, Any, Any], parties: Parties) -> dict[str, str]:
+def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
     """Return what a run's result depends on, by what it is called."""
-    federation = parties.federation
+    federation = sides.federation
     kind = type(strategy)
     found = {
         "strategy": f"{kind.__module__}.{kind.__qualname__}",
-        "seed": str(parties.seed),
+        "seed": str(sides.seed),
         "data set": f"{federation.data.name} {_digest(_content(federation.data))}",
         "models": ", ".join(spec.key for spec in federation.specs),
         "split": _digest(_split(federation)),
     }
-    for name, config in (("strategy", strategy.config), ("protocol", parties.protocol)):
+    for name, config in (("strategy", strategy.config), ("protocol", sides.protocol)):
         if isinstance(config, Config):
             found |= _flat(name, config.model_dump(mode="json"))
     return found

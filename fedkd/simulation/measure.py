@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedkd.errors import ContractError
 from fedkd.simulation.evaluate import correct, percent, reestimated
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.strategy import Round, Strategy
 
 
@@ -26,8 +26,8 @@ class Measured:
 def measure(
     strategy: Strategy[Any, Any, Any],
     state: Any,
-    parties: Parties,
-    turn: Round,
+    sides: Sides,
+    round: Round,
     name: str,
 ) -> Measured:
     """Measure the strategy's predictors on the test set.
@@ -36,26 +36,26 @@ def measure(
         ContractError: If there is nothing to measure.
         DivergedError: If a predictor gives logits that are not finite.
     """
-    federation, protocol = parties.federation, parties.protocol
+    federation, protocol = sides.federation, sides.protocol
     data, size = federation.data, protocol.evaluation.batch_size
-    models = dict(strategy.predictors(state, parties.server()))
+    models = dict(strategy.predictors(state, sides.server()))
     up = down = 0
     if protocol.buffers == "reestimate" and "global" in models:
         model = models["global"]
-        shards = [federation.clients[k] for k in turn.clients]
+        shards = [federation.clients[k] for k in round.clients]
         models["global"] = reestimated(model, shards, protocol.training.batch_size)
         down = len(shards) * _bytes(list(model.state_dict().values()))
         up = len(shards) * _bytes(list(model.buffers()))
     hits = {title: correct(model, data, size) for title, model in models.items()}
     accuracies = {title: percent(found) for title, found in hits.items()}
-    accuracies |= _of_clients(strategy, state, parties, hits.get("global"), name)
+    accuracies |= _of_clients(strategy, state, sides, hits.get("global"), name)
     return Measured(accuracies, up, down)
 
 
 def _of_clients(
     strategy: Strategy[Any, Any, Any],
     state: Any,
-    parties: Parties,
+    sides: Sides,
     hits: Tensor | None,
     name: str,
 ) -> dict[str, float]:
@@ -64,11 +64,11 @@ def _of_clients(
     A client predicts with its personal model if it has one, else with the global one,
     on its own shard of the test set.
     """
-    federation, protocol = parties.federation, parties.protocol
+    federation, protocol = sides.federation, sides.protocol
     data, size = federation.data, protocol.evaluation.batch_size
     local, everywhere = [], []
     for k, shard in enumerate(federation.test_shards):
-        own = _personal(strategy, state, parties, k)
+        own = _personal(strategy, state, sides, k)
         if own is not None and hits is not None:
             local.append(percent(correct(own, data, size, shard)))
             continue
@@ -88,9 +88,9 @@ def _of_clients(
 
 
 def _personal(
-    strategy: Strategy[Any, Any, Any], state: Any, parties: Parties, k: int
+    strategy: Strategy[Any, Any, Any], state: Any, sides: Sides, k: int
 ) -> nn.Module | None:
-    client = parties.client(k, parties.protocol.training)
+    client = sides.client(k, sides.protocol.training)
     return strategy.personal(state, client)
 
 

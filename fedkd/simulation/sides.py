@@ -16,12 +16,12 @@ from fedkd.payload import Weights
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import arithmetic, check_precision
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.store.memories import Memories
+from fedkd.simulation.store.memories import ClientMemories
 from fedkd.strategy import Client, Server
 from fedkd.weights import read_weights
 
 
-class Parties:
+class Sides:
     """Both sides of a run, made when they are called on; owns the clients' memories."""
 
     def __init__(self, federation: Federation, protocol: Protocol, seed: int) -> None:
@@ -29,10 +29,10 @@ class Parties:
         self.federation = federation
         self.protocol = protocol
         self.seed = seed
-        self.memories = Memories()
+        self.memories = ClientMemories()
         self._models: dict[str, tuple[nn.Module, Weights]] = {}
         self._trainer: Trainer = train
-        self._original: Parties | None = None
+        self._original: Sides | None = None
         self._server = self._build(federation.server_model)
 
     @contextlib.contextmanager
@@ -91,8 +91,8 @@ class Parties:
             trainer=self._trainer,
         )
 
-    def beside(self, trainer: Trainer) -> Parties:
-        """Return these parties with working models, and a trainer, of their own.
+    def beside(self, trainer: Trainer) -> Sides:
+        """Return these sides with working models, and a trainer, of their own.
 
         For a client whose turn overlaps with others'; the memories are shared.
         """

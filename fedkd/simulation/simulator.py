@@ -21,7 +21,7 @@ from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measured, measure
 from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.store.checkpoint import Checkpoint, Totals
@@ -85,7 +85,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     label = name or type(strategy).__name__.lower()
     federation, protocol = admitted(strategy, federation, protocol, seed, label)
     choice = Choice(executor) if isinstance(executor, str) else executor
-    run = Run(strategy, Parties(federation, protocol, int(seed)), label, choice)
+    run = Run(strategy, Sides(federation, protocol, int(seed)), label, choice)
     home = made_folder(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
 
@@ -96,18 +96,18 @@ class Run:
     def __init__(
         self,
         strategy: Strategy[Any, Any, Any],
-        parties: Parties,
+        sides: Sides,
         name: str,
         executor: Choice = SERIAL,
     ) -> None:
         keep_freed_memory()
         self.strategy = strategy
-        self.parties = parties
-        self.protocol = parties.protocol
+        self.sides = sides
+        self.protocol = sides.protocol
         self.name = name
         self.totals = Totals()
         self.phases = Phases() if executor.profile else None
-        self.turns = Turns(strategy, parties, name)
+        self.turns = Turns(strategy, sides, name)
         self.turns.profile = executor.profile
         self._identity: dict[str, str] = {}
         self.executor = make_executor(executor, self.turns)
@@ -145,17 +145,17 @@ class Run:
             if self.phases is not None:
                 self.phases.add(found.totals.phases)
             return found.state, found.rounds_done
-        with self.parties.verb("server", "init"):
-            state = self.strategy.init(self.parties.server())
+        with self.sides.verb("server", "init"):
+            state = self.strategy.init(self.sides.server())
         return self._widened(state), 0
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
         """Return the checkpoint, if it is whole, and take over the memories."""
-        memories = self.parties.memories
+        memories = self.sides.memories
         memories.folder = folder
         if folder is None:
             return None
-        self._identity = identity(self.strategy, self.parties)
+        self._identity = identity(self.strategy, self.sides)
         found = store.load(folder)
         if found is None:
             return None
@@ -175,7 +175,7 @@ class Run:
             self._save(folder, state, done)
 
     def _save(self, folder: Path, state: Any, done: int) -> None:
-        memories = self.parties.memories
+        memories = self.sides.memories
         near, name = memories.save(folder, done)
         point = Checkpoint(done, state, near, self.totals, name, self._identity)
         store.save(folder, point, self.name)
@@ -183,26 +183,26 @@ class Run:
 
     def sample(self, index: int) -> Round:
         """Return round ``index`` with its clients."""
-        rng = numpy_stream(self.parties.seed, "sampling", index)
+        rng = numpy_stream(self.sides.seed, "sampling", index)
         count = self.protocol.clients_per_round()
         chosen = rng.choice(self.protocol.clients, count, replace=False)
         clients = tuple(sorted(int(k) for k in chosen))
         return Round(index, self.protocol.rounds, clients)
 
-    def _round(self, state: Any, turn: Round) -> tuple[Any, Metrics]:
+    def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
-        ups, rows = self._answers(self.turns.orders(state, turn))
-        server = self.parties.server()
-        with self.parties.verb("server", turn.index), phase("server"):
-            state = self.strategy.aggregate(state, ups, server, turn)
+        ups, rows = self._answers(self.turns.orders(state, round))
+        server = self.sides.server()
+        with self.sides.verb("server", round.index), phase("server"):
+            state = self.strategy.aggregate(state, ups, server, round)
         state = self._widened(state)
-        measured = self._measure(state, turn)
+        measured = self._measure(state, round)
         self._count(rows, server, measured, time.perf_counter() - started)
-        return state, self._metrics(turn, rows, server, measured)
+        return state, self._metrics(round.index + 1, rows, server, measured)
 
     def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
         """Let the clients do their turns; return what they sent and what is recorded."""
-        ups = Answers(self.parties.memories.folder)
+        ups = Answers(self.sides.memories.folder)
         rows: dict[int, Metrics] = {}
         with phase(WAITING):
             for k, answer in self.executor.answers(orders):
@@ -211,15 +211,15 @@ class Run:
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))
-        return ups, {k: rows[k] for k in orders.turn.clients}
+        return ups, {k: rows[k] for k in orders.round.clients}
 
-    def _measure(self, state: Any, turn: Round) -> Measured:
-        done = turn.index + 1
-        due = done % self.protocol.evaluation.every == 0 or done == turn.total
-        if not due and not self.strategy.milestone(state, turn):
+    def _measure(self, state: Any, round: Round) -> Measured:
+        done = round.index + 1
+        due = done % self.protocol.evaluation.every == 0 or done == round.total
+        if not due and not self.strategy.milestone(state, round):
             return Measured()
-        with self.parties.verb("measure", turn.index), phase("evaluation"):
-            return measure(self.strategy, state, self.parties, turn, self.name)
+        with self.sides.verb("measure", round.index), phase("evaluation"):
+            return measure(self.strategy, state, self.sides, round, self.name)
 
     def _count(
         self,
@@ -246,7 +246,7 @@ class Run:
 
     def _metrics(
         self,
-        turn: Round,
+        done: int,
         rows: Mapping[int, Metrics],
         server: Server,
         measured: Measured,
@@ -254,7 +254,7 @@ class Run:
         others = dict(measured.accuracies)
         logged = _means(rows) | server.logged
         return {
-            "round": turn.index + 1,
+            "round": done,
             "global_accuracy": others.pop("global", None),
             "local_accuracy": others.pop("local", None),
             "train_loss": logged.pop("train_loss", None),
@@ -271,9 +271,9 @@ class Run:
 
     def _save_pictures(self, folder: Path, state: Any) -> None:
         """Write the strategy's images, which are drawn later."""
-        federation = self.parties.federation
-        with self.parties.verb("gallery"):
-            images = self.strategy.gallery(state, self.parties.server())
+        federation = self.sides.federation
+        with self.sides.verb("gallery"):
+            images = self.strategy.gallery(state, self.sides.server())
         if images:
             save_gallery(folder, images, federation.data.info)
 

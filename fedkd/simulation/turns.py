@@ -14,7 +14,7 @@ from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig
 from fedkd.payload import leaves, seal
 from fedkd.simulation.precision import widen_memory, widened
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.strategy import Round, Strategy
 from fedkd.weights import entries
 
@@ -35,7 +35,7 @@ class Answer:
 class Orders:
     """What is to be done in a round."""
 
-    turn: Round
+    round: Round
     training: TrainingConfig
     broadcast: Callable[[int], tuple[Any, int]]
     """Gives what the server sends to a client, and its size in bytes."""
@@ -45,33 +45,33 @@ class Turns:
     """Does the turns of clients of one run."""
 
     def __init__(
-        self, strategy: Strategy[Any, Any, Any], parties: Parties, name: str
+        self, strategy: Strategy[Any, Any, Any], sides: Sides, name: str
     ) -> None:
         self.strategy = strategy
-        self.parties = parties
+        self.sides = sides
         self.name = name
         self.profile = False
         """Whether to measure where the time of a turn goes."""
 
-    def orders(self, state: Any, turn: Round) -> Orders:
-        """Return what is to be done in the round ``turn``."""
+    def orders(self, state: Any, round: Round) -> Orders:
+        """Return what is to be done in the round ``round``."""
         sealed: list[tuple[Any, int]] = []
 
         def broadcast(k: int) -> tuple[Any, int]:
-            down = self.strategy.broadcast(state, k, turn)
+            down = self.strategy.broadcast(state, k, round)
             # The same object is usually sent to every client.
             if not sealed or sealed[-1][0] is not down:
                 with phase("transport"):
                     sealed[:] = [(down, seal(down, f"{self.name}.broadcast"))]
             return sealed[-1]
 
-        training = self.parties.protocol.training.at_round(turn.index)
-        return Orders(turn, training, broadcast)
+        training = self.sides.protocol.training.at_round(round.index)
+        return Orders(round, training, broadcast)
 
     def do(self, k: int, orders: Orders) -> Answer:
         """Do the turn of client ``k`` here; its memory is read and kept here."""
         started = time.perf_counter()
-        memories = self.parties.memories
+        memories = self.sides.memories
         memory = memories.recall(k)
         down, size = orders.broadcast(k)
         up, row = self.local(k, down, orders, memory)
@@ -91,12 +91,12 @@ class Turns:
     def _local(
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
     ) -> tuple[Any, Row]:
-        parties = self.parties
-        client = parties.client(k, orders.training, memory)
+        sides = self.sides
+        client = sides.client(k, orders.training, memory)
         sender = f"{self.name}.local (client {k})"
-        with parties.verb("client", orders.turn.index, k):
+        with sides.verb("client", orders.round.index, k):
             up = self.strategy.local(down, client)
-        if parties.protocol.precision == "bf16":
+        if sides.protocol.precision == "bf16":
             up = widened(up, sender)
             widen_memory(memory, f"the memory of client {k}")
         with phase("transport"):

@@ -19,7 +19,7 @@ from fedkd.data.images import ImageInfo
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
@@ -193,7 +193,7 @@ def test_the_measured_ensemble_has_the_learnt_weights():
     strategy, _ = REGISTRY.strategy("coboosting", SHORT)
     protocol = testing.toy_protocol(1)
     state = simulate(strategy, federation, protocol, seed=3).state
-    server = Parties(federation, protocol, 3).server()
+    server = Sides(federation, protocol, 3).server()
     found = strategy.predictors(state, server)["ensemble"]
     assert torch.equal(found.weights_K, state.stage.shares_K)
 

@@ -68,13 +68,13 @@ def test_it_is_not_fedavg_otherwise(name, options):
 def test_one_client_is_local_training_bit_for_bit():
     from fedkd.base.randomness import torch_stream
     from fedkd.ops.training import train
-    from fedkd.simulation.sides import Parties
+    from fedkd.simulation.sides import Sides
 
     federation = testing.toy_federation(clients=1)
     protocol = testing.toy_protocol(1, clients=1)
     strategy, _ = REGISTRY.strategy("fedavg", {})
     state = simulate(strategy, federation, protocol, seed=5).state
-    client = Parties(federation, protocol, 5).client(0, protocol.training)
+    client = Sides(federation, protocol, 5).client(0, protocol.training)
     client.load(client.initial)
     with torch_stream(5, "client", 0, 0):
         train(client.model, client.data, protocol.training)

@@ -8,10 +8,10 @@ import torch
 from fedkd import testing
 from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense_server import Distillation, Plain
-from fedkd.harness.world import World, protocol_of
+from fedkd.harness.builder import RunBuilder, protocol_of
 from fedkd.ops.generation import all_finite
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import load_suite
@@ -33,7 +33,7 @@ def two_rounds(name, options):
     """Run a strategy in the first cell of the suite ``quick``, for two rounds."""
     config = grid(load_suite("quick"), REGISTRY)[0].config
     config["protocol"]["rounds"] = 2
-    federation, _ = World(REGISTRY, Path(), torch.device("cpu")).federation(config)
+    federation, _ = RunBuilder(REGISTRY, Path(), torch.device("cpu")).federation(config)
     strategy, _ = REGISTRY.strategy(name, options)
     return simulate(strategy, federation, protocol_of(config), seed=0)
 
@@ -58,7 +58,7 @@ def test_without_server_steps_it_is_fedavg_bit_for_bit(name, fedavg):
 def test_a_generator_that_is_not_finite_starts_anew(diverges, monkeypatch):
     """It goes on from batch to batch, so that it would give black images for good."""
     federation = testing.toy_federation()
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     synthesis = SynthesisConfig(epochs=3, generator_steps=1, batch_size=8, width=2)
     config = DenseConfig(synthesis=synthesis, distil=DistilConfig(steps=1))
     members = [server.client_model(k) for k in range(2)]

@@ -18,7 +18,7 @@ from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, adversarial_divergence
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
@@ -58,10 +58,10 @@ def config(**changes):
     return build(DenseConfig, {**SHORT, "synthesis": synthesis}, "dense")
 
 
-def sides(models=("cnn",), data=None):
+def both_sides(models=("cnn",), data=None):
     federation = testing.toy_federation(models=models, data=data)
-    parties = Parties(federation, testing.toy_protocol(), 0)
-    return parties.server(), parties
+    sides = Sides(federation, testing.toy_protocol(), 0)
+    return sides.server(), sides
 
 
 def run(options, rounds=1, models=("cnn",), name="dense", seed=3, **protocol):
@@ -146,7 +146,7 @@ def test_the_inversion_loss_is_a_mean_or_a_sum_over_layers(layers, clients, expe
 
 
 def test_the_inversion_loss_is_positive_with_trained_clients():
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(k) for k in range(3)]
     lens = Lens(server.images, server.device, augment=True)
     how = SynthesisConfig(label_weight=0, adversarial_weight=0)
@@ -173,7 +173,7 @@ def test_without_its_weight_a_missing_inversion_loss_is_no_surprise():
 
 
 def test_identical_models_have_no_adversarial_loss():
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(k) for k in range(3)]
     student = server.load(server.initial).eval()
     x = torch.randn(16, 1, 8, 8)
@@ -186,7 +186,7 @@ def test_identical_models_have_no_adversarial_loss():
 @pytest.mark.parametrize("clients", [1, 3])
 def test_a_stage_on_identical_models_has_no_adversarial_loss_and_stays_finite(clients):
     """No image is disagreed on: the set of the loss is empty in every step."""
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(0) for _ in range(clients)]
     student = server.load(server.initial)
     logged = []
@@ -204,7 +204,7 @@ def test_one_client_is_its_own_ensemble():
     strategy, _ = REGISTRY.strategy("dense", SHORT)
     protocol = testing.toy_protocol(1, clients=1)
     state = simulate(strategy, federation, protocol, seed=0).state
-    server = Parties(federation, protocol, 0).server()
+    server = Sides(federation, protocol, 0).server()
     found = strategy.predictors(state, server)["ensemble"]
     x = torch.randn(5, 1, 8, 8)
     alone = server.client_model(0, state.stage.models[0])
@@ -236,16 +236,16 @@ def test_the_student_may_have_an_architecture_of_its_own():
 def test_a_client_of_another_architecture_goes_on_from_its_own_model():
     federation = testing.toy_federation(models=("cnn", "mlp"))
     protocol = testing.toy_protocol(2)
-    parties = Parties(federation, protocol, 0)
+    sides = Sides(federation, protocol, 0)
     strategy, _ = REGISTRY.strategy("dense", SHORT)
-    state = strategy.init(parties.server())
+    state = strategy.init(sides.server())
     for k, keeps in ((0, False), (1, True)):
         down = strategy.broadcast(state, k, Round(0, 2, (0, 1, 2)))
-        client = parties.client(k, protocol.training)
+        client = sides.client(k, protocol.training)
         up = strategy.local(down, client)
         assert ("model" in client.memory) == keeps
     down = strategy.broadcast(state, 1, Round(1, 2, (0, 1, 2)))
-    client = parties.client(1, protocol.training, client.memory)
+    client = sides.client(1, protocol.training, client.memory)
     still = client.training.model_copy(update={"lr": 1e-30, "weight_decay": 0.0})
     client.training = still
     again = strategy.local(down, client)
@@ -275,7 +275,7 @@ def test_without_synthesis_and_from_the_average_it_is_fedavg(participation):
 
 def test_the_student_starts_from_itself_or_from_the_average():
     none = {"epochs": 0}
-    server, _ = sides()
+    server, _ = both_sides()
     initial = run({"synthesis": none}, seed=0).state.weights
     for entry, value in server.initial.items():
         assert torch.equal(initial[entry], value)
@@ -307,10 +307,10 @@ def test_whether_there_is_an_average_does_not_depend_on_who_takes_part():
 
 
 def test_distillation_brings_the_student_towards_the_ensemble():
-    server, parties = sides()
+    server, sides = both_sides()
     members = []
     for k in range(3):
-        client = parties.client(k, parties.protocol.training)
+        client = sides.client(k, sides.protocol.training)
         client.load(client.initial)
         client.train(
             training=client.training.model_copy(update={"local_steps": 40, "lr": 0.2})
@@ -334,7 +334,7 @@ def test_distillation_brings_the_student_towards_the_ensemble():
     work = Distillation(student, members, long, Plain(), server)
 
     def gap():
-        data = parties.federation.data
+        data = sides.federation.data
         x = data.normalise(data.x_test)
         with torch.no_grad():
             wanted, found = work.ensemble(x), student.eval()(x)
@@ -353,7 +353,7 @@ def test_distillation_brings_the_student_towards_the_ensemble():
 
 
 def test_clients_models_do_not_change_on_the_server():
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(k) for k in range(3)]
     before = [{n: v.clone() for n, v in m.state_dict().items()} for m in members]
     Distillation(server.load(server.initial), members, config(), Plain(), server).run()
@@ -364,7 +364,7 @@ def test_clients_models_do_not_change_on_the_server():
 
 
 def test_the_student_leaves_its_statistics_alone_while_images_are_made():
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(k) for k in range(3)]
     for first, moves in ((False, False), (True, True)):
         student = server.load(server.initial)
@@ -381,7 +381,7 @@ def test_the_student_leaves_its_statistics_alone_while_images_are_made():
 
 
 def test_labels_are_in_order_and_of_every_class():
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(0)]
     how = config(batch_size=64)
     work = Distillation(server.load(server.initial), members, how, Plain(), server)
@@ -496,7 +496,7 @@ def test_a_collapsed_generator_leaves_all_finite():
         def forward(self, z):
             return (self.level + 0 * z[:, :1, None, None]).sigmoid().expand(-1, 1, 8, 8)
 
-    server, _ = sides()
+    server, _ = both_sides()
     members = [server.client_model(k) for k in range(3)]
     student = server.load(server.initial)
     work = Distillation(student, members, config(), Plain(), server)

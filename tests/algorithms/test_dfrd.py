@@ -21,7 +21,7 @@ from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import weighted_logits
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
@@ -93,7 +93,7 @@ def test_dfdg_detaches_the_global_model_and_the_paper_does_not():
 def work(variant="paper", counts=COUNTS, averaged=False, generator=None, distil=None):
     """Return the server's work on toy models, and the server."""
     protocol = testing.toy_protocol(clients=2)
-    server = Parties(testing.toy_federation(2), protocol, 0).server()
+    server = Sides(testing.toy_federation(2), protocol, 0).server()
     config = DFRDConfig(
         variant=variant,
         generator=GeneratorConfig(**TINY["generator"] | (generator or {})),
@@ -203,8 +203,8 @@ def test_dynamic_counts_are_of_the_labels_trained_on():
 @pytest.mark.parametrize("images", [1, 2])
 def test_dynamic_counts_of_three_steps_are_three_of_each_image(images):
     """A batch holds a client's only image twice; the image counts once."""
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    client = parties.client(0, TrainingConfig(local_steps=3, lr=0.1))
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    client = sides.client(0, TrainingConfig(local_steps=3, lr=0.1))
     client.data = client.data.subset(torch.arange(len(client.data)) < images)
     update = DFRD(DFRDConfig()).local(Broadcast(None), client)
     assert torch.equal(update.label_counts, 3 * client.data.label_counts().int())
@@ -273,7 +273,7 @@ def test_of_several_architectures_the_server_s_is_averaged(monkeypatch):
     """Before the distillation; a round without it goes on from the model before."""
     monkeypatch.setattr(Distillation, "run", lambda stage, counts_C: None)
     federation = testing.toy_federation(models=("cnn", "mlp"))
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     ups = {}
     for k in range(3):
         model = server.client_model(k)
@@ -323,7 +323,7 @@ def test_settings_that_cannot_work_are_refused(options):
 def test_a_gallery_has_an_image_of_each_class_from_both_generators():
     strategy, _ = REGISTRY.strategy("dfrd", TINY)
     federation, protocol = testing.toy_federation(), testing.toy_protocol()
-    server = Parties(federation, protocol, 0).server()
+    server = Sides(federation, protocol, 0).server()
     state = strategy.init(server)
     assert list(strategy.gallery(state, server)) == ["generator"]
     found = strategy.gallery(run(TINY, rounds=1).state, server)

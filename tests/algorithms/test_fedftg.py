@@ -23,7 +23,7 @@ from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import reason_to_skip
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
@@ -111,7 +111,7 @@ def test_a_client_without_a_class_has_no_weight_for_it():
 def work(variant="paper", counts=None, clients=2, **options):
     """Return the server's work on toy models, and the server."""
     federation = testing.toy_federation(clients)
-    server = Parties(federation, testing.toy_protocol(clients=clients), 0).server()
+    server = Sides(federation, testing.toy_protocol(clients=clients), 0).server()
     config = FedFTGConfig(
         variant=variant,
         generator=GeneratorConfig(
@@ -245,13 +245,13 @@ def test_the_generator_of_a_round_is_that_of_the_round_before():
     strategy, _ = REGISTRY.strategy(
         "fedftg", {**TINY, "generator": {**TINY["generator"], "lr": 1e-30}}
     )
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    server = parties.server()
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    server = sides.server()
     state = strategy.init(server)
     turn = Round(0, 3, (0, 1, 2))
     ups = {}
     for k in turn.clients:
-        client = parties.client(k, parties.protocol.training)
+        client = sides.client(k, sides.protocol.training)
         ups[k] = strategy.local(strategy.broadcast(state, k, turn), client)
     after = strategy.aggregate(state, ups, server, turn)
     names = [n for n, _ in strategy._painter(server).generator.named_parameters()]
@@ -263,12 +263,12 @@ def test_the_generator_of_a_round_is_that_of_the_round_before():
 
 def test_a_gallery_has_an_image_of_each_class():
     strategy, _ = REGISTRY.strategy("fedftg", TINY)
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    state = strategy.init(parties.server())
-    (images,) = strategy.gallery(state, parties.server()).values()
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    state = strategy.init(sides.server())
+    (images,) = strategy.gallery(state, sides.server()).values()
     assert images.shape == (3, 1, 8, 8)
     still = FedFTG(FedFTGConfig(distil=DistilConfig(steps=0)))
-    server = parties.server()
+    server = sides.server()
     assert still.gallery(still.init(server), server) == {}
 
 

@@ -23,7 +23,7 @@ from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round, read_weights
 
@@ -140,7 +140,7 @@ def test_adams_moments_go_there_and_back():
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("counts", [[[30, 0, 10], [10, 0, 0]], [[0, 0, 1], [0, 0, 0]]])
 def test_empty_classes_and_a_constant_generator_give_finite_numbers(counts, constant):
-    server = Parties(testing.toy_federation(2), testing.toy_protocol(clients=2), 0)
+    server = Sides(testing.toy_federation(2), testing.toy_protocol(clients=2), 0)
     server = server.server()
     config = GeneratorConfig(**QUICK, student_weight=1.0)
     generator = server.build("feature-generator", feature_size=4, hidden=8)
@@ -240,8 +240,8 @@ def test_cross_entropy_is_that_of_torch():
 def test_the_terms_fade_by_the_round():
     strategy = FedGen(FedGenConfig(fading=0.5, generator=GeneratorConfig(**QUICK)))
     state = run({"generator": QUICK}, rounds=1).state
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    client = parties.client(0, parties.protocol.training)
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    client = sides.client(0, sides.protocol.training)
     logits, labels = torch.randn(8, 3), torch.arange(8) % 3
     extra = []
     for index in (1, 3):

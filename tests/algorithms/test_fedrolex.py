@@ -6,7 +6,7 @@ import torch
 from fedkd import testing
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
@@ -17,7 +17,7 @@ FAMILY = [ModelSpec("cnn"), *(ModelSpec("cnn", {"width": w}) for w in (0.5, 0.25
 def sent(variant, turn):
     """Return the first convolution that client 1 gets in a round, and the whole one."""
     federation = testing.toy_federation(models=FAMILY)
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     strategy, _ = REGISTRY.strategy("fedrolex", {"variant": variant})
     state = strategy.init(server)
     down = strategy.broadcast(state, 1, Round(turn, 99, (1,)))

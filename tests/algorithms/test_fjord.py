@@ -13,7 +13,7 @@ from fedkd.algorithms.fjord_dropout import OrderedDropout, soft_cross_entropy
 from fedkd.errors import ConfigError
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
@@ -123,7 +123,7 @@ def test_with_full_width_only_it_is_fedavg_on_digits_bit_for_bit():
 
 def test_widths_default_to_the_federation_s_and_clients_draw_up_to_their_own():
     federation = testing.toy_federation(models=FAMILY)
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     strategy, _ = REGISTRY.strategy("fjord", {})
     state = strategy.init(server)
     turn = Round(0, 1, (0, 1, 2))
@@ -150,10 +150,10 @@ def test_distillation_changes_what_is_learnt():
 
 def test_building_a_prefix_does_not_move_the_random_stream():
     federation = testing.toy_federation(models=FAMILY)
-    parties = Parties(federation, testing.toy_protocol(), 0)
+    sides = Sides(federation, testing.toy_protocol(), 0)
     strategy, _ = REGISTRY.strategy("fjord", {})
-    down = strategy.broadcast(strategy.init(parties.server()), 0, Round(0, 1, (0,)))
-    client = parties.client(0, parties.protocol.training)
+    down = strategy.broadcast(strategy.init(sides.server()), 0, Round(0, 1, (0,)))
+    client = sides.client(0, sides.protocol.training)
     before = torch.get_rng_state()
     prefix(0.5, down, client)
     assert torch.equal(torch.get_rng_state(), before)
@@ -177,7 +177,7 @@ def test_widths_outside_of_0_to_1_are_refused(widths):
 
 def started(widths):
     federation = testing.toy_federation(models=FAMILY)
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     strategy, _ = REGISTRY.strategy("fjord", {"widths": widths})
     return strategy.init(server)
 

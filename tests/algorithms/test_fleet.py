@@ -8,7 +8,7 @@ from fedkd.algorithms.fedavg import Update
 from fedkd.algorithms.fleet import Fleet, assemble
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 
 
 def one(value):
@@ -49,13 +49,13 @@ def test_with_one_architecture_a_distilled_model_is_replaced_bit_for_bit():
 
 def test_every_architecture_starts_from_its_own_initial_weights():
     federation = testing.toy_federation(models=("cnn", "mlp"))
-    parties = Parties(federation, testing.toy_protocol(), 0)
-    fleet = assemble(parties.server())
+    sides = Sides(federation, testing.toy_protocol(), 0)
+    fleet = assemble(sides.server())
     assert fleet.kinds == (0, 1, 0)
     assert fleet.mixed
     assert fleet.server_is_new
     for k in range(3):
-        initial = parties.client(k, testing.toy_protocol().training).initial
+        initial = sides.client(k, testing.toy_protocol().training).initial
         assert fleet.of(k, 0).keys() == initial.keys()
         assert all(torch.equal(fleet.of(k, 0)[name], v) for name, v in initial.items())
 
@@ -70,7 +70,7 @@ def test_a_server_may_have_an_architecture_of_its_own():
         toy._factory,
         server=ModelSpec("mlp"),
     )
-    fleet = assemble(Parties(federation, testing.toy_protocol(), 0).server())
+    fleet = assemble(Sides(federation, testing.toy_protocol(), 0).server())
     assert fleet.kinds == (1, 1, 1)
     assert fleet.server_is_new
     assert not fleet.mixed
@@ -91,8 +91,8 @@ def test_nested_sub_models_are_known_once_any_client_has_sent_one():
     """All of them count as the server's architecture, whatever their width."""
     wide, narrow = (ModelSpec("cnn", {"width": width}) for width in (1.0, 0.5))
     federation = testing.toy_federation(models=(wide, narrow))
-    parties = Parties(federation, testing.toy_protocol(), 0)
-    fleet = assemble(parties.server(), "static")
+    sides = Sides(federation, testing.toy_protocol(), 0)
+    fleet = assemble(sides.server(), "static")
     assert fleet.kinds == (0, 0, 0)
     assert fleet.server_is_new
     after = fleet.averaged({1: Update(fleet.of(1, 0), 1)}, 0)

@@ -11,7 +11,7 @@ from fedkd import testing
 from fedkd.algorithms.heterofl import masked_cross_entropy, masked_loss, scaled_outputs
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
@@ -66,7 +66,7 @@ def test_at_width_1_there_is_no_scaler():
 
 def test_scaled_are_narrowed_layers_without_batchnorm_and_not_the_classifier():
     federation = testing.toy_federation(models=FAMILY)
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     strategy, _ = REGISTRY.strategy("heterofl", {})
     state = strategy.init(server)
     turn = Round(0, 1, (0, 1, 2))
@@ -87,14 +87,14 @@ def test_every_option_does_something(key):
 def test_rows_of_a_class_come_from_the_clients_that_have_it():
     """Client k of the toy federation lacks class k; here only client 0 takes part."""
     federation = testing.toy_federation(models=["cnn"])
-    parties = Parties(federation, testing.toy_protocol(), 0)
+    sides = Sides(federation, testing.toy_protocol(), 0)
     strategy, _ = REGISTRY.strategy("heterofl", {})
-    state = strategy.init(parties.server())
+    state = strategy.init(sides.server())
     turn = Round(0, 1, (0,))
-    client = parties.client(0, parties.protocol.training)
+    client = sides.client(0, sides.protocol.training)
     up = strategy.local(strategy.broadcast(state, 0, turn), client)
     assert up.classes.tolist() == [0, 1, 1]
-    after = strategy.aggregate(state, {0: up}, parties.server(), turn)
+    after = strategy.aggregate(state, {0: up}, sides.server(), turn)
     for entry in ("classifier.weight", "classifier.bias"):
         assert torch.equal(after.weights[entry][0], state.weights[entry][0])
         assert torch.equal(after.weights[entry][1:], up.weights[entry][1:])

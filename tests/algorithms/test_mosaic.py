@@ -30,7 +30,7 @@ from fedkd.algorithms.mosaic_teacher import (
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Round
 
@@ -40,10 +40,10 @@ TINY = GeneratorConfig(steps=2, batch_size=8, latent_size=4, width=2)
 
 def sides(classes=3):
     federation = testing.toy_federation(data=testing.toy_images(classes))
-    parties = Parties(federation, testing.toy_protocol(), 0)
-    client = parties.client(1, parties.protocol.training)
+    sides = Sides(federation, testing.toy_protocol(), 0)
+    client = sides.client(1, sides.protocol.training)
     client.load(client.initial)
-    return client, parties.server()
+    return client, sides.server()
 
 
 class Constant(nn.Module):

@@ -17,7 +17,7 @@ from fedkd.algorithms.mosaic_teacher import LogitExperts, ParameterExperts
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import read_weights
 
@@ -47,7 +47,7 @@ def own_server(models, server):
 
 def members(models, counts):
     federation = testing.toy_federation(models=models)
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     weights = {}
     for k in range(3):
         model = server.client_model(k)
@@ -107,7 +107,7 @@ def test_the_student_may_have_an_architecture_that_no_client_has():
     federation = own_server(MIXED, "lenet4")
     strategy = Mosaic(config())
     result = simulate(strategy, federation, testing.toy_protocol(4), seed=0)
-    before = Parties(federation, testing.toy_protocol(), 0).server().initial
+    before = Sides(federation, testing.toy_protocol(), 0).server().initial
     after = result.state.fleet.whole
     assert result.state.fleet.server_is_new
     moved = {
@@ -132,10 +132,10 @@ def test_a_client_of_another_architecture_predicts_with_that_ones_average():
     federation = testing.toy_federation(models=MIXED)
     protocol = testing.toy_protocol(2)
     result = simulate(Mosaic(config()), federation, protocol, seed=0)
-    parties = Parties(federation, protocol, 0)
+    sides = Sides(federation, protocol, 0)
     strategy = Mosaic(config())
-    assert strategy.personal(result.state, parties.client(0, protocol.training)) is None
-    other = parties.client(1, protocol.training)
+    assert strategy.personal(result.state, sides.client(0, protocol.training)) is None
+    other = sides.client(1, protocol.training)
     assert type(strategy.personal(result.state, other)) is type(other.model)
 
 

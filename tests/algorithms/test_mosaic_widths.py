@@ -18,7 +18,7 @@ from fedkd.algorithms.mosaic_teacher import ParameterExperts
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import read_weights
 
@@ -87,7 +87,7 @@ def test_at_full_width_it_is_mosaic(scheme):
 
 
 def test_an_expert_averages_those_who_hold_a_coordinate_and_its_class():
-    server = Parties(nested_federation(), testing.toy_protocol(), 0).server()
+    server = Sides(nested_federation(), testing.toy_protocol(), 0).server()
     fleet = assemble(server, "static")
     models = {}
     for k in range(3):

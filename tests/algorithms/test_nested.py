@@ -8,7 +8,7 @@ from fedkd.errors import ConfigError
 from fedkd.party import ModelSpec
 from fedkd.payload import decode, encode, seal
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Requires, Round, read_weights
 
@@ -32,7 +32,7 @@ def run(name, options, models, **protocol):
 
 def server_of(models, **protocol):
     federation = testing.toy_federation(models=models)
-    return Parties(federation, testing.toy_protocol(**protocol), 0).server()
+    return Sides(federation, testing.toy_protocol(**protocol), 0).server()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -107,7 +107,7 @@ def test_coordinates_outside_of_the_round_s_windows_keep_their_bits():
     models = [*family(widths=(0.5, 0.25))]
     federation = testing.toy_federation(models=models)
     federation.server_model = ModelSpec("cnn")
-    server = Parties(federation, testing.toy_protocol(), 0).server()
+    server = Sides(federation, testing.toy_protocol(), 0).server()
     nested = nest(server, "rolling")
     down = nested.broadcast(server.initial, 0, 3)
     up = {name: value + 1 for name, value in down.items()}
@@ -130,15 +130,13 @@ def test_coordinates_outside_of_the_round_s_windows_keep_their_bits():
 )
 def test_what_a_client_sends_back_goes_where_it_came_from(name, options):
     """A client alone in round 3: its next sub-model of that round is its own."""
-    parties = Parties(
-        testing.toy_federation(models=family()), testing.toy_protocol(), 0
-    )
+    sides = Sides(testing.toy_federation(models=family()), testing.toy_protocol(), 0)
     strategy, _ = REGISTRY.strategy(name, options)
-    state = strategy.init(parties.server())
+    state = strategy.init(sides.server())
     turn = Round(3, 9, (1,))
-    client = parties.client(1, parties.protocol.training)
+    client = sides.client(1, sides.protocol.training)
     up = strategy.local(strategy.broadcast(state, 1, turn), client)
-    after = strategy.aggregate(state, {1: up}, parties.server(), turn)
+    after = strategy.aggregate(state, {1: up}, sides.server(), turn)
     again = strategy.broadcast(after, 1, turn)
     assert all(torch.equal(again.weights[n], v) for n, v in up.weights.items())
 
@@ -200,11 +198,11 @@ def test_without_widths_different_models_are_refused_as_ever():
 
 @pytest.fixture(scope="module")
 def resnets():
-    """Parties of a federation of ResNet-18 at widths 1 and 1/2, 3x32x32, 10 classes."""
+    """Sides of a federation of ResNet-18 at widths 1 and 1/2, 3x32x32, 10 classes."""
     data = testing.toy_images(classes=10, per_class=4, size=32, channels=3)
     models = family("resnet18", (1.0, 0.5))
     federation = testing.toy_federation(2, models, data)
-    return Parties(federation, testing.toy_protocol(1, clients=2), 0)
+    return Sides(federation, testing.toy_protocol(1, clients=2), 0)
 
 
 def test_bytes_of_resnet18_are_those_of_its_parameters_and_statistics(resnets):

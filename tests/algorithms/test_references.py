@@ -9,7 +9,7 @@ from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.local import Local
 from fedkd.simulation.evaluate import correct, percent
 from fedkd.simulation.pooling import arranged
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 
 MIXED = ("cnn", "mlp")
@@ -38,7 +38,7 @@ def test_a_client_alone_goes_on_from_its_own_model():
 
 def test_the_ensemble_is_the_mean_of_models_trained_alone():
     result, federation, protocol = run(Ensemble(), MIXED)
-    server = Parties(federation, protocol, 0).server()
+    server = Sides(federation, protocol, 0).server()
     models = [server.client_model(k, w) for k, w in result.state.models.items()]
     x = federation.data.normalise(federation.data.x_test)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_the_ensemble_is_the_mean_of_models_trained_alone():
 def test_the_members_of_the_ensemble_are_the_clients_that_train_alone():
     together, _, _ = run(Ensemble(), MIXED)
     alone, federation, protocol = run(Local(), MIXED)
-    server = Parties(federation, protocol, 0).server()
+    server = Sides(federation, protocol, 0).server()
     accuracies = [
         percent(correct(server.client_model(k, w), federation.data, 100))
         for k, w in together.state.models.items()

@@ -9,7 +9,7 @@ import torch
 from fedkd import cli
 from fedkd.commands.partition import options_of
 from fedkd.errors import ConfigError
-from fedkd.harness.world import World
+from fedkd.harness.builder import RunBuilder
 from fedkd.partition.counts import read_table
 from fedkd.plugins.registry import load_registry
 
@@ -52,7 +52,7 @@ def test_the_split_is_that_of_a_run_of_the_bench(fedkd, tmp_path):
         "seed": 3,
         "protocol": {"clients": 7},
     }
-    world = World(load_registry(), tmp_path, torch.device("cpu"))
+    world = RunBuilder(load_registry(), tmp_path, torch.device("cpu"))
     found = record(fedkd, "--clients", 7, "--seed", 3, "--set", "alpha=0.5")
     assert found["hash"] == world.split(config).hash
 

@@ -18,10 +18,10 @@ def test_the_contract_holds(name, check, tmp_path):
 
 
 def test_a_server_has_no_data_by_its_type():
-    from fedkd.simulation.sides import Parties
+    from fedkd.simulation.sides import Sides
 
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    assert not hasattr(parties.server(), "data")
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    assert not hasattr(sides.server(), "data")
 
 
 def test_a_contract_check_notices_a_strategy_that_uses_the_global_generator():

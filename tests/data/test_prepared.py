@@ -25,7 +25,7 @@ from fedkd.data.prepared import write as prepared_write
 from fedkd.data.prepared.files import folders_under, read_prepared
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError
-from fedkd.harness.world import World
+from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
@@ -483,7 +483,7 @@ def test_a_run_prepares_a_set_at_its_first_use_and_takes_its_subset(options, tmp
     plain = {"name": "food101", "options": {"partial": True, **options}}
     reader, _ = REGISTRY.dataset(**plain)
     expected = subset(reader.load(tmp_path), reader.config)
-    world = World(REGISTRY, tmp_path, torch.device("cpu"))
+    world = RunBuilder(REGISTRY, tmp_path, torch.device("cpu"))
     assert equal(world.data({"dataset": plain}), expected)
     assert len(expected.x_train) == (6 if options else 12)
     assert len(list(folders_under(tmp_path, "food101"))) == 1
@@ -491,7 +491,7 @@ def test_a_run_prepares_a_set_at_its_first_use_and_takes_its_subset(options, tmp
 
 def test_a_run_takes_the_subset_of_a_set_without_files_too(tmp_path):
     plain = {"name": "digits", "options": {"per_class": 3}}
-    world = World(REGISTRY, tmp_path, torch.device("cpu"))
+    world = RunBuilder(REGISTRY, tmp_path, torch.device("cpu"))
     data = world.data({"dataset": plain})
     assert torch.bincount(data.y_train).tolist() == [3] * 10
     assert not list(tmp_path.iterdir())

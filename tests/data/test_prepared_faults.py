@@ -16,7 +16,7 @@ from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared import write as prepared_write
 from fedkd.data.prepared.files import folders_under, read_prepared
 from fedkd.errors import DataError
-from fedkd.harness.world import World
+from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.testing import toy_images
@@ -66,7 +66,7 @@ def root(tmp_path):
 
 
 def world_of(root, registry=REGISTRY):
-    return World(registry, root, torch.device("cpu"))
+    return RunBuilder(registry, root, torch.device("cpu"))
 
 
 def save(path, value):

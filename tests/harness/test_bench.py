@@ -372,7 +372,9 @@ def test_a_single_cell_runs_on_the_device_asked_for(
     seen = []
     bench = Bench(suite, grid(suite, registry), registry, settings)
     monkeypatch.setattr(
-        bench_module, "check_cells", lambda _, world, __: seen.append(world.device.type)
+        bench_module,
+        "check_cells",
+        lambda _, builder, __: seen.append(builder.device.type),
     )
     bench.check()
     # Beside two workers the checking process has no business on the device.
@@ -385,7 +387,7 @@ def test_a_model_that_does_not_fit_the_data_is_said_before_anything_runs(
     def broken(self, config):
         raise RuntimeError("mat1 and mat2 do not fit")
 
-    monkeypatch.setattr(bench_module.World, "federation", broken)
+    monkeypatch.setattr(bench_module.RunBuilder, "federation", broken)
     assert bench("toy-mean") == 1
     message = capsys.readouterr().err
     assert "toy, iid and toy-linear do not go together: RuntimeError: mat1" in message

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedkd.harness.resuming import Starts
+from fedkd.harness.resuming import ResumePoints
 from fedkd.suite.grid import Cell
 
 
@@ -43,7 +43,7 @@ def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
     if checkpoint:
         (tmp_path / one.run_id).mkdir()
         (tmp_path / one.run_id / "checkpoint.safetensors").write_bytes(b"")
-    starts = Starts(tmp_path)
+    starts = ResumePoints(tmp_path)
     assert starts.prospect() == ""
     starts.started(one)
     assert [starts.round(one, {"round": n}) for n in rounds] == said
@@ -53,7 +53,7 @@ def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
 
 
 def test_cells_side_by_side_are_told_together(tmp_path):
-    starts = Starts(tmp_path)
+    starts = ResumePoints(tmp_path)
     cells = [cell(seed, 2) for seed in range(3)]
     for one in cells:
         starts.started(one)

@@ -38,8 +38,8 @@ LINE = Axes((4,), {"w": (Axis(0),)}, {}, -1, {})
 EIGHT = Axes((8,), {"w": (Axis(0),)}, {}, -1, {})
 
 
-def held(axes, sizes, scheme, turn=0, seeds=()):
-    (kept,) = index_map(axes, sizes, scheme, turn, seeds).channels
+def held(axes, sizes, scheme, round=0, seeds=()):
+    (kept,) = index_map(axes, sizes, scheme, round, seeds).channels
     return kept.tolist()
 
 
@@ -63,7 +63,7 @@ def test_the_released_code_rolls_the_other_way():
 
 @pytest.mark.parametrize("scheme", ["rolling", "rolling-back"])
 def test_after_as_many_rounds_as_channels_each_was_sent_equally_often(scheme):
-    sent = [c for turn in range(8) for c in held(EIGHT, (3,), scheme, turn)]
+    sent = [c for round in range(8) for c in held(EIGHT, (3,), scheme, round)]
     assert [sent.count(c) for c in range(8)] == [3] * 8
 
 
@@ -189,11 +189,11 @@ def randomised(model):
     return model.double().eval()
 
 
-def nested_pair(name, width, scheme, turn):
+def nested_pair(name, width, scheme, round):
     whole, part = build(name), build(name, width)
     axes = find_axes(whole, SHAPE)
     sizes = kept_channels(axes, whole.state_dict(), part.state_dict())
-    return whole, part, index_map(axes, sizes, scheme, turn, (3,))
+    return whole, part, index_map(axes, sizes, scheme, round, (3,))
 
 
 def without_others(model, where):
@@ -210,13 +210,13 @@ def without_others(model, where):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(
-    ("scheme", "turn"), [("static", 0), ("rolling", 3), ("rolling", 60), ("random", 1)]
+    ("scheme", "round"), [("static", 0), ("rolling", 3), ("rolling", 60), ("random", 1)]
 )
 @torch.no_grad()
 def test_a_sub_model_computes_what_the_whole_one_does_with_other_channels_at_zero(
-    name, scheme, turn
+    name, scheme, round
 ):
-    whole, part, where = nested_pair(name, 0.5, scheme, turn)
+    whole, part, where = nested_pair(name, 0.5, scheme, round)
     part.load_state_dict(extract(whole.state_dict(), where))
     x = torch.randn(4, *SHAPE, dtype=torch.float64)
     expected = without_others(whole, where)(x)

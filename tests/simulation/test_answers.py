@@ -115,9 +115,9 @@ def test_no_bit_depends_on_the_budget(monkeypatch, name, options, models, execut
     whole = outcome(name, options, models, "serial")
     monkeypatch.setattr(answers, "BUDGET", 0)
     shelves = []
-    real = answers.Shelf
+    real = answers.MappedTrees
     monkeypatch.setattr(
-        answers, "Shelf", lambda folder: shelves.append(1) or real(folder)
+        answers, "MappedTrees", lambda folder: shelves.append(1) or real(folder)
     )
     assert outcome(name, options, models, executor) == whole
     assert len(shelves) == 3, "one file a round"

@@ -17,7 +17,7 @@ from fedkd.simulation.executors import ALONE, NAMES, Choice, alone, make_executo
 from fedkd.simulation.executors.graphs import Graphs
 from fedkd.simulation.executors.measured import MEASUREMENTS, Measurement, fastest
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.simulation.turns import Turns
 
@@ -63,15 +63,15 @@ def test_rows_name_executors_and_say_how_they_were_measured():
 
 
 def turns_of():
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    return Turns(REGISTRY.strategy("fedavg", {})[0], parties, "x")
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    return Turns(REGISTRY.strategy("fedavg", {})[0], sides, "x")
 
 
 @pytest.fixture
 def on_gpu(monkeypatch):
     """Return the turns of a federation that says it is on a GPU."""
     turns = turns_of()
-    turns.parties.largest()  # builds the models while there still is a CPU
+    turns.sides.largest()  # builds the models while there still is a CPU
     monkeypatch.setattr(Federation, "device", torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU 80GB")
     return turns
@@ -138,7 +138,7 @@ def test_graphs_gives_the_numbers_of_serial():
 def test_graphs_uses_one_step_for_all_and_frees_it():
     turns = turns_of()
     executor = Graphs(turns)
-    state = turns.strategy.init(turns.parties.server())
+    state = turns.strategy.init(turns.sides.server())
     for index in range(2):
         orders = turns.orders(state, testing.Round(index, 2, (0, 1, 2)))
         assert [k for k, _ in executor.answers(orders)] == [0, 1, 2]

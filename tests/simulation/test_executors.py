@@ -271,14 +271,14 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
 
 
 def test_auto_takes_processes_where_that_pays(monkeypatch):
-    from fedkd.simulation.sides import Parties
+    from fedkd.simulation.sides import Sides
     from fedkd.simulation.turns import Turns
 
     def name_of(rounds, steps, workers):
         training = {"local_steps": steps, "batch_size": 8, "lr": 0.1}
         protocol = testing.toy_protocol(rounds, 5, training=training)
-        parties = Parties(testing.toy_federation(5), protocol, 0)
-        turns = Turns(load_registry().strategy("fedavg", {})[0], parties, "x")
+        sides = Sides(testing.toy_federation(5), protocol, 0)
+        turns = Turns(load_registry().strategy("fedavg", {})[0], sides, "x")
         return executors.make_executor(Choice("auto", workers), turns).name
 
     assert name_of(100, 100, 2) == "processes"

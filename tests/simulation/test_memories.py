@@ -13,9 +13,9 @@ from fedkd.payload import encode
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.simulator import simulate
 from fedkd.simulation.store import memories as module
-from fedkd.simulation.store.memories import Memories
+from fedkd.simulation.store.mapped_trees import MappedTrees
+from fedkd.simulation.store.memories import ClientMemories
 from fedkd.simulation.store.packing import MappedFile, Packed, unpack
-from fedkd.simulation.store.shelf import Shelf
 
 REGISTRY = load_registry()
 
@@ -30,7 +30,7 @@ def same(a, b):
 
 @pytest.fixture(params=[1 << 30, 100], ids=["near", "on disk"])
 def store(request):
-    return Memories(request.param)
+    return ClientMemories(request.param)
 
 
 def test_what_is_kept_comes_back(store):
@@ -56,7 +56,7 @@ def test_changes_count_only_when_they_are_kept(store):
 
 def test_large_memories_move_to_a_file_once():
     # Ten numbers of four bytes, and four leaves.
-    store = Memories(limit=10 * (40 + 4 * module.LEAF))
+    store = ClientMemories(limit=10 * (40 + 4 * module.LEAF))
     for k in range(10):
         store.keep(k, memory_of(k))
     assert not store.on_disk
@@ -66,7 +66,7 @@ def test_large_memories_move_to_a_file_once():
 
 
 def test_many_small_leaves_are_no_small_memory():
-    store = Memories(limit=100_000)
+    store = ClientMemories(limit=100_000)
     for k in range(20):
         store.keep(k, {str(i): torch.zeros(1) for i in range(20)})
     assert store.on_disk, "400 tensors of 4 bytes take far more than 1,600 bytes"
@@ -83,7 +83,7 @@ def test_what_cannot_be_stored_is_refused_with_its_place(store):
 
 
 def test_a_saved_store_is_restored_and_older_files_go(tmp_path):
-    store = Memories(limit=0)
+    store = ClientMemories(limit=0)
     for k in range(5):
         store.keep(k, memory_of(k))
     store.save(tmp_path, 1)
@@ -92,7 +92,7 @@ def test_a_saved_store_is_restored_and_older_files_go(tmp_path):
     assert near == {}
     store.tidy(tmp_path, name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    other = Memories(limit=0)
+    other = ClientMemories(limit=0)
     assert other.restore(tmp_path, near, name)
     assert same(other.recall(2), memory_of(20))
     assert same(other.recall(4), memory_of(4))
@@ -100,7 +100,7 @@ def test_a_saved_store_is_restored_and_older_files_go(tmp_path):
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "gone", "head"])
 def test_a_damaged_store_is_not_restored(tmp_path, harm):
-    store = Memories(limit=0)
+    store = ClientMemories(limit=0)
     store.keep(0, memory_of(0, size=1000))
     _, name = store.save(tmp_path, 1)
     path = tmp_path / name
@@ -113,7 +113,7 @@ def test_a_damaged_store_is_not_restored(tmp_path, harm):
         data[-9 if harm == "flip" else 2] ^= 1
         path.write_bytes(data)
     with pytest.warns(RuntimeWarning, match="its checkpoint cannot be read"):
-        assert not Memories().restore(tmp_path, {}, name)
+        assert not ClientMemories().restore(tmp_path, {}, name)
 
 
 def test_a_run_resumes_with_memories_on_disk(tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_store_of_many_clients_takes_no_memory(tmp_path):
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if "VmRSS" in line) // 1024
 
-    store = Memories(limit=0)
+    store = ClientMemories(limit=0)
     store.folder = tmp_path
     before = resident()
     for k in range(400):
@@ -188,7 +188,7 @@ def test_tensors_come_back_with_their_strides_and_types(tmp_path):
 
 
 def test_a_shelf_writes_over_what_is_as_large(tmp_path):
-    shelf = Shelf(tmp_path)
+    shelf = MappedTrees(tmp_path)
     for turn in range(50):
         for k in range(4):
             shelf[k] = memory_of(turn + k)

@@ -125,14 +125,14 @@ class Careless(FedAvg):
 
 
 def test_what_a_strategy_leaves_in_bf16_travels_and_is_kept_as_float32():
-    from fedkd.simulation.sides import Parties
+    from fedkd.simulation.sides import Sides
     from fedkd.simulation.turns import Turns
 
     protocol = testing.toy_protocol(1, precision="bf16")
-    parties = Parties(testing.toy_federation(), protocol, 0)
+    sides = Sides(testing.toy_federation(), protocol, 0)
     strategy = Careless(FedAvg.Config())
-    work = Turns(strategy, parties, "careless")
-    state = strategy.init(parties.server())
+    work = Turns(strategy, sides, "careless")
+    state = strategy.init(sides.server())
     turn = testing.Round(0, 1, (0,))
     answer = work.do(0, work.orders(state, turn))
     assert torch.bfloat16 not in types_of(answer.up)
@@ -140,7 +140,7 @@ def test_what_a_strategy_leaves_in_bf16_travels_and_is_kept_as_float32():
     assert answer.row["bytes_up"] >= 4 * sum(
         v.numel() for v in answer.up.weights.values() if v.is_floating_point()
     )
-    assert parties.memories.recall(0)["kept"].dtype == torch.float32
+    assert sides.memories.recall(0)["kept"].dtype == torch.float32
 
 
 def test_a_tree_without_bf16_is_left_as_it_is():

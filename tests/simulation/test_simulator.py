@@ -14,7 +14,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.pooling import arranged
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run, simulate
 from fedkd.simulation.store import checkpoint as store
 from fedkd.strategy import Strategy, read_weights
@@ -75,11 +75,11 @@ def test_all_strategies_see_the_same_clients_and_the_same_initial_weights():
     seen = []
     for name in ("fedavg", "fedprox"):
         strategy, _ = REGISTRY.strategy(name, {})
-        parties = Parties(
+        sides = Sides(
             testing.toy_federation(6), testing.toy_protocol(5, 6, participation=2), 9
         )
-        run = Run(strategy, parties, name)
-        initial = strategy.init(parties.server()).weights
+        run = Run(strategy, sides, name)
+        initial = strategy.init(sides.server()).weights
         seen.append(([run.sample(i).clients for i in range(5)], initial))
     assert seen[0][0] == seen[1][0]
     assert len(set(seen[0][0])) > 1
@@ -265,12 +265,12 @@ def test_a_reference_that_pools_the_clients_needs_no_arrangement_by_its_caller()
 def test_under_the_policy_local_buffers_stay_at_the_clients():
     protocol = testing.toy_protocol(3, buffers="local")
     federation = testing.toy_federation()
-    parties = Parties(federation, protocol, 0)
-    result = Run(fedavg(), parties, "fedavg").execute(None, 0, lambda _: None)
+    sides = Sides(federation, protocol, 0)
+    result = Run(fedavg(), sides, "fedavg").execute(None, 0, lambda _: None)
     model = federation.build_spec(federation.server_model, 0)
     for name, value in model.named_buffers():
         assert torch.equal(result.state.weights[name], value), "the server's changed"
-        own = [parties.memories.recall(k)["private"][name] for k in range(3)]
+        own = [sides.memories.recall(k)["private"][name] for k in range(3)]
         if value.is_floating_point():
             assert not torch.equal(own[0], own[1])
     shared = sum(v.numel() * 4 for v in model.parameters())

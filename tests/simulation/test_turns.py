@@ -8,7 +8,7 @@ import torch
 from fedkd import testing
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation import turns
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.turns import Turns
 from fedkd.strategy import Round, Strategy
 
@@ -44,8 +44,8 @@ class Remembering(Strategy):
 @pytest.fixture
 def taken():
     strategy = Remembering()
-    parties = Parties(testing.toy_federation(), testing.toy_protocol(), 0)
-    return Turns(strategy, parties, "toy"), strategy.init(parties.server())
+    sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
+    return Turns(strategy, sides, "toy"), strategy.init(sides.server())
 
 
 def test_a_turn_is_counted_and_its_memory_kept(taken):

@@ -108,7 +108,7 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
     """
     workers = choice.workers or cores()
     name = _automatic(turns, workers) if choice.name == "auto" else choice.name
-    check_usable(name, turns.parties.federation.device)
+    check_usable(name, turns.sides.federation.device)
     if name == "graphs":
         return Graphs(turns)
     if name == "processes":
@@ -128,12 +128,12 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
 
 def _automatic(turns: Turns, workers: int) -> str:
     """Return the executor that ``auto`` means for a run."""
-    federation = turns.parties.federation
+    federation = turns.sides.federation
     if federation.device.type != "cuda":
         return "processes" if workers > 1 and _pays(turns) else "serial"
     device = torch.cuda.get_device_name(federation.device)
-    batch = turns.parties.protocol.training.batch_size
-    known = fastest(device, turns.parties.largest(), batch)
+    batch = turns.sides.protocol.training.batch_size
+    known = fastest(device, turns.sides.largest(), batch)
     if known is None:
         warnings.warn(
             f"nothing was measured on {device} yet, so clients take their turns one "
@@ -151,8 +151,8 @@ def _has_locks() -> bool:
 
 def _pays(turns: Turns) -> bool:
     """Say whether the rounds are long enough for processes to be worth while."""
-    parties = turns.parties
-    protocol, federation = parties.protocol, parties.federation
+    sides = turns.sides
+    protocol, federation = sides.protocol, sides.federation
     if federation.device.type != "cpu" or not _has_locks():
         return False
     sampled = protocol.clients_per_round()

@@ -38,5 +38,5 @@ class Serial(Executor):
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """See :class:`Executor`."""
-        for k in orders.turn.clients:
+        for k in orders.round.clients:
             yield k, self.turns.do(k, orders)

@@ -82,7 +82,7 @@ class Cluster(Executor):
             if isinstance(found, Fault):
                 faults[place] = found
                 continue
-            k = orders.turn.clients[place]
+            k = orders.round.clients[place]
             yield k, self._read(k, found, size)
         if faults:
             faults[min(faults)].throw()
@@ -93,13 +93,13 @@ class Cluster(Executor):
         task = ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
         downs: dict[int, tuple[Any, Any]] = {}
         found: dict[Any, tuple[int, int]] = {}
-        for place, k in enumerate(orders.turn.clients):
+        for place, k in enumerate(orders.round.clients):
             down, size = orders.broadcast(k)
             if id(down) not in downs:
                 # The tree is kept, so that no other gets its id.
                 downs[id(down)] = (down, ray.put(take_apart(down)))
-            memory = take_apart(self.turns.parties.memories.recall(k))
-            work = (k, orders.turn, orders.training)
+            memory = take_apart(self.turns.sides.memories.recall(k))
+            work = (k, orders.round, orders.training)
             sent = downs[id(down)][1]
             ref = task.remote(self._key, [self._setup], work, sent, memory)
             found[ref] = (place, size)
@@ -108,7 +108,7 @@ class Cluster(Executor):
     def _read(self, k: int, found: tuple[_Tree, Row], size: int) -> Answer:
         tree, row = found
         up, memory = put_together(*tree)
-        self.turns.parties.memories.keep(k, memory)
+        self.turns.sides.memories.keep(k, memory)
         return Answer(up, row_of(row, size, row.pop("seconds")))
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ def _turn(
 
     def do() -> tuple[_Tree, Row]:
         started = time.perf_counter()
-        k, turn, training = work
+        k, this_round, training = work
         store = put_together(*memory)
-        orders = Orders(turn, training, lambda _: (None, 0))
+        orders = Orders(this_round, training, lambda _: (None, 0))
         up, row = turns.local(k, put_together(*down), orders, store)
         row["seconds"] = round(time.perf_counter() - started, 4)
         return take_apart((up, store), f"{turns.name}.local (client {k})"), row

@@ -21,7 +21,7 @@ class Graphs(Serial):
     def __init__(self, turns: Turns) -> None:
         own = copy.copy(turns)
         self._replayer = Replayer()
-        own.parties = turns.parties.beside(self._replayer)
+        own.sides = turns.sides.beside(self._replayer)
         super().__init__(own)
 
     def close(self) -> None:

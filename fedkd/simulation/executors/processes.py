@@ -69,7 +69,7 @@ class Processes(Executor):
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """See :class:`Executor`."""
         queue, down = self._started()
-        clients = orders.turn.clients
+        clients = orders.round.clients
         down.clear()
         job = self._job(orders, down, queue.start(len(clients)))
         for worker in self.workers:
@@ -100,8 +100,8 @@ class Processes(Executor):
         found: dict[int, tuple[Any, int]] = {}
         downs: list[tuple[tuple[int, str], int]] = []
         tasks: list[Task] = []
-        memories, sender = self.turns.parties.memories, "a client's broadcast"
-        for k in orders.turn.clients:
+        memories, sender = self.turns.sides.memories, "a client's broadcast"
+        for k in orders.round.clients:
             tree, size = orders.broadcast(k)
             if id(tree) not in found:
                 # The tree is kept, so that no other gets its id.
@@ -111,7 +111,7 @@ class Processes(Executor):
             memory = memories.recall(k)
             place = down.put(memory, f"the memory of client {k}") if memory else None
             tasks.append(Task(k, found[id(tree)][1], place))
-        return Job(offer, orders.turn, orders.training, tuple(tasks), tuple(downs))
+        return Job(offer, orders.round, orders.training, tuple(tasks), tuple(downs))
 
     def _gather(
         self, orders: Orders, queue: Queue, offer: int
@@ -126,7 +126,7 @@ class Processes(Executor):
             mine = lost.pop() if lost else queue.take(0, offer)
             if mine is not None:
                 done.add(mine)
-                k = orders.turn.clients[mine]
+                k = orders.round.clients[mine]
                 yield mine, attempted(functools.partial(self.turns.do, k, orders))
                 continue
             if len(done) == len(queue.taken()):
@@ -163,7 +163,7 @@ class Processes(Executor):
         with phase("transport"):
             up, memory = worker.read(where)
         if memory is not None:
-            self.turns.parties.memories.keep(worker.client_of(place), memory)
+            self.turns.sides.memories.keep(worker.client_of(place), memory)
         return place, Answer(up, row)
 
     def _bury(self, worker: Process) -> None:

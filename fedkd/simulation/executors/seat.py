@@ -58,7 +58,7 @@ class Seat:
             alone: Keys of architectures that cannot be trained together; may grow.
         """
         self.turns = copy.copy(turns)
-        self.turns.parties = turns.parties.beside(self._train)
+        self.turns.sides = turns.sides.beside(self._train)
         self.parked: Parked | None = None
         """Where the turn has stopped; None if it has ended."""
         self.outcome: Answer | BaseException | None = None
@@ -66,14 +66,14 @@ class Seat:
         self.spec = ""
         """Key of the architecture of the turn's client."""
         self._alone = alone
-        self._device = turns.parties.federation.device
+        self._device = turns.sides.federation.device
         self._thread: threading.Thread | None = None
         self._abandoned = False
         self._seconds = 0.0
 
     def start(self, k: int, orders: Orders) -> None:
         """Start the turn of client ``k``; return when it has parked or ended."""
-        self.spec = self.turns.parties.federation.client_models[k].key
+        self.spec = self.turns.sides.federation.client_models[k].key
         self.parked = self.outcome = None
         self._abandoned = False
         self._seconds = 0.0

@@ -44,7 +44,7 @@ class Stacked(Executor):
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """See :class:`Executor`."""
-        clients = orders.turn.clients
+        clients = orders.round.clients
         faults: dict[int, BaseException] = {}
         for places in self._groups(clients):
             # Later ones than the first fault would be for nothing.
@@ -61,7 +61,7 @@ class Stacked(Executor):
     def _groups(self, clients: Sequence[int]) -> list[list[int]]:
         """Return places of clients with one architecture, in groups."""
         of_kind: dict[str, list[int]] = {}
-        models = self.turns.parties.federation.client_models
+        models = self.turns.sides.federation.client_models
         for place, k in enumerate(clients):
             of_kind.setdefault(models[k].key, []).append(place)
         size = self.largest

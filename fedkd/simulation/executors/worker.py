@@ -27,7 +27,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.executors.region import Queue, Region
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.sides import Parties
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.turns import Orders, Row, Turns, row_of
 from fedkd.strategy import Round, Strategy
 
@@ -53,7 +53,7 @@ class Job:
 
     offer: int
     """Its name in the queue."""
-    turn: Round
+    round: Round
     training: TrainingConfig
     tasks: tuple[Task, ...]
     downs: tuple[tuple[Place, int], ...]
@@ -74,20 +74,20 @@ class Setup:
     @staticmethod
     def of(turns: Turns) -> Setup:
         """Return what another process needs to do the same turns."""
-        parties = turns.parties
+        sides = turns.sides
         return Setup(
-            parties.federation,
+            sides.federation,
             turns.strategy,
-            parties.protocol,
-            parties.seed,
+            sides.protocol,
+            sides.seed,
             turns.name,
             turns.profile,
         )
 
     def turns(self) -> Turns:
         """Return the turns, in this process."""
-        parties = Parties(self.federation, self.protocol, self.seed)
-        turns = Turns(self.strategy, parties, self.name)
+        sides = Sides(self.federation, self.protocol, self.seed)
+        turns = Turns(self.strategy, sides, self.name)
         turns.profile = self.profile
         return turns
 
@@ -182,7 +182,7 @@ class Worker:
     def work(self, job: Job) -> None:
         """Take turns of a round until there is none left."""
         downs = _Downs(self.down, job)
-        orders = Orders(job.turn, job.training, downs.of)
+        orders = Orders(job.round, job.training, downs.of)
         for place in iter(lambda: self.queue.take(self.number, job.offer), None):
             turn = functools.partial(self._turn, job.tasks[place], orders)
             self.pipe.send((place, attempted(turn)))

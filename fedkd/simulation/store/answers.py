@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.phases import phase
-from fedkd.simulation.store.shelf import Shelf
+from fedkd.simulation.store.mapped_trees import MappedTrees
 
 BUDGET = 128 << 20
 """Bytes of tensors that are held in memory; the answers beyond go into a mapped file."""
@@ -31,7 +31,7 @@ class Answers(Mapping[int, Any]):
         self._left = BUDGET if budget is None else budget
         self._near: dict[int, Any] = {}
         # Closed when nobody holds these answers any more; a state may.
-        self._shelf: Shelf | None = None
+        self._shelf: MappedTrees | None = None
 
     def add(self, k: int, up: Any, size: int) -> None:
         """Take in what client ``k`` has sent.
@@ -50,7 +50,7 @@ class Answers(Mapping[int, Any]):
             return
         with phase("transport"):
             if self._shelf is None:
-                self._shelf = Shelf(self._folder)
+                self._shelf = MappedTrees(self._folder)
             self._shelf[k] = up
 
     def __getitem__(self, k: int) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedkd.errors import ContractError
 from fedkd.payload import leaves
 from fedkd.simulation.store.checkpoint import UNREADABLE
-from fedkd.simulation.store.shelf import Shelf
+from fedkd.simulation.store.mapped_trees import MappedTrees
 
 LIMIT = 4 << 20
 """Bytes that are held in memory; beyond, all go into a mapped file."""
@@ -21,7 +21,7 @@ LEAF = 512
 _SUFFIX = ".memories"
 
 
-class Memories:
+class ClientMemories:
     """The private stores of all clients.
 
     A round asks for those of its clients only, so what is in memory does not grow with
@@ -33,7 +33,7 @@ class Memories:
         self._near: dict[int, dict[str, Any]] = {}
         self._sizes: dict[int, int] = {}
         self._total = 0
-        self._shelf: Shelf | None = None
+        self._shelf: MappedTrees | None = None
         self.folder: Path | None = None
         """Where the file goes; the system's own place if None."""
 
@@ -70,7 +70,7 @@ class Memories:
             self._put_away()
 
     def _put_away(self) -> None:
-        shelf = Shelf(self.folder)
+        shelf = MappedTrees(self.folder)
         for k, memory in self._near.items():
             shelf[k] = memory
         self._shelf = shelf
@@ -102,7 +102,7 @@ class Memories:
         """Take over what :meth:`save` gave; say whether all of it could be read."""
         if name:
             try:
-                self._shelf = Shelf.load(folder / name, self.folder)
+                self._shelf = MappedTrees.load(folder / name, self.folder)
             except ContractError:
                 text = f"{UNREADABLE}: {folder / name}"
                 warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -23,7 +23,7 @@ _Place = tuple[int, int, str]
 """Where a tree starts, how many bytes there are for it, and what is there."""
 
 
-class Shelf:
+class MappedTrees:
     """Trees (:mod:`fedkd.payload`) that are read and written one at a time.
 
     The file has no name while it is in use, and is gone when its process is.
@@ -118,7 +118,7 @@ class Shelf:
             yield self._file.read(min(_PIECE, self._end - start))
 
     @classmethod
-    def load(cls, path: Path, folder: Path | None = None) -> Shelf:
+    def load(cls, path: Path, folder: Path | None = None) -> MappedTrees:
         """Return a new shelf with the trees that :meth:`save` wrote to ``path``.
 
         Raises:

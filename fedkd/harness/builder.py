@@ -33,7 +33,7 @@ from fedkd.strategy import Strategy
 from fedkd.suite.grid import canonical
 
 
-class World:
+class RunBuilder:
     """Where the cells of a process find their data and models."""
 
     def __init__(self, registry: Registry, root: Path, device: torch.device) -> None:
