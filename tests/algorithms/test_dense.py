@@ -256,7 +256,9 @@ def test_a_client_of_another_architecture_goes_on_from_its_own_model():
 
 def test_architectures_are_told_apart_by_their_spec():
     narrow = ModelSpec("cnn", {"width": 0.5})
-    server, _ = sides([ModelSpec("cnn"), narrow, ModelSpec("cnn", {"norm": "group"})])
+    server, _ = both_sides(
+        [ModelSpec("cnn"), narrow, ModelSpec("cnn", {"norm": "group"})]
+    )
     state = initial_state(server)
     assert state.receivers == (0,)
     assert start_of(state, 0, Round(1, 3, (0,))).weights is state.weights
@@ -287,7 +289,7 @@ def test_mixed_architectures_have_no_average_to_start_from():
     state = run(
         {"start": "average", "synthesis": {"epochs": 0}}, models=("cnn", "mlp"), seed=0
     ).state
-    server, _ = sides(("cnn", "mlp"))
+    server, _ = both_sides(("cnn", "mlp"))
     for entry, value in server.initial.items():
         assert torch.equal(state.weights[entry], value)
 
@@ -295,7 +297,7 @@ def test_mixed_architectures_have_no_average_to_start_from():
 def test_whether_there_is_an_average_does_not_depend_on_who_takes_part():
     options = {"start": "average", "synthesis": {"epochs": 0}}
     strategy, _ = REGISTRY.strategy("dense", options)
-    server, _ = sides(("cnn", "mlp"))
+    server, _ = both_sides(("cnn", "mlp"))
     state = strategy.init(server)
     moved = {
         n: v + 1 if v.is_floating_point() else v for n, v in server.initial.items()
@@ -398,7 +400,7 @@ def test_logits_are_kept_where_images_always_look_alike():
     for name, augmentation in (("still", Augmentation()), ("moving", Augmentation(2))):
         data = testing.toy_images()
         data = type(data)(**{**vars(data), "augmentation": augmentation})
-        server, _ = sides(data=data)
+        server, _ = both_sides(data=data)
         members = [server.client_model(0), server.client_model(1)]
         student = server.load(server.initial)
         work = Distillation(student, members, config(epochs=1), Plain(), server)
