@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from fedkd.config import Config
 from fedkd.data.images import ClientData, Draw
 from fedkd.errors import DivergedError
-from fedkd.ops.sgd import Sgd
+from fedkd.ops.optimisers import Sgd
+from fedkd.ops.schedules import Schedule
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits [B, C], labels [B]) -> scalar``."""
@@ -59,10 +60,13 @@ class TrainingConfig(Config):
 
     def at_round(self, index: int) -> TrainingConfig:
         """Return these settings with the learning rate of round ``index``."""
-        started = [first for first in self.lr_from_round if first <= index]
-        base = self.lr_from_round[max(started)] if started else self.lr
-        rate = base * self.lr_decay**index
-        return self.model_copy(update={"lr": rate})
+        schedule = Schedule(decay=self.lr_decay, rates=self.lr_from_round)
+        return self.model_copy(update={"lr": schedule.rate(self.lr, index)})
+
+    @property
+    def optimiser(self) -> Sgd:
+        """These settings' optimiser, at the rate ``lr``."""
+        return Sgd(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -98,21 +102,16 @@ def train(
     """
     criterion = F.cross_entropy if loss is None else loss
     parameters = [p for p in model.parameters() if p.requires_grad]
-    sgd = Sgd(parameters, training.lr, training.momentum, training.weight_decay)
+    sgd = training.optimiser.start(parameters)
     model.train()
     total = torch.zeros((), device=data.device)
     examples = steps = 0
     for draw in draws_of(data, training):
         x, y = data.made(draw)
-        sgd.zero_grad()
         value = criterion(model(x), y)
         if penalty is not None:
             value = value + penalty(model)
-        value.backward()
-        if training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, training.clip_norm)
-        sgd.step()
-        total += value.detach()
+        total += sgd.step(value, training.clip_norm)
         examples += len(y)
         steps += 1
     return report_of(float(total), examples, steps, training)
