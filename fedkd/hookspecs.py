@@ -88,7 +88,10 @@ def fedkd_register_datasets(register: Register) -> None:
 
 @hookspec
 def fedkd_register_models(register: Register) -> None:
-    """Register models: each a callable ``(image_shape, num_classes, **options)``."""
+    """Register models: each a class ``(image_shape, num_classes, config)`` with a Config.
+
+    A model without options may be any callable ``(image_shape, num_classes)``.
+    """
 
 
 @hookspec

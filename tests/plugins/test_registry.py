@@ -387,10 +387,11 @@ def test_a_wrong_option_is_named_with_its_path(plugin):
 
 def test_a_model_of_another_kind_than_asked_for_is_an_error(plugin):
     body = registering(
-        "'gan', 'math:sqrt', kind='generator'", "'net', 'math:sin'", kind="models"
+        "'gan', ':net', kind='generator'", "'net', ':net'", kind="models"
     )
+    body += "def net(image_shape, num_classes): return num_classes\n"
     registry = load_registry([plugin(body)])
-    assert registry.model("net", "classifier")(0) == 0
+    assert registry.model("net", "classifier")((1, 8, 8), 10) == 10
     with pytest.raises(ConfigError, match=r"'gan' is a generator; expected a classif"):
         registry.model("gan", "classifier")
 
