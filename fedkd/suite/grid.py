@@ -76,15 +76,9 @@ class _Contender:
 def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
     where = f"{suite.where}: strategies.{entry.label}"
     resolved = resolve(registry, "strategies", entry.name, entry.options, where)
-    protocol = Protocol(
+    protocol = suite.protocol(
         rounds=entry.rounds or suite.rounds,
-        clients=suite.clients,
-        participation=suite.participation,
         training=_training(suite.training, entry.training, where),
-        evaluation=suite.evaluation,
-        buffers=suite.buffers,
-        test_shards=suite.test_shards,
-        precision=suite.precision,
     )
     try:
         protocol.clients_per_round()
