@@ -19,7 +19,7 @@ import torch
 from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
-from fedkd.errors import DivergedError, FedKDError
+from fedkd.errors import DivergedError, FedKDError, NotApplicableError
 from fedkd.harness.builder import RunBuilder, protocol_of
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
@@ -28,8 +28,6 @@ from fedkd.plugins.loader import cause
 from fedkd.report.plots import COUNTS
 from fedkd.report.results import COLUMNS, LATER, Row
 from fedkd.simulation.executors import SERIAL, Choice
-from fedkd.simulation.pooling import arranged
-from fedkd.simulation.requirements import reason_to_skip
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import Cell
 
@@ -163,6 +161,8 @@ def _attempt(
     outcome = _Outcome()
     try:
         _run(cell, builder, folder, on_round, outcome, log=log, executor=executor)
+    except NotApplicableError as error:
+        outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", str(error)
     except OSError as error:
@@ -190,16 +190,10 @@ def _run(  # noqa: PLR0913 - all of a cell
     write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
-    strategy = builder.strategy(cell.config)
-    federation, protocol = arranged(strategy, federation, protocol_of(cell.config))
-    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
-    if reason is not None:
-        outcome.status, outcome.reason = "skipped", reason
-        return
     result = simulate(
-        strategy,
+        builder.strategy(cell.config),
         federation,
-        protocol,
+        protocol_of(cell.config),
         cell.run.seed,
         name=cell.run.strategy,
         folder=folder,
