@@ -92,6 +92,16 @@ def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
     return {"description": _doc(found), "options": options_of(found.Config)}
 
 
+def _metric(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {
+        "description": _doc(found),
+        "unit": found.unit,
+        "better": "higher" if found.higher_is_better else "lower",
+        "options": options_of(found.Config),
+    }
+
+
 def _model(entry: Entry, found: Any) -> dict[str, Any]:
     if entry.kind == "mix":
         texts = ["- " + ", ".join(f"{k}: {v}" for k, v in one.items()) for one in found]
@@ -112,6 +122,7 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
+    "metrics": _metric,
 }
 
 
