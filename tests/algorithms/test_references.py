@@ -10,7 +10,7 @@ from fedkd.algorithms.local import Local
 from fedkd.metrics.base import Predictions
 from fedkd.metrics.classification import Accuracy
 from fedkd.simulation.evaluate import predictions
-from fedkd.simulation.pooling import arranged
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 
