@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedkd.algorithms.averaging import Update
 from fedkd.algorithms.dense import (
     Start,
     State,
@@ -38,7 +39,6 @@ from fedkd.algorithms.dense import (
     train_model,
 )
 from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
-from fedkd.algorithms.fedavg import Update
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy

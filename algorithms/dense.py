@@ -29,9 +29,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from fedkd.algorithms.averaging import Update, average, local_update
 from fedkd.algorithms.dense_config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
 from fedkd.algorithms.dense_server import Distillation, Plain, Rules
-from fedkd.algorithms.fedavg import Update, average, local_update
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import (

@@ -40,11 +40,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.averaging import average, local_update
 from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
 from fedkd.algorithms.dfrd_config import DFDG_OPTIONS, DFRDConfig
 from fedkd.algorithms.dfrd_server import Distillation
-from fedkd.algorithms.fedavg import Update as ModelUpdate
-from fedkd.algorithms.fedavg import average, local_update
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.ops.ema import WeightAverage
 from fedkd.ops.training import LossFunction

@@ -38,9 +38,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from fedkd.algorithms.averaging import AverageConfig, Global
+from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
-from fedkd.algorithms.fedavg import AverageConfig, FedAvg, Global
-from fedkd.algorithms.fedavg import Update as ModelUpdate
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedftg_config import (
     LIGHTFED_OPTIONS,
     OFFICIAL_OPTIONS,

@@ -30,14 +30,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedavg import (
-    FedAvg,
+from fedkd.algorithms.averaging import (
     Global,
     average,
     local_update,
     private_buffers,
 )
-from fedkd.algorithms.fedavg import Update as ModelUpdate
+from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedgen_config import CODE_OPTIONS, FedGenConfig
 from fedkd.algorithms.fedgen_server import (
     build_generator,

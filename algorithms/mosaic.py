@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms import mosaic_teacher as teaching
-from fedkd.algorithms.fedavg import Update as ModelUpdate
-from fedkd.algorithms.fedavg import local_update
+from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.averaging import local_update
 from fedkd.algorithms.fleet import SERVER, Fleet, assemble
 from fedkd.algorithms.mosaic_config import MosaicConfig
 from fedkd.algorithms.mosaic_distil import load_generator

@@ -2,8 +2,8 @@
 
 import torch
 
-from fedkd.algorithms.fedavg import Global
-from fedkd.algorithms.fedavg import Update as ModelUpdate
+from fedkd.algorithms.averaging import Global
+from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.mosaic import Update
 from fedkd.models.dcgan import Generator
 from fedkd.models.resnet import ResNet18

@@ -37,7 +37,7 @@ def test_clients_with_different_data_have_different_batchnorm():
 
 
 def test_download_and_upload_change_no_batchnorm_tensor():
-    from fedkd.algorithms.fedavg import recall, report
+    from fedkd.algorithms.averaging import recall, report
     from fedkd.algorithms.fedbn import stays_local
 
     strategy, sides, result = finished()

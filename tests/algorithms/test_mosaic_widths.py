@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.algorithms.fedavg import AverageConfig, FedAvg
+from fedkd.algorithms.averaging import AverageConfig
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fleet import assemble
 from fedkd.algorithms.mosaic import Mosaic
 from fedkd.algorithms.mosaic_config import (

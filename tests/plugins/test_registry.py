@@ -408,7 +408,7 @@ def test_observers_are_told_and_a_failing_one_is_reported_once(plugin, capsys):
     good = plugin(told + "def fedkd_round_ended(metrics): seen.append(metrics)\n")
     bad = plugin(HOOK + "def fedkd_round_ended(run): raise OSError('full')\n", "bad.py")
     registry = load_registry([good, bad])
-    run = fedkd.RunInfo("id", "s", "fedavg", "d", "p", "m", 0, 2)
+    run = fedkd.RunInfo("s", "fedavg", "d", "p", None, "m", 2, 2, 0, run_id="id")
     for index in (1, 2):
         registry.notify("fedkd_round_ended", run=run, metrics={"round": index})
     assert sys.modules["fedkd_plugin_mine"].seen == [{"round": 1}, {"round": 2}]
