@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from fedkd import hookspecs
 from fedkd.cli import COMMANDS, main
 from fedkd.hookspecs import GROUP
-from fedkd.plugins.cards import KEYS, docstring_keys
+from fedkd.plugins.cards import KEYS, method_keys
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import COLUMNS, STATUSES
 from fedkd.strategy import Preset, Strategy
@@ -38,7 +38,7 @@ WRITTEN = "\n".join(text for name, text in PAGES.items() if name not in GENERATE
 REFERENCE = PAGES.get("docs/reference.md", "")
 REGISTRY = load_registry(quiet=True)
 HOOKS = [name for name in dir(hookspecs) if name.startswith("fedkd_")]
-KINDS = ("strategies", "datasets", "partitioners", "models")
+KINDS = ("strategies", "datasets", "partitioners", "models", "metrics")
 
 
 def _generator():
@@ -77,7 +77,7 @@ def class_of(entry):
 
 def configs():
     """Return every configuration class there is."""
-    for kind in ("strategies", "datasets", "models", "partitioners"):
+    for kind in ("strategies", "datasets", "models", "partitioners", "metrics"):
         for entry in REGISTRY.entries(kind).values():
             class_of(entry)
     for name in ("suite.suite", "simulation.protocol", "ops.training"):
@@ -98,8 +98,7 @@ def is_named(name, text):
 
 @pytest.mark.parametrize("entry", entries("strategies"))
 def test_a_strategys_module_says_paper_algorithm_code_and_deviations(entry):
-    module = importlib.import_module(class_of(entry).__module__)
-    keys = docstring_keys(module.__doc__ or "")
+    keys = method_keys(class_of(entry))
     assert [key for key in KEYS if not keys.get(key)] == []
 
 

@@ -58,7 +58,7 @@ def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
     del entry
     preset = found if isinstance(found, Preset) else Preset(found)
     cls = preset.strategy
-    keys = docstring_keys(sys.modules[cls.__module__].__doc__ or "")
+    keys = method_keys(cls)
     options = options_of(cls.Config)
     down, up = _wire_types(cls)
     body: dict[str, Any] = {
@@ -90,6 +90,16 @@ def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
     return {"description": _doc(found), "options": options_of(found.Config)}
 
 
+def _metric(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {
+        "description": _doc(found),
+        "unit": found.unit,
+        "better": "higher" if found.higher_is_better else "lower",
+        "options": options_of(found.Config),
+    }
+
+
 def _model(entry: Entry, builder: Any) -> dict[str, Any]:
     if entry.kind == "mix":
         texts = [
@@ -112,7 +122,16 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
+    "metrics": _metric,
 }
+
+
+def method_keys(cls: type) -> dict[str, str]:
+    """Return the keyed paragraphs of a strategy's module, or of the package around it."""
+    module = sys.modules[cls.__module__]
+    around = sys.modules.get(module.__package__ or "", module)
+    own, outer = (docstring_keys(m.__doc__ or "") for m in (module, around))
+    return outer if len(outer) > len(own) else own
 
 
 def docstring_keys(text: str) -> dict[str, str]:
