@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic.config import DistilConfig, GeneratorConfig
 from fedkd.algorithms.mosaic.generator import draw
-from fedkd.ops.distillation import mosaic_distillation
+from fedkd.ops.distillation import bhattacharyya, jensen_shannon, kl
 from fedkd.payload import Weights
 from fedkd.strategy import Server
 
@@ -128,3 +130,46 @@ def distil(
     tenth = max(1, len(losses) // 10)
     server.log("distil_loss_first", torch.stack(losses[:tenth]).mean())
     server.log("distil_loss_last", torch.stack(losses[-tenth:]).mean())
+
+
+def mosaic_distillation(  # noqa: PLR0913 - the weights of one sum, given by name
+    student_BC: Tensor,
+    teacher_BC: Tensor,
+    *,
+    kl_weight: float,
+    ce_weight: float,
+    overlap_weight: float,
+    overlap: Literal["bhattacharyya", "jensen_shannon"],
+    temperature: float,
+) -> Tensor:
+    """Return w_kl T^2 KL(t || s) + w_ce CE(s, argmax t) + w_overlap J(s, t).
+
+    The released code has this loss in ``manager_mosaic.py``. A term of weight 0 is skipped.
+
+    Args:
+        student_BC: Logits of the student.
+        teacher_BC: Logits of the teacher.
+        kl_weight: Weight of the Kullback-Leibler term.
+        ce_weight: Weight of the cross-entropy with the teacher's class.
+        overlap_weight: Weight of the symmetric term J.
+        overlap: Which symmetric term J is.
+        temperature: T of the Kullback-Leibler term.
+
+    Raises:
+        ValueError: If all weights are 0: then there is nothing to learn.
+    """
+    terms = []
+    if kl_weight:
+        terms.append(kl_weight * kl(teacher_BC, student_BC, temperature))
+    if ce_weight:
+        hard = F.cross_entropy(student_BC, teacher_BC.argmax(dim=1))
+        terms.append(ce_weight * hard)
+    if overlap_weight:
+        symmetric = bhattacharyya if overlap == "bhattacharyya" else jensen_shannon
+        terms.append(overlap_weight * symmetric(student_BC, teacher_BC))
+    if not terms:
+        raise ValueError(
+            "a distillation loss needs a term; found kl_weight, ce_weight and "
+            "overlap_weight all 0. Set one of them above 0."
+        )
+    return torch.stack(terms).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.fleet import Fleet
 from fedkd.algorithms.mosaic import teacher as teaching
 from fedkd.algorithms.mosaic.config import TeacherConfig
-from fedkd.ops.averaging import class_experts, class_weights
+from fedkd.ops.averaging import class_weights, weighted_average
 from fedkd.payload import Weights
 from fedkd.strategy import Server
 
@@ -94,3 +94,22 @@ def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn
     return teaching.ParameterExperts(
         [server.client_model(0, weights) for weights in averages.values()]
     )
+
+
+def class_experts(
+    states: Sequence[Weights], counts_KC: Tensor
+) -> dict[int, dict[str, Tensor]]:
+    """Return expert_c = sum_k n_kc w_k / sum_k n_kc by class (released code).
+
+    An expert of a class that one client holds is that client's state bit for bit; a class
+    that none holds has no expert.
+
+    Args:
+        states: The clients' model states.
+        counts_KC: Number of images of each client and class.
+
+    Raises:
+        ValueError: If the states differ in their entries or their number is not K.
+    """
+    present = torch.nonzero(counts_KC.sum(0)).flatten().tolist()
+    return {c: weighted_average(states, counts_KC[:, c]) for c in present}
