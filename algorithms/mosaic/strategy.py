@@ -17,6 +17,7 @@ from fedkd.algorithms.mosaic.distil import load_generator
 from fedkd.algorithms.mosaic.experts import Members, build_experts
 from fedkd.algorithms.mosaic.generator import draw, train_generator
 from fedkd.algorithms.mosaic.presets import CODE_OPTIONS, ORIGIN_OPTIONS
+from fedkd.algorithms.mosaic.schedule import RoundPlan
 from fedkd.algorithms.mosaic.server import Distillation, Stage, fusion_of
 from fedkd.ops.prototypes import class_prototypes
 from fedkd.payload import Weights
@@ -92,7 +93,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def __init__(self, config: MosaicConfig | None = None) -> None:
         super().__init__(config)
         teacher = self.config.teacher
-        if teacher.kind == "meta" and teacher.prototypes == "features":
+        if teacher.wants_features:
             self.requires = replace(self.requires, equal_feature_size=True)
         if self.config.aggregate != "plain":
             self.requires = replace(self.requires, nested_widths=True)
@@ -105,20 +106,12 @@ class Mosaic(Strategy[State, Broadcast, Update]):
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what else is wanted this round."""
-        config = self.config
-        left = config.warmup_rounds(round.total) - round.index
-        distils = config.distil.steps > 0
-        now = left == 1 or (left > 0 and config.generator.start == "first")
-        features = config.teacher.kind == "meta" and (
-            config.teacher.prototypes == "features"
-        )
+        plan = RoundPlan.of(self.config, round)
         return Broadcast(
             state.fleet.of(client_id, round.index),
-            lr=config.finetune_lr if distils and left <= 0 else None,
-            send_generator=distils and now and client_id not in state.generators,
-            send_features=distils
-            and features
-            and 0 < left <= config.teacher.prototype_rounds,
+            lr=plan.lr,
+            send_generator=plan.generators and client_id not in state.generators,
+            send_features=plan.features,
         )
 
     def local(self, down: Broadcast, client: Client) -> Update:
@@ -152,8 +145,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             features=_merged(state.features, ups),
             stage=None,
         )
-        last = round.index + 1 == self.config.warmup_rounds(round.total)
-        if not last or self.config.distil.steps == 0 or not state.generators:
+        if not RoundPlan.of(self.config, round).distils or not state.generators:
             return state
         sent_models = {k: up.weights for k, up in ups.items()}
         members = Members(state.fleet, sent_models, state.label_counts, round.index)

@@ -298,21 +298,6 @@ def test_distillation_moves_the_student_to_the_teacher_and_keeps_its_statistics(
     assert server.logged["distil_loss_last"] < server.logged["distil_loss_first"]
 
 
-def test_warmup_is_a_share_or_a_number_of_rounds():
-    assert MosaicConfig(warmup=0.75).warmup_rounds(80) == 60
-    assert MosaicConfig(warmup=41).warmup_rounds(80) == 41
-    assert MosaicConfig(warmup=90).warmup_rounds(80) == 80
-    assert MosaicConfig(warmup=0.01).warmup_rounds(10) == 1
-    with pytest.raises(ConfigError, match=r"warmup: found 1\.5; expected a whole"):
-        build(MosaicConfig, {"warmup": 1.5}, "x")
-
-
-def test_the_code_preset_has_341_rounds_before_and_39_after_distillation():
-    _, config = REGISTRY.strategy("mosaic-code", {})
-    assert config.warmup_rounds(380) == 341
-    assert 380 - config.warmup_rounds(380) == 39
-
-
 def test_what_is_asked_of_a_client_in_each_round():
     strategy = Mosaic(
         MosaicConfig(
