@@ -9,21 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update as ModelUpdate
-from fedkd.algorithms.averaging import local_update
 from fedkd.algorithms.fleet import SERVER, Fleet, assemble
-from fedkd.algorithms.mosaic import teacher as teaching
 from fedkd.algorithms.mosaic.config import MosaicConfig
-from fedkd.algorithms.mosaic.distil import load_generator
-from fedkd.algorithms.mosaic.experts import Members, build_experts
-from fedkd.algorithms.mosaic.generator import draw, train_generator
-from fedkd.algorithms.mosaic.presets import CODE_OPTIONS, ORIGIN_OPTIONS
+from fedkd.algorithms.mosaic.distillation import Stage, distilled
+from fedkd.algorithms.mosaic.experts import Members, with_weights
+from fedkd.algorithms.mosaic.generators import draw, load_generator, train_generator
 from fedkd.algorithms.mosaic.schedule import RoundPlan
-from fedkd.algorithms.mosaic.server import Distillation, Stage, fusion_of
+from fedkd.algorithms.mosaic.teacher import Teacher, build_experts, fusion_of
+from fedkd.ops.ensembles import mean_logits
 from fedkd.ops.prototypes import class_prototypes
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
-    Preset,
     Requires,
     Round,
     Server,
@@ -117,15 +114,16 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def local(self, down: Broadcast, client: Client) -> Update:
         """Stages "local update" and "generator optimisation"."""
         features = self._features(down, client) if down.send_features else {}
-        if down.lr is not None:
-            client.training = client.training.model_copy(update={"lr": down.lr})
-        update = local_update(down.weights, client)
+        client.load(down.weights)
+        lr = {} if down.lr is None else {"lr": down.lr}
+        client.train(training=client.training.model_copy(update=lr))
+        weights = read_weights(client.model)
         generator = None
         if down.send_generator:
             trained = train_generator(client, self.config.generator)
             generator = None if trained is None else read_weights(trained)
         counts_C = client.data.label_counts()
-        return Update(update.weights, counts_C, generator, features)
+        return Update(weights, counts_C, generator, features)
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
@@ -149,9 +147,9 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             return state
         sent_models = {k: up.weights for k, up in ups.items()}
         members = Members(state.fleet, sent_models, state.label_counts, round.index)
-        weights, stage = Distillation(
+        weights, stage = distilled(
             self.config, members, state.generators, state.features, server
-        ).run()
+        )
         fleet = state.fleet.taught(weights)
         return replace(state, fleet=fleet, features={}, stage=stage)
 
@@ -172,18 +170,18 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         if stage is None:
             return {"global": server.load(state.fleet.whole)}
         members, config = stage.members, self.config.teacher
-        distilled = teaching.with_weights(server, state.fleet.whole)
-        found: dict[str, nn.Module] = {
-            "global": distilled,
-            "after_distillation": distilled,
-            "before_distillation": teaching.with_weights(server, members.fleet.whole),
+        student = with_weights(server, state.fleet.whole)
+        measured: dict[str, nn.Module] = {
+            "global": student,
+            "after_distillation": student,
+            "before_distillation": with_weights(server, members.fleet.whole),
         }
         if config.kind in ("meta", "experts", "diagonal"):
             experts = build_experts(members, config, server)
             fusion = fusion_of(config, members, stage.meta, server)
-            found["experts"] = teaching.Teacher(experts, teaching.Mean())
-            found["teacher"] = teaching.Teacher(experts, fusion)
-        return found
+            measured["experts"] = Teacher(experts, mean_logits)
+            measured["teacher"] = Teacher(experts, fusion)
+        return measured
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
         """A client with another architecture than the server has that one's average."""
@@ -227,31 +225,3 @@ def _merged(
             known = [merged[label]] if label in merged else []
             merged[label] = torch.cat([*known, rows])
     return merged
-
-
-MOSAIC_CODE = Preset(
-    Mosaic,
-    CODE_OPTIONS,
-    doc="The behaviour of the released code, switch by switch.",
-    deviations=(
-        "one program instead of two: the 300 rounds of FedAvg before are warm-up rounds",
-        "rounds are whole passes from named streams, not iterators kept over rounds",
-        "features are taken from all local images, not from I batches",
-        "prototypes are not sent after distillation, where the code does not use them",
-        "two parameters of the meta model that nothing reads (110 values) are left out",
-        "a client that only holds class 0 sends no generator; the code divides by zero",
-    ),
-)
-MOSAIC_ORIGIN = Preset(
-    Mosaic,
-    ORIGIN_OPTIONS,
-    doc=(
-        "Our extension, in neither the paper nor the released code: the teacher's "
-        "logits carry the log label prior of the client whose generator made the image."
-    ),
-    deviations=(
-        "the teacher is that of 'mosaic' plus log((p_k(c) + eps) / (1 + C eps)), k the "
-        "client whose generator made the image; with teacher.kind: global it needs "
-        "neither experts nor a meta model",
-    ),
-)

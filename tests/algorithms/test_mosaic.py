@@ -11,22 +11,19 @@ from fedkd.algorithms.mosaic.config import (
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic.distil import ImageSource, distil, split_batch
-from fedkd.algorithms.mosaic.generator import (
+from fedkd.algorithms.mosaic.distillation import distil
+from fedkd.algorithms.mosaic.experts import Gate, MetaTransformer, train_meta
+from fedkd.algorithms.mosaic.extensions import log_prior
+from fedkd.algorithms.mosaic.generators import (
     GeneratorLosses,
+    ImageSource,
     draw,
+    split_batch,
     train_generator,
     without_class_zero,
 )
 from fedkd.algorithms.mosaic.strategy import Mosaic
-from fedkd.algorithms.mosaic.teacher import (
-    Gate,
-    MetaTransformer,
-    ParameterExperts,
-    Teacher,
-    log_prior,
-    train_meta,
-)
+from fedkd.algorithms.mosaic.teacher import ParameterExperts, Teacher
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedkd.algorithms.mosaic.distil import mosaic_distillation
+from fedkd.algorithms.mosaic.distillation import mosaic_distillation
 from fedkd.ops.distillation import bhattacharyya, jensen_shannon, kl
 
 CODE = {

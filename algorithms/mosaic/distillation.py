@@ -1,84 +1,76 @@
-"""Mosaic, server side: distillation of the teacher on generated images."""
+"""Mosaic, stage 4, distillation: the teacher's answers on generated images, learnt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.algorithms.mosaic.config import DistilConfig, GeneratorConfig
-from fedkd.algorithms.mosaic.generator import draw
+from fedkd.algorithms.mosaic import extensions
+from fedkd.algorithms.mosaic.config import DistilConfig, MosaicConfig
+from fedkd.algorithms.mosaic.experts import Members, TeacherFunction, with_weights
+from fedkd.algorithms.mosaic.generators import (
+    ImageSource,
+    load_generator,
+    split_batch,
+)
+from fedkd.algorithms.mosaic.teacher import make_teacher
 from fedkd.ops.distillation import bhattacharyya, jensen_shannon, kl
+from fedkd.ops.optimisers import Adam
+from fedkd.ops.schedules import Schedule
 from fedkd.payload import Weights
-from fedkd.strategy import Server
-
-TeacherFunction = Callable[[Tensor, Tensor], Tensor]
-"""``teacher(images [B, C, H, W], origin [B]) -> logits [B, classes]``."""
+from fedkd.strategy import Server, read_weights
 
 
-class ImageSource:
-    """The clients' generators, asked together; ``origin`` says whose an image is."""
+@dataclass(frozen=True)
+class Stage:
+    """What the distillation round began with, kept for one measurement."""
 
-    def __init__(
-        self,
-        generators: Mapping[int, nn.Module],
-        config: GeneratorConfig,
-        server: Server,
-    ) -> None:
-        self.clients = sorted(generators)
-        """Client of generator ``i``."""
-        self._generators = [generators[k].eval() for k in self.clients]
-        self._config = config
-        self._server = server
-
-    def draw(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Draw ``numbers[i]`` images of generator ``i``.
-
-        Returns:
-            Images ``[B, C, H, W]`` in the classifiers' range and, for each, the
-            position of its client in ``clients``, int64 ``[B]``.
-        """
-        images = [
-            draw(generator, number, self._config, self._server.images)
-            for generator, number in zip(self._generators, numbers, strict=True)
-            if number
-        ]
-        origin = torch.repeat_interleave(
-            torch.arange(len(numbers)), torch.tensor(numbers)
-        )
-        return torch.cat(images), origin.to(self._server.device, non_blocking=True)
+    members: Members
+    """The models when warm-up ended."""
+    meta: Weights | None
+    """The meta model; None if the teacher has none."""
 
 
-def load_generator(
-    weights: Weights, server: Server, config: GeneratorConfig
-) -> nn.Module:
-    """Return a client's generator in eval mode, frozen."""
-    generator = server.build(
-        "dcgan-generator", latent_size=config.latent_size, width=config.width
-    )
-    generator.load_state_dict(dict(weights))
-    return generator.eval().requires_grad_(False)
+def distilled(
+    config: MosaicConfig,
+    members: Members,
+    generators: Mapping[int, Weights],
+    features: Mapping[int, Tensor],
+    server: Server,
+) -> tuple[Weights, Stage]:
+    """Form the teacher and distil it into the average of the clients.
 
+    Args:
+        config: The strategy's.
+        members: The models when warm-up ended.
+        generators: Weights of the generators, by client.
+        features: Feature prototypes by class, ``[N, D]`` each.
+        server: The server's side.
 
-def split_batch(sizes: Sequence[int], total: int, sampling: str) -> list[int]:
-    """Return how many of ``total`` images each generator gives in a step.
-
-    ``equal`` gives each the same (what is left over is drawn by lot); ``proportional``
-    draws the origin of each image with probability n_k / n.
+    Returns:
+        The new global model, and what it came from.
     """
-    number = len(sizes)
-    if sampling == "proportional":
-        drawn = torch.multinomial(
-            torch.tensor(sizes, dtype=torch.double), total, replacement=True
-        )
-        return torch.bincount(drawn, minlength=number).tolist()
-    lucky = torch.randperm(number)[: total % number]
-    shares = torch.full((number,), total // number)
-    shares[lucky] += 1
-    return [int(n) for n in shares]
+    loaded = {
+        k: load_generator(sent, server, config.generator)
+        for k, sent in generators.items()
+    }
+    source = ImageSource(loaded, config.generator, server)
+    student = with_weights(server, members.fleet.whole)
+    teacher, meta = make_teacher(config.teacher, members, source, features, server)
+    counts = [members.label_counts[k] for k in source.clients]
+    if config.teacher.origin_prior:
+        epsilon = config.teacher.origin_epsilon
+        teacher = extensions.with_origin_prior(teacher, counts, epsilon, server)
+    asked, new = config.distil.batch_norm, members.fleet.server_is_new
+    student.train(asked == "train" or (asked == "auto" and new))
+    sizes = [int(counts_C.sum()) for counts_C in counts]
+    distil(student, teacher, source, sizes, config.distil, server)
+    return read_weights(student), Stage(members, meta)
 
 
 def distil(
@@ -104,8 +96,8 @@ def distil(
         server: Counts the examples and logs the first and last loss.
     """
     student.requires_grad_(True)
-    adam = torch.optim.Adam(student.parameters(), config.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.steps)
+    falling = Schedule(cosine=config.steps if config.cosine else None, per="step")
+    adam = Adam(lr=config.lr, schedule=falling).start(student.parameters())
     losses = []
     for _ in range(config.steps):
         x, origin = source.draw(split_batch(sizes, config.batch_size, config.sampling))
@@ -120,12 +112,7 @@ def distil(
             overlap=config.overlap,
             temperature=config.temperature,
         )
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        if config.cosine:
-            schedule.step()
-        losses.append(loss.detach())
+        losses.append(adam.step(loss))
         server.count_examples(len(x))
     tenth = max(1, len(losses) // 10)
     server.log("distil_loss_first", torch.stack(losses[:tenth]).mean())
