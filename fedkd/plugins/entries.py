@@ -11,6 +11,7 @@ import yaml
 
 from fedkd.base.signatures import check_verbs
 from fedkd.errors import ContractError, PluginError, listing, suggestion
+from fedkd.plugins.builders import check_builder
 from fedkd.plugins.loader import Offer, load_target
 
 KINDS = {
@@ -123,11 +124,7 @@ def _check(entry: Entry, found: Any) -> None:
             )
         return
     if entry.kind_of_thing == "models":
-        if not callable(found):
-            raise ContractError(
-                f"{entry.title}: {entry.target} is {_shown(found)}; expected a "
-                "callable (image_shape, num_classes, **options) that returns a module."
-            )
+        check_builder(found, f"{entry.title}: {entry.target}")
         return
     base = load_target(_BASES[entry.kind_of_thing])
     also = ""

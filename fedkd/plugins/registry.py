@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.errors import PLUGIN_HINT, ConfigError, PluginError, listing, suggestion
+from fedkd.plugins.builders import build_model
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
 from fedkd.plugins.loader import Loader, Offer, PluginStatus, Source, cause, sources
 
@@ -80,7 +81,7 @@ class Registry:
         )
 
     def resolve(self, kind: str, name: str) -> Any:
-        """Return the class, preset or callable registered under a name.
+        """Return the class, preset, function or mix registered under a name.
 
         Raises:
             ConfigError: If the name is unknown.
@@ -133,7 +134,9 @@ class Registry:
         return partitioner
 
     def model(self, name: str, kind: str | None = None) -> Callable[..., nn.Module]:
-        """Return the builder ``(image_shape, num_classes, **options)`` of a model.
+        """Return what builds a model, ``build(image_shape, num_classes, **options)``.
+
+        Options are fields of the model's ``Config``; a wrong one is a ``ConfigError``.
 
         Args:
             name: The registered name.
@@ -149,8 +152,7 @@ class Registry:
                 f"model {name!r} is a {entry.kind}; expected a {kind}. "
                 f"Choose one of: {listing(fit)}."
             )
-        builder: Callable[..., nn.Module] = entry.resolve()
-        return builder
+        return partial(build_model, entry.resolve(), f"models.{name}")
 
     def suites(self) -> dict[str, str]:
         """Return the packaged suites: ``{name: first line of the description}``."""

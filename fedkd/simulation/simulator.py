@@ -11,8 +11,8 @@ from typing import Any
 
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
+from fedkd.errors import ConfigError
 from fedkd.simulation import metrics as lines
-from fedkd.simulation.admission import admitted, made_folder
 from fedkd.simulation.allocator import keep_freed_memory
 from fedkd.simulation.executors import SERIAL, Choice, make_executor
 from fedkd.simulation.federation import Federation
@@ -21,6 +21,7 @@ from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measured, measure
 from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.requirements import fitted
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
@@ -77,17 +78,32 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             :class:`fedkd.simulation.executors.Choice`.
 
     Raises:
-        ConfigError: If the strategy cannot run in this federation, if the seed is
-            negative, or if ``folder`` is a file or has another run's checkpoint.
+        ConfigError: If clients or seed cannot be right, or if ``folder`` is a file or
+            has another run's checkpoint.
+        NotApplicableError: If the strategy cannot run in this federation.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
     label = name or type(strategy).__name__.lower()
-    federation, protocol = admitted(strategy, federation, protocol, seed, label)
+    federation, protocol = fitted(strategy, federation, protocol, seed, label)
     choice = Choice(executor) if isinstance(executor, str) else executor
     run = Run(strategy, Sides(federation, protocol, int(seed)), label, choice)
-    home = made_folder(folder)
+    home = _made(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
+
+
+def _made(path: Path | str | None) -> Path | None:
+    """Return the folder of a run; it is made, and those above it, if it is not there."""
+    if path is None:
+        return None
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"folder {folder}: it, or one above it, is a file; give another folder."
+        ) from None
+    return folder
 
 
 class Run:

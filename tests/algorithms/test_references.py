@@ -8,7 +8,7 @@ from fedkd.algorithms.ensemble import Ensemble
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.local import Local
 from fedkd.simulation.evaluate import correct, percent
-from fedkd.simulation.pooling import arranged
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 

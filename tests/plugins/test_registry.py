@@ -387,10 +387,11 @@ def test_a_wrong_option_is_named_with_its_path(plugin):
 
 def test_a_model_of_another_kind_than_asked_for_is_an_error(plugin):
     body = registering(
-        "'gan', 'math:sqrt', kind='generator'", "'net', 'math:sin'", kind="models"
+        "'gan', ':net', kind='generator'", "'net', ':net'", kind="models"
     )
+    body += "def net(image_shape, num_classes): return num_classes\n"
     registry = load_registry([plugin(body)])
-    assert registry.model("net", "classifier")(0) == 0
+    assert registry.model("net", "classifier")((1, 8, 8), 10) == 10
     with pytest.raises(ConfigError, match=r"'gan' is a generator; expected a classif"):
         registry.model("gan", "classifier")
 
@@ -407,7 +408,7 @@ def test_observers_are_told_and_a_failing_one_is_reported_once(plugin, capsys):
     good = plugin(told + "def fedkd_round_ended(metrics): seen.append(metrics)\n")
     bad = plugin(HOOK + "def fedkd_round_ended(run): raise OSError('full')\n", "bad.py")
     registry = load_registry([good, bad])
-    run = fedkd.RunInfo("id", "s", "fedavg", "d", "p", "m", 0, 2)
+    run = fedkd.RunInfo("s", "fedavg", "d", "p", None, "m", 2, 2, 0, run_id="id")
     for index in (1, 2):
         registry.notify("fedkd_round_ended", run=run, metrics={"round": index})
     assert sys.modules["fedkd_plugin_mine"].seen == [{"round": 1}, {"round": 2}]

@@ -13,7 +13,7 @@ from fedkd.errors import ConfigError, ContractError, DivergedError
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.pooling import arranged
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run, simulate
 from fedkd.simulation.store import checkpoint as store

@@ -46,14 +46,14 @@ def widths(cell):
 
 def test_one_model_is_as_it_always_was(cells):
     (cell,) = cells("[cnn]")
-    assert cell.models == "cnn"
+    assert cell.run.models == "cnn"
     assert [m["name"] for m in cell.config["models"]] == ["cnn"]
     assert "server_model" not in cell.config
 
 
 def test_a_server_may_have_a_model_of_its_own(cells):
     (cell,) = cells("[{clients: [cnn, mlp], server: resnet18}]")
-    assert cell.models == "cnn+mlp>resnet18"
+    assert cell.run.models == "cnn+mlp>resnet18"
     assert [m["name"] for m in cell.config["models"]] == ["cnn", "mlp"]
     assert cell.config["server_model"]["name"] == "resnet18"
 
@@ -65,7 +65,7 @@ def test_a_server_with_the_first_model_is_no_server_of_its_own(cells):
 
 def test_widths_make_nested_models_and_a_whole_server(cells):
     (cell,) = cells("[{name: cnn, widths: [0.5, 0.25]}]")
-    assert cell.models == "cnn[widths=0.5,0.25]"
+    assert cell.run.models == "cnn[widths=0.5,0.25]"
     assert widths(cell) == [0.5, 0.25]
     assert cell.config["server_model"]["options"]["width"] == 1.0
 
@@ -74,7 +74,7 @@ def test_the_published_rule_gives_every_client_its_width(cells):
     (cell,) = cells("[{name: cnn, widths: {rho: 5, sigma: 4}}]")
     expected = [1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625, 0.0625]
     assert widths(cell) == expected
-    assert cell.models == "cnn[widths=rho5,sigma4]"
+    assert cell.run.models == "cnn[widths=rho5,sigma4]"
     assert "server_model" not in cell.config
 
 
@@ -86,13 +86,13 @@ def test_the_rule_may_leave_nobody_with_the_whole_model(cells):
 
 def test_a_packaged_mix_stands_for_its_models(cells):
     (cell,) = cells("[mix-5]")
-    assert cell.models == "mix-5"
+    assert cell.run.models == "mix-5"
     assert len({m["name"] for m in cell.config["models"]}) == 5
 
 
 def test_an_option_beside_a_packaged_mix_is_one_of_each_of_its_models(cells):
     (cell,) = cells("[{name: mix-5, features: 64}]")
-    assert cell.models == "mix-5[features=64]"
+    assert cell.run.models == "mix-5[features=64]"
     options = [model["options"] for model in cell.config["models"]]
     assert [o["features"] for o in options] == [64] * 5
     assert {o["width"] for o in options if "width" in o} == {1.0, 0.125, 0.25}
