@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.dense import Distilling
-from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
-from fedkd.algorithms.dense_server import Rules
+from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
+from fedkd.algorithms.dense.server import Rules
+from fedkd.algorithms.dense.strategy import Distilling
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Preset
