@@ -84,6 +84,7 @@ def reference_page(registry: Registry) -> Iterator[str]:
         ("datasets", "Data sets"),
         ("partitioners", "Partitioners"),
         ("models", "Models"),
+        ("metrics", "Metrics"),
     ):
         yield from ("", f"## {title}")
         for entry in built_in(registry, kind):

@@ -38,7 +38,7 @@ WRITTEN = "\n".join(text for name, text in PAGES.items() if name not in GENERATE
 REFERENCE = PAGES.get("docs/reference.md", "")
 REGISTRY = load_registry(quiet=True)
 HOOKS = [name for name in dir(hookspecs) if name.startswith("fedkd_")]
-KINDS = ("strategies", "datasets", "partitioners", "models")
+KINDS = ("strategies", "datasets", "partitioners", "models", "metrics")
 
 
 def _generator():
@@ -77,7 +77,7 @@ def class_of(entry):
 
 def configs():
     """Return every configuration class there is."""
-    for kind in ("strategies", "datasets", "models", "partitioners"):
+    for kind in ("strategies", "datasets", "models", "partitioners", "metrics"):
         for entry in REGISTRY.entries(kind).values():
             class_of(entry)
     for name in ("suite.suite", "simulation.protocol", "ops.training"):

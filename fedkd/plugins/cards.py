@@ -90,6 +90,16 @@ def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
     return {"description": _doc(found), "options": options_of(found.Config)}
 
 
+def _metric(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {
+        "description": _doc(found),
+        "unit": found.unit,
+        "better": "higher" if found.higher_is_better else "lower",
+        "options": options_of(found.Config),
+    }
+
+
 def _model(entry: Entry, builder: Any) -> dict[str, Any]:
     if entry.kind == "mix":
         texts = [
@@ -112,6 +122,7 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
+    "metrics": _metric,
 }
 
 

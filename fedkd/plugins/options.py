@@ -51,7 +51,7 @@ def resolve(
 
     Args:
         registry: Where it is registered.
-        kind: ``strategies``, ``datasets``, ``partitioners`` or ``models``.
+        kind: ``strategies``, ``datasets``, ``partitioners``, ``models``, ``metrics``.
         name: Its registered name, or ``NAME:VALUE``.
         options: What the user wrote.
         where: Where that was: ``"suite x.yaml: strategies.mosaic"``.

@@ -1,4 +1,4 @@
-"""Names to things: strategies, data sets, models, partitioners, whoever brought them.
+"""Names to things: strategies, data sets, models, metrics, whoever brought them.
 
 Built-ins and third sides enter through the same hooks (:mod:`fedkd.hookspecs`) and
 are imported when they are first asked for, so that listing them is instant.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fedkd.config import Config
     from fedkd.data.dataset import Dataset
+    from fedkd.metrics.base import Metric
     from fedkd.partition.base import Partitioner
     from fedkd.strategy import Strategy
 
@@ -132,6 +133,18 @@ class Registry:
         partitioner: tuple[Partitioner, Config]
         partitioner = _build(found, options, f"partitions.{name}")
         return partitioner
+
+    def metric(
+        self, name: str, options: Mapping[str, Any] | None = None
+    ) -> tuple[Metric, Config]:
+        """Return a metric and its resolved configuration.
+
+        Raises:
+            ConfigError: If the name or an option is wrong.
+        """
+        cls = self.resolve("metrics", name)
+        metric: tuple[Metric, Config] = _build(cls, options, f"metrics.{name}")
+        return metric
 
     def model(self, name: str, kind: str | None = None) -> Callable[..., nn.Module]:
         """Return what builds a model, ``build(image_shape, num_classes, **options)``.
