@@ -4,7 +4,7 @@ Paper: Alam, Liu, Yan, Zhang, "FedRolex: Model-Heterogeneous Federated Learning 
     Rolling Sub-Model Extraction", NeurIPS 2022, arXiv:2212.01548v2.
 Algorithm: Algorithm 1: in round t a client of width r holds the channels (t + i) mod C,
     i < ceil(r C), of every hidden layer; each coordinate is averaged over those who hold
-    it.
+    it. Besides models there cross what HeteroFL sends.
 Code: github.com/AIoT-MLSys-Lab/FedRolex, here ``code``.
 Deviations: ``code`` rolls the other way, (i - t) mod C, which covers the same. That code
     can also weight clients by how often a coordinate was updated, with counts that change

@@ -4,6 +4,8 @@ Paper: Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Fe
     Learning for Heterogeneous Clients", ICLR 2021, arXiv:2010.01264v3.
 Algorithm: Algorithm 1: a client of width r gets the first ceil(r C) channels of every
     hidden layer and trains them; each coordinate is averaged over those who hold it.
+    Besides the sub-model a client gets its width over the global one and the names of
+    the layers that are narrower; with ``rows: owners`` it sends which classes it has.
 Code: by the first author, github.com/diaoenmao (the repository is named as the paper).
 Deviations: BatchNorm follows the run's buffer policy; ``reestimate`` is nearest to the
     paper's static normalisation, whose statistics come from one pass over the clients'
