@@ -72,7 +72,7 @@ class Global:
     nested: Nested | None = None
     """The sub-models of the clients; not sent, and None with ``aggregate: plain``."""
     besides: Any = None
-    """What a method keeps at the server, or sends, besides the weights."""
+    """What a method keeps at the server, or sends, besides; nothing unless it says so."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Update:
     examples: int
     """n_k, the client's number of training images."""
     besides: Any = None
-    """What a method sends back besides."""
+    """What a method sends back besides; nothing unless it says so."""
 
 
 def private_buffers(party: Party) -> frozenset[str]:
