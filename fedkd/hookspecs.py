@@ -1,4 +1,4 @@
-"""The hooks a plug-in may implement: four that register things, three that observe.
+"""The hooks a plug-in may implement: five that register things, three that observe.
 
 A plug-in is a module named by an entry point of group ``fedkd``, or a file given with
 ``--plugin``. It marks its hooks with :data:`fedkd.hookimpl`::
@@ -40,7 +40,8 @@ class Register(Protocol):
         """Offer ``target`` under ``name``.
 
         Args:
-            name: Lower case with hyphens: ``mosaic-code``.
+            name: Lower case with hyphens: ``mosaic-code``; of a metric, whose columns are
+                named after it, with underscores: ``macro_f1``.
             target: ``"package.module:attribute"``, imported when it is first needed.
                 ``":attribute"`` is short for one in the plug-in's own module.
             summary: One line for ``fedkd list``.
@@ -76,12 +77,20 @@ def fedkd_register_datasets(register: Register) -> None:
 
 @hookspec
 def fedkd_register_models(register: Register) -> None:
-    """Register models: each a callable ``(image_shape, num_classes, **options)``."""
+    """Register models: each a class ``(image_shape, num_classes, config)`` with a Config.
+
+    A model without options may be any callable ``(image_shape, num_classes)``.
+    """
 
 
 @hookspec
 def fedkd_register_partitioners(register: Register) -> None:
     """Register partitioners: each a subclass of ``fedkd.Partitioner``."""
+
+
+@hookspec
+def fedkd_register_metrics(register: Register) -> None:
+    """Register metrics: each a subclass of ``fedkd.Metric``."""
 
 
 @hookspec

@@ -24,6 +24,7 @@ FLOORS = (
     ("partition",),
     ("data",),
     ("ops",),
+    ("metrics",),
     ("party",),
     ("strategy",),
     ("datasets", "models", "algorithms", "suites"),

@@ -32,6 +32,7 @@ BUILTINS = (
     "fedkd.datasets",
     "fedkd.models",
     "fedkd.partition.builtin",
+    "fedkd.metrics.builtin",
 )
 """Modules that enter through the same door as third sides, and before them."""
 

@@ -103,7 +103,7 @@ def test_more_clients_in_a_round_than_there_are_is_refused():
 def test_a_payload_that_shares_memory_with_the_model_is_refused():
     class Aliasing(Counting):
         def local(self, down, client):
-            from fedkd.algorithms.fedavg import Update
+            from fedkd.algorithms.averaging import Update
 
             return Update(dict(client.model.state_dict()), 1)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedkd.algorithms.fedavg import Aggregate
+from fedkd.algorithms.averaging import Aggregate
 from fedkd.config import Config
 from fedkd.ops.sampling import Sampling
 
