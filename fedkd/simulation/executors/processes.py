@@ -7,17 +7,17 @@ turns that it had taken, with the same numbers.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 import warnings
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 
 from fedkd.base.phases import phase
+from fedkd.base.workers import Worker
 from fedkd.simulation.executors.base import Executor
 from fedkd.simulation.executors.region import Queue, Region
 from fedkd.simulation.executors.worker import (
@@ -27,13 +27,10 @@ from fedkd.simulation.executors.worker import (
     Task,
     Wiring,
     attempted,
-    interrupts_held,
     serve,
 )
 from fedkd.simulation.turns import Answer, Orders, Turns
 
-PATIENCE = 5.0
-"""Seconds a worker has to end before it is killed."""
 DEATHS = 3
 """Times that a worker is replaced before the run goes on without it."""
 
@@ -54,7 +51,7 @@ class Processes(Executor):
         """
         super().__init__(turns)
         self.method = method or self._safe_method()
-        self.workers: list[Process] = []
+        self.workers: list[TurnWorker] = []
         self._missing = workers - 1
         self._left = DEATHS * max(workers - 1, 0)
         self._queue: Queue | None = None
@@ -73,7 +70,7 @@ class Processes(Executor):
         down.clear()
         job = self._job(orders, down, queue.start(len(clients)))
         for worker in self.workers:
-            worker.give(job)
+            worker.start(job)
         faults: dict[int, Fault] = {}
         for place, answer in self._gather(orders, queue, job.offer):
             if isinstance(answer, Fault):
@@ -92,7 +89,7 @@ class Processes(Executor):
             taken = {worker.number for worker in self.workers}
             number = next(i for i in range(1, len(taken) + 2) if i not in taken)
             paths = (self._queue.path, self._down.path)
-            self.workers.append(Process(self.turns, number, paths, self.method))
+            self.workers.append(TurnWorker(self.turns, number, paths, self.method))
         return self._queue, self._down
 
     def _job(self, orders: Orders, down: Region, offer: int) -> Job:
@@ -143,18 +140,17 @@ class Processes(Executor):
         ready = wait(pipes, None if block else 0)
         found: list[tuple[int, Answer | Fault]] = []
         for worker in [w for w in self.workers if w.pipe in ready]:
-            message = worker.listen()
-            if message is not None:
-                found.append(self._read(worker, message))
-                continue
-            self._bury(worker)
-            known = done | {place for place, _ in found}
-            theirs = enumerate(queue.taken())
-            lost += [i for i, w in theirs if w == worker.number and i not in known]
+            try:
+                found.append(self._read(worker, worker.take()))
+            except EOFError:
+                self._bury(worker)
+                known = done | {place for place, _ in found}
+                theirs = enumerate(queue.taken())
+                lost += [i for i, w in theirs if w == worker.number and i not in known]
         return found
 
     def _read(
-        self, worker: Process, message: tuple[int, Any]
+        self, worker: TurnWorker, message: tuple[int, Any]
     ) -> tuple[int, Answer | Fault]:
         place, content = message
         if isinstance(content, Fault):
@@ -166,7 +162,7 @@ class Processes(Executor):
             self.turns.sides.memories.keep(worker.client_of(place), memory)
         return place, Answer(up, row)
 
-    def _bury(self, worker: Process) -> None:
+    def _bury(self, worker: TurnWorker) -> None:
         self.workers.remove(worker)
         worker.end()
         code = worker.process.exitcode
@@ -191,8 +187,8 @@ class Processes(Executor):
         self._queue = self._down = None
 
 
-class Process:
-    """The main process's end of a worker."""
+class TurnWorker(Worker):
+    """A worker, the round that it is at, and the memory in which it answers."""
 
     def __init__(
         self, turns: Turns, number: int, paths: tuple[str, str], method: str
@@ -201,35 +197,14 @@ class Process:
         self._up = Region()
         self._read = 0
         self._job: Job | None = None
-        # torch's own: data that is sent to a new process is shared and not copied.
-        context: Any = torch.multiprocessing.get_context(method)
-        self.pipe, theirs = context.Pipe()
         wiring = Wiring(number, *paths, self._up.path)
-        forked = method == "fork"
-        what = turns if forked else Setup.of(turns)
-        arguments = (theirs, what, wiring, forked)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        with interrupts_held(), warnings.catch_warnings():
-            # Threads of this process: none of them holds a lock that a worker needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
-        theirs.close()
+        what = turns if method == "fork" else Setup.of(turns)
+        super().__init__(serve, what, wiring, method=method, daemon=True)
 
-    def give(self, job: Job) -> None:
+    def start(self, job: Job) -> None:
         """Hand over a round."""
         self._job = job
-        # A worker that is already dead is noticed when it is listened to.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(job)
-
-    def listen(self) -> tuple[int, Any] | None:
-        """Return a message; None if the worker has died."""
-        pipe: Connection = self.pipe
-        try:
-            message: tuple[int, Any] = pipe.recv()
-        except (EOFError, OSError):
-            return None
-        return message
+        self.give(job)
 
     def client_of(self, place: int) -> int:
         """Return the client of a turn of the round."""
@@ -238,17 +213,12 @@ class Process:
 
     def read(self, place: tuple[int, str]) -> Any:
         """Return an answer, and tell the worker that its memory is free."""
-        found = self._up.get(*place)
+        answer = self._up.get(*place)
         self._read += 1
         self._up.set_number(0, self._read)
-        return found
+        return answer
 
     def end(self) -> None:
-        """End the process, whatever it does."""
-        self.process.terminate()
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
+        """End the process, whatever it does, and give its memory back."""
+        super().end()
         self._up.close()

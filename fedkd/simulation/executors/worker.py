@@ -8,15 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -145,14 +141,8 @@ class Elsewhere(Exception):
     """Holds the traceback of another process."""
 
 
-def serve(
-    pipe: Connection, setup: Setup | Turns, wiring: Wiring, forked: bool = False
-) -> None:
+def serve(pipe: Connection, setup: Setup | Turns, wiring: Wiring) -> None:
     """Be a worker: take turns from the queue, round after round, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_main, daemon=True).start()
     # One traversal by the collector would copy every page that the fork shares.
     gc.freeze()
     torch.set_num_threads(1)
@@ -161,10 +151,6 @@ def serve(
         worker = Worker(pipe, turns, wiring)
         while True:
             worker.work(pipe.recv())
-    if forked:
-        # Not by the interpreter's way out: it would write what the main process had
-        # not written yet.
-        os._exit(0)
 
 
 class Worker:
@@ -225,20 +211,3 @@ class _Downs:
         if self._last[0] != number:
             self._last = (number, self._region.get(*place))
         return self._last[1], size
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a process starts; the new process inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_main() -> None:
-    main = multiprocessing.parent_process()
-    assert main is not None, "runs in a child process"
-    wait([main.sentinel])
-    os._exit(1)
