@@ -34,11 +34,11 @@ class Digits(Dataset):
         # Imported here: scikit-learn takes a second.
         from sklearn.datasets import load_digits  # noqa: PLC0415
 
-        found = load_digits()
-        images = np.rint(found.images * (255 / 16)).astype(np.uint8)
+        bunch = load_digits()
+        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
         x = torch.from_numpy(images).unsqueeze(1)
-        y = torch.from_numpy(found.target.astype(np.int64))
-        test = torch.from_numpy(is_test(found.target))
+        y = torch.from_numpy(bunch.target.astype(np.int64))
+        test = torch.from_numpy(is_test(bunch.target))
         return ImageSet(
             name="digits",
             x_train=x[~test],

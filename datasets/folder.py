@@ -112,9 +112,9 @@ class Folder(FileDataset):
         path = Path(self.config.path).expanduser()
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".npz"):
             return path
-        found = "is another file" if path.exists() else "is not there"
+        problem = "is another file" if path.exists() else "is not there"
         raise DataError(
-            f"folder: {path} {found}; expected a folder with train/<class>/* and "
+            f"folder: {path} {problem}; expected a folder with train/<class>/* and "
             "test/<class>/*, or a file that ends in .npz."
         )
 

@@ -19,8 +19,8 @@ _known: dict[str, str] = {}
 def stamp_of(place: str, files: Iterable[Facts]) -> str:
     """Return a text that changes with the names, sizes or times of some files."""
     digest = hashlib.sha256(encoded(place))
-    for name, found in files:
-        digest.update(encoded(f"{name} {found.st_size} {found.st_mtime_ns}\n"))
+    for name, facts in files:
+        digest.update(encoded(f"{name} {facts.st_size} {facts.st_mtime_ns}\n"))
     return digest.hexdigest()[:32]
 
 
@@ -33,10 +33,10 @@ def remembered(place: str, files: Iterable[Facts], read: Callable[[], str]) -> s
     now = time.time_ns()
     newest = 0
     digest = hashlib.sha256(encoded(place))
-    for name, found in files:
-        times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-        digest.update(encoded(f"{name} {found.st_size} {times} {found.st_ino}\n"))
-        newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
+    for name, facts in files:
+        times = f"{facts.st_mtime_ns} {facts.st_ctime_ns}"
+        digest.update(encoded(f"{name} {facts.st_size} {times} {facts.st_ino}\n"))
+        newest = max(newest, facts.st_mtime_ns, facts.st_ctime_ns)
     key = digest.hexdigest()
     if (known := _known.get(key)) is not None:
         return known

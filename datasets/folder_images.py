@@ -186,8 +186,8 @@ def fitted(image: Image.Image, form: Form) -> Tensor:
 
 
 def _half(folder: Path, name: str) -> Half:
-    found = _listed(folder, name)
-    return Half(name, [entry.path for _, entry in found], [one for one, _ in found])
+    images = _listed(folder, name)
+    return Half(name, [entry.path for _, entry in images], [one for one, _ in images])
 
 
 def _listed(folder: Path, name: str) -> list[tuple[str, os.DirEntry[str]]]:
@@ -204,18 +204,18 @@ def _listed(folder: Path, name: str) -> list[tuple[str, os.DirEntry[str]]]:
         raise DataError(f"folder: {place} is empty; expected a folder for each class.")
     images: list[tuple[str, os.DirEntry[str]]] = []
     for one in classes:
-        found = [
+        files = [
             entry
             for entry in _visible(place / one)
             if entry.name.lower().endswith(ENDINGS) and entry.is_file()
         ]
-        if not found:
+        if not files:
             raise DataError(
                 f"folder: found no image in {place / one}; expected files that end in "
                 f"{' '.join(ENDINGS)} (folders in it are not searched). Add some, or "
                 "remove the folder."
             )
-        images += [(one, entry) for entry in sorted(found, key=lambda e: e.name)]
+        images += [(one, entry) for entry in sorted(files, key=lambda e: e.name)]
     return images
 
 

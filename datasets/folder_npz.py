@@ -121,11 +121,11 @@ def _loaded(path: Path) -> Mapping[str, NDArray[Any]]:
         raise _wrong(path, f"{what} ({cause})", "plain arrays") from error
 
 
-def _require_keys(path: Path, found: Sequence[str]) -> None:
-    missing = [key for key in KEYS if key not in found]
+def _require_keys(path: Path, keys: Sequence[str]) -> None:
+    missing = [key for key in KEYS if key not in keys]
     if missing:
         problem = (
-            f"no array {listing(missing)} (arrays: {listing(sorted(found)) or 'none'})"
+            f"no array {listing(missing)} (arrays: {listing(sorted(keys)) or 'none'})"
         )
         raise _wrong(path, problem, listing(KEYS))
 
@@ -165,17 +165,17 @@ def _classes(
     """Return the class names: as given, or the labels, of which none is left out."""
     if names is None:
         _require_in_range(path, {"y_train": y_train}, None)
-        found = np.unique(y_train)
-        gaps = np.flatnonzero(found != np.arange(len(found)))
+        labels = np.unique(y_train)
+        gaps = np.flatnonzero(labels != np.arange(len(labels)))
         if len(gaps):  # before names are made: a label may be as large as 2^64
-            missing, label = gaps[0], found[gaps[0]]
+            missing, label = gaps[0], labels[gaps[0]]
             raise _wrong(
                 path,
                 f"the label {label} at y_train[{_first(y_train == label)}], but no "
                 f"training image of the class '{missing}' (label {missing})",
                 "labels from 0 without a gap",
             )
-        return tuple(str(label) for label in range(len(found)))
+        return tuple(str(label) for label in range(len(labels)))
     if names.ndim != 1 or names.dtype.kind not in "Uiu":
         problem = f"classes of shape {_shown(names.shape)} and type {names.dtype}"
         raise _wrong(path, problem, "texts of shape [C]")

@@ -107,10 +107,10 @@ class Food101(JpegSet):
         images: Container[str],
     ) -> Split:
         """Return the images that ``meta/<half>.json`` lists, in its order."""
-        names, labels, found = self._listed(root, tree, half)
+        names, labels, listed = self._listed(root, tree, half)
         place = tree.place(f"meta/{half}.json")
-        if found != classes:
-            odd = sorted(set(found) ^ set(classes))
+        if listed != classes:
+            odd = sorted(set(listed) ^ set(classes))
             problem = f"other classes than in {TEXTS[0]} ({listing(odd)})"
             raise self.damage(root, place, f"{problem}, expected the same")
         if not names:

@@ -135,8 +135,8 @@ class ZipTree(Tree):
 
     def files(self, name: str) -> list[str]:
         """See :meth:`Tree.files`."""
-        found = self._files.get(f"{self._folder}/{name}", [])
-        return sorted(file for file in found if file)
+        names = self._files.get(f"{self._folder}/{name}", [])
+        return sorted(file for file in names if file)
 
     def place(self, name: str) -> str:
         """See :meth:`Tree.place`."""
@@ -197,8 +197,8 @@ class JpegSet(PublishedSet):
         """
         counts = [torch.bincount(h.labels, minlength=len(classes)) for h in halves]
         each = list(self.images_a_class)
-        found = zip(*(count.tolist() for count in counts), strict=True)
-        odd = next((i for i, number in enumerate(found) if list(number) != each), None)
+        of_classes = zip(*(count.tolist() for count in counts), strict=True)
+        odd = next((c for c, pair in enumerate(of_classes) if list(pair) != each), None)
         if not self.held or (odd is None and len(classes) == self.classes):
             return
         train, test = (
@@ -266,8 +266,8 @@ def decode(content: bytes, size: int, stored: int | None = None) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             if stored not in (None, width) or stored not in (None, height):
-                found = f"an image of {height}x{width} pixels"
-                raise UndecodableError(f"{found}, expected {stored}x{stored}")
+                actual = f"an image of {height}x{width} pixels"
+                raise UndecodableError(f"{actual}, expected {stored}x{stored}")
             colour = image.convert("RGB")
     except UndecodableError:
         raise

@@ -96,10 +96,10 @@ class PublishedSet(FileDataset):
             f"'{self.command('prepare', root)}' to fetch it again."
         )
 
-    def part(self, root: Path, place: Path, found: str) -> DataError:
+    def part(self, root: Path, place: Path, held: str) -> DataError:
         """Return the error for files that hold only ``found``, a part of the set."""
         return DataError(
-            f"{self.name}: {place} holds {found}. Run "
+            f"{self.name}: {place} holds {held}. Run "
             f"'{self.command('prepare', root)}' to fetch the whole set, or set the "
             "option partial to true to use what is there."
         )
@@ -135,8 +135,8 @@ def stamp(root: Path, paths: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        found = path.stat()
-        line = f"{path.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n"
+        facts = path.stat()
+        line = f"{path.relative_to(root)} {facts.st_size} {facts.st_mtime_ns}\n"
         digest.update(line.encode())
     return digest.hexdigest()[:32]
 

@@ -59,10 +59,10 @@ class SVHN(TorchvisionSet):
         """See :meth:`TorchvisionSet.inspect`; of the variables of the files."""
         for (half, whole), name in zip(COUNTS.items(), self.files, strict=True):
             path = root / name
-            found = self._variables(root, path)
-            if self.held and found.get("X") == ((32, 32, 3, whole), "uint8"):
+            variables = self._variables(root, path)
+            if self.held and variables.get("X") == ((32, 32, 3, whole), "uint8"):
                 continue  # size and checksum say whether it is damaged
-            number = self._require_layout(root, path, found)
+            number = self._require_layout(root, path, variables)
             if self.held:
                 raise self.part(root, path, f"{number:,} of {whole:,} {half} images")
 
@@ -102,14 +102,14 @@ class SVHN(TorchvisionSet):
         # The checksum is None, which torchvision takes as "any": it was held already.
         only = {"split_list": {half: [url, name, None]}}
         try:
-            found = type(reader.__name__, (reader,), only)(root, split=half)
+            loaded = type(reader.__name__, (reader,), only)(root, split=half)
         except _errors() as error:
             raise self._unreadable(root, path, error) from error
         # One image would make a scalar of its label.
-        y = torch.from_numpy(found.labels).reshape(-1)
+        y = torch.from_numpy(loaded.labels).reshape(-1)
         self.require_labels(root, path, y, 10)
         # A view, in the order of the file: rows and columns are swapped in memory.
-        stored = torch.from_numpy(found.data)
+        stored = torch.from_numpy(loaded.data)
 
         def read(start: int, stop: int) -> Tensor:
             return stored[start:stop].contiguous()
@@ -125,18 +125,18 @@ class SVHN(TorchvisionSet):
         except _errors() as error:
             raise self._unreadable(root, path, error) from error
 
-    def _require_layout(self, root: Path, path: Path, found: Variables) -> int:
+    def _require_layout(self, root: Path, path: Path, variables: Variables) -> int:
         """Make sure that images and labels are there; return their number."""
         for name in ("X", "y"):
-            if name not in found:
-                others = listing(sorted(found)) or "none"
+            if name not in variables:
+                others = listing(sorted(variables)) or "none"
                 problem = f"no variable {name} (variables: {others}), expected X and y"
                 raise self.damage(root, path, problem)
-        shape, kind = found["X"]
+        shape, kind = variables["X"]
         if len(shape) != 4 or shape[:3] != (32, 32, 3) or kind != "uint8":
             problem = f"X of {_shown(shape)} {kind}, expected 32x32x3xN uint8"
             raise self.damage(root, path, problem)
-        labels, _ = found["y"]
+        labels, _ = variables["y"]
         if labels != (shape[3], 1):
             problem = (
                 f"y of {_shown(labels)}, expected {shape[3]}x1, one for each image"

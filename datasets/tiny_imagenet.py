@@ -103,9 +103,9 @@ class TinyImageNet(JpegSet):
             raise self.absence(root, what)
 
     def _require_archive(self, root: Path, path: Path) -> None:
-        found = path.stat().st_size
-        if found != ARCHIVE_BYTES:
-            problem = f"{found:,} bytes, expected {ARCHIVE_BYTES:,}"
+        size = path.stat().st_size
+        if size != ARCHIVE_BYTES:
+            problem = f"{size:,} bytes, expected {ARCHIVE_BYTES:,}"
             raise self.damage(root, path, problem)
         if (checksum := md5(path)) != ARCHIVE_MD5:
             problem = f"MD5 {checksum}, expected {ARCHIVE_MD5}"
@@ -150,17 +150,17 @@ class TinyImageNet(JpegSet):
         self, root: Path, tree: Tree, labels: Mapping[str, int]
     ) -> dict[str, str]:
         """Return the class of each test image, in the order of the lines."""
-        found: dict[str, str] = {}
+        class_of: dict[str, str] = {}
         lines = self.text(root, tree, ANNOTATIONS).splitlines()
         for number, line in enumerate(lines, start=1):
             file, wnid, *_ = [*line.split("\t"), ""]
-            if wnid not in labels or file in found:
+            if wnid not in labels or file in class_of:
                 problem = f"{line!r} in line {number}"
                 expected = "an image, once, and its class in wnids.txt, after a tab"
                 place = tree.place(ANNOTATIONS)
                 raise self.damage(root, place, f"{problem}, expected {expected}")
-            found[file] = wnid
-        return found
+            class_of[file] = wnid
+        return class_of
 
     def _names(self, root: Path, tree: Tree, wnids: list[str]) -> tuple[str, ...]:
         """Return the first word or words of each class."""

@@ -41,9 +41,9 @@ class TorchvisionSet(PublishedSet):
         if not self.held:
             return
         for name, expected in self.files.items():
-            found = (root / name).stat().st_size
-            if found != expected:
-                problem = f"{found:,} bytes, expected {expected:,}"
+            size = (root / name).stat().st_size
+            if size != expected:
+                problem = f"{size:,} bytes, expected {expected:,}"
                 raise self.damage(root, root / name, problem)
         for path, sum_found, sum_expected in _wrong_sums(root, self.checksums()):
             problem = f"MD5 {sum_found}, expected {sum_expected}"

@@ -8,73 +8,79 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fedkd._version import __version__
+from fedkd._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from fedkd.config import Config
-    from fedkd.data.dataset import Dataset
-    from fedkd.data.images import ImageSet
-    from fedkd.errors import FedKDError
-    from fedkd.hookspecs import RunInfo, hookimpl
-    from fedkd.partition.base import Partition, Partitioner
-    from fedkd.payload import Weights
-    from fedkd.plugins.registry import load_registry
-    from fedkd.simulation.federation import Federation
-    from fedkd.simulation.protocol import Protocol
-    from fedkd.simulation.simulator import simulate
-    from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy
-
-__all__ = [
-    "Client",
-    "Config",
-    "Dataset",
-    "FedKDError",
-    "Federation",
-    "ImageSet",
-    "Partition",
-    "Partitioner",
-    "Preset",
-    "Protocol",
-    "Requires",
-    "Round",
-    "RunInfo",
-    "Server",
-    "Strategy",
-    "Weights",
-    "__version__",
-    "hookimpl",
-    "load_registry",
-    "simulate",
-]
+    from fedkd import testing as testing
+    from fedkd.config import Config as Config
+    from fedkd.data.dataset import Dataset as Dataset
+    from fedkd.data.dataset import DatasetConfig as DatasetConfig
+    from fedkd.data.dataset import FileDataset as FileDataset
+    from fedkd.data.dataset import Source as Source
+    from fedkd.data.dataset import Split as Split
+    from fedkd.data.images import ClientData as ClientData
+    from fedkd.data.images import ImageInfo as ImageInfo
+    from fedkd.data.images import ImageSet as ImageSet
+    from fedkd.errors import ConfigError as ConfigError
+    from fedkd.errors import ContractError as ContractError
+    from fedkd.errors import DataError as DataError
+    from fedkd.errors import DivergedError as DivergedError
+    from fedkd.errors import FedKDError as FedKDError
+    from fedkd.hookspecs import RunInfo as RunInfo
+    from fedkd.hookspecs import hookimpl as hookimpl
+    from fedkd.models.base import ImageModel as ImageModel
+    from fedkd.ops.training import TrainingConfig as TrainingConfig
+    from fedkd.partition.base import Partition as Partition
+    from fedkd.partition.base import Partitioner as Partitioner
+    from fedkd.party import Client as Client
+    from fedkd.party import ModelSpec as ModelSpec
+    from fedkd.party import Server as Server
+    from fedkd.payload import Weights as Weights
+    from fedkd.plugins.registry import load_registry as load_registry
+    from fedkd.simulation.federation import Federation as Federation
+    from fedkd.simulation.protocol import EvaluationConfig as EvaluationConfig
+    from fedkd.simulation.protocol import Protocol as Protocol
+    from fedkd.simulation.simulator import RunResult as RunResult
+    from fedkd.simulation.simulator import simulate as simulate
+    from fedkd.strategy import Preset as Preset
+    from fedkd.strategy import Requires as Requires
+    from fedkd.strategy import Round as Round
+    from fedkd.strategy import Strategy as Strategy
+    from fedkd.weights import copy_weights as copy_weights
+    from fedkd.weights import read_weights as read_weights
 
 _HOMES = {
-    "Client": "fedkd.strategy",
-    "Config": "fedkd.config",
-    "Dataset": "fedkd.data.dataset",
-    "FedKDError": "fedkd.errors",
-    "Federation": "fedkd.simulation.federation",
-    "ImageSet": "fedkd.data.images",
-    "Partition": "fedkd.partition.base",
-    "Partitioner": "fedkd.partition.base",
-    "Preset": "fedkd.strategy",
-    "Protocol": "fedkd.simulation.protocol",
-    "Requires": "fedkd.strategy",
-    "Round": "fedkd.strategy",
-    "RunInfo": "fedkd.hookspecs",
-    "Server": "fedkd.strategy",
-    "Strategy": "fedkd.strategy",
-    "Weights": "fedkd.payload",
-    "hookimpl": "fedkd.hookspecs",
-    "load_registry": "fedkd.plugins.registry",
-    "simulate": "fedkd.simulation.simulator",
+    "config": "Config",
+    "data.dataset": "Dataset DatasetConfig FileDataset Source Split",
+    "data.images": "ClientData ImageInfo ImageSet",
+    "errors": "ConfigError ContractError DataError DivergedError FedKDError",
+    "hookspecs": "RunInfo hookimpl",
+    "models.base": "ImageModel",
+    "ops.training": "TrainingConfig",
+    "partition.base": "Partition Partitioner",
+    "party": "Client ModelSpec Server",
+    "payload": "Weights",
+    "plugins.registry": "load_registry",
+    "simulation.federation": "Federation",
+    "simulation.protocol": "EvaluationConfig Protocol",
+    "simulation.simulator": "RunResult simulate",
+    "strategy": "Preset Requires Round Strategy",
+    "weights": "copy_weights read_weights",
 }
+"""The public names by the module that has them: all that authors and notebooks need."""
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = ["__version__", "testing"]
+__all__ += list(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name not in _HOMES:
+    if name == "testing":
+        return importlib.import_module("fedkd.testing")
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(f"fedkd.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -130,6 +130,8 @@ def test_a_module_imports_from_its_own_floor_and_from_those_below(name):
 
 @every_module
 def test_nobody_knows_an_algorithm_data_set_or_model_but_its_own_kind(name):
+    if name == "fedkd":
+        return  # the face, which shows type checkers what it imports when it is asked
     known = {room_of(module) for module in imports_of(TREES[name])}
     assert known & set(BUILT_IN) <= {room_of(name)}
 

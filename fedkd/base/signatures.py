@@ -8,15 +8,15 @@ from typing import Any
 from fedkd.errors import ContractError
 
 
-def check_verbs(found: type, base: type, owner: str) -> None:
+def check_verbs(cls: type, base: type, owner: str) -> None:
     """Refuse a class whose methods cannot be called as those of ``base`` are.
 
     A name of its own for an argument is no fault: the engine gives them by position.
 
     Args:
-        found: The class to check.
+        cls: The class to check.
         base: The class whose public methods are the contract.
-        owner: How the message calls ``found``.
+        owner: How the message calls ``cls``.
 
     Raises:
         ContractError: Naming the method, what it takes and what it must take.
@@ -25,25 +25,25 @@ def check_verbs(found: type, base: type, owner: str) -> None:
         if verb.startswith("_") or not inspect.isfunction(model):
             continue
         wanted = list(inspect.signature(model).parameters)
-        signature = _signature(found, verb)
+        signature = _signature(cls, verb)
         if signature is None:
             continue
         try:
             signature.bind(*wanted[1:])
         except TypeError as error:
             raise ContractError(
-                f"{owner}: {found.__name__}.{verb}{_names(signature)} cannot be called "
+                f"{owner}: {cls.__name__}.{verb}{_names(signature)} cannot be called "
                 f"with ({', '.join(wanted[1:])}): {error}. Write it as "
                 f"{verb}({', '.join(wanted)})."
             ) from None
 
 
-def _signature(found: type, verb: str) -> inspect.Signature | None:
+def _signature(cls: type, verb: str) -> inspect.Signature | None:
     """Return what a method takes beside its instance; None where nobody can tell."""
-    attribute: Any = inspect.getattr_static(found, verb)
+    attribute: Any = inspect.getattr_static(cls, verb)
     try:
         # Bound to anything, so that plain, static and class methods are alike.
-        return inspect.signature(attribute.__get__(object(), found))
+        return inspect.signature(attribute.__get__(object(), cls))
     except (AttributeError, TypeError, ValueError):
         return None
 

@@ -79,14 +79,14 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: cannot be read: {error.strerror}. Expected a YAML file at {path}."
         ) from None
-    found = parse(text, where)
-    if found is None:
+    content = parse(text, where)
+    if content is None:
         raise ConfigError(f"{where}: is empty. Expected keys such as 'datasets:'.")
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ConfigError(
-            f"{where}: line 1: found {_kind(found)}, expected keys such as 'datasets:'."
+            f"{where}: line 1: found {_kind(content)}, expected keys such as 'datasets:'."
         )
-    return found
+    return content
 
 
 def parse(text: str, where: str) -> Any:

@@ -206,14 +206,14 @@ def _variants(prepared: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(map(_variant, prepared)) or "-"
 
 
-def _variant(found: Mapping[str, Any]) -> str:
+def _variant(prepared: Mapping[str, Any]) -> str:
     options = " ".join(
         f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in found["options"].items()
+        for key, value in prepared["options"].items()
     )
-    parts = [found["status"]] if found["status"] not in ("ready", "ok") else []
-    if "bytes" in found:
-        parts.append(_megabytes(found["bytes"]))
+    parts = [prepared["status"]] if prepared["status"] not in ("ready", "ok") else []
+    if "bytes" in prepared:
+        parts.append(_megabytes(prepared["bytes"]))
     text = " ".join(parts) or "ok"
     return f"{options}: {text}" if options else text
 

@@ -42,20 +42,22 @@ def presence(entry: Entry, root: Path) -> Record:
         "error": None,
     }
     try:
-        found = entry.resolve()
+        dataset = entry.resolve()
     except FedKDError as error:
         return {**record, "error": str(error)}
-    record["prepared"] = [_prepared(found, folder) for folder in _folders(root, found)]
-    if found.files:
-        return {**record, "folder": str(root), **_by_files(found.files, root)}
-    if not found.places and found.argument:
+    record["prepared"] = [
+        _prepared(dataset, folder) for folder in _folders(root, dataset)
+    ]
+    if dataset.files:
+        return {**record, "folder": str(root), **_by_files(dataset.files, root)}
+    if not dataset.places and dataset.argument:
         return {**record, "status": NEEDS_PATH}
-    if not found.places:
+    if not dataset.places:
         return {**record, "status": BUILT_IN}
-    there = next((root / p for p in found.places if (root / p).exists()), None)
+    there = next((root / p for p in dataset.places if (root / p).exists()), None)
     return {
         **record,
-        "status": _status_of(found, root),
+        "status": _status_of(dataset, root),
         "folder": str(root),
         "bytes": 0 if there is None else _bytes_in(there),
     }
@@ -180,7 +182,7 @@ def _checked_source(
             status = "ok"
             if prepared.has_sources(reader, root):
                 reader.check(root)
-            elif prepared.found(reader, root) is not None:
+            elif prepared.usable_pair(reader, root) is not None:
                 status = "prepared"
             return {"status": status, "error": None, **prepared.facts(reader, root)}
     except FedKDError as error:
@@ -246,5 +248,5 @@ def reader_of(registry: Registry, name: str, options: Mapping[str, Any]) -> Data
     """
     from fedkd.plugins.options import resolve  # noqa: PLC0415
 
-    found = resolve(registry, "datasets", name, options, f"data set {name!r}")
-    return registry.dataset(found.name, found.options)[0]
+    resolved = resolve(registry, "datasets", name, options, f"data set {name!r}")
+    return registry.dataset(resolved.name, resolved.options)[0]

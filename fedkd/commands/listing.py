@@ -34,14 +34,14 @@ def command(
     """
     registry = load_registry(plugin_files)
     chosen = [kind] if kind else list(TITLES)
-    found = {name: rows(registry, name) for name in chosen}
+    tables = {name: rows(registry, name) for name in chosen}
     if output_format == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(tables, indent=2))
         return
     for number, name in enumerate(chosen):
         if number:
             click.echo()
-        print_table(TITLES[name], _columns(name, found[name]), found[name])
+        print_table(TITLES[name], _columns(name, tables[name]), tables[name])
 
 
 def rows(registry: Registry, kind: str) -> list[dict[str, Any]]:

@@ -55,14 +55,14 @@ def find(registry: Registry, name: str, kind: str | None) -> list[Entry]:
         return [registry.entry(kind, name)]
     suites = registry.suites()
     tables = [] if kind else [registry.entries(each) for each in KINDS]
-    found = [table[name] for table in tables if name in table]
-    if not found and name not in suites:
+    entries = [table[name] for table in tables if name in table]
+    if not entries and name not in suites:
         known = sorted({known for table in [*tables, suites] for known in table})
         raise ConfigError(
             f"nothing is registered as {name!r}.{suggestion(name, known)} "
             f"Known: {listing(known)} (run 'fedkd list')."
         )
-    return found
+    return entries
 
 
 def lines_of(record: dict[str, Any]) -> Iterator[str]:

@@ -34,6 +34,6 @@ def cache_folder() -> Path:
 
 def where_sought() -> str:
     """Return the order of places in words, for messages."""
-    found = os.environ.get(VARIABLE)
-    now = f"now {found}" if found else "not set"
+    variable = os.environ.get(VARIABLE)
+    now = f"now {variable}" if variable else "not set"
     return f"--data-root, then {VARIABLE} ({now}), then {cache_folder()}"

@@ -21,7 +21,7 @@ from fedkd.partition.base import (
     repaired,
 )
 
-Weights = NDArray[np.float64]
+Shares = NDArray[np.float64]
 
 
 class DirichletConfig(SplitConfig):
@@ -112,7 +112,7 @@ def _draw(
     return pools, counts
 
 
-def _weights(rng: AnyRandom, alpha: float, is_open: NDArray[np.bool_]) -> Weights:
+def _weights(rng: AnyRandom, alpha: float, is_open: NDArray[np.bool_]) -> Shares:
     """Return one class's shares ``[K]``; clients that are not open have none."""
     if not is_open.any():  # every sample is dealt; the class is empty
         is_open = ~is_open
@@ -124,18 +124,18 @@ def _weights(rng: AnyRandom, alpha: float, is_open: NDArray[np.bool_]) -> Weight
         if not 0 < shares.sum() < np.inf:  # underflow: zeros or, from NumPy, NaN, inf
             shares = np.zeros(len(is_open))
             shares[rng.choice(np.flatnonzero(is_open))] = 1.0
-    weights: Weights = shares / shares.sum()
+    weights: Shares = shares / shares.sum()
     return weights
 
 
-def log_dirichlet(rng: np.random.Generator, alpha: float, size: int) -> Weights:
+def log_dirichlet(rng: np.random.Generator, alpha: float, size: int) -> Shares:
     """Draw from Dirichlet(alpha, ..., alpha); logarithms ``[size]``, not normalised.
 
     A gamma variate of shape alpha is one of shape alpha + 1 times U^(1/alpha). Its
     logarithm is finite where the variate itself underflows.
     """
     gamma = np.log(rng.standard_gamma(alpha + 1, size))
-    logs: Weights = gamma - rng.standard_exponential(size) / alpha
+    logs: Shares = gamma - rng.standard_exponential(size) / alpha
     return logs
 
 
@@ -178,7 +178,7 @@ class DirichletBalanced(Partitioner):
 
 
 def _weighted_draw(
-    left: Indices, logs: Weights, size: int, rng: np.random.Generator
+    left: Indices, logs: Shares, size: int, rng: np.random.Generator
 ) -> Indices:
     """Draw ``size`` of the samples left without replacement; how many of each class.
 

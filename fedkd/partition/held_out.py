@@ -26,7 +26,7 @@ def matched_shards(
         For each client, ascending positions in the test set.
     """
     positions = [np.flatnonzero(labels == c) for c in range(counts.shape[1])]
-    available = np.array([len(found) for found in positions])
+    available = np.array([len(places) for places in positions])
     return tuple(_matched(row, positions, available, rng) for row in counts)
 
 
@@ -43,8 +43,8 @@ def _matched(
     size = (available[held] / mix[held]).min()
     wanted = np.minimum(np.rint(mix * size).astype(np.int64), available)
     chosen = [
-        rng.permutation(found)[:number]
-        for found, number in zip(positions, wanted, strict=True)
+        rng.permutation(places)[:number]
+        for places, number in zip(positions, wanted, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 

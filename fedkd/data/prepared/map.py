@@ -45,15 +45,15 @@ def mapped(path: Path, expected: Header) -> tuple[Tensor, Tensor] | None:
     """
     try:
         with path.open("rb") as file:
-            found = read_opened(path, file)
-            if found is None or found.header != expected:
+            opened = read_opened(path, file)
+            if opened is None or opened.header != expected:
                 return None
             # A page that is written to becomes a copy of this process alone.
-            whole = mmap.mmap(file.fileno(), found.bytes, access=mmap.ACCESS_COPY)
+            whole = mmap.mmap(file.fileno(), opened.bytes, access=mmap.ACCESS_COPY)
     except FileNotFoundError:
         return None
-    middle = found.start + expected.label_bytes
-    labels = np.frombuffer(whole, "<i8", expected.number, found.start)
+    middle = opened.start + expected.label_bytes
+    labels = np.frombuffer(whole, "<i8", expected.number, opened.start)
     content = torch.frombuffer(whole, dtype=torch.uint8)
     x = content[middle:].view(expected.number, *expected.shape)
     return x, torch.from_numpy(labels.astype(np.int64))

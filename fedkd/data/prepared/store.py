@@ -56,9 +56,9 @@ def images(reader: FileDataset, root: Path, content: str | None = None) -> Image
     """
     try:
         for _ in range(_ATTEMPTS):
-            found = opened(prepare(reader, root, content=content))
-            if found is not None:
-                return found
+            pair = opened(prepare(reader, root, content=content))
+            if pair is not None:
+                return pair
     except UnwritableError as error:
         warnings.warn(
             f"{error} Until then, every run reads the source files.", stacklevel=2
@@ -96,14 +96,14 @@ def prepare(
         UnwritableError: If the files cannot be written.
     """
     folder = folder_of_set(reader, root)
-    if (there := found(reader, root, content)) is not None:
+    if (there := usable_pair(reader, root, content)) is not None:
         return there
     reader.fingerprint(root)  # says what is missing before a folder is made
     with _writing(reader, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock"):
             # Another process may have written them meanwhile.
-            if (there := found(reader, root, content)) is not None:
+            if (there := usable_pair(reader, root, content)) is not None:
                 return there
             headers = write_halves(reader, root, folder, progress, content)
             written = pair_in(folder)
@@ -173,7 +173,7 @@ def is_current(
         return type(reader).content is Dataset.content
 
 
-def found(
+def usable_pair(
     reader: Dataset, root: Path, content: str | None = None
 ) -> tuple[Prepared, Prepared] | None:
     """Return a set's prepared files that a run can use; None if there are none.
@@ -205,7 +205,7 @@ def facts(reader: Dataset, root: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is missing or damaged.
     """
-    if (pair := found(reader, root)) is not None:
+    if (pair := usable_pair(reader, root)) is not None:
         train, test = (file.header for file in pair)
         return {
             "train": train.number,

@@ -90,9 +90,9 @@ class HalfWritten:
         with self._part.open("r+b") as file:
             if not self._sealed:
                 start = len(self.header.encoded())
-                found = replace(self.header, checksum=content_checksum(file, start))
+                sealed = replace(self.header, checksum=content_checksum(file, start))
                 file.seek(0)
-                file.write(found.encoded())
+                file.write(sealed.encoded())
                 file.flush()
             os.fsync(file.fileno())  # a sealed file may not have got this far
 
@@ -111,12 +111,12 @@ class HalfWritten:
 
     def _is_whole(self, path: Path) -> bool:
         """Say whether a file holds this half to its end, and its checksum."""
-        found = read_prepared(path)
-        if found is None or not found.header.same_content(self.header):
+        written = read_prepared(path)
+        if written is None or not written.header.same_content(self.header):
             return False
         # Read to its end: a power cut may have kept the header and lost the images.
         with path.open("rb") as file:
-            return content_checksum(file, found.start) == found.header.checksum
+            return content_checksum(file, written.start) == written.header.checksum
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[IO[bytes], IO[bytes], int]]:

@@ -18,8 +18,16 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fedkd import Client, Config, Requires, Round, Server, Strategy, Weights
-from fedkd.strategy import read_weights
+from fedkd import (
+    Client,
+    Config,
+    Requires,
+    Round,
+    Server,
+    Strategy,
+    Weights,
+    read_weights,
+)
 
 
 class MedianConfig(Config):
