@@ -9,7 +9,7 @@ One call measures everything and writes it down after each part::
     python benchmarks/gpu.py --device cpu --tiny    # a dry run: the numbers mean nothing
 
 Contestants take turns, and what counts are medians and ratios within the run. At its end
-the script prints the rows that ``fedkd/simulation/executors/measured.py`` can have; put
+the script prints the rows that ``fedkd/engines/measured.py`` can have; put
 them there, with the JSON beside the others, and ``--executor auto`` goes by them.
 """
 
@@ -108,10 +108,10 @@ def offer(report: Report) -> None:
     """Print the rows that ``auto`` can go by, or why there are none."""
     rows = rows_for_auto(report)
     if rows:
-        print("Rows for fedkd/simulation/executors/measured.py:")
+        print("Rows for fedkd/engines/measured.py:")
     else:
         print(
-            "No rows for fedkd/simulation/executors/measured.py: they need the part "
+            "No rows for fedkd/engines/measured.py: they need the part "
             "parity, in which serial and the engine must be right."
         )
     for row in rows:

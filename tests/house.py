@@ -28,6 +28,7 @@ FLOORS = (
     ("strategy",),
     ("datasets", "models", "algorithms", "suites"),
     ("simulation",),
+    ("engines",),
     ("plugins",),
     ("suite",),
     ("report",),

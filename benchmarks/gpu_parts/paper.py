@@ -70,7 +70,7 @@ def _suite(
         out=out,
         data_root=lab.data,
         device=lab.device,
-        executor=Choice(engine, profile=True),
+        executor=Choice(REGISTRY.executor(engine), profile=True),
         fresh=True,
         plots=False,
         command=(sys.executable, *sys.argv),

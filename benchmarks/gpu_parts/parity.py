@@ -12,7 +12,6 @@ from gpu_parts.works import ENGINES, REGISTRY, Work, federation_of, protocol_of
 from torch import Tensor
 
 from fedkd.harness.environment import reproducible
-from fedkd.simulation.executors import Choice
 from fedkd.simulation.precision import Precision
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
@@ -133,7 +132,9 @@ def _trained(
     protocol = protocol_of(work, 1, precision, momentum=momentum)
     with reproducible(device):
         federation = federation_of(work, device)
-        done = simulate(strategy, federation, protocol, 0, executor=Choice(engine))
+        done = simulate(
+            strategy, federation, protocol, 0, executor=REGISTRY.executor(engine)
+        )
     return _vector(done.state.weights)
 
 

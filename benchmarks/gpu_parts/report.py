@@ -16,8 +16,8 @@ from gpu_parts.works import ENGINES, REGISTRY
 
 from fedkd._version import __version__
 from fedkd.base.files import write_json_atomic
+from fedkd.engines.measured import Measurement
 from fedkd.harness.environment import commit
-from fedkd.simulation.executors.measured import Measurement
 
 
 @dataclass
@@ -73,7 +73,7 @@ def fastest_engine(measured: Mapping[str, Any], work: str) -> str:
 
 
 def rows_for_auto(report: Report) -> list[Measurement]:
-    """Return what ``fedkd/simulation/executors/measured.py`` can say of this device.
+    """Return what ``fedkd/engines/measured.py`` can say of this device.
 
     Only engines that agreed with ``serial`` in every comparison. Without comparisons, and
     if ``serial`` itself disagreed with what it is compared with, there are no rows.

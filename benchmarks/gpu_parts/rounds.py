@@ -97,7 +97,7 @@ class Rounds:
         strategy, _ = REGISTRY.strategy("fedavg", {})
         protocol = protocol_of(work, 1000, precision)
         sides = Sides(federation_of(work, lab.device), protocol, 0)
-        self.run = Run(strategy, sides, "fedavg", Choice(engine))
+        self.run = Run(strategy, sides, "fedavg", Choice(REGISTRY.executor(engine)))
         self.state = strategy.init(sides.server())
         self.index = 0
 

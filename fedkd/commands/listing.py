@@ -17,6 +17,7 @@ TITLES = {
     "datasets": "Data sets",
     "models": "Models",
     "partitioners": "Partitioners",
+    "executors": "Executors",
     "suites": "Suites",
 }
 
@@ -28,7 +29,7 @@ TITLES = {
 def command(
     kind: str | None, output_format: str, plugin_files: tuple[str, ...]
 ) -> None:
-    """List what is registered: strategies, data sets, models, partitioners, suites.
+    """List what is registered, of all kinds or of KIND.
 
     Without KIND everything is listed. 'fedkd show NAME' tells more about one.
     """

@@ -121,7 +121,9 @@ class _CellWorker(Worker):
     """A worker, and the cell that it is at."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(_serve, settings)
+        super().__init__(_serve, settings.plugin_files)
+        # The executor's class may be of a plug-in, which is to be loaded before.
+        self.give(settings)
         self.cell: Cell | None = None
         self.alive = True
 
@@ -162,10 +164,11 @@ class _CellWorker(Worker):
         return f"the worker process was ended by {name}{guess}."
 
 
-def _serve(pipe: Connection, settings: WorkerSettings) -> None:
+def _serve(pipe: Connection, plugin_files: tuple[str, ...]) -> None:
     """Run cells until the pipe closes; be a worker."""
     try:
-        registry = load_registry(settings.plugin_files, quiet=True)
+        registry = load_registry(plugin_files, quiet=True)
+        settings: WorkerSettings = pipe.recv()
         builder = RunBuilder(
             registry, settings.data_root, torch.device(settings.device)
         )

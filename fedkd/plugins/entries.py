@@ -18,6 +18,7 @@ KINDS = {
     "datasets": "data set",
     "models": "model",
     "partitioners": "partitioner",
+    "executors": "executor",
 }
 """What can be registered, with the word for one of each."""
 MODEL_KINDS = (
@@ -32,6 +33,7 @@ _BASES = {
     "strategies": "fedkd.strategy:Strategy",
     "datasets": "fedkd.data.dataset:Dataset",
     "partitioners": "fedkd.partition.base:Partitioner",
+    "executors": "fedkd.simulation.executors.base:Executor",
 }
 # By name, because these modules import torch and a listing must not.
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -44,7 +46,7 @@ class Entry:
 
     name: str
     kind_of_thing: str
-    """``strategies``, ``datasets``, ``models`` or ``partitioners``."""
+    """One of :data:`KINDS`."""
     target: str
     """``"module:attribute"``."""
     summary: str
@@ -129,6 +131,15 @@ def _check(entry: Entry, found: Any) -> None:
                 "callable (image_shape, num_classes, **options) that returns a module."
             )
         return
+    _check_class(entry, found)
+
+
+def _check_class(entry: Entry, found: Any) -> None:
+    """Hold a target that has to be a class against what its hook registers.
+
+    Raises:
+        ContractError: If it is something else or lacks something.
+    """
     base = load_target(_BASES[entry.kind_of_thing])
     also = ""
     if entry.kind_of_thing == "strategies":
@@ -147,6 +158,22 @@ def _check(entry: Entry, found: Any) -> None:
         )
     if entry.kind_of_thing == "strategies":
         check_verbs(found, base, entry.title)
+    if entry.kind_of_thing == "executors":
+        _check_name(entry, found)
+
+
+def _check_name(entry: Entry, executor: Any) -> None:
+    """Hold the name that an executor gives itself, and results, against its entry's.
+
+    Raises:
+        ContractError: If they differ.
+    """
+    own = vars(executor).get("name")
+    if own != entry.name:
+        raise ContractError(
+            f"{entry.title}: {executor.__name__}.name is {own!r}; expected "
+            f"{entry.name!r}, for results say it."
+        )
 
 
 def _is_mix(found: Any) -> bool:

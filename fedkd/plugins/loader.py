@@ -32,6 +32,8 @@ BUILTINS = (
     "fedkd.datasets",
     "fedkd.models",
     "fedkd.partition.builtin",
+    "fedkd.simulation.builtin",
+    "fedkd.engines",
 )
 """Modules that enter through the same door as third sides, and before them."""
 

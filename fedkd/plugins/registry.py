@@ -15,7 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkd.errors import PLUGIN_HINT, ConfigError, PluginError, listing, suggestion
+from fedkd.errors import (
+    PLUGIN_HINT,
+    ConfigError,
+    FedKDError,
+    PluginError,
+    listing,
+    suggestion,
+)
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
 from fedkd.plugins.loader import Loader, Offer, PluginStatus, Source, cause, sources
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from fedkd.config import Config
     from fedkd.data.dataset import Dataset
     from fedkd.partition.base import Partitioner
+    from fedkd.simulation.executors.base import Executor
     from fedkd.strategy import Strategy
 
 
@@ -151,6 +159,28 @@ class Registry:
             )
         builder: Callable[..., nn.Module] = entry.resolve()
         return builder
+
+    def executor(self, name: str) -> type[Executor]:
+        """Return the class of an executor.
+
+        Raises:
+            ConfigError: If the name is unknown.
+        """
+        executor: type[Executor] = self.resolve("executors", name)
+        return executor
+
+    def executors(self) -> tuple[type[Executor], ...]:
+        """Return the classes of all executors; one that cannot be loaded is left out.
+
+        It is named on one line of stderr.
+        """
+        classes: list[type[Executor]] = []
+        for name in self.entries("executors"):
+            try:
+                classes.append(self.executor(name))
+            except FedKDError as error:
+                say(f"fedkd: {error}")
+        return tuple(classes)
 
     def suites(self) -> dict[str, str]:
         """Return the packaged suites: ``{name: first line of the description}``."""

@@ -14,7 +14,7 @@ from fedkd.base.randomness import numpy_stream
 from fedkd.simulation import metrics as lines
 from fedkd.simulation.admission import admitted, made_folder
 from fedkd.simulation.allocator import keep_freed_memory
-from fedkd.simulation.executors import SERIAL, Choice, make_executor
+from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
@@ -57,7 +57,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
-    executor: Choice | str = "serial",
+    executor: Choice | type[Executor] | str = "serial",
 ) -> RunResult:
     """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
 
@@ -72,8 +72,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
-        executor: How clients do their turns: one of
-            :data:`fedkd.simulation.executors.NAMES`, or a
+        executor: How clients do their turns: ``serial``, ``processes``, ``ray`` or
+            ``auto``; the class of another executor, as
+            ``fedkd.load_registry().executor(name)`` gives it; or a
             :class:`fedkd.simulation.executors.Choice`.
 
     Raises:
@@ -84,7 +85,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     """
     label = name or type(strategy).__name__.lower()
     federation, protocol = admitted(strategy, federation, protocol, seed, label)
-    choice = Choice(executor) if isinstance(executor, str) else executor
+    choice = executor if isinstance(executor, Choice) else Choice(executor)
     run = Run(strategy, Sides(federation, protocol, int(seed)), label, choice)
     home = made_folder(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))

@@ -6,12 +6,13 @@ and client only, so they are the same there.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import ray
 import torch
 from torch import Tensor
 
@@ -32,43 +33,57 @@ _setups: dict[str, Turns] = {}
 
 
 class Cluster(Executor):
-    """Ray tasks, one a turn."""
+    """Ray tasks, one a turn; ``workers`` are the CPUs of a Ray that is started here."""
 
     name = "ray"
+    starts_processes = True
 
-    def __init__(self, turns: Turns, workers: int, address: str) -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            workers: CPUs of a Ray that is started here.
-            address: ``local``, ``auto`` or that of a cluster.
-        """
-        super().__init__(turns)
-        self.workers = workers
-        self.address = address
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`Executor`."""
+        super().__init__(turns, workers, address)
         self._key = uuid.uuid4().hex
+        self._ray: Any = None
+        """The module, an extra that takes a second to import; once it has started."""
         self._setup: Any = None
         self._owns = False
+
+    @classmethod
+    def check_usable(cls, device: torch.device) -> None:
+        """Refuse GPUs, and machines without Ray.
+
+        Raises:
+            ConfigError: Saying which of both it is.
+        """
+        if device.type != "cpu":
+            raise ConfigError(
+                f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
+                f"on {device}. Use another executor, or --device cpu."
+            )
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(
+                "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]' "
+                "(from a checkout: pip install -e '.[ray]')."
+            )
 
     def _started(self) -> None:
         if self._setup is not None:
             return
-        if not ray.is_initialized():
+        self._ray = importlib.import_module("ray")
+        if not self._ray.is_initialized():
             local: dict[str, Any] = {
                 "num_cpus": self.workers,
                 "include_dashboard": False,
             }
             more = local if self.address == "local" else dict[str, Any]()
             try:
-                ray.init(address=self.address, log_to_driver=False, **more)
+                self._ray.init(address=self.address, log_to_driver=False, **more)
             except ConnectionError as error:
                 raise ConfigError(
                     f"--ray-address {self.address}: no Ray cluster answers there "
                     f"({error}). Start one with 'ray start --head', or use 'local'."
                 ) from None
             self._owns = True
-        self._setup = ray.put(Setup.of(self.turns))
+        self._setup = self._ray.put(Setup.of(self.turns))
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """See :class:`Executor`."""
@@ -76,9 +91,9 @@ class Cluster(Executor):
         tasks = self._tasks(orders)
         faults: dict[int, Fault] = {}
         while tasks:
-            (ready,), _ = ray.wait(list(tasks), num_returns=1)
+            (ready,), _ = self._ray.wait(list(tasks), num_returns=1)
             place, size = tasks.pop(ready)
-            found = ray.get(ready)
+            found = self._ray.get(ready)
             if isinstance(found, Fault):
                 faults[place] = found
                 continue
@@ -90,14 +105,14 @@ class Cluster(Executor):
     def _tasks(self, orders: Orders) -> dict[Any, tuple[int, int]]:
         """Hand in the turns of a round; return the place and the bytes sent of each."""
         # One core each, whatever the task's own library calls would like.
-        task = ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
+        task = self._ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
         downs: dict[int, tuple[Any, Any]] = {}
         found: dict[Any, tuple[int, int]] = {}
         for place, k in enumerate(orders.round.clients):
             down, size = orders.broadcast(k)
             if id(down) not in downs:
                 # The tree is kept, so that no other gets its id.
-                downs[id(down)] = (down, ray.put(take_apart(down)))
+                downs[id(down)] = (down, self._ray.put(take_apart(down)))
             memory = take_apart(self.turns.sides.memories.recall(k))
             work = (k, orders.round, orders.training)
             sent = downs[id(down)][1]
@@ -115,7 +130,7 @@ class Cluster(Executor):
         """Free what the run holds in Ray's memory; end a Ray that was started here."""
         self._setup = None
         if self._owns:
-            ray.shutdown()
+            self._ray.shutdown()
             self._owns = False
 
 
@@ -144,6 +159,8 @@ def _turn(
 
 def _turns(key: str, setup: list[Any]) -> Turns:
     """Return the turns of a run; those of another run make room for them."""
+    import ray  # noqa: PLC0415 - an extra
+
     if key not in _setups:
         _setups.clear()
         _setups[key] = ray.get(setup[0]).turns()

@@ -8,6 +8,7 @@ turns that it had taken, with the same numbers.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import torch
 
 from fedkd.base.phases import phase
 from fedkd.base.workers import Worker
+from fedkd.errors import ConfigError
+from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.executors.base import Executor
 from fedkd.simulation.executors.region import Queue, Region
 from fedkd.simulation.executors.worker import (
@@ -33,29 +36,51 @@ from fedkd.simulation.turns import Answer, Orders, Turns
 
 DEATHS = 3
 """Times that a worker is replaced before the run goes on without it."""
+ENOUGH = 500
+"""Images in a round from which several processes are faster than one."""
+PAYS = 10_000
+"""Images in a run from which it pays to start them."""
 
 
 class Processes(Executor):
     """The main process and ``workers - 1`` others."""
 
     name = "processes"
+    starts_processes = True
 
-    def __init__(self, turns: Turns, workers: int, method: str = "") -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            workers: Processes that work, this one among them.
-            method: How processes start: ``fork``, ``spawn``, or, if empty, the first
-                of these that is safe.
-        """
-        super().__init__(turns)
-        self.method = method or self._safe_method()
-        self.workers: list[TurnWorker] = []
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`Executor`."""
+        super().__init__(turns, workers, address)
+        self._others: list[TurnWorker] = []
         self._missing = workers - 1
         self._left = DEATHS * max(workers - 1, 0)
         self._queue: Queue | None = None
         self._down: Region | None = None
+
+    @classmethod
+    def check_usable(cls, device: torch.device) -> None:
+        """Refuse systems without Unix's locks.
+
+        Raises:
+            ConfigError: On such a system.
+        """
+        if not _has_locks():
+            raise ConfigError(
+                "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
+            )
+
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return the number of processes that work, where starting them pays on a CPU."""
+        sides = turns.sides
+        protocol, federation = sides.protocol, sides.federation
+        if federation.device.type != "cpu" or not _has_locks():
+            return None
+        sampled = protocol.clients_per_round()
+        mean = sum(len(c) for c in federation.clients) / len(federation)
+        images = sampled * _images(protocol.training, mean)
+        pays = images >= ENOUGH and images * protocol.rounds >= PAYS
+        return float(min(workers, sampled)) if pays else 1.0
 
     def _safe_method(self) -> str:
         # A fork shares all data and takes no time; CUDA does not survive it, and on
@@ -69,7 +94,7 @@ class Processes(Executor):
         clients = orders.round.clients
         down.clear()
         job = self._job(orders, down, queue.start(len(clients)))
-        for worker in self.workers:
+        for worker in self._others:
             worker.start(job)
         faults: dict[int, Fault] = {}
         for place, answer in self._gather(orders, queue, job.offer):
@@ -86,10 +111,11 @@ class Processes(Executor):
             self._queue, self._down = Queue(), Region()
         while self._missing:
             self._missing -= 1
-            taken = {worker.number for worker in self.workers}
+            taken = {worker.number for worker in self._others}
             number = next(i for i in range(1, len(taken) + 2) if i not in taken)
             paths = (self._queue.path, self._down.path)
-            self.workers.append(TurnWorker(self.turns, number, paths, self.method))
+            method = self._safe_method()
+            self._others.append(TurnWorker(self.turns, number, paths, method))
         return self._queue, self._down
 
     def _job(self, orders: Orders, down: Region, offer: int) -> Job:
@@ -136,10 +162,10 @@ class Processes(Executor):
         self, queue: Queue, done: set[int], lost: list[int], *, block: bool
     ) -> list[tuple[int, Answer | Fault]]:
         """Return what has come; turns of workers that have died become ``lost``."""
-        pipes: list[Any] = [worker.pipe for worker in self.workers]
+        pipes: list[Any] = [worker.pipe for worker in self._others]
         ready = wait(pipes, None if block else 0)
         found: list[tuple[int, Answer | Fault]] = []
-        for worker in [w for w in self.workers if w.pipe in ready]:
+        for worker in [w for w in self._others if w.pipe in ready]:
             try:
                 found.append(self._read(worker, worker.take()))
             except EOFError:
@@ -163,7 +189,7 @@ class Processes(Executor):
         return place, Answer(up, row)
 
     def _bury(self, worker: TurnWorker) -> None:
-        self.workers.remove(worker)
+        self._others.remove(worker)
         worker.end()
         code = worker.process.exitcode
         if self._left:
@@ -178,13 +204,24 @@ class Processes(Executor):
 
     def close(self) -> None:
         """End the workers and give the shared memory back."""
-        for worker in self.workers:
+        for worker in self._others:
             worker.end()
-        self.workers.clear()
+        self._others.clear()
         for thing in (self._queue, self._down):
             if thing is not None:
                 thing.close()
         self._queue = self._down = None
+
+
+def _has_locks() -> bool:
+    return importlib.util.find_spec("fcntl") is not None
+
+
+def _images(training: TrainingConfig, mean: float) -> float:
+    """Return the images that a client with ``mean`` of them trains on in a round."""
+    if training.local_steps is not None:
+        return training.local_steps * min(training.batch_size, mean)
+    return (training.local_epochs or 1) * mean
 
 
 class TurnWorker(Worker):

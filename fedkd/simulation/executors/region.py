@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -67,6 +66,8 @@ class Region:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of such blocks; a process that dies lets go."""
+        import fcntl  # noqa: PLC0415 - there is none but on Unix
+
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             yield

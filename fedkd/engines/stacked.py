@@ -13,16 +13,17 @@ import warnings
 from collections.abc import Hashable, Iterator, Sequence
 
 from fedkd.base.phases import Phases, measured
-from fedkd.ops.stacked_training import train_together
+from fedkd.engines.measured import measured_speed
+from fedkd.engines.seat import Parked, Seat
+from fedkd.engines.stacked_training import train_together
 from fedkd.simulation.executors.base import Executor
-from fedkd.simulation.executors.seat import Parked, Seat
 from fedkd.simulation.turns import Answer, Orders, Turns
 
 LARGEST = 32
 """Clients whose turns overlap, at most; each has a working model of its own."""
 
 
-class Stacked(Executor):
+class StackedClients(Executor):
     """Turns in groups; for many small models on a GPU.
 
     Weights agree with those of :class:`Serial` to rounding, random numbers to the bit.
@@ -30,17 +31,17 @@ class Stacked(Executor):
 
     name = "stacked"
 
-    def __init__(self, turns: Turns, largest: int = LARGEST) -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            largest: Clients of a group.
-        """
-        super().__init__(turns)
-        self.largest = largest
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`fedkd.simulation.executors.Executor`."""
+        super().__init__(turns, workers, address)
         self._seats: list[Seat] = []
         self._alone: set[str] = set()
+
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return what was measured."""
+        del workers
+        return measured_speed(cls.name, turns)
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """See :class:`Executor`."""
@@ -64,11 +65,10 @@ class Stacked(Executor):
         models = self.turns.sides.federation.client_models
         for place, k in enumerate(clients):
             of_kind.setdefault(models[k].key, []).append(place)
-        size = self.largest
         return [
-            places[start : start + size]
+            places[start : start + LARGEST]
             for places in of_kind.values()
-            for start in range(0, len(places), size)
+            for start in range(0, len(places), LARGEST)
         ]
 
     def _together(

@@ -17,12 +17,13 @@ from fedkd.algorithms.fedprox import FedProx
 from fedkd.algorithms.local import Local
 from fedkd.base import phases
 from fedkd.data.images import Augmentation
+from fedkd.engines import seat, stacked
+from fedkd.engines.surroundings import Ambient, Mode
 from fedkd.errors import DivergedError
 from fedkd.party import ModelSpec
 from fedkd.payload import take_apart
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.executors import Choice, seat, stacked
-from fedkd.simulation.executors.surroundings import Ambient, Mode
+from fedkd.simulation.executors import Choice
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import simulate
 
@@ -40,6 +41,8 @@ IMAGES = replace(testing.toy_images(), augmentation=Augmentation(pad=1, flip=Tru
 def run(strategy, executor, *, models=("cnn",), rounds=3, **protocol):
     federation = testing.toy_federation(5, models=models, data=IMAGES)
     setting = testing.toy_protocol(rounds, 5, **protocol)
+    if executor == "stacked":
+        executor = stacked.StackedClients
     return simulate(strategy, federation, setting, 0, executor=executor)
 
 
@@ -143,7 +146,7 @@ def test_only_clients_of_one_architecture_train_together(together):
 
 
 def test_groups_have_a_largest_size(monkeypatch, together):
-    monkeypatch.setattr(stacked.Stacked.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(stacked, "LARGEST", 2)
     results = [run(named("fedavg"), e) for e in ("serial", "stacked")]
     assert_close(*results)
     assert together == [2, 2] * 3, "the fifth trains alone"
@@ -310,7 +313,9 @@ def test_a_model_that_cannot_be_stacked_trains_alone_and_it_is_said_once(model):
     serial = simulate(strategy, world(), protocol, 0)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        alone = simulate(strategy, world(), protocol, 0, executor="stacked")
+        alone = simulate(
+            strategy, world(), protocol, 0, executor=stacked.StackedClients
+        )
     texts = [str(w.message) for w in said if "one by one" in str(w.message)]
     assert len(texts) == 1
     assert "mine{}" in texts[0]
@@ -329,7 +334,7 @@ def test_seconds_and_phases_are_counted_once(monkeypatch):
 
     monkeypatch.setattr(stacked, "train_together", timed)
     training = {"local_steps": 40, "batch_size": 8, "lr": 0.01}
-    choice = Choice("stacked", profile=True)
+    choice = Choice(stacked.StackedClients, profile=True)
     found = run(named("fedavg"), choice, models=("mlp",), training=training)
     rows = found.history[-1]["clients"]
     last = found.metrics
@@ -414,12 +419,12 @@ def test_ambient_settings_come_back():
 
 def test_turns_that_have_ended_are_kept_by_nobody():
     executors = []
-    real = stacked.Stacked.__init__
+    real = stacked.StackedClients.__init__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            stacked.Stacked,
+            stacked.StackedClients,
             "__init__",
-            lambda self, turns: (real(self, turns), executors.append(self))[0],
+            lambda self, *given: (real(self, *given), executors.append(self))[0],
         )
         run(named("fedavg"), "stacked", rounds=1)
     gc.collect()

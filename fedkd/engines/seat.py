@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fedkd.base.phases import WAITING, phase
 from fedkd.data.images import ClientData
-from fedkd.ops.stacked_training import Job, Sums, kind_of, stackable
+from fedkd.engines.stacked_training import Job, Sums, kind_of, stackable
+from fedkd.engines.surroundings import Ambient, Mode
 from fedkd.ops.training import (
     LossFunction,
     TrainingConfig,
@@ -25,7 +26,6 @@ from fedkd.ops.training import (
     report_of,
     train,
 )
-from fedkd.simulation.executors.surroundings import Ambient, Mode
 from fedkd.simulation.turns import Answer, Orders, Turns
 
 PATIENCE = 5.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 
-from fedkd.ops.replayed_training import Replayer
+from fedkd.engines.measured import measured_speed
+from fedkd.engines.replayed_training import Replayer
 from fedkd.simulation.executors.base import Serial
 from fedkd.simulation.turns import Turns
 
@@ -18,11 +19,18 @@ class Graphs(Serial):
 
     name = "graphs"
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`fedkd.simulation.executors.Executor`."""
         own = copy.copy(turns)
         self._replayer = Replayer()
         own.sides = turns.sides.beside(self._replayer)
-        super().__init__(own)
+        super().__init__(own, workers, address)
+
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return what was measured."""
+        del workers
+        return measured_speed(cls.name, turns)
 
     def close(self) -> None:
         """Free the graphs and their memory."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedkd.base.randomness import torch_stream
 from fedkd.data.images import Augmentation, ClientData
-from fedkd.ops.stacked_training import (
+from fedkd.engines.stacked_training import (
     Job,
     _arranged,
     _place,
