@@ -10,7 +10,7 @@ BUILT_IN = ("algorithms", "datasets", "models", "engines")
 CATCH_ALL = {
     "fedkd.harness.precheck",  # checks cells first: a plug-in's model may raise anything
     "fedkd.harness.cell",  # a cell that fails is a row
-    "fedkd.engines.seat",  # a strategy's fault travels to the main thread
+    "fedkd.engines.turn_thread",  # a strategy's fault travels to the main thread
     "fedkd.simulation.executors.worker",  # a strategy's fault travels to the main process
     "fedkd.plugins.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from fedkd.engines.measured import measured_speed
 from fedkd.engines.replayed_training import Replayer
 from fedkd.simulation.executors.base import Serial
@@ -21,10 +19,8 @@ class Graphs(Serial):
 
     def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
         """Start nothing yet; see :class:`fedkd.simulation.executors.Executor`."""
-        own = copy.copy(turns)
         self._replayer = Replayer()
-        own.sides = turns.sides.beside(self._replayer)
-        super().__init__(own, workers, address)
+        super().__init__(turns.beside(self._replayer), workers, address)
 
     @classmethod
     def speed(cls, turns: Turns, workers: int) -> float | None:

@@ -24,7 +24,14 @@ from fedkd.errors import (
     suggestion,
 )
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
-from fedkd.plugins.loader import Loader, Offer, PluginStatus, Source, cause, sources
+from fedkd.plugins.loader import (
+    Loader,
+    Offer,
+    PluginSource,
+    PluginStatus,
+    cause,
+    sources,
+)
 
 if TYPE_CHECKING:
     import pluggy
@@ -52,7 +59,7 @@ class Registry:
         files = [p.target for p in self.plugins if p.version.startswith("sha256:")]
         return partial(load_registry, files, quiet=True), ()
 
-    def load(self, source: Source) -> None:
+    def load(self, source: PluginSource) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""
         self._loader.load(source)
 

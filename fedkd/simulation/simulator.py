@@ -207,8 +207,8 @@ class Run:
         rows: dict[int, Metrics] = {}
         with phase(WAITING):
             for k, answer in self.executor.answers(orders):
-                rows[k] = answer.row
-                ups.add(k, answer.up, answer.row["bytes_up"])
+                rows[k] = answer.record
+                ups.add(k, answer.up, answer.record["bytes_up"])
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))

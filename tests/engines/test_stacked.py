@@ -17,8 +17,8 @@ from fedkd.algorithms.fedprox import FedProx
 from fedkd.algorithms.local import Local
 from fedkd.base import phases
 from fedkd.data.images import Augmentation
-from fedkd.engines import seat, stacked
-from fedkd.engines.surroundings import Ambient, Mode
+from fedkd.engines import stacked, turn_thread
+from fedkd.engines.surroundings import ProcessSettings, ThreadSettings
 from fedkd.errors import DivergedError
 from fedkd.party import ModelSpec
 from fedkd.payload import take_apart
@@ -90,10 +90,10 @@ def together(monkeypatch):
     numbers = Numbers()
     real = stacked.train_together
 
-    def counting(jobs):
-        numbers.append(len(jobs))
+    def counting(trainings):
+        numbers.append(len(trainings))
         numbers.lowered.append(torch.is_autocast_enabled("cpu"))
-        return real(jobs)
+        return real(trainings)
 
     monkeypatch.setattr(stacked, "train_together", counting)
     return numbers
@@ -326,9 +326,9 @@ def test_seconds_and_phases_are_counted_once(monkeypatch):
     together = []
     real = stacked.train_together
 
-    def timed(jobs):
+    def timed(trainings):
         started = time.perf_counter()
-        found = real(jobs)
+        found = real(trainings)
         together.append(time.perf_counter() - started)
         return found
 
@@ -395,11 +395,11 @@ def test_threads_begin_with_the_mode_of_the_main_thread(monkeypatch):
 
     class Seen(FedAvg):
         def local(self, down, client):
-            modes.append(Mode.now(torch.device("cpu")))
+            modes.append(ThreadSettings.now(torch.device("cpu")))
             return super().local(down, client)
 
     with torch.autocast("cpu", torch.bfloat16):
-        here = Mode.now(torch.device("cpu"))
+        here = ThreadSettings.now(torch.device("cpu"))
         run(Seen(FedAvg.Config()), "stacked", rounds=1, models=("mlp",))
     assert here.autocast == (("cpu", torch.bfloat16),)
     assert modes == [here] * 5
@@ -407,12 +407,12 @@ def test_threads_begin_with_the_mode_of_the_main_thread(monkeypatch):
 
 def test_ambient_settings_come_back():
     clock = phases.Phases()
-    ambient = Ambient(torch.device("cpu"))
+    settings = ProcessSettings(torch.device("cpu"))
     torch.rand(3)
     before = phases.exchange(clock)
-    ambient.restore()
+    settings.restore()
     drawn = torch.rand(3)
-    ambient.restore()
+    settings.restore()
     assert torch.equal(drawn, torch.rand(3))
     assert phases.exchange(before) is before
 
@@ -429,9 +429,9 @@ def test_turns_that_have_ended_are_kept_by_nobody():
         run(named("fedavg"), "stacked", rounds=1)
     gc.collect()
     (executor,) = executors
-    assert len(executor._seats) == 5
-    assert all(s.outcome is None and s.parked is None for s in executor._seats)
-    assert seat.Seat is type(executor._seats[0])
+    assert len(executor._threads) == 5
+    assert all(s.outcome is None and s.parked is None for s in executor._threads)
+    assert turn_thread.TurnThread is type(executor._threads[0])
 
 
 def test_a_penalty_trains_alone_at_once():

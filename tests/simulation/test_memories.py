@@ -130,7 +130,7 @@ def test_a_run_resumes_with_memories_on_disk(tmp_path, monkeypatch):
             raise InterruptedError
 
     near = run(tmp_path / "near")
-    monkeypatch.setattr(module.Memories.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(module.ClientMemories.__init__, "__defaults__", (0,))
     far = run(tmp_path / "far")
     with contextlib.suppress(InterruptedError):
         run(tmp_path / "broken", on_round=stop)

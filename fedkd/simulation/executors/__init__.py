@@ -50,7 +50,7 @@ class Choice:
     workers: int | None = None
     """Processes that work; one a core if None."""
     ray_address: str = "local"
-    """``local`` starts Ray here, ``auto`` joins the cluster that is found; or its
+    """``local`` starts Ray here, ``auto`` joins the cluster that is there; or its
     address."""
     profile: bool = False
     """Whether metrics say where the time went; see :mod:`fedkd.base.phases`."""

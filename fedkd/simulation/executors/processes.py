@@ -25,8 +25,7 @@ from fedkd.simulation.executors.base import Executor
 from fedkd.simulation.executors.region import Queue, Region
 from fedkd.simulation.executors.worker import (
     Fault,
-    Job,
-    Setup,
+    SharedOrders,
     Task,
     Wiring,
     attempted,
@@ -49,7 +48,7 @@ class Processes(Executor):
     starts_processes = True
 
     def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
-        """Start nothing yet; see :class:`Executor`."""
+        """Start nothing yet: as :class:`Executor`."""
         super().__init__(turns, workers, address)
         self._others: list[TurnWorker] = []
         self._missing = workers - 1
@@ -89,15 +88,15 @@ class Processes(Executor):
         return "fork" if sys.platform.startswith("linux") and not cuda else "spawn"
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
-        """See :class:`Executor`."""
+        """Yield what this process and the others have done, as it comes."""
         queue, down = self._started()
         clients = orders.round.clients
         down.clear()
-        job = self._job(orders, down, queue.start(len(clients)))
+        shared = self._shared(orders, down, queue.start(len(clients)))
         for worker in self._others:
-            worker.start(job)
+            worker.start(shared)
         faults: dict[int, Fault] = {}
-        for place, answer in self._gather(orders, queue, job.offer):
+        for place, answer in self._gather(orders, queue, shared.offer):
             if isinstance(answer, Fault):
                 faults[place] = answer
                 queue.stop()
@@ -118,23 +117,25 @@ class Processes(Executor):
             self._others.append(TurnWorker(self.turns, number, paths, method))
         return self._queue, self._down
 
-    def _job(self, orders: Orders, down: Region, offer: int) -> Job:
+    def _shared(self, orders: Orders, down: Region, offer: int) -> SharedOrders:
         """Write the round's broadcasts and memories where workers read them."""
-        found: dict[int, tuple[Any, int]] = {}
+        numbers: dict[int, tuple[Any, int]] = {}
         downs: list[tuple[tuple[int, str], int]] = []
         tasks: list[Task] = []
         memories, sender = self.turns.sides.memories, "a client's broadcast"
         for k in orders.round.clients:
             tree, size = orders.broadcast(k)
-            if id(tree) not in found:
+            if id(tree) not in numbers:
                 # The tree is kept, so that no other gets its id.
-                found[id(tree)] = (tree, len(downs))
+                numbers[id(tree)] = (tree, len(downs))
                 with phase("transport"):
                     downs.append((down.put(tree, sender), size))
             memory = memories.recall(k)
             place = down.put(memory, f"the memory of client {k}") if memory else None
-            tasks.append(Task(k, found[id(tree)][1], place))
-        return Job(offer, orders.round, orders.training, tuple(tasks), tuple(downs))
+            tasks.append(Task(k, numbers[id(tree)][1], place))
+        return SharedOrders(
+            offer, orders.round, orders.training, tuple(tasks), tuple(downs)
+        )
 
     def _gather(
         self, orders: Orders, queue: Queue, offer: int
@@ -164,16 +165,16 @@ class Processes(Executor):
         """Return what has come; turns of workers that have died become ``lost``."""
         pipes: list[Any] = [worker.pipe for worker in self._others]
         ready = wait(pipes, None if block else 0)
-        found: list[tuple[int, Answer | Fault]] = []
+        arrived: list[tuple[int, Answer | Fault]] = []
         for worker in [w for w in self._others if w.pipe in ready]:
             try:
-                found.append(self._read(worker, worker.take()))
+                arrived.append(self._read(worker, worker.take()))
             except EOFError:
                 self._bury(worker)
-                known = done | {place for place, _ in found}
+                known = done | {place for place, _ in arrived}
                 theirs = enumerate(queue.taken())
                 lost += [i for i, w in theirs if w == worker.number and i not in known]
-        return found
+        return arrived
 
     def _read(
         self, worker: TurnWorker, message: tuple[int, Any]
@@ -181,12 +182,12 @@ class Processes(Executor):
         place, content = message
         if isinstance(content, Fault):
             return place, content
-        where, row = content
+        where, record = content
         with phase("transport"):
             up, memory = worker.read(where)
         if memory is not None:
             self.turns.sides.memories.keep(worker.client_of(place), memory)
-        return place, Answer(up, row)
+        return place, Answer(up, record)
 
     def _bury(self, worker: TurnWorker) -> None:
         self._others.remove(worker)
@@ -233,20 +234,19 @@ class TurnWorker(Worker):
         self.number = number
         self._up = Region()
         self._read = 0
-        self._job: Job | None = None
+        self._orders: SharedOrders | None = None
         wiring = Wiring(number, *paths, self._up.path)
-        what = turns if method == "fork" else Setup.of(turns)
-        super().__init__(serve, what, wiring, method=method, daemon=True)
+        super().__init__(serve, turns, wiring, method=method, daemon=True)
 
-    def start(self, job: Job) -> None:
+    def start(self, orders: SharedOrders) -> None:
         """Hand over a round."""
-        self._job = job
-        self.give(job)
+        self._orders = orders
+        self.give(orders)
 
     def client_of(self, place: int) -> int:
         """Return the client of a turn of the round."""
-        assert self._job is not None, "an answer belongs to a round"
-        return self._job.tasks[place].client
+        assert self._orders is not None, "an answer belongs to a round"
+        return self._orders.tasks[place].client
 
     def read(self, place: tuple[int, str]) -> Any:
         """Return an answer, and tell the worker that its memory is free."""
