@@ -53,8 +53,8 @@ def attempts(
     """Do the parts; yield the names of those that broke."""
 
     def measured() -> Mapping[str, Any]:
-        found = report.parts.get("rounds", {})
-        return found if "failed" not in found else {}
+        rounds_part = report.parts.get("rounds", {})
+        return rounds_part if "failed" not in rounds_part else {}
 
     calls: dict[str, Callable[[], Any]] = {
         "parity": lambda: parity.compare(lab),
@@ -72,16 +72,16 @@ def attempts(
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", RuntimeWarning)
-                found = calls[name]()
+                outcome = calls[name]()
             said = sorted({str(w.message) for w in caught})
         # Of torch, such as too little memory; the other parts may still work.
         except RuntimeError as error:
-            found = {"failed": " ".join(str(error).split())}
-            print(f"  FAIL {found['failed']}")
+            outcome = {"failed": " ".join(str(error).split())}
+            print(f"  FAIL {outcome['failed']}")
             yield name
         for text in said:
             print(f"  warning: {text}")
-        report.keep(name, found)
+        report.keep(name, outcome)
         report.keep(f"{name}_warnings", said)
         print(f"  ({time.monotonic() - started:.1f} s)", flush=True)
 

@@ -37,20 +37,20 @@ SERIAL = ENGINES[0]
 
 def compare(lab: Lab) -> list[dict[str, Any]]:
     """Return, for each comparison, the difference, the tolerance and whether it holds."""
-    found = []
+    rows = []
     for work in lab.works:
         # On the CPU a step of ResNet-18 takes seconds.
         few = replace(work, clients=2, steps=min(work.steps, 4), images=4 * work.batch)
         for momentum in (0.0, 0.9):
-            found += _rows(few, momentum, lab)
-    for row in found:
+            rows += _rows(few, momentum, lab)
+    for row in rows:
         verdict = "ok  " if row["ok"] else "FAIL"
         print(
             f"  {verdict} {row['work']}, momentum {row['momentum']:g}: "
             f"{row['what']:18} against {row['against']:12} "
             f"{row['difference']:.2e} (at most {row['tolerance']:.0e})"
         )
-    return found
+    return rows
 
 
 def _rows(work: Work, momentum: float, lab: Lab) -> list[dict[str, Any]]:
