@@ -28,7 +28,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.dense import (
+from fedkd.algorithms.averaging import Update
+from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
+from fedkd.algorithms.dense.strategy import (
     Start,
     State,
     distilled,
@@ -37,8 +39,6 @@ from fedkd.algorithms.dense import (
     student_and_ensemble,
     train_model,
 )
-from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
-from fedkd.algorithms.fedavg import Update
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy

@@ -14,15 +14,15 @@ Deviations: ``code`` rolls the other way, (i - t) mod C, which covers the same. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-from torch import nn
+from torch import Tensor
 
-from fedkd.algorithms.fedavg import Global
-from fedkd.algorithms.heterofl import Broadcast, HeteroFL, Update
+from fedkd.algorithms.averaging import AverageConfig, Averaging, Choices
+from fedkd.algorithms.heterofl import Narrow, narrow, owned, train_narrow
 from fedkd.algorithms.heterofl_config import HeteroFLConfig
-from fedkd.strategy import Client, Requires, Round, Server, Strategy
+from fedkd.ops.submodels import Scheme
+from fedkd.strategy import Client, Requires
 
 
 class FedRolexConfig(HeteroFLConfig):
@@ -32,41 +32,21 @@ class FedRolexConfig(HeteroFLConfig):
     """Whether the window moves up by a channel a round or, as in the code, down."""
 
 
-class FedRolex(Strategy[Global, Broadcast, Update]):
+class FedRolex(Averaging):
     """Averages of nested sub-models that hold a rolling window of channels."""
 
     requires = Requires(nested_widths=True, buffers=("average", "reestimate"))
     Config = FedRolexConfig
     config: FedRolexConfig
+    choices = Choices(sent=narrow, speaks=owned)
 
     def __init__(self, config: FedRolexConfig | None = None) -> None:
-        super().__init__(config)
-        back = self.config.variant == "code"
-        self._heterofl = HeteroFL(self.config, "rolling-back" if back else "rolling")
-        self.requires = self._heterofl.requires
+        chosen = FedRolexConfig() if config is None else config
+        back = chosen.variant == "code"
+        window: Scheme = "rolling-back" if back else "rolling"
+        how = AverageConfig(aggregate=window, weights=chosen.weights)
+        super().__init__(chosen, how)
 
-    def init(self, server: Server) -> Global:
-        """As HeteroFL."""
-        return self._heterofl.init(server)
-
-    def broadcast(self, state: Global, client_id: int, round: Round) -> Broadcast:
-        """Send this round's window."""
-        return self._heterofl.broadcast(state, client_id, round)
-
-    def local(self, down: Broadcast, client: Client) -> Update:
-        """As HeteroFL."""
-        return self._heterofl.local(down, client)
-
-    def aggregate(
-        self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
-    ) -> Global:
-        """Average every coordinate over those who held it in this round."""
-        return self._heterofl.aggregate(state, ups, server, round)
-
-    def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the global model."""
-        return self._heterofl.predictors(state, server)
-
-    def personal(self, state: Global, client: Client) -> nn.Module | None:
-        """As HeteroFL."""
-        return self._heterofl.personal(state, client)
+    def train(self, client: Client, sent: Narrow) -> Tensor | None:
+        """Train this round's window as HeteroFL does."""
+        return train_narrow(client, sent, self.config)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fedkd.algorithms.fedavg import Aggregate, Update, average
+from fedkd.algorithms.averaging import Aggregate, Update, average
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.payload import Weights
 from fedkd.strategy import Server, read_weights

@@ -30,7 +30,7 @@ where a rolling or random window stands. What else there is:
 * ``server.client_model(k, up.weights)``: a client's own narrow model, as a teacher.
 
 Where all widths are 1, ``broadcast`` sends the same bytes and ``average`` gives the same
-bits as :func:`fedkd.algorithms.fedavg.average`.
+bits as :func:`fedkd.algorithms.averaging.average`.
 
 A strategy that offers this declares ``Requires(nested_widths=True)``; which models these
 are is the suite's business: ``models: [{cnn: {widths: [1, 0.5, 0.25]}}]``.

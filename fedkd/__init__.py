@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fedkd.errors import FedKDError as FedKDError
     from fedkd.hookspecs import RunInfo as RunInfo
     from fedkd.hookspecs import hookimpl as hookimpl
+    from fedkd.metrics.base import Metric as Metric
+    from fedkd.metrics.base import Predictions as Predictions
     from fedkd.models.base import ImageModel as ImageModel
     from fedkd.ops.training import TrainingConfig as TrainingConfig
     from fedkd.partition.base import Partition as Partition
@@ -56,6 +58,7 @@ _HOMES = {
     "data.images": "ClientData ImageInfo ImageSet",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",
+    "metrics.base": "Metric Predictions",
     "models.base": "ImageModel",
     "ops.training": "TrainingConfig",
     "partition.base": "Partition Partitioner",

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from fedkd.data.images import ClientData
+from fedkd.metrics.classification import Accuracy
 from fedkd.ops.training import train
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.evaluate import correct, percent
+from fedkd.simulation.evaluate import predictions
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.simulator import simulate
@@ -40,6 +41,6 @@ def test_fedavg_on_even_digits_reaches_96_and_central_training_is_within_1_5_poi
     everything = ClientData(data, torch.arange(len(data.y_train)))
     torch.manual_seed(0)
     train(model, everything, budget)
-    central = percent(correct(model, data, 1000))
+    central = Accuracy().of_test_set(predictions(model, data, 1000))
     assert federated["global_accuracy"] >= 96
     assert abs(central - federated["global_accuracy"]) <= 1.5

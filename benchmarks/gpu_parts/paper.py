@@ -94,7 +94,7 @@ def _suite(
     return {
         "status": row.status if row is not None else "the time was over",
         "reason": row.reason if row is not None else "",
-        "rounds": cell.rounds,
+        "rounds": cell.run.rounds,
         "wall_seconds": round(time.monotonic() - started, 1),
         "last_round": {key: last.get(key) for key in keys},
     }

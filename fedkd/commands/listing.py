@@ -18,6 +18,7 @@ TITLES = {
     "models": "Models",
     "partitioners": "Partitioners",
     "executors": "Executors",
+    "metrics": "Metrics",
     "suites": "Suites",
 }
 
@@ -29,7 +30,7 @@ TITLES = {
 def command(
     kind: str | None, output_format: str, plugin_files: tuple[str, ...]
 ) -> None:
-    """List what is registered, of all kinds or of KIND.
+    """List what is registered, by kind: strategies, data sets, models and so on.
 
     Without KIND everything is listed. 'fedkd show NAME' tells more about one.
     """

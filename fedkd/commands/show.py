@@ -85,6 +85,8 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
     if record.get("files"):
         sizes = [f"{name}: {size:,} bytes" for name, size in record["files"].items()]
         yield from _items("Files", sizes)
+    if "unit" in record:
+        yield from _entry("Unit", f"{record['unit']}; {record['better']} is better")
     yield from _entry("Defined in", record["target"])
     yield from _options(record["options"])
 

@@ -170,7 +170,7 @@ class _Stack:
 
     @torch.no_grad()
     def _descend(self, values: Any, grads: Any, momenta: Any) -> None:
-        """Do what :class:`fedkd.ops.sgd.Sgd` does; momenta started at zero."""
+        """Do what :class:`fedkd.ops.sgd.FastSgd` does; momenta started at zero."""
         training = self._training
         if training.clip_norm is not None:
             _clip(grads, training.clip_norm)

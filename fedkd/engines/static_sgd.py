@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class StaticSgd:
-    """The steps of :class:`fedkd.ops.sgd.Sgd` in memory that a CUDA graph can use.
+    """The steps of :class:`fedkd.ops.sgd.FastSgd` in memory that a CUDA graph can use.
 
     The learning rate is a number on the device and the momentum starts as zeros, so that
     neither a new rate nor a new start is another computation. One fused kernel takes a
-    step. Equal to :class:`fedkd.ops.sgd.Sgd` up to rounding; without momentum, on x86
+    step. Equal to :class:`fedkd.ops.sgd.FastSgd` up to rounding; without momentum, on x86
     CPUs, to the bit.
     """
 
@@ -48,7 +48,7 @@ class StaticSgd:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Do as :meth:`fedkd.ops.sgd.Sgd.step`."""
+        """Do as :meth:`fedkd.ops.sgd.FastSgd.step`."""
         used = [(i, p, p.grad) for i, p in enumerate(self.parameters)]
         pairs = [(i, p, _laid_out(g, p)) for i, p, g in used if g is not None]
         if not pairs:

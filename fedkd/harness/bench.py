@@ -197,7 +197,9 @@ class Bench:
     def references(self) -> set[str]:
         """Return the labels of the strategies that are references, not competitors."""
         found = set()
-        for label, name in {cell.label: cell.strategy for cell in self.cells}.items():
+        for label, name in {
+            cell.run.strategy: cell.config["strategy"]["name"] for cell in self.cells
+        }.items():
             thing = self.registry.resolve("strategies", name)
             if getattr(thing, "strategy", thing).is_reference:
                 found.add(label)

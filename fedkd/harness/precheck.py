@@ -33,7 +33,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[
     lost: dict[str, DataError] = {}
     for cell in cells:
         dataset = canonical(cell.config["dataset"])
-        key = canonical([cell.config.get(p) for p in _PARTS] + [cell.clients])
+        key = canonical([cell.config.get(p) for p in _PARTS] + [cell.run.clients])
         if key in seen or dataset in lost:
             continue
         seen.add(key)
@@ -53,7 +53,7 @@ def _check_cell(cell: Cell, builder: RunBuilder, where: str) -> None:
     try:
         federation, _ = builder.federation(cell.config)
         for spec in federation.specs:
-            federation.build_spec(spec, cell.seed)
+            federation.build_spec(spec, cell.run.seed)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     except FedKDError:
@@ -61,6 +61,6 @@ def _check_cell(cell: Cell, builder: RunBuilder, where: str) -> None:
     # A model or a partitioner may be a plug-in's and raise anything.
     except Exception as error:
         raise FedKDError(
-            f"{where}: {cell.dataset}, {cell.partition} and {cell.models} "
+            f"{where}: {cell.run.dataset}, {cell.run.partition} and {cell.run.models} "
             f"do not go together: {cause(error)}."
         ) from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Sgd:
+class FastSgd:
     """``torch.optim.SGD(..., foreach=True)`` to the bit, without its fixed costs.
 
     A client's round may be three steps long. Then setting up an optimiser of torch, with
@@ -32,10 +32,12 @@ class Sgd:
             weight_decay: L2 penalty, added to the gradient.
         """
         self.parameters = list(parameters)
-        self._lr = lr
+        self.lr = lr
+        """The learning rate of the next step."""
         self._momentum = momentum
         self._decay = weight_decay
-        self._last: dict[int, Tensor] = {}
+        self.last: dict[int, Tensor] = {}
+        """The last step of each parameter that has taken one; empty without momentum."""
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -54,16 +56,16 @@ class Sgd:
             grads = torch._foreach_add(grads, values, alpha=self._decay)
         if self._momentum:
             grads = self._moved([i for i, _ in used], grads)
-        torch._foreach_add_(values, grads, alpha=-self._lr)
+        torch._foreach_add_(values, grads, alpha=-self.lr)
 
     def _moved(self, places: list[int], grads: Sequence[Tensor]) -> list[Tensor]:
         """Take gradients into the momentum of their parameters; return it."""
-        old = [(i, g) for i, g in zip(places, grads, strict=True) if i in self._last]
+        old = [(i, g) for i, g in zip(places, grads, strict=True) if i in self.last]
         if old:
-            kept: Any = [self._last[i] for i, _ in old]
+            kept: Any = [self.last[i] for i, _ in old]
             torch._foreach_mul_(kept, self._momentum)
             torch._foreach_add_(kept, [g for _, g in old])
         for i, g in zip(places, grads, strict=True):
-            if i not in self._last:
-                self._last[i] = g.detach().clone()
-        return [self._last[i] for i in places]
+            if i not in self.last:
+                self.last[i] = g.detach().clone()
+        return [self.last[i] for i in places]

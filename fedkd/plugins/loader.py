@@ -32,6 +32,7 @@ BUILTINS = (
     "fedkd.datasets",
     "fedkd.models",
     "fedkd.partition.builtin",
+    "fedkd.metrics.builtin",
     "fedkd.simulation.builtin",
     "fedkd.engines",
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedkd._version import __version__
+from fedkd.base.runname import RunName, with_alpha
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.hookspecs import GROUP
@@ -26,22 +27,8 @@ from fedkd.suite.suite import Suite
 class Cell:
     """One run of a suite."""
 
-    suite: str
-    label: str
-    """What tables call the strategy."""
-    strategy: str
-    """The strategy's registered name."""
-    dataset: str
-    """The data set's name, with the options that differ from their defaults."""
-    partition: str
-    """The partitioner's name, with such options but ``alpha``."""
-    alpha: float | None
-    """Of a Dirichlet partitioner; None for others."""
-    models: str
-    """The mix: ``cnn``, ``cnn+mlp``, ``cnn[widths=1,0.5]``, ``cnn+mlp>resnet18``."""
-    clients: int
-    rounds: int
-    seed: int
+    run: RunName
+    """What it is called."""
     config_hash: str
     """16 hexadecimal digits; equal for equal ``config``."""
     run_id: str
@@ -89,15 +76,9 @@ class _Contender:
 def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
     where = f"{suite.where}: strategies.{entry.label}"
     resolved = resolve(registry, "strategies", entry.name, entry.options, where)
-    protocol = Protocol(
+    protocol = suite.protocol(
         rounds=entry.rounds or suite.rounds,
-        clients=suite.clients,
-        participation=suite.participation,
         training=_training(suite.training, entry.training, where),
-        evaluation=suite.evaluation,
-        buffers=suite.buffers,
-        test_shards=suite.test_shards,
-        precision=suite.precision,
     )
     try:
         protocol.clients_per_round()
@@ -162,12 +143,9 @@ def _cell(
         "fedkd": __version__,
     }
     alpha = partition.options.get("alpha")
-    digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
-    at = f"-a{alpha:g}" if isinstance(alpha, int | float) else ""
-    return Cell(
+    run = RunName(
         suite=suite.name,
-        label=contender.label,
-        strategy=contender.strategy.name,
+        strategy=contender.label,
         dataset=dataset.shown(),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
@@ -175,8 +153,13 @@ def _cell(
         clients=suite.clients,
         rounds=contender.protocol.rounds,
         seed=seed,
+    )
+    digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+    split = with_alpha(partition.name, run.alpha, "-a")
+    return Cell(
+        run=run,
         config_hash=digest,
-        run_id=f"{contender.label}-{dataset.name}-{partition.name}{at}-s{seed}-{digest[:8]}",
+        run_id=f"{run.strategy}-{dataset.name}-{split}-s{seed}-{digest[:8]}",
         checkpoint_every=suite.checkpoint_every,
         config=config,
     )

@@ -47,7 +47,8 @@ def test_a_contract_check_notices_an_image_in_a_payload(tmp_path):
 
     import torch
 
-    from fedkd.algorithms.fedavg import FedAvg, Update
+    from fedkd.algorithms.averaging import Update
+    from fedkd.algorithms.fedavg import FedAvg
 
     @dataclass(frozen=True)
     class Spy(Update):

@@ -15,7 +15,7 @@ from fedkd.engines.replay import WARM_UPS, Replay
 from fedkd.engines.replayed_training import KEPT, Replayer
 from fedkd.engines.static_sgd import StaticSgd
 from fedkd.errors import DivergedError
-from fedkd.ops.sgd import Sgd
+from fedkd.ops.sgd import FastSgd
 from fedkd.ops.training import TrainingConfig, train
 from fedkd.simulation.precision import arithmetic
 
@@ -234,7 +234,7 @@ def test_the_static_optimiser_takes_gradients_of_other_strides():
     static = StaticSgd([p], 0.0, 0.1)
     static.start(0.5)
     static.step()
-    Sgd([other], 0.5, 0.0, 0.1).step()
+    FastSgd([other], 0.5, 0.0, 0.1).step()
     torch.testing.assert_close(p.detach(), other.detach(), rtol=1e-6, atol=1e-6)
 
 

@@ -55,7 +55,7 @@ class Double(nn.Module):
 
 def built(name, k, **options):
     with torch_stream(0, "model", k):
-        build = load_registry().resolve("models", name)
+        build = load_registry().model(name)
         model = build(IMAGES.shape, IMAGES.num_classes, **options)
     return Double(model).to(memory_format=torch.channels_last)
 

@@ -37,7 +37,8 @@ import os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 import fedkd
-from fedkd.algorithms.fedavg import AverageConfig, FedAvg
+from fedkd.algorithms.averaging import AverageConfig
+from fedkd.algorithms.fedavg import FedAvg
 
 class HarmConfig(AverageConfig):
     flag: str = ""

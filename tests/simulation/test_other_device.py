@@ -116,8 +116,8 @@ THIS = sys.modules[__name__]
 @pytest.fixture
 def device(monkeypatch):
     # A wrapper made in inference mode cannot be.
-    plain = torch.no_grad()(evaluate.correct.__wrapped__)
-    monkeypatch.setattr(measurement, "correct", plain)
+    plain = torch.no_grad()(evaluate.predictions.__wrapped__)
+    monkeypatch.setattr(measurement, "predictions", plain)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     # These two make their values past all modes.
     tensor = torch.tensor
