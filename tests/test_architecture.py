@@ -253,6 +253,15 @@ def test_nothing_is_evaluated_or_unpickled(name):
     assert not found or name == "fedkd.plugins.loader"
 
 
+def test_the_map_of_the_house_names_every_room():
+    page = (ROOT / "docs" / "all-of-fedkd.md").read_text("utf-8")
+    inner = {"_version", "toys", "suites", "__main__"}
+    rooms = {room for rooms in FLOORS for room in rooms} - inner
+    assert {
+        r for r in rooms if f"{r}/`" not in page and f"{r}.py`" not in page
+    } == set()
+
+
 @every_module
 def test_a_module_is_in_a_folder_that_is_packaged(name):
     """A sub-package that pyproject.toml does not name is missing from the wheel."""
