@@ -193,7 +193,7 @@ class Bench:
         """Return the labels of the strategies that are references, not competitors."""
         found = set()
         for label, name in {
-            cell.run.strategy: cell.config["strategy"]["name"] for cell in self.cells
+            cell.run.strategy: cell.parts.strategy.name for cell in self.cells
         }.items():
             thing = self.registry.resolve("strategies", name)
             if getattr(thing, "strategy", thing).is_reference:
