@@ -32,7 +32,6 @@ FLOORS = (
     ("suite",),
     ("report",),
     ("harness",),
-    ("toys",),
     ("testing",),
     ("commands",),
     ("cli", "__main__"),

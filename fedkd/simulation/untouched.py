@@ -78,7 +78,8 @@ def _collect(trees: Iterable[object], tensors: list[Tensor]) -> None:
         elif isinstance(tree, tuple | list):
             _collect(tree, tensors)
         elif is_frozen_dataclass(tree):
-            _collect(vars(tree).values(), tensors)
+            names = tree.__dataclass_fields__  # type: ignore[attr-defined]
+            _collect([getattr(tree, name) for name in names], tensors)
 
 
 def _path_of(tensor: Tensor, tree: object) -> str:
