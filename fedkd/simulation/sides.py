@@ -66,7 +66,7 @@ class Sides:
                     f"{where} seeded torch, which already draws from a stream of the "
                     "run's seed, named after this verb. Leave out torch.manual_seed."
                 )
-        for untouched in (*self._shared, *([given] if given else [])):
+        for untouched in (*([given] if given else []), *self._shared):
             untouched.check(where)
 
     def server(self) -> Server:

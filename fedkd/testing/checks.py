@@ -35,7 +35,11 @@ LEFTOVER = 0.37
 def same_seed_gives_equal_bits(make: Factory, folder: Path) -> None:
     """Two runs with one seed end in equal states; another seed ends elsewhere."""
     del folder
-    first, again, other = recorded(make), recorded.__wrapped__(make), recorded(make, seed=1)
+    first, again, other = (
+        recorded(make),
+        recorded.__wrapped__(make),
+        recorded(make, seed=1),
+    )
     change = first_change(first.given, again.given)
     assert change is None, (
         f"one seed gave two results: {change} the second time. Draw from torch's default "

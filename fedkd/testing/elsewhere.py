@@ -42,7 +42,7 @@ def prints_elsewhere(strategy: AnyStrategy) -> Prints | str:
         )
     request = {
         "module": kind.__module__,
-        "file": getattr(sys.modules[kind.__module__], "__file__", None),
+        "file": getattr(sys.modules.get(kind.__module__), "__file__", None),
         "name": kind.__qualname__,
         "config": strategy.config.model_dump(mode="json"),
         "threads": torch.get_num_threads(),

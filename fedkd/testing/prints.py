@@ -26,10 +26,15 @@ def fingerprint(value: object) -> Print:
 
 def difference(before: Print, after: Print) -> str | None:
     """Return the path of the first leaf that differs, came or went; None if none."""
-    for path in [*before, *after]:
-        if before.get(path) != after.get(path):
-            return path or "its value"
-    return None
+    paths = dict.fromkeys([*before, *after])
+    differing = [path for path in paths if before.get(path) != after.get(path)]
+    if not differing:
+        return None
+    first = differing[0]
+    for path in differing:
+        # What has another length is less to the point than what came or went in it.
+        first = path if path.startswith(f"{first}." if first else "") else first
+    return first or "its value"
 
 
 def _leaves(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:

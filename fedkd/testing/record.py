@@ -84,10 +84,10 @@ class Record(Watcher):
     def _look(self, call: Call) -> dict[str, Callable[[], Any]]:
         """Return what the call must leave alone, by kind."""
         party = call.party
-        inputs = [arg for arg in call.args if not isinstance(arg, Party)]
-        shared = {"images": self.federation.data}
+        inputs = {n: v for n, v in call.args.items() if not isinstance(v, Party)}
+        shared: dict[str, Any] = {"images": self.federation.data}
         look: dict[str, Callable[[], Any]] = {
-            "inputs": lambda: {"what it was given": inputs},
+            "inputs": lambda: inputs,
             "self": lambda: _attributes(self._strategy),
             "generators": _generators,
         }
@@ -142,7 +142,7 @@ def _keeping(call: Call) -> dict[str, Any]:
     """Return what was kept since an earlier call and is given to this one, by name."""
     kept: dict[str, Any] = {}
     if call.verb not in ("init", "local") and call.args:
-        kept["the state"] = call.args[0]
+        kept["the state"] = next(iter(call.args.values()))
     if isinstance(call.party, Client) and call.verb == "local":
         kept[_memory_of(call.party)] = dict(call.party.memory)
     return kept

@@ -20,7 +20,8 @@ class Call:
     """A call of a strategy's method by the simulator."""
 
     verb: str
-    args: tuple[Any, ...]
+    args: dict[str, Any]
+    """By the names that the method gives them."""
     client: int | None
     round: int | None
     """From 1, as in ``metrics.jsonl``; None before the first."""
@@ -28,7 +29,7 @@ class Call:
     @property
     def party(self) -> Party | None:
         """The side on which it happens, if it is given one."""
-        return next((arg for arg in self.args if isinstance(arg, Party)), None)
+        return next((arg for arg in self.args.values() if isinstance(arg, Party)), None)
 
     def __str__(self) -> str:
         """Return what sentences call it: ``local (client 1, round 2)``."""
@@ -47,13 +48,14 @@ class Watcher(ABC):
     def around(self, call: Call, proceed: Callable[[], Any]) -> Any:
         """Return what ``proceed()`` returns, which does the call."""
 
-    def call(self, verb: str, args: tuple[Any, ...]) -> Call:
+    def call(self, verb: str, args: dict[str, Any]) -> Call:
         """Say which call this is; ``local`` belongs to the round last named."""
-        for arg in args:
+        values = args.values()
+        for arg in values:
             if isinstance(arg, Round):
                 self._round = arg.index + 1
-        ids = [a.id for a in args if isinstance(a, Client)]
-        ids += [a for a in args if isinstance(a, int)]
+        ids = [a.id for a in values if isinstance(a, Client)]
+        ids += [a for a in values if isinstance(a, int)]
         return Call(verb, args, ids[0] if ids else None, self._round)
 
 
@@ -75,8 +77,7 @@ def public_methods(kind: type) -> list[str]:
     return [
         name
         for name in dir(kind)
-        if not name.startswith("_")
-        and _is_method(inspect.getattr_static(kind, name))
+        if not name.startswith("_") and _is_method(inspect.getattr_static(kind, name))
     ]
 
 
@@ -87,7 +88,10 @@ def _is_method(attribute: object) -> bool:
 
 
 def _told(method: Callable[..., Any], name: str, watcher: Watcher) -> Any:
+    signature = inspect.signature(method)
+
     def told(*args: Any) -> Any:
-        return watcher.around(watcher.call(name, args), lambda: method(*args))
+        call = watcher.call(name, dict(signature.bind(*args).arguments))
+        return watcher.around(call, lambda: method(*args))
 
     return told
