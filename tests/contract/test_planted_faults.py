@@ -299,7 +299,7 @@ FAULTS = [
     (OverwritesTheState, checks.inputs_are_left_alone,
      r"broadcast \(client 0, round 1\) changed state.weights.classifier.bias\. .*on a copy"),
     (OverwritesTheBroadcast, checks.inputs_are_left_alone,
-     r"local \(client 0, round 1\) changed down.weights.classifier.bias\. .*on a copy"),
+     r"local \(client 0, round 1\) changed down.weights.classifier.bias\. .*a copy"),
     (OverwritesUnseen, checks.inputs_are_left_alone,
      r"local \(client 0, round 1\) changed down.weights.classifier.bias"),
     (OverwritesTheAnswers, checks.inputs_are_left_alone,
