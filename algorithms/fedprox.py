@@ -11,21 +11,13 @@ Deviations: every client does the protocol's full local work (the paper's experi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedavg import (
-    AverageConfig,
-    FedAvg,
-    Global,
-    Update,
-    private_buffers,
-    recall,
-    report,
-)
-from fedkd.strategy import Client, Requires, Round, Server, Strategy
+from fedkd.algorithms.averaging import AverageConfig, Averaging
+from fedkd.strategy import Client
 
 
 class FedProxConfig(AverageConfig):
@@ -36,50 +28,21 @@ class FedProxConfig(AverageConfig):
     1}; 0.01 is also the value of the released Mosaic code. 0 is FedAvg, bit for bit."""
 
 
-class FedProx(Strategy[Global, Global, Update]):
+class FedProx(Averaging):
     """FedAvg with a proximal term in the local objective."""
 
-    requires = Requires(one_architecture=True)
     Config = FedProxConfig
     config: FedProxConfig
 
-    def __init__(self, config: FedProxConfig | None = None) -> None:
-        super().__init__(config)
-        self._fedavg = FedAvg(self.config)
-        self.requires = self._fedavg.requires
-
-    def init(self, server: Server) -> Global:
-        """As FedAvg."""
-        return self._fedavg.init(server)
-
-    def broadcast(self, state: Global, client_id: int, round: Round) -> Global:
-        """As FedAvg."""
-        return self._fedavg.broadcast(state, client_id, round)
-
-    def local(self, down: Global, client: Client) -> Update:
+    def train(self, client: Client, sent: None) -> None:
         """Minimise h_k(w; w^t) = F_k(w) + mu/2 ||w - w^t||^2 (Eq. 2)."""
         mu = self.config.mu
-        if mu == 0:
-            return self._fedavg.local(down, client)
-        private = private_buffers(client)
-        model = recall(down.weights, client, private)
-        anchor = [p.detach().clone() for p in model.parameters()]
-        client.train(penalty=lambda m: proximal(list(m.parameters()), anchor, mu))
-        return report(client, private)
+        anchor = [p.detach().clone() for p in client.model.parameters()]
 
-    def aggregate(
-        self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
-    ) -> Global:
-        """As FedAvg."""
-        return self._fedavg.aggregate(state, ups, server, round)
+        def pull(model: nn.Module) -> Tensor:
+            return proximal(list(model.parameters()), anchor, mu)
 
-    def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
-        """As FedAvg."""
-        return self._fedavg.predictors(state, server)
-
-    def personal(self, state: Global, client: Client) -> nn.Module | None:
-        """As FedAvg."""
-        return self._fedavg.personal(state, client)
+        client.train(penalty=pull if mu else None)
 
 
 def proximal(

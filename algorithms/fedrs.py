@@ -2,7 +2,8 @@
 
 Paper: Li, Zhan, "FedRS: Federated Learning with Restricted Softmax for Label
     Distribution Non-IID Data", KDD 2021, doi:10.1145/3447548.3467254.
-Algorithm: FedAvg with the restricted softmax in the local loss.
+Algorithm: FedAvg with the restricted softmax in the local loss. Besides the model a client
+    gets the number of the round, which the variant ``mosaic`` needs.
 Code: FedRepo by the first author (``algorithms/fedrs.py``); released Mosaic code, commit
     a7f8b5b, for the variant of that name.
 Deviations: by variant. ``paper``: none known; the scale is 1 for classes that the client
@@ -15,8 +16,7 @@ Deviations: by variant. ``paper``: none known; the scale is 1 for classes that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,17 +24,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedavg import (
+from fedkd.algorithms.averaging import (
     AverageConfig,
-    FedAvg,
+    Averaging,
+    Choices,
     Global,
-    Update,
-    local_update,
-    private_buffers,
+    initial,
 )
 from fedkd.ops.training import LossFunction
-from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server, Strategy
+from fedkd.strategy import Client, Round, Server
 
 
 class FedRSConfig(AverageConfig):
@@ -51,63 +49,24 @@ class FedRSConfig(AverageConfig):
     """Variant ``mosaic``: alpha grows no further than this."""
 
 
-@dataclass(frozen=True)
-class Broadcast:
-    """What the server sends."""
-
-    weights: Weights
-    """The global model, or the client's sub-model."""
-    round: int
-    """Number of the round from 0; the variant ``mosaic`` needs it."""
-
-
-class FedRS(Strategy[Global, Broadcast, Update]):
+class FedRS(Averaging):
     """FedAvg with a restricted softmax at the clients."""
 
-    requires = Requires(one_architecture=True)
     Config = FedRSConfig
     config: FedRSConfig
 
     def __init__(self, config: FedRSConfig | None = None) -> None:
         super().__init__(config)
-        self._fedavg = FedAvg(self.config)
-        self.requires = self._fedavg.requires
+        official = self.config.variant == "official"
+        first = without_head_bias if official else initial
+        self.choices = Choices(first=first, sent=number_of)
 
-    def init(self, server: Server) -> Global:
-        """As FedAvg; the official classifier has no bias, so it starts and stays 0."""
-        state = self._fedavg.init(server)
-        weights = dict(state.weights)
-        if self.config.variant == "official":
-            for name in _head_bias(server.model, server.num_classes):
-                weights[name] = torch.zeros_like(weights[name])
-        return replace(state, weights=weights)
-
-    def broadcast(self, state: Global, client_id: int, round: Round) -> Broadcast:
-        """Send the global model and the number of the round."""
-        down = self._fedavg.broadcast(state, client_id, round)
-        return Broadcast(down.weights, round.index)
-
-    def local(self, down: Broadcast, client: Client) -> Update:
-        """Train with the restricted softmax."""
+    def train(self, client: Client, sent: int) -> None:
+        """Train with the restricted softmax; ``sent`` is the number of the round."""
         if self.config.variant == "official":
             for name in _head_bias(client.model, client.num_classes):
                 client.model.get_parameter(name).requires_grad_(False)
-        loss = self._loss(down.round, client)
-        return local_update(down.weights, client, private_buffers(client), loss)
-
-    def aggregate(
-        self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
-    ) -> Global:
-        """As FedAvg."""
-        return self._fedavg.aggregate(state, ups, server, round)
-
-    def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
-        """As FedAvg: tests use plain logits."""
-        return self._fedavg.predictors(state, server)
-
-    def personal(self, state: Global, client: Client) -> nn.Module | None:
-        """As FedAvg."""
-        return self._fedavg.personal(state, client)
+        client.train(self._loss(sent, client))
 
     def _loss(self, round: int, client: Client) -> LossFunction | None:
         alpha = self.config.alpha
@@ -125,6 +84,20 @@ class FedRS(Strategy[Global, Broadcast, Update]):
         rule = paper_scale if self.config.variant == "paper" else official_scale
         scale_C = rule(client.data.label_counts(), alpha).to(client.device)
         return lambda logits_BC, y: restricted_cross_entropy(logits_BC, y, scale_C)
+
+
+def without_head_bias(server: Server) -> Global:
+    """Return the initial state: the official classifier's bias starts and stays 0."""
+    state = initial(server)
+    names = _head_bias(server.model, server.num_classes)
+    zeros = {name: torch.zeros_like(state.weights[name]) for name in names}
+    return replace(state, weights={**state.weights, **zeros})
+
+
+def number_of(state: Global, client_id: int, round: Round) -> int:
+    """Return the number of the round, from 0, which the variant ``mosaic`` needs."""
+    del state, client_id
+    return round.index
 
 
 def restricted_cross_entropy(logits_BC: Tensor, y: Tensor, scale_C: Tensor) -> Tensor:

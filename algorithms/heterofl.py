@@ -4,6 +4,8 @@ Paper: Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Fe
     Learning for Heterogeneous Clients", ICLR 2021, arXiv:2010.01264v3.
 Algorithm: Algorithm 1: a client of width r gets the first ceil(r C) channels of every
     hidden layer and trains them; each coordinate is averaged over those who hold it.
+    Besides the sub-model a client gets its width over the global one and the names of
+    the layers that are narrower; with ``rows: owners`` it sends which classes it has.
 Code: by the first author, github.com/diaoenmao (the repository is named as the paper).
 Deviations: BatchNorm follows the run's buffer policy; ``reestimate`` is nearest to the
     paper's static normalisation, whose statistics come from one pass over the clients'
@@ -17,119 +19,96 @@ Deviations: BatchNorm follows the run's buffer policy; ``reestimate`` is nearest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedavg import (
+from fedkd.algorithms.averaging import (
     AverageConfig,
-    FedAvg,
+    Averaging,
+    Choices,
     Global,
-    private_buffers,
-    recall,
-    report,
+    Update,
 )
 from fedkd.algorithms.heterofl_config import HeteroFLConfig
 from fedkd.ops.submodels import Scheme
 from fedkd.ops.training import LossFunction
-from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server, Strategy
+from fedkd.strategy import Client, Requires, Round
 
 
 @dataclass(frozen=True)
-class Broadcast:
-    """What the server sends."""
+class Narrow:
+    """What the server sends besides the sub-model."""
 
-    weights: Weights
-    """The client's sub-model."""
     rate: float
     """r, the client's width over the global one."""
     narrowed: tuple[str, ...]
     """The layers whose outputs are fewer than in the global model."""
 
 
-@dataclass(frozen=True)
-class Update:
-    """What a client sends back."""
-
-    weights: Weights
-    """The locally trained sub-model."""
-    examples: int
-    """n_k, the client's number of training images."""
-    classes: Tensor | None
-    """With ``rows: owners``: 1 for classes that the client has, uint8 ``[C]``."""
+def narrow(state: Global, client_id: int, round: Round) -> Narrow:
+    """Return how narrow the sub-model of a client is."""
+    del round
+    nested = state.nested
+    assert nested is not None, "this average always has sub-models"
+    return Narrow(nested.rate(client_id), nested.narrowed(client_id))
 
 
-class HeteroFL(Strategy[Global, Broadcast, Update]):
+def owned(up: Update) -> Tensor | None:
+    """Return the classes that a client told it has."""
+    classes: Tensor | None = up.besides
+    return classes
+
+
+class Narrowed(Averaging):
+    """Averages of nested sub-models; which channels they hold is open."""
+
+    Config = HeteroFLConfig
+    config: HeteroFLConfig
+    choices = Choices(sent=narrow, speaks=owned)
+
+    def __init__(self, config: HeteroFLConfig | None = None) -> None:
+        chosen = self.Config() if config is None else config
+        how = AverageConfig(aggregate=self.scheme(chosen), weights=chosen.weights)
+        super().__init__(chosen, how)
+
+    @staticmethod
+    @abstractmethod
+    def scheme(config: Any) -> Scheme:
+        """Return which channels a sub-model holds."""
+
+    @final
+    def train(self, client: Client, sent: Narrow) -> Tensor | None:
+        """Train the sub-model, its activations scaled and its logits masked.
+
+        Returns:
+            1 for each class that the client has, uint8 ``[C]``; with ``rows: all`` it
+            does not tell: None.
+        """
+        config, counts_C = self.config, client.data.label_counts()
+        loss = masked_loss(counts_C, client.device) if config.masked else None
+        layers = sent.narrowed if config.scaler else ()
+        with scaled_outputs(client.model, layers, sent.rate):
+            client.train(loss)
+        return (counts_C > 0).to(torch.uint8) if config.rows == "owners" else None
+
+
+class HeteroFL(Narrowed):
     """Averages of nested sub-models that hold the first channels."""
 
     requires = Requires(nested_widths=True)
-    Config = HeteroFLConfig
-    config: HeteroFLConfig
 
-    def __init__(
-        self, config: HeteroFLConfig | None = None, scheme: Scheme = "static"
-    ) -> None:
-        """Args: ``scheme`` says which channels a sub-model holds; not an option."""
-        super().__init__(config)
-        how = AverageConfig(aggregate=scheme, weights=self.config.weights)
-        self._fedavg = FedAvg(how)
-        self.requires = self._fedavg.requires
-
-    def init(self, server: Server) -> Global:
-        """Start from the initial weights; find out how the models are nested."""
-        return self._fedavg.init(server)
-
-    def broadcast(self, state: Global, client_id: int, round: Round) -> Broadcast:
-        """Send the sub-model."""
-        nested = state.nested
-        assert nested is not None, "this average always has sub-models"
-        down = self._fedavg.broadcast(state, client_id, round)
-        narrowed = nested.narrowed(client_id) if self.config.scaler else ()
-        return Broadcast(down.weights, nested.rate(client_id), narrowed)
-
-    def local(self, down: Broadcast, client: Client) -> Update:
-        """Train the sub-model, its activations scaled and its logits masked."""
-        counts_C = client.data.label_counts()
-        private = private_buffers(client)
-        model = recall(down.weights, client, private)
-        loss = masked_loss(counts_C, client.device) if self.config.masked else None
-        with scaled_outputs(model, down.narrowed, down.rate):
-            client.train(loss)
-        update = report(client, private)
-        owners = self.config.rows == "owners"
-        classes = (counts_C > 0).to(torch.uint8) if owners else None
-        return Update(update.weights, update.examples, classes)
-
-    def aggregate(
-        self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
-    ) -> Global:
-        """Average every coordinate over those who hold it."""
-        del server
-        nested = state.nested
-        assert nested is not None, "this average always has sub-models"
-        uniform = self.config.weights == "uniform"
-        weights = nested.average(
-            state.weights,
-            {k: up.weights for k, up in ups.items()},
-            {k: 1 if uniform else up.examples for k, up in ups.items()},
-            round.index,
-            classes={k: up.classes for k, up in ups.items() if up.classes is not None},
-        )
-        return Global(weights, nested)
-
-    def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the global model."""
-        return self._fedavg.predictors(state, server)
-
-    def personal(self, state: Global, client: Client) -> nn.Module | None:
-        """Under the buffer policy ``local``, a client has its own statistics."""
-        return self._fedavg.personal(state, client)
+    @staticmethod
+    def scheme(config: HeteroFLConfig) -> Scheme:
+        """Always the first channels, as many as the client can hold."""
+        del config
+        return "static"
 
 
 @contextmanager

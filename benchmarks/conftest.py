@@ -27,15 +27,15 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not config.getoption("--plant"):
         return
-    from fedkd.ops.sgd import Sgd
+    from fedkd.ops.sgd import FastSgd
 
-    real = Sgd.step
+    real = FastSgd.step
 
-    def slow(self: Sgd) -> None:
+    def slow(self: FastSgd) -> None:
         time.sleep(PLANTED)
         real(self)
 
-    Sgd.step = slow  # type: ignore[method-assign]
+    FastSgd.step = slow  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

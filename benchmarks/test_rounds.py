@@ -9,7 +9,7 @@ import torch
 from engine import MANY, RESNET, W2, BareLoop, Rounds, images_of
 
 from fedkd.base.machine import cores
-from fedkd.simulation.evaluate import correct
+from fedkd.simulation.evaluate import predictions
 from fedkd.simulation.executors import Choice
 
 SMALL = replace(W2, clients=4, images=500, steps=5)
@@ -53,7 +53,7 @@ def test_evaluation_against_the_bare_loop(benchmark, against):
             hits += int((bare(x).argmax(1) == y).sum())
         return hits / len(pixels)
 
-    against(lambda: correct(model, data, 256), eager, rounds=15)
+    against(lambda: predictions(model, data, 256), eager, rounds=15)
     if benchmark.stats is not None:
         rate = len(pixels) / benchmark.stats.stats.median
         benchmark.extra_info["images_per_second"] = round(rate)

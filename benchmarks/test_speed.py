@@ -14,8 +14,8 @@ import pytest
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.pooling import arranged
 from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run
 

@@ -84,6 +84,7 @@ def reference_page(registry: Registry) -> Iterator[str]:
         ("datasets", "Data sets"),
         ("partitioners", "Partitioners"),
         ("models", "Models"),
+        ("metrics", "Metrics"),
     ):
         yield from ("", f"## {title}")
         for entry in built_in(registry, kind):
@@ -181,7 +182,8 @@ def _value_of(option: click.Option) -> str:
 
 
 def _file_of(record: Mapping[str, Any]) -> str:
-    return str(record["target"]).partition(":")[0].rpartition(".")[2] + ".py"
+    name = str(record["target"]).partition(":")[0].rpartition(".")[2]
+    return f"{name}/" if (ROOT / "algorithms" / name).is_dir() else f"{name}.py"
 
 
 def _prose(text: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fedkd.errors import FedKDError as FedKDError
     from fedkd.hookspecs import RunInfo as RunInfo
     from fedkd.hookspecs import hookimpl as hookimpl
+    from fedkd.metrics.base import Metric as Metric
+    from fedkd.metrics.base import Predictions as Predictions
     from fedkd.models.base import ImageModel as ImageModel
     from fedkd.ops.training import TrainingConfig as TrainingConfig
     from fedkd.partition.base import Partition as Partition
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from fedkd.party import Server as Server
     from fedkd.payload import Weights as Weights
     from fedkd.plugins.registry import load_registry as load_registry
+    from fedkd.simulation.executors.base import Executor as Executor
     from fedkd.simulation.federation import Federation as Federation
     from fedkd.simulation.protocol import EvaluationConfig as EvaluationConfig
     from fedkd.simulation.protocol import Protocol as Protocol
@@ -55,12 +58,14 @@ _HOMES = {
     "data.images": "ClientData ImageInfo ImageSet",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",
+    "metrics.base": "Metric Predictions",
     "models.base": "ImageModel",
     "ops.training": "TrainingConfig",
     "partition.base": "Partition Partitioner",
     "party": "Client ModelSpec Server",
     "payload": "Weights",
     "plugins.registry": "load_registry",
+    "simulation.executors.base": "Executor",
     "simulation.federation": "Federation",
     "simulation.protocol": "EvaluationConfig Protocol",
     "simulation.simulator": "RunResult simulate",

@@ -18,7 +18,10 @@ from fedkd.errors import FedKDError, suggestion
 
 COMMANDS = {
     "bench": ("bench", "Run a suite: every strategy on every cell of a grid."),
-    "list": ("listing", "List strategies, data sets, models, partitioners, suites."),
+    "list": (
+        "listing",
+        "List what is registered: strategies, data sets, models, metrics.",
+    ),
     "show": ("show", "Show what a strategy or another registered thing is."),
     "plugins": ("plugins", "List the plug-ins: version, hooks, status."),
     "data": ("data", "Prepare, check and list the data sets' files."),

@@ -7,6 +7,7 @@ is its documentation and is what ``fedkd show`` prints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -61,15 +62,18 @@ def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
         known = _fields_at(cls, first["loc"][:-1])
         key = str(first["loc"][-1])
         hint = suggestion(key, known)
-        return f"{path}: unknown key.{hint} Known keys: {listing(known, 30)}."
+        return f"{path}: unknown key.{hint} Known keys: {listing(known, 30) or 'none'}."
     if first["type"] == "missing":
         return f"{path}: this key is missing and has no default; add it."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    found = first.get("input")
-    shown = repr(found)
+    value = first.get("input")
+    hint = ""
+    if first["type"] == "literal_error":
+        hint = suggestion(str(value), re.findall("'(.+?)'", first["ctx"]["expected"]))
+    shown = repr(value)
     if len(shown) > 60:
         shown = shown[:57] + "..."
-    return f"{path}: found {shown}. {message}."
+    return f"{path}: found {shown}. {message}.{hint}"
 
 
 def _fields_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:

@@ -21,6 +21,22 @@ class ConfigError(FedKDError):
     exit_code = 2
 
 
+class NotApplicableError(ConfigError):
+    """A strategy needs what a run does not have: there is nothing to compare there.
+
+    A bench skips such a run. Exit code 2.
+    """
+
+    def __init__(self, strategy: str, reason: str) -> None:
+        """Say what ``strategy`` is called, and why as the end of a sentence."""
+        super().__init__(strategy, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Return the whole sentence."""
+        return " ".join(self.args)
+
+
 class DataError(FedKDError):
     """Data files are missing, damaged or not what they claim to be. Exit code 1."""
 

@@ -1,4 +1,4 @@
-"""The hooks a plug-in may implement: four that register things, three that observe.
+"""The hooks a plug-in may implement: some register things, the others observe.
 
 A plug-in is a module named by an entry point of group ``fedkd``, or a file given with
 ``--plugin``. It marks its hooks with :data:`fedkd.hookimpl`::
@@ -21,6 +21,8 @@ from typing import Any, Protocol
 
 import pluggy
 
+from fedkd.base.runname import RunName
+
 GROUP = "fedkd"
 """Name of the pluggy project and of the entry-point group."""
 
@@ -38,7 +40,8 @@ class Register(Protocol):
         """Offer ``target`` under ``name``.
 
         Args:
-            name: Lower case with hyphens: ``mosaic-code``.
+            name: Lower case with hyphens: ``mosaic-code``; of a metric, whose columns are
+                named after it, with underscores: ``macro_f1``.
             target: ``"package.module:attribute"``, imported when it is first needed.
                 ``":attribute"`` is short for one in the plug-in's own module.
             summary: One line for ``fedkd list``.
@@ -51,25 +54,11 @@ class Register(Protocol):
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """Which run an observer is told about."""
+class RunInfo(RunName):
+    """Which run an observer is told about: what it is called, and where it is."""
 
     run_id: str
-    """Name of the run, unique within its results folder."""
-    suite: str
-    """Name of the suite."""
-    strategy: str
-    """Label of the strategy in the suite."""
-    dataset: str
-    """Label of the data set."""
-    partition: str
-    """Label of the partition."""
-    models: str
-    """Label of the model mix."""
-    seed: int
-    """Seed of the run."""
-    rounds: int
-    """Number of rounds that the run is to have."""
+    """Name of the run's folder, unique within its results folder."""
     folder: Path | None = None
     """The run's own folder; None when nothing is written."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -88,12 +77,25 @@ def fedkd_register_datasets(register: Register) -> None:
 
 @hookspec
 def fedkd_register_models(register: Register) -> None:
-    """Register models: each a callable ``(image_shape, num_classes, **options)``."""
+    """Register models: each a class ``(image_shape, num_classes, config)`` with a Config.
+
+    A model without options may be any callable ``(image_shape, num_classes)``.
+    """
 
 
 @hookspec
 def fedkd_register_partitioners(register: Register) -> None:
     """Register partitioners: each a subclass of ``fedkd.Partitioner``."""
+
+
+@hookspec
+def fedkd_register_executors(register: Register) -> None:
+    """Register executors: each a subclass of ``fedkd.Executor``."""
+
+
+@hookspec
+def fedkd_register_metrics(register: Register) -> None:
+    """Register metrics: each a subclass of ``fedkd.Metric``."""
 
 
 @hookspec

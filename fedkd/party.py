@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.data.images import ClientData, ImageInfo
-from fedkd.ops.training import LossFunction, TrainingConfig, TrainingReport, train
+from fedkd.ops.optimisers import Optimiser
+from fedkd.ops.training import (
+    GradientHook,
+    LossFunction,
+    Penalty,
+    TrainingConfig,
+    TrainingReport,
+    train,
+)
 from fedkd.payload import Weights
 from fedkd.weights import copy_weights
 
@@ -49,17 +57,12 @@ class ModelBuilder(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains a model as :func:`fedkd.ops.training.train`, and maybe with others."""
+    """Trains as plain :func:`fedkd.ops.training.train`: SGD on the cross-entropy."""
 
     def __call__(
-        self,
-        model: nn.Module,
-        data: ClientData,
-        training: TrainingConfig,
-        loss: LossFunction | None = None,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
+        self, model: nn.Module, data: ClientData, training: TrainingConfig
     ) -> TrainingReport:
-        """See there."""
+        """Train ``model`` in place on ``data``, maybe together with other models."""
 
 
 class Party:
@@ -197,21 +200,40 @@ class Client(Party):
     def train(
         self,
         loss: LossFunction | None = None,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
+        penalty: Penalty | None = None,
+        gradient: GradientHook | None = None,
+        optimiser: Optimiser | None = None,
         training: TrainingConfig | None = None,
-    ) -> float:
-        """Train the working model on the local data; return the mean loss.
+    ) -> TrainingReport:
+        """Train the working model on the local data; count the images, log the loss.
+
+        The loss that is logged, ``train_loss``, is that of the report: the criterion's
+        mean over the steps, without the penalty.
 
         Args:
             loss: ``loss(logits [B, C], labels [B]) -> scalar``; cross-entropy if None.
             penalty: ``penalty(model) -> scalar``, added to each step's loss.
+            gradient: ``gradient(model)``, called in each step after the backward pass
+                and before clipping; may change ``p.grad`` of parameters in place.
+            optimiser: Replaces the run's SGD and its learning rate; it starts anew.
             training: Settings other than the run's.
 
         Raises:
-            DivergedError: If the loss is not finite.
+            DivergedError: If the loss or the penalty is not finite.
         """
         settings = training or self.training
-        report = self._trainer(self.model, self.data, settings, loss, penalty)
+        if all(part is None for part in (loss, penalty, gradient, optimiser)):
+            report = self._trainer(self.model, self.data, settings)
+        else:
+            report = train(
+                self.model,
+                self.data,
+                settings,
+                loss,
+                penalty,
+                gradient=gradient,
+                optimiser=optimiser,
+            )
         self.count_examples(report.examples)
         self.log("train_loss", report.loss)
-        return report.loss
+        return report

@@ -8,16 +8,16 @@ CLASSIFIERS = {
     "mlp": ("mlp:Mlp", "Fully connected layers on pixels; two of 200 by default."),
     "cnn": ("cnn:Cnn", "Small: convolutions 16-32-64 with BatchNorm, 64 features."),
     "cnn-plain": (
-        "cnn:cnn_plain",
+        "cnn:CnnPlain",
         "The small convolutional network without normalisation.",
     ),
     "lenet4": (
         "cnn:Lenet4",
         'The "Lenet" of DFRD: convolutions 64-128-256-512 with BatchNorm.',
     ),
-    "resnet18": ("resnet:resnet18", "ResNet-18 with the stem for small images."),
-    "resnet34": ("resnet:resnet34", "ResNet-34 with the stem for small images."),
-    "resnet50": ("resnet:resnet50", "ResNet-50 with the stem for small images."),
+    "resnet18": ("resnet:ResNet18", "ResNet-18 with the stem for small images."),
+    "resnet34": ("resnet:ResNet34", "ResNet-34 with the stem for small images."),
+    "resnet50": ("resnet:ResNet50", "ResNet-50 with the stem for small images."),
     "vgg11": ("vgg:Vgg11", "VGG-11 with BatchNorm and one linear layer."),
     "mobilenet": (
         "mobilenet:MobileNet",

@@ -1,4 +1,4 @@
-"""What every classifier offers, and the checks that their options share.
+"""What models and their options share.
 
 Initial weights come from torch's default generator: those of PyTorch's layers, uniform
 in +-1/sqrt(fan_in) for weights and biases of convolutions and linear layers, one and zero
@@ -9,18 +9,73 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from fedkd.config import Config, build
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.errors import ConfigError
 
-NORMS = ("batch", "group", "none")
+Size = Annotated[int, Field(ge=1)]
+"""A positive whole number: of channels, of units."""
+Sizes = Annotated[tuple[Size, ...], Field(strict=False)]
+"""Positive whole numbers, one for each of several layers; a list will do."""
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A part of a whole."""
+Norm = Literal["batch", "group", "none"]
 """Kinds of normalisation after a convolution."""
 
 
-class ImageModel(nn.Module, ABC):
+M = TypeVar("M", bound="Model")
+
+
+class ModelConfig(Config):
+    """Options of a model. Numbers are not read from texts, nor whole ones from others."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class TrunkConfig(ModelConfig):
+    """Options that all classifiers here have."""
+
+    width: Share = 1.0
+    """Share of the hidden channels; ceil(C * width) remain."""
+    features: int | None = Field(None, ge=1)
+    """Length of features after a learned projection; None: no projection."""
+
+
+class Model(nn.Module):
+    """A network of some kind, with options. Subclasses are final, or abstract.
+
+    The constructor of a subclass takes ``(image_shape, num_classes, config)``: the shape
+    ``(channels, height, width)`` of images, the number of classes, and an instance of its
+    ``Config``. It raises ``ConfigError`` if it cannot do with such images.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    """The documented options; one field each."""
+
+    @classmethod
+    def build(
+        cls: type[M], image_shape: ImageShape, num_classes: int, **options: Any
+    ) -> M:
+        """Return a new model with options by name, the others at their defaults.
+
+        Args:
+            image_shape: ``(channels, height, width)`` of the images.
+            num_classes: Number of classes.
+            options: Fields of its ``Config``.
+
+        Raises:
+            ConfigError: If an option is unknown or cannot be used.
+        """
+        config = build(cls.Config, options, cls.__name__)
+        return cls(image_shape, num_classes, config)
+
+
+class ImageModel(Model, ABC):
     """A classifier in two parts, features and head. Subclasses are final.
 
     A subclass makes its layers after calling this constructor, the head last.
@@ -45,11 +100,14 @@ class ImageModel(nn.Module, ABC):
             ConfigError: If a size is not a positive whole number.
         """
         super().__init__()
-        channels, height, breadth = whole_numbers("image_shape", image_shape)
+        channels, height, breadth = (
+            whole_number(f"image_shape[{i}]", size)
+            for i, size in enumerate(image_shape)
+        )
         self.image_shape: ImageShape = (channels, height, breadth)
         self.num_classes = whole_number("num_classes", num_classes)
         self.feature_size = whole_number("feature_size", feature_size)
-        self.width = share("width", width)
+        self.width = width
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -78,8 +136,7 @@ class TrunkModel(ImageModel):
         image_shape: ImageShape,
         num_classes: int,
         trunk_size: int,
-        width: float = 1.0,
-        features: int | None = None,
+        config: TrunkConfig,
     ) -> None:
         """Keep what others may ask of the model.
 
@@ -87,17 +144,15 @@ class TrunkModel(ImageModel):
             image_shape: ``(channels, height, width)`` of the images.
             num_classes: C, the number of logits.
             trunk_size: T, the length of what the trunk returns.
-            width: Share of the hidden channels that this model has, in (0, 1].
-            features: D, the length to which a linear layer maps it; None: there is no
-                such layer, and D is T.
+            config: Its width and, if features are to be projected, their length D.
 
         Raises:
             ConfigError: If a size is not a positive whole number.
         """
-        size = trunk_size if features is None else whole_number("features", features)
-        super().__init__(image_shape, num_classes, size, width)
+        size = config.features or trunk_size
+        super().__init__(image_shape, num_classes, size, config.width)
         self.trunk_size = trunk_size
-        self.is_projected = features is not None
+        self.is_projected = config.features is not None
         """Whether a learned layer stands between trunk and head."""
 
     def make_head(self) -> None:
@@ -123,33 +178,21 @@ class TrunkModel(ImageModel):
 
 
 def scaled(size: int, width: float) -> int:
-    """Return ceil(size * width), the number of hidden channels at a width in (0, 1].
-
-    Raises:
-        ConfigError: If ``width`` is not in (0, 1].
-    """
+    """Return ceil(size * width), the number of hidden channels at a width in (0, 1]."""
     # 100 * 0.07 is 7.000000000000001 in floats, and stands for 7.
-    return math.ceil(size * share("width", width) - 1e-9)
+    return math.ceil(size * width - 1e-9)
 
 
-def normalisation(kind: str, channels: int) -> nn.Module:
+def normalisation(kind: Norm, channels: int) -> nn.Module:
     """Return a new normalisation layer for maps ``[B, channels, H, W]``.
 
     ``group`` makes gcd(8, channels) groups.
-
-    Raises:
-        ConfigError: If ``kind`` is unknown.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(math.gcd(8, channels), channels)
-    if kind == "none":
-        return nn.Identity()
-    raise ConfigError(
-        f"norm: found {kind!r}, expected one of {listing(NORMS)}."
-        f"{suggestion(str(kind), NORMS)}"
-    )
+    return nn.Identity()
 
 
 def whole_number(name: str, value: int) -> int:
@@ -163,29 +206,3 @@ def whole_number(name: str, value: int) -> int:
             f"{name}: found {value!r}, expected a whole number from 1 on."
         )
     return value
-
-
-def whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    """Return ``values`` as a tuple if it is a list of positive whole numbers.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ConfigError(
-            f"{name}: found {values!r}, expected a list of whole numbers."
-        )
-    return tuple(whole_number(f"{name}[{i}]", value) for i, value in enumerate(values))
-
-
-def share(name: str, value: float) -> float:
-    """Return ``value`` as a float if it is a number in (0, 1].
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1].")
-    if not 0 < value <= 1:
-        raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1].")
-    return float(value)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from typing import final
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError
 from fedkd.models.base import (
+    Norm,
+    Share,
+    Size,
+    Sizes,
+    TrunkConfig,
     TrunkModel,
     normalisation,
     scaled,
-    whole_number,
-    whole_numbers,
 )
 
 LENET4_CHANNELS = (64, 128, 256, 512)
@@ -22,43 +26,34 @@ SMALLEST_MAP = 2
 """Side below which maps are not pooled further."""
 
 
-@final
-class Cnn(TrunkModel):
-    """A small network: 3x3 convolutions, each with ReLU and pooling, and two layers.
+class PlainConfig(TrunkConfig):
+    """Options of the small network without normalisation."""
 
-    A convolution is followed by normalisation, ReLU and max-pooling by 2; it is not pooled
-    where its map would become smaller than 2x2, so that 8x8 images work. Then a linear
-    layer with ReLU gives the features.
-    """
+    channels: Sizes = Field((16, 32, 64), min_length=1)
+    """Output channels of each convolution."""
+    hidden: Size = 64
+    """Units of the linear layer."""
+    width: Share = 1.0
+    """Share of the hidden channels and units, in (0, 1], rounded up."""
 
-    def __init__(  # noqa: PLR0913 - options, given by name
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        channels: Sequence[int] = (16, 32, 64),
-        hidden: int = 64,
-        norm: str = "batch",
-        width: float = 1.0,
-        features: int | None = None,
+
+class CnnConfig(PlainConfig):
+    """Options of the small network."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution."""
+
+
+class SmallNetwork(TrunkModel, ABC):
+    """What :class:`Cnn` and :class:`CnnPlain` share: all but whether they normalise."""
+
+    def __init__(
+        self, image_shape: ImageShape, num_classes: int, config: PlainConfig, norm: Norm
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            channels: Output channels of each convolution.
-            hidden: Units of the linear layer.
-            norm: ``batch``, ``group`` or ``none``.
-            width: Share of the hidden channels and units, in (0, 1], rounded up.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        units = scaled(whole_number("hidden", hidden), width)
-        super().__init__(image_shape, num_classes, units, width, features)
-        convolutions = [scaled(c, width) for c in _some("channels", channels)]
+        """Build the network, with normalisation as ``norm`` says."""
+        units = scaled(config.hidden, config.width)
+        super().__init__(image_shape, num_classes, units, config)
+        convolutions = [scaled(c, config.width) for c in config.channels]
         layers, side = _convolutions(self.image_shape, convolutions, norm)
         pixels = side[0] * side[1] * convolutions[-1]
         self.body = nn.Sequential(
@@ -72,37 +67,40 @@ class Cnn(TrunkModel):
         return out_BT
 
 
-def cnn_plain(
-    image_shape: ImageShape,
-    num_classes: int,
-    *,
-    channels: Sequence[int] = (16, 32, 64),
-    hidden: int = 64,
-    width: float = 1.0,
-    features: int | None = None,
-) -> Cnn:
-    """Return the small network without normalisation.
+@final
+class Cnn(SmallNetwork):
+    """A small network: 3x3 convolutions, each with ReLU and pooling, and two layers.
 
-    Args:
-        image_shape: ``(channels, height, width)`` of the images.
-        num_classes: Number of logits.
-        channels: Output channels of each convolution.
-        hidden: Units of the linear layer.
-        width: Share of the hidden channels and units, in (0, 1], rounded up.
-        features: Length of features after a learned projection; None: no projection.
-
-    Raises:
-        ConfigError: If an option cannot be used.
+    A convolution is followed by normalisation, ReLU and max-pooling by 2; it is not pooled
+    where its map would become smaller than 2x2, so that 8x8 images work. Then a linear
+    layer with ReLU gives the features.
     """
-    return Cnn(
-        image_shape,
-        num_classes,
-        channels=channels,
-        hidden=hidden,
-        norm="none",
-        width=width,
-        features=features,
-    )
+
+    Config = CnnConfig
+
+    def __init__(
+        self, image_shape: ImageShape, num_classes: int, config: CnnConfig
+    ) -> None:
+        super().__init__(image_shape, num_classes, config, config.norm)
+
+
+@final
+class CnnPlain(SmallNetwork):
+    """The small network without normalisation."""
+
+    Config = PlainConfig
+
+    def __init__(
+        self, image_shape: ImageShape, num_classes: int, config: PlainConfig
+    ) -> None:
+        super().__init__(image_shape, num_classes, config, "none")
+
+
+class Lenet4Config(TrunkConfig):
+    """Options of the "Lenet" of DFRD."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution."""
 
 
 @final
@@ -114,30 +112,16 @@ class Lenet4(TrunkModel):
     author (github.com/lkyddd/DFDG, ``models/model.py``), the head's bias starts at 0.
     """
 
+    Config = Lenet4Config
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        norm: str = "batch",
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: Lenet4Config
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            norm: ``batch``, ``group`` or ``none``.
-            width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        convolutions = [scaled(c, width) for c in LENET4_CHANNELS]
-        super().__init__(image_shape, num_classes, convolutions[-1], width, features)
-        layers, _ = _convolutions(self.image_shape, convolutions, norm, bias=True)
+        convolutions = [scaled(c, config.width) for c in LENET4_CHANNELS]
+        super().__init__(image_shape, num_classes, convolutions[-1], config)
+        layers, _ = _convolutions(
+            self.image_shape, convolutions, config.norm, bias=True
+        )
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.make_head()
         nn.init.zeros_(self.classifier.bias)
@@ -151,7 +135,7 @@ class Lenet4(TrunkModel):
 def _convolutions(
     image_shape: ImageShape,
     channels: Sequence[int],
-    norm: str,
+    norm: Norm,
     bias: bool = False,
 ) -> tuple[list[nn.Module], tuple[int, int]]:
     """Return convolutions with what follows each, and the side lengths of the last map.
@@ -169,11 +153,3 @@ def _convolutions(
             height, breadth = height // 2, breadth // 2
         before = after
     return layers, (height, breadth)
-
-
-def _some(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    """Return a list of whole numbers that is not empty."""
-    numbers = whole_numbers(name, values)
-    if not numbers:
-        raise ConfigError(f"{name}: found an empty list, expected at least one number.")
-    return numbers

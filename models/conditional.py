@@ -9,22 +9,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.models.base import whole_number
-from fedkd.models.dcgan import WIDEST, initialise, inner_side, upward
+from fedkd.errors import ConfigError
+from fedkd.models.base import Model, ModelConfig, Size
+from fedkd.models.dcgan import (
+    WIDEST,
+    GeneratorConfig,
+    initialise,
+    inner_side,
+    upward,
+)
 
-MERGES = ("mul", "add", "cat", "cat_naive", "none")
-"""How noise and label become one vector."""
+
+class AcganConfig(GeneratorConfig):
+    """Options of the generator of DFRD."""
+
+    width: Size = 64
+    """Base width of the maps."""
+    merge: Literal["mul", "add", "cat", "cat_naive", "none"] = "mul"
+    """How noise z and label y become one vector: z * E(y) (``mul``), z + E(y) (``add``),
+    both in a row (``cat``), z and a one-hot label in a row (``cat_naive``), z alone
+    (``none``). E is learnt."""
 
 
-class ConditionalGenerator(nn.Module, ABC):
+class FeatureConfig(ModelConfig):
+    """Options of the generator of FedGen."""
+
+    feature_size: Size = 32
+    """D, the length of a feature vector."""
+    latent_size: Size = 32
+    """Z, the length of a noise vector."""
+    hidden: Size = 256
+    """Units of the hidden layer."""
+    embedding: bool = False
+    """Whether labels are learnt vectors of length Z and not one-hot."""
+
+
+class ConditionalGenerator(Model, ABC):
     """Maps noise and labels to images. Subclasses are final."""
 
     latent_size: int
@@ -51,58 +78,38 @@ class AcganGenerator(ConditionalGenerator):
     the merged vector becomes a 4x4 map (without BatchNorm), each doubling of the side
     halves the channels, and the last one makes the image by tanh. Channels are 8w, 4w, 2w
     at 32x32, with w more at 64x64 and without the widest at smaller sides; w is the
-    width. For 28x28 it makes 32x32 images and keeps their centre. Initial weights:
+    width. Sides are 8, 16, 28, 32 or 64; for 28x28 it makes 32x32 images and keeps their
+    centre. Initial weights:
     N(0, 0.02) for convolutions, N(1, 0.02) for BatchNorm's scale, N(0, 1) for the
     embedding of labels. For 3x32x32 images, 10 classes, latent size 100, width 64 and
     merge ``mul`` it has 3,448,552 parameters.
     """
 
+    Config = AcganConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        latent_size: int = 100,
-        width: int = 64,
-        merge: str = "mul",
+        self, image_shape: ImageShape, num_classes: int, config: AcganConfig
     ) -> None:
-        """Build the generator.
-
-        Args:
-            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
-            num_classes: Number of labels.
-            latent_size: Z, the length of a noise vector.
-            width: Base width of the maps.
-            merge: How noise z and label y become one vector: z * E(y) (``mul``),
-                z + E(y) (``add``), both in a row (``cat``), z and a one-hot label in a
-                row (``cat_naive``), z alone (``none``). E is learnt.
-
-        Raises:
-            ConfigError: If the image size or an option is not supported.
-        """
         super().__init__()
         side = inner_side(image_shape)
         self.image_shape = image_shape
         self.num_classes = num_classes
-        self.latent_size = whole_number("latent_size", latent_size)
-        self.width = whole_number("width", width)
-        if merge not in MERGES:
-            raise ConfigError(
-                f"merge: found {merge!r}, expected one of {listing(MERGES)}."
-                f"{suggestion(str(merge), MERGES)}"
-            )
-        self._how = merge
+        self.latent_size = config.latent_size
+        self.width = width = config.width
+        self._how = config.merge
         self._margin = (side - image_shape[1]) // 2
-        longer = {"cat": latent_size, "cat_naive": num_classes}.get(merge, 0)
+        longer = {"cat": self.latent_size, "cat_naive": num_classes}.get(self._how, 0)
         channels = _channels(side, width)
-        first = nn.ConvTranspose2d(latent_size + longer, channels[0], 4, bias=False)
+        first = nn.ConvTranspose2d(
+            self.latent_size + longer, channels[0], 4, bias=False
+        )
         layers: list[nn.Module] = [first, nn.ReLU()]
         for before, after in pairwise(channels):
             layers += upward(before, after, stride=2, padding=1)
         last = nn.ConvTranspose2d(channels[-1], image_shape[0], 4, 2, 1, bias=False)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
-        if merge in ("mul", "add", "cat"):
-            self.embedding = nn.Embedding(num_classes, latent_size)
+        if self._how in ("mul", "add", "cat"):
+            self.embedding = nn.Embedding(num_classes, self.latent_size)
         self.apply(initialise)
 
     def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
@@ -131,30 +138,17 @@ class UpsamplingGenerator(ConditionalGenerator):
     and one-hot label each go through a linear layer to w maps of a quarter of the side;
     BatchNorm, up by 2, conv 2w, BatchNorm, LeakyReLU 0.2, up by 2, conv w, BatchNorm,
     LeakyReLU, conv, tanh, BatchNorm without scale and shift. That last layer standardises
-    the output, which suits classifiers trained on normalised images. Initial weights are
+    the output, which suits classifiers trained on normalised images. Sides are multiples
+    of 4. Initial weights are
     PyTorch's. For 3x32x32 images, 10 classes, latent size 100 and width 64 it has
     682,499 parameters.
     """
 
+    Config = GeneratorConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        latent_size: int = 100,
-        width: int = 64,
+        self, image_shape: ImageShape, num_classes: int, config: GeneratorConfig
     ) -> None:
-        """Build the generator.
-
-        Args:
-            image_shape: ``(channels, height, width)``; sides are multiples of 4.
-            num_classes: Number of labels.
-            latent_size: Z, the length of a noise vector.
-            width: w, channels of the last hidden map.
-
-        Raises:
-            ConfigError: If the image size or an option is not supported.
-        """
         super().__init__()
         channels, height, breadth = image_shape
         if height % 4 or breadth % 4:
@@ -165,11 +159,11 @@ class UpsamplingGenerator(ConditionalGenerator):
             )
         self.image_shape = image_shape
         self.num_classes = num_classes
-        self.latent_size = whole_number("latent_size", latent_size)
-        self.width = whole_number("width", width)
+        self.latent_size = config.latent_size
+        self.width = width = config.width
         self._first = (2 * width, height // 4, breadth // 4)
         size = width * self._first[1] * self._first[2]
-        self.from_noise = nn.Linear(latent_size, size)
+        self.from_noise = nn.Linear(self.latent_size, size)
         self.from_label = nn.Linear(num_classes, size)
         self.layers = nn.Sequential(
             nn.BatchNorm2d(2 * width),
@@ -195,7 +189,7 @@ class UpsamplingGenerator(ConditionalGenerator):
 
 
 @final
-class FeatureGenerator(nn.Module):
+class FeatureGenerator(Model):
     """Maps noise and labels to features: what a classifier's head is given.
 
     The generator of FedGen's released code (``generator.py``): noise and one-hot label
@@ -203,42 +197,23 @@ class FeatureGenerator(nn.Module):
     classes and the defaults it has 19,744 parameters.
     """
 
+    Config = FeatureConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        feature_size: int = 32,
-        latent_size: int = 32,
-        hidden: int = 256,
-        embedding: bool = False,
+        self, image_shape: ImageShape, num_classes: int, config: FeatureConfig
     ) -> None:
-        """Build the generator.
-
-        Args:
-            image_shape: Not used: features have no shape.
-            num_classes: Number of labels.
-            feature_size: D, the length of a feature vector.
-            latent_size: Z, the length of a noise vector.
-            hidden: Units of the hidden layer.
-            embedding: Whether labels are learnt vectors of length Z and not one-hot.
-
-        Raises:
-            ConfigError: If an option is not supported.
-        """
         super().__init__()
-        del image_shape
+        del image_shape  # features have none
         self.num_classes = num_classes
-        self.latent_size = whole_number("latent_size", latent_size)
-        self.feature_size = whole_number("feature_size", feature_size)
-        units = whole_number("hidden", hidden)
-        self.embedding = nn.Embedding(num_classes, latent_size) if embedding else None
-        told = latent_size if embedding else num_classes
+        self.latent_size = size = config.latent_size
+        self.feature_size = config.feature_size
+        told = size if config.embedding else num_classes
+        self.embedding = nn.Embedding(num_classes, size) if config.embedding else None
         self.layers = nn.Sequential(
-            nn.Linear(latent_size + told, units),
-            nn.BatchNorm1d(units),
+            nn.Linear(size + told, config.hidden),
+            nn.BatchNorm1d(config.hidden),
             nn.ReLU(),
-            nn.Linear(units, feature_size),
+            nn.Linear(config.hidden, config.feature_size),
         )
 
     def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:

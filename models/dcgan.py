@@ -20,7 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError, listing
-from fedkd.models.base import whole_number
+from fedkd.models.base import Model, ModelConfig, Size
 
 # Sides that are no power of two are worked on inside the next larger one.
 INNER_SIDE = {8: 8, 16: 16, 28: 32, 32: 32, 64: 64}
@@ -28,45 +28,47 @@ WIDEST = 8
 """A stage has at most this many times the base width."""
 
 
+class GeneratorConfig(ModelConfig):
+    """Options of generators."""
+
+    latent_size: Size = 100
+    """Z, the length of a noise vector."""
+    width: Size = 64
+    """Channels of the last hidden map."""
+
+
+class DiscriminatorConfig(ModelConfig):
+    """Options of discriminators."""
+
+    width: Size = 64
+    """Output channels of the first convolution."""
+
+
 @final
-class Generator(nn.Module):
+class Generator(Model):
     """Maps noise to images in [-1, 1] by transposed convolutions from a 4x4 map.
 
     Each doubling of the side halves the channels (but they are at most 8 * width), up to
     ``width`` channels at full size; a 1x1 transposed convolution and tanh make the image.
-    For 28x28 it makes 32x32 images and keeps their centre. For 3x32x32 images, latent
-    size 100 and width 64 it has 3,573,824 parameters.
+    Sides are 8, 16, 28, 32 or 64; for 28x28 it makes 32x32 images and keeps their centre.
+    For 3x32x32 images, latent size 100 and width 64 it has 3,573,824 parameters.
     """
 
+    Config = GeneratorConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        latent_size: int = 100,
-        width: int = 64,
+        self, image_shape: ImageShape, num_classes: int, config: GeneratorConfig
     ) -> None:
-        """Build the generator.
-
-        Args:
-            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
-            num_classes: Not used: the generator knows no labels.
-            latent_size: Z, the length of a noise vector.
-            width: Channels of the last hidden map.
-
-        Raises:
-            ConfigError: If the image size or an option is not supported.
-        """
         super().__init__()
-        del num_classes
+        del num_classes  # it knows no labels
         side = inner_side(image_shape)
         self.image_shape = image_shape
-        self.latent_size = whole_number("latent_size", latent_size)
-        self.width = whole_number("width", width)
+        self.latent_size = config.latent_size
+        self.width = width = config.width
         self._margin = (side - image_shape[1]) // 2
         doublings = (side // 4).bit_length() - 1
         channels = [width * min(2**i, WIDEST) for i in range(doublings, -1, -1)]
-        layers = upward(latent_size, channels[0], stride=1, padding=0)
+        layers = upward(self.latent_size, channels[0], stride=1, padding=0)
         for before, after in pairwise(channels):
             layers += upward(before, after, stride=2, padding=1)
         last = nn.ConvTranspose2d(channels[-1], image_shape[0], 1, bias=False)
@@ -81,34 +83,26 @@ class Generator(nn.Module):
 
 
 @final
-class Discriminator(nn.Module):
+class Discriminator(Model):
     """Maps images to the logit of being real, by strided convolutions.
 
     Each stage halves the side and doubles the channels (but they are at most 8 * width)
     down to a 2x2 map, which a last convolution turns into one number. The published form
-    ends in a sigmoid; here the loss applies it, which is the same and more exact. 28x28
-    images are padded by zeros to 32x32 in the first convolution. For 3x32x32 images and
-    width 64 it has 2,759,424 parameters.
+    ends in a sigmoid; here the loss applies it, which is the same and more exact. Sides
+    are 8, 16, 28, 32 or 64; 28x28 images are padded by zeros to 32x32 in the first
+    convolution. For 3x32x32 images and width 64 it has 2,759,424 parameters.
     """
 
+    Config = DiscriminatorConfig
+
     def __init__(
-        self, image_shape: ImageShape, num_classes: int, *, width: int = 64
+        self, image_shape: ImageShape, num_classes: int, config: DiscriminatorConfig
     ) -> None:
-        """Build the discriminator.
-
-        Args:
-            image_shape: ``(channels, side, side)`` of the images; side 8, 16, 28, 32, 64.
-            num_classes: Not used: the discriminator knows no labels.
-            width: Output channels of the first convolution.
-
-        Raises:
-            ConfigError: If the image size or the option is not supported.
-        """
         super().__init__()
-        del num_classes
+        del num_classes  # it knows no labels
         side = inner_side(image_shape)
         self.image_shape = image_shape
-        self.width = whole_number("width", width)
+        self.width = width = config.width
         margin = (side - image_shape[1]) // 2
         halvings = (side // 2).bit_length() - 1
         channels = [width * min(2**i, WIDEST) for i in range(halvings)]

@@ -17,44 +17,39 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.data.images import ImageShape
 from fedkd.errors import ConfigError
-from fedkd.models.base import whole_number
+from fedkd.models.base import Model, ModelConfig, Size
 
 DOUBLINGS = 4
 """The first map is this many times smaller than the image."""
 
 
+class GeneratorConfig(ModelConfig):
+    """Options of DENSE's generator."""
+
+    latent_size: Size = 256
+    """Z, the length of a noise vector."""
+    width: Size = 64
+    """Channels of the last hidden map."""
+
+
 @final
-class Generator(nn.Module):
+class Generator(Model):
     """Maps noise to images in [0, 1]: a linear layer, then two doublings of the side.
 
     Linear(Z -> 2w x H/4 x W/4), BatchNorm, up by 2, conv 2w, BatchNorm, LeakyReLU 0.2,
     up by 2, conv w, BatchNorm, LeakyReLU, conv with bias, sigmoid; w is the width and
-    convolutions are 3x3. Classifiers that are trained on normalised images must be given
-    (x - mean)/std. For 3x32x32 images, latent size 256 and width 64 it has 2,328,899
-    parameters.
+    convolutions are 3x3. Sides are multiples of 4. Classifiers that are trained on
+    normalised images must be given (x - mean)/std. For 3x32x32 images, latent size 256 and
+    width 64 it has 2,328,899 parameters.
     """
 
+    Config = GeneratorConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        latent_size: int = 256,
-        width: int = 64,
+        self, image_shape: ImageShape, num_classes: int, config: GeneratorConfig
     ) -> None:
-        """Build the generator.
-
-        Args:
-            image_shape: ``(channels, height, width)``; sides are multiples of 4.
-            num_classes: Not used: the generator knows no labels.
-            latent_size: Z, the length of a noise vector.
-            width: Channels of the last hidden map.
-
-        Raises:
-            ConfigError: If the image size or an option is not supported.
-        """
         super().__init__()
-        del num_classes
+        del num_classes  # it knows no labels
         channels, height, breadth = image_shape
         if height % DOUBLINGS or breadth % DOUBLINGS:
             raise ConfigError(
@@ -63,11 +58,11 @@ class Generator(nn.Module):
                 "set, or a strategy without a generator."
             )
         self.image_shape = image_shape
-        self.latent_size = whole_number("latent_size", latent_size)
-        self.width = whole_number("width", width)
+        self.latent_size = config.latent_size
+        self.width = width = config.width
         self._first = (2 * width, height // DOUBLINGS, breadth // DOUBLINGS)
         self.expand = nn.Linear(
-            latent_size, 2 * width * self._first[1] * self._first[2]
+            config.latent_size, 2 * width * self._first[1] * self._first[2]
         )
         self.layers = nn.Sequential(
             nn.BatchNorm2d(2 * width),

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.models.base import TrunkModel, scaled, whole_numbers
+from fedkd.models.base import Share, Sizes, TrunkConfig, TrunkModel, scaled
+
+
+class MlpConfig(TrunkConfig):
+    """Options of fully connected networks."""
+
+    hidden: Sizes = (200, 200)
+    """Units of each hidden layer."""
+    width: Share = 1.0
+    """Share of the hidden units; ceil(units * width) remain."""
 
 
 @final
@@ -22,30 +30,14 @@ class Mlp(TrunkModel):
     is softmax regression.
     """
 
+    Config = MlpConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        hidden: Sequence[int] = (200, 200),
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: MlpConfig
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            hidden: Units of each hidden layer.
-            width: Share of the hidden units, in (0, 1]; ceil(units * width) remain.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        units = [scaled(size, width) for size in whole_numbers("hidden", hidden)]
+        units = [scaled(size, config.width) for size in config.hidden]
         sizes = [math.prod(image_shape), *units]
-        super().__init__(image_shape, num_classes, sizes[-1], width, features)
+        super().__init__(image_shape, num_classes, sizes[-1], config)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]

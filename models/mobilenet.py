@@ -16,7 +16,7 @@ from typing import final
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.models.base import TrunkModel, scaled
+from fedkd.models.base import Share, TrunkConfig, TrunkModel, scaled
 
 STEM = 32
 LAST = 1280
@@ -32,6 +32,14 @@ STAGES = (
 """Expansion, output channels, blocks and stride of the first block."""
 
 
+class MobileNetConfig(TrunkConfig):
+    """Options of MobileNet v2."""
+
+    width: Share = 1.0
+    """Share of the hidden channels; ceil(C * width) remain of every layer, the first and
+    the last too, so that widths nest."""
+
+
 @final
 class MobileNet(TrunkModel):
     """MobileNet v2: 17 inverted residual blocks, 1280 features, linear head.
@@ -40,28 +48,14 @@ class MobileNet(TrunkModel):
     images of 10 classes; like the published network without its dropout.
     """
 
+    Config = MobileNetConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: MobileNetConfig
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain of
-                every layer, the first and the last too, so that widths nest.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If ``width`` or ``features`` cannot be used.
-        """
+        width = config.width
         last = scaled(LAST, width)
-        super().__init__(image_shape, num_classes, last, width, features)
+        super().__init__(image_shape, num_classes, last, config)
         stem = scaled(STEM, width)
         layers: list[nn.Module] = [*_convolution(self.image_shape[0], stem, 3)]
         before = STEM

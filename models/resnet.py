@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.models.base import TrunkModel, scaled
+from fedkd.models.base import TrunkConfig, TrunkModel, scaled
 
 CHANNELS = (64, 128, 256, 512)
 
 
-@final
-class ResNet(TrunkModel):
-    """A ResNet with the stem for small images.
+class ResNet(TrunkModel, ABC):
+    """A ResNet with the stem for small images. Subclasses are final.
 
     He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016
     (activation after the addition), with what is usual on CIFAR: a 3x3 stem of stride 1
     and no max-pooling. The last map is averaged, so every image size works.
     """
 
+    Config = TrunkConfig
+    block: ClassVar[type[Block]]
+    """Kind of residual block."""
+    blocks: ClassVar[tuple[int, int, int, int]]
+    """Number of blocks in each stage."""
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        block: type[Block],
-        blocks: Sequence[int],
-        *,
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: TrunkConfig
     ) -> None:
-        """Build the network; see :func:`resnet18` and its like for the usual ones.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            block: Kind of residual block.
-            blocks: Number of blocks in each of the four stages.
-            width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If ``width`` or ``features`` cannot be used.
-        """
-        channels = [scaled(c, width) for c in CHANNELS]
-        last = channels[-1] * block.expansion
-        super().__init__(image_shape, num_classes, last, width, features)
+        channels = [scaled(c, config.width) for c in CHANNELS]
+        last = channels[-1] * self.block.expansion
+        super().__init__(image_shape, num_classes, last, config)
         self.stem = nn.Sequential(
             nn.Conv2d(self.image_shape[0], channels[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(channels[0]),
@@ -56,12 +40,12 @@ class ResNet(TrunkModel):
         )
         stages = []
         before = channels[0]
-        for i, (planes, number) in enumerate(zip(channels, blocks, strict=True)):
+        for i, (planes, number) in enumerate(zip(channels, self.blocks, strict=True)):
             strides = [1 if i == 0 else 2] + [1] * (number - 1)
             stage = []
             for stride in strides:
-                stage.append(block(before, planes, stride))
-                before = planes * block.expansion
+                stage.append(self.block(before, planes, stride))
+                before = planes * self.block.expansion
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -137,77 +121,28 @@ def _convolution(
     return convolution, nn.BatchNorm2d(after)
 
 
-def resnet18(
-    image_shape: ImageShape,
-    num_classes: int,
-    *,
-    width: float = 1.0,
-    features: int | None = None,
-) -> ResNet:
-    """Return ResNet-18: basic blocks 2-2-2-2, 512 features.
+@final
+class ResNet18(ResNet):
+    """ResNet-18: basic blocks 2-2-2-2, 512 features.
 
     11,173,962 parameters for 3x32x32 images of 10 classes.
-
-    Args:
-        image_shape: ``(channels, height, width)`` of the images.
-        num_classes: Number of logits.
-        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-        features: Length of features after a learned projection; None: no projection.
-
-    Raises:
-        ConfigError: If ``width`` or ``features`` cannot be used.
     """
-    return ResNet(
-        image_shape, num_classes, Basic, (2, 2, 2, 2), width=width, features=features
-    )
+
+    block = Basic
+    blocks = (2, 2, 2, 2)
 
 
-def resnet34(
-    image_shape: ImageShape,
-    num_classes: int,
-    *,
-    width: float = 1.0,
-    features: int | None = None,
-) -> ResNet:
-    """Return ResNet-34: basic blocks 3-4-6-3, 512 features.
+@final
+class ResNet34(ResNet):
+    """ResNet-34: basic blocks 3-4-6-3, 512 features."""
 
-    Args:
-        image_shape: ``(channels, height, width)`` of the images.
-        num_classes: Number of logits.
-        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-        features: Length of features after a learned projection; None: no projection.
-
-    Raises:
-        ConfigError: If ``width`` or ``features`` cannot be used.
-    """
-    return ResNet(
-        image_shape, num_classes, Basic, (3, 4, 6, 3), width=width, features=features
-    )
+    block = Basic
+    blocks = (3, 4, 6, 3)
 
 
-def resnet50(
-    image_shape: ImageShape,
-    num_classes: int,
-    *,
-    width: float = 1.0,
-    features: int | None = None,
-) -> ResNet:
-    """Return ResNet-50: bottleneck blocks 3-4-6-3, 2048 features.
+@final
+class ResNet50(ResNet):
+    """ResNet-50: bottleneck blocks 3-4-6-3, 2048 features."""
 
-    Args:
-        image_shape: ``(channels, height, width)`` of the images.
-        num_classes: Number of logits.
-        width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-        features: Length of features after a learned projection; None: no projection.
-
-    Raises:
-        ConfigError: If ``width`` or ``features`` cannot be used.
-    """
-    return ResNet(
-        image_shape,
-        num_classes,
-        Bottleneck,
-        (3, 4, 6, 3),
-        width=width,
-        features=features,
-    )
+    block = Bottleneck
+    blocks = (3, 4, 6, 3)

@@ -9,16 +9,54 @@ Initial weights are PyTorch's; the paper names none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError
-from fedkd.models.base import TrunkModel, whole_numbers
+from fedkd.models.base import Share, Sizes, TrunkConfig, TrunkModel
+
+
+class ShuffleNetConfig(TrunkConfig):
+    """Options of ShuffleNet v2."""
+
+    blocks: Sizes = Field((4, 8, 4), min_length=1)
+    """Number of blocks in each stage."""
+    channels: Sizes = (24, 116, 232, 464, 1024)
+    """Output channels of the stem, of each stage (even) and of the last convolution. Size
+    0.5x is 24-48-96-192-1024."""
+    width: Share = 1.0
+    """Must be 1: widths do not nest."""
+
+    @field_validator("channels")
+    @classmethod
+    def _fits(cls, channels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        stages = len(info.data.get("blocks", channels[1:-1]))
+        if len(channels) != stages + 2:
+            raise ValueError(
+                f"Expected {stages + 2} numbers: that of the stem, those of the {stages} "
+                "stages that blocks has, and that of the last convolution"
+            )
+        odd = [number for number in channels[1:-1] if number % 2]
+        if odd:
+            raise ValueError(
+                f"Found {odd[0]} for a stage, expected an even number: a stage is split "
+                "in halves"
+            )
+        return channels
+
+    @field_validator("width")
+    @classmethod
+    def _whole(cls, width: float) -> float:
+        if width != 1:
+            raise ValueError(
+                "Expected 1: a shufflenet has no nested sub-models. Choose smaller "
+                "channels, or another family"
+            )
+        return width
 
 
 @final
@@ -31,40 +69,16 @@ class ShuffleNet(TrunkModel):
     layer are not those that a narrow one has.
     """
 
+    Config = ShuffleNetConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        channels: Sequence[int] = (24, 116, 232, 464, 1024),
-        blocks: Sequence[int] = (4, 8, 4),
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: ShuffleNetConfig
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            channels: Output channels of the stem, of each stage (even) and of the last
-                convolution. Size 0.5x is 24-48-96-192-1024.
-            blocks: Number of blocks in each stage.
-            width: Must be 1: widths do not nest.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        stem, *stages, last = _channels(channels, whole_numbers("blocks", blocks))
-        super().__init__(image_shape, num_classes, last, width, features)
-        if self.width != 1:
-            raise ConfigError(
-                f"width: found {width!r}, expected 1: a shufflenet has no nested "
-                "sub-models. Choose smaller channels, or another family."
-            )
+        stem, *stages, last = config.channels
+        super().__init__(image_shape, num_classes, last, config)
         layers: list[nn.Module] = [*_convolution(self.image_shape[0], stem, 3)]
         before = stem
-        for after, number in zip(stages, blocks, strict=True):
+        for after, number in zip(stages, config.blocks, strict=True):
             layers.append(Halving(before, after))
             layers += [Unit(after) for _ in range(number - 1)]
             before = after
@@ -138,21 +152,3 @@ def _depthwise(channels: int, stride: int) -> list[nn.Module]:
         channels, channels, 3, stride, padding=1, groups=channels, bias=False
     )
     return [convolution, nn.BatchNorm2d(channels)]
-
-
-def _channels(channels: Sequence[int], blocks: Sequence[int]) -> tuple[int, ...]:
-    """Return checked channels of stem, stages and last convolution."""
-    numbers = whole_numbers("channels", channels)
-    if not blocks or len(numbers) != len(blocks) + 2:
-        raise ConfigError(
-            f"channels: found {len(numbers)} numbers for {len(blocks)} stages; expected "
-            "those of the stem, of each stage in blocks (one or more), and of the last "
-            "convolution."
-        )
-    odd = [number for number in numbers[1:-1] if number % 2]
-    if odd:
-        raise ConfigError(
-            f"channels: found {odd[0]} for a stage, expected an even number: a stage is "
-            "split in halves."
-        )
-    return numbers

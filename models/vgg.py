@@ -15,10 +15,17 @@ from typing import final
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.models.base import TrunkModel, normalisation, scaled
+from fedkd.models.base import Norm, TrunkConfig, TrunkModel, normalisation, scaled
 
 STAGES_11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 """Configuration A: channels of 3x3 convolutions; max-pooling by 2 ends each stage."""
+
+
+class VggConfig(TrunkConfig):
+    """Options of VGG-11."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution; ``none`` as published."""
 
 
 @final
@@ -30,35 +37,19 @@ class Vgg11(TrunkModel):
     every image size works. 9,231,114 parameters for 3x32x32 images of 10 classes.
     """
 
+    Config = VggConfig
+
     def __init__(
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        norm: str = "batch",
-        width: float = 1.0,
-        features: int | None = None,
+        self, image_shape: ImageShape, num_classes: int, config: VggConfig
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            norm: ``batch``, ``group`` or ``none`` (as published).
-            width: Share of the hidden channels, in (0, 1]; ceil(C * width) remain.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        stages = [[scaled(c, width) for c in stage] for stage in STAGES_11]
-        super().__init__(image_shape, num_classes, stages[-1][-1], width, features)
+        stages = [[scaled(c, config.width) for c in stage] for stage in STAGES_11]
+        super().__init__(image_shape, num_classes, stages[-1][-1], config)
         before, height, breadth = self.image_shape
         layers: list[nn.Module] = []
         for stage in stages:
             for after in stage:
                 layers.append(nn.Conv2d(before, after, 3, padding=1))
-                layers += [normalisation(norm, after), nn.ReLU()]
+                layers += [normalisation(config.norm, after), nn.ReLU()]
                 before = after
             if min(height, breadth) > 1:
                 layers.append(nn.MaxPool2d(2))

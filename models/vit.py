@@ -13,21 +13,50 @@ momentum 0.9, dim 64, depth 3, heads 2) accuracy was 76 %, and with N(0, 1) 94 %
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.models.base import TrunkModel, scaled, whole_number
+from fedkd.errors import ConfigError
+from fedkd.models.base import Share, Size, TrunkConfig, TrunkModel, scaled
 
-POOLS = ("token", "mean")
-"""What becomes the features: the class token, or the mean over patches."""
 MLP_RATIO = 4
 LONGEST_SIDE = 8
 """Patches a side that an image has at most, if the patch is not chosen."""
+
+
+class VitConfig(TrunkConfig):
+    """Options of vision transformers."""
+
+    patch: int | None = Field(None, ge=1)
+    """Side of a patch in pixels, a divisor of both sides of an image. None: the least of
+    2, 4, 8... with at most 8 patches a side, which is 2 for 8x8, 4 for 28x28 and 32x32, 8
+    for 64x64."""
+    dim: Size = 192
+    """Length of a token."""
+    depth: Size = 6
+    """Number of blocks."""
+    heads: Size = 3
+    """Number of attention heads, a divisor of ``dim``."""
+    pool: Literal["token", "mean"] = "token"
+    """What becomes the features: the class token (as published), or the mean over
+    patches."""
+    width: Share = 1.0
+    """Share of the hidden units of the MLPs; ceil(4 * dim * width) remain. Tokens and
+    attention stay whole: heads are units of many channels, of which a part means
+    nothing."""
+
+    @field_validator("heads")
+    @classmethod
+    def _divide(cls, heads: int, info: ValidationInfo) -> int:
+        dim = info.data.get("dim", heads)
+        if dim % heads:
+            raise ValueError(f"Expected a divisor of dim, which is {dim}")
+        return heads
 
 
 @final
@@ -38,54 +67,24 @@ class Vit(TrunkModel):
     classes.
     """
 
-    def __init__(  # noqa: PLR0913 - options, given by name
-        self,
-        image_shape: ImageShape,
-        num_classes: int,
-        *,
-        patch: int | None = None,
-        dim: int = 192,
-        depth: int = 6,
-        heads: int = 3,
-        pool: str = "token",
-        width: float = 1.0,
-        features: int | None = None,
+    Config = VitConfig
+
+    def __init__(
+        self, image_shape: ImageShape, num_classes: int, config: VitConfig
     ) -> None:
-        """Build the network.
-
-        Args:
-            image_shape: ``(channels, height, width)`` of the images.
-            num_classes: Number of logits.
-            patch: Side of a patch in pixels, a divisor of both sides of an image. None:
-                the least of 2, 4, 8... with at most 8 patches a side, which is 2 for
-                8x8, 4 for 28x28 and 32x32, 8 for 64x64.
-            dim: Length of a token.
-            depth: Number of blocks.
-            heads: Number of attention heads, a divisor of ``dim``.
-            pool: ``token`` (as published) or ``mean``.
-            width: Share of the hidden units of the MLPs, in (0, 1]; ceil(4 * dim * width)
-                remain. Tokens and attention stay whole: heads are units of many
-                channels, of which a part means nothing.
-            features: Length of features after a learned projection; None: no projection.
-
-        Raises:
-            ConfigError: If an option cannot be used.
-        """
-        dim, heads = _divided(whole_number("dim", dim), whole_number("heads", heads))
-        super().__init__(image_shape, num_classes, dim, width, features)
+        dim = config.dim
+        super().__init__(image_shape, num_classes, dim, config)
         channels, height, breadth = self.image_shape
-        size = _patch(patch, height, breadth)
-        self.pool = _pool(pool)
+        size = _patch(config.patch, height, breadth)
+        self.pool = config.pool
         self.patches = nn.Conv2d(channels, dim, size, size)
         number = (height // size) * (breadth // size)
         if self.pool == "token":
             self.token = nn.Parameter(torch.zeros(1, 1, dim))
             number += 1
         self.positions = nn.Parameter(torch.randn(1, number, dim))
-        hidden = scaled(MLP_RATIO * dim, width)
-        blocks = [
-            Block(dim, heads, hidden) for _ in range(whole_number("depth", depth))
-        ]
+        hidden = scaled(MLP_RATIO * dim, config.width)
+        blocks = [Block(dim, config.heads, hidden) for _ in range(config.depth)]
         self.blocks = nn.Sequential(*blocks, _norm(dim))
         self.make_head()
 
@@ -145,32 +144,11 @@ def _norm(dim: int) -> nn.LayerNorm:
     return nn.LayerNorm(dim, eps=1e-6)
 
 
-def _divided(dim: int, heads: int) -> tuple[int, int]:
-    """Return both if ``heads`` divides ``dim``."""
-    if dim % heads:
-        raise ConfigError(
-            f"heads: found {heads} for dim {dim}, expected a divisor of dim."
-        )
-    return dim, heads
-
-
-def _pool(pool: str) -> str:
-    """Return ``pool`` if it is known."""
-    if pool not in POOLS:
-        raise ConfigError(
-            f"pool: found {pool!r}, expected one of {listing(POOLS)}."
-            f"{suggestion(str(pool), POOLS)}"
-        )
-    return pool
-
-
 def _patch(patch: int | None, height: int, breadth: int) -> int:
     """Return the side of a patch, the chosen one or one that fits."""
-    size = 2
-    while max(height, breadth) > LONGEST_SIDE * size:
+    size = patch or 2
+    while patch is None and max(height, breadth) > LONGEST_SIDE * size:
         size *= 2
-    if patch is not None:
-        size = whole_number("patch", patch)
     if height % size or breadth % size:
         raise ConfigError(
             f"patch: found {size} for images of {height}x{breadth}, expected a divisor of "

@@ -19,15 +19,17 @@ OUTSIDE = {
 """Packages that lie beside the folder ``fedkd``, which has links to them."""
 FLOORS = (
     ("errors", "_version"),
-    ("config", "payload", "weights", "hookspecs"),
     ("base",),
+    ("config", "payload", "weights", "hookspecs"),
     ("partition",),
     ("data",),
     ("ops",),
+    ("metrics",),
     ("party",),
     ("strategy",),
     ("datasets", "models", "algorithms", "suites"),
     ("simulation",),
+    ("engines",),
     ("plugins",),
     ("suite",),
     ("report",),

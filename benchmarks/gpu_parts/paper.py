@@ -47,16 +47,16 @@ class Deadline:
 def measure(lab: Lab, engine: str) -> dict[str, Any]:
     """Return how far ``fedavg`` and ``mosaic`` of ``paper-cifar10`` came, and how fast."""
     suite = "smoke" if lab.tiny else "paper-cifar10"
-    found: dict[str, Any] = {"suite": suite, "engine": engine}
+    results: dict[str, Any] = {"suite": suite, "engine": engine}
     names = ("fedavg", "mosaic")
     for place, name in enumerate(names):
         seconds = lab.left / (len(names) - place)
         if seconds < LEAST_SECONDS and not lab.tiny:
-            found[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
+            results[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
         else:
-            found[name] = _suite(suite, name, engine, lab, seconds)
-        print(f"  {name}: {found[name]}")
-    return found
+            results[name] = _suite(suite, name, engine, lab, seconds)
+        print(f"  {name}: {results[name]}")
+    return results
 
 
 def _suite(
@@ -70,7 +70,7 @@ def _suite(
         out=out,
         data_root=lab.data,
         device=lab.device,
-        executor=Choice(engine, profile=True),
+        executor=Choice(REGISTRY.executor(engine), profile=True),
         fresh=True,
         plots=False,
         command=(sys.executable, *sys.argv),
@@ -94,7 +94,7 @@ def _suite(
     return {
         "status": row.status if row is not None else "the time was over",
         "reason": row.reason if row is not None else "",
-        "rounds": cell.rounds,
+        "rounds": cell.run.rounds,
         "wall_seconds": round(time.monotonic() - started, 1),
         "last_round": {key: last.get(key) for key in keys},
     }

@@ -17,6 +17,8 @@ TITLES = {
     "datasets": "Data sets",
     "models": "Models",
     "partitioners": "Partitioners",
+    "executors": "Executors",
+    "metrics": "Metrics",
     "suites": "Suites",
 }
 
@@ -28,7 +30,7 @@ TITLES = {
 def command(
     kind: str | None, output_format: str, plugin_files: tuple[str, ...]
 ) -> None:
-    """List what is registered: strategies, data sets, models, partitioners, suites.
+    """List what is registered, by kind: strategies, data sets, models and so on.
 
     Without KIND everything is listed. 'fedkd show NAME' tells more about one.
     """

@@ -51,14 +51,14 @@ def show_plan(bench: Bench) -> None:
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
-    alpha = "" if cell.alpha is None else f" {cell.alpha:g}"
+    run = cell.run
     return {
-        "strategy": cell.label,
-        "data set": cell.dataset,
-        "partition": cell.partition + alpha,
-        "models": cell.models,
-        "seed": str(cell.seed),
-        "rounds": str(cell.rounds),
+        "strategy": run.strategy,
+        "data set": run.dataset,
+        "partition": run.split,
+        "models": run.models,
+        "seed": str(run.seed),
+        "rounds": str(run.rounds),
         "status": status,
         "client images": "?" if cost.images is None else f"{cost.images:,}",
         "seconds": "?" if cost.seconds is None else f"{cost.seconds:.0f}",

@@ -23,13 +23,11 @@ from fedkd.report.results import Row, csv_text, merge_results, read_results
 from fedkd.report.stages import read_metrics, stage_table
 from fedkd.report.summary import summarise
 from fedkd.report.table import table_markdown, table_rich
+from fedkd.simulation.protocol import Protocol
 from fedkd.suite.suite import Suite, load_suite
 
-PROTOCOL = (
-    "rounds", "clients", "participation", "training", "buffers", "test_shards",
-    "precision",
-)  # fmt: skip
-"""What runs of one suite share, whatever their seeds."""
+PROTOCOL = tuple(key for key in Protocol.model_fields if key != "evaluation")
+"""What runs of one suite share, whatever their seeds and when they are measured."""
 FORMATS = ("table", "markdown", "json", "csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""

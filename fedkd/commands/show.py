@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Show what NAME is: paper, needs, what it sends, options with their sources.
 
-    NAME is a strategy, data set, model, partitioner or suite of 'fedkd list'.
+    NAME is a strategy, data set, model or other thing of 'fedkd list'.
     """
     registry = load_registry(plugin_files)
     cards = [card(entry) for entry in find(registry, name, kind)]
@@ -85,6 +85,8 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
     if record.get("files"):
         sizes = [f"{name}: {size:,} bytes" for name, size in record["files"].items()]
         yield from _items("Files", sizes)
+    if "unit" in record:
+        yield from _entry("Unit", f"{record['unit']}; {record['better']} is better")
     yield from _entry("Defined in", record["target"])
     yield from _options(record["options"])
 

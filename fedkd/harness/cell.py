@@ -19,8 +19,8 @@ import torch
 from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
-from fedkd.errors import DivergedError, FedKDError
-from fedkd.harness.builder import RunBuilder, protocol_of
+from fedkd.errors import DivergedError, FedKDError, NotApplicableError
+from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
@@ -28,8 +28,6 @@ from fedkd.plugins.loader import cause
 from fedkd.report.plots import COUNTS
 from fedkd.report.results import COLUMNS, LATER, Row
 from fedkd.simulation.executors import SERIAL, Choice
-from fedkd.simulation.pooling import arranged
-from fedkd.simulation.requirements import reason_to_skip
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import Cell
 
@@ -85,7 +83,9 @@ def run_cell(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "config.yaml", yamlfile.dump(described(cell)))
-    run = _run_info(cell, folder)
+    run = RunInfo(
+        **vars(cell.run), run_id=cell.run_id, folder=folder, config=cell.config
+    )
     notify = builder.registry.notify
 
     notify("fedkd_run_started", run=run)
@@ -95,7 +95,7 @@ def run_cell(
         def round_ended(metrics: Mapping[str, Any]) -> None:
             nonlocal heard
             if not heard and metrics["round"] > 1:
-                _say(log, resumed(metrics["round"] - 1, cell.rounds))
+                _say(log, resumed(metrics["round"] - 1, cell.run.rounds))
             heard = True
             on_round(metrics)
             notify("fedkd_round_ended", run=run, metrics=metrics)
@@ -126,7 +126,7 @@ def finished_row(cell: Cell, folder: Path) -> Row | None:
     if found["status"] not in FINAL:
         return None
     # The same run may have been made by a suite of another name.
-    return Row(**{**found, "suite": cell.suite, "run_id": cell.run_id})
+    return Row(**{**found, "suite": cell.run.suite, "run_id": cell.run_id})
 
 
 def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
@@ -142,8 +142,8 @@ def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
 def described(cell: Cell) -> dict[str, Any]:
     """Return what ``config.yaml`` holds: the names and the whole configuration."""
     return {
-        "suite": cell.suite,
-        "label": cell.label,
+        "suite": cell.run.suite,
+        "label": cell.run.strategy,
         "run_id": cell.run_id,
         "config_hash": cell.config_hash,
         **cell.config,
@@ -161,6 +161,8 @@ def _attempt(
     outcome = _Outcome()
     try:
         _run(cell, builder, folder, on_round, outcome, log=log, executor=executor)
+    except NotApplicableError as error:
+        outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", str(error)
     except OSError as error:
@@ -183,23 +185,17 @@ def _run(  # noqa: PLR0913 - all of a cell
     log: TextIO,
     executor: Choice,
 ) -> None:
-    federation, partition = builder.federation(cell.config)
+    federation, partition = builder.federation(cell)
     outcome.split_hash = partition.hash
     write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
-    strategy = builder.strategy(cell.config)
-    federation, protocol = arranged(strategy, federation, protocol_of(cell.config))
-    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
-    if reason is not None:
-        outcome.status, outcome.reason = "skipped", reason
-        return
     result = simulate(
-        strategy,
+        builder.strategy(cell),
         federation,
-        protocol,
-        cell.seed,
-        name=cell.label,
+        cell.parts.protocol,
+        cell.run.seed,
+        name=cell.run.strategy,
         folder=folder,
         checkpoint_every=cell.checkpoint_every,
         on_round=on_round,
@@ -223,43 +219,21 @@ def is_disk_trouble(error: OSError) -> bool:
 def _row(
     cell: Cell, outcome: _Outcome, seconds: float | None, memory: int | None
 ) -> Row:
-    phases = outcome.metrics.get("phases", {})
+    measures: dict[str, Any] = {name: outcome.metrics.get(name) for name in _MEASURES}
+    for name, value in outcome.metrics.get("phases", {}).items():
+        measures[f"seconds_{name}"] = value
     return Row(
-        suite=cell.suite,
-        strategy=cell.label,
-        dataset=cell.dataset,
-        partition=cell.partition,
-        alpha=cell.alpha,
-        models=cell.models,
-        clients=cell.clients,
-        rounds=cell.rounds,
-        seed=cell.seed,
+        **vars(cell.run),
         status=outcome.status,
         reason=" ".join(outcome.reason.split()),
         seconds=seconds,
         peak_memory_bytes=memory,
-        precision=cell.config["protocol"].get("precision", "fp32"),
+        precision=cell.parts.protocol.precision,
         engine=outcome.engine,
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,
-        **{name: outcome.metrics.get(name) for name in _MEASURES},
-        **{f"seconds_{name}": value for name, value in phases.items()},
-    )
-
-
-def _run_info(cell: Cell, folder: Path) -> RunInfo:
-    return RunInfo(
-        run_id=cell.run_id,
-        suite=cell.suite,
-        strategy=cell.label,
-        dataset=cell.dataset,
-        partition=cell.partition,
-        models=cell.models,
-        seed=cell.seed,
-        rounds=cell.rounds,
-        folder=folder,
-        config=cell.config,
+        **measures,
     )
 
 

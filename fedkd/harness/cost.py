@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fedkd.harness.builder import protocol_of
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
 
@@ -40,23 +39,25 @@ def estimate(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Cost]:
             _images(cell),
             known[cell.run_id]
             if cell.run_id in known
-            else _guess(cell, paces.get((cell.label, cell.dataset, cell.models))),
+            else _guess(
+                cell, paces.get((cell.run.strategy, cell.run.dataset, cell.run.models))
+            ),
         )
         for cell in cells
     ]
 
 
 def _images(cell: Cell) -> int | None:
-    protocol = protocol_of(cell.config)
+    protocol = cell.parts.protocol
     steps = protocol.training.local_steps
     if steps is None:
         return None
-    turns = cell.rounds * protocol.clients_per_round()
+    turns = cell.run.rounds * protocol.clients_per_round()
     return turns * steps * protocol.training.batch_size
 
 
 def _guess(cell: Cell, paces: Sequence[float] | None) -> float | None:
-    return fmean(paces) * cell.rounds if paces else None
+    return fmean(paces) * cell.run.rounds if paces else None
 
 
 def total_line(cells: Sequence[Cell], rows: Sequence[Row], jobs: int) -> str:

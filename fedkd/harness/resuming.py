@@ -40,12 +40,12 @@ class ResumePoints:
         if first:
             start.heard, start.saved = True, done - 1
         every = cell.checkpoint_every
-        if (every and done % every == 0) or done == cell.rounds:
+        if (every and done % every == 0) or done == cell.run.rounds:
             start.saved = done
         if not first:
             return ""
         if done > 1:
-            return resumed(done - 1, cell.rounds)
+            return resumed(done - 1, cell.run.rounds)
         return f"{UNREADABLE}." if start.had_checkpoint else ""
 
     def ended(self, cell: Cell) -> None:

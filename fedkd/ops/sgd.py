@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Sgd:
+class FastSgd:
     """``torch.optim.SGD(..., foreach=True)`` to the bit, without its fixed costs.
 
     A client's round may be three steps long. Then setting up an optimiser of torch, with
@@ -32,10 +32,12 @@ class Sgd:
             weight_decay: L2 penalty, added to the gradient.
         """
         self.parameters = list(parameters)
-        self._lr = lr
+        self.lr = lr
+        """The learning rate of the next step."""
         self._momentum = momentum
         self._decay = weight_decay
-        self._last: dict[int, Tensor] = {}
+        self.last: dict[int, Tensor] = {}
+        """The last step of each parameter that has taken one; empty without momentum."""
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -54,83 +56,16 @@ class Sgd:
             grads = torch._foreach_add(grads, values, alpha=self._decay)
         if self._momentum:
             grads = self._moved([i for i, _ in used], grads)
-        torch._foreach_add_(values, grads, alpha=-self._lr)
+        torch._foreach_add_(values, grads, alpha=-self.lr)
 
     def _moved(self, places: list[int], grads: Sequence[Tensor]) -> list[Tensor]:
         """Take gradients into the momentum of their parameters; return it."""
-        old = [(i, g) for i, g in zip(places, grads, strict=True) if i in self._last]
+        old = [(i, g) for i, g in zip(places, grads, strict=True) if i in self.last]
         if old:
-            kept: Any = [self._last[i] for i, _ in old]
+            kept: Any = [self.last[i] for i, _ in old]
             torch._foreach_mul_(kept, self._momentum)
             torch._foreach_add_(kept, [g for _, g in old])
         for i, g in zip(places, grads, strict=True):
-            if i not in self._last:
-                self._last[i] = g.detach().clone()
-        return [self._last[i] for i in places]
-
-
-class StaticSgd:
-    """The same steps in memory that stays where it is, as a CUDA graph needs it.
-
-    The learning rate is a number on the device and the momentum starts as zeros, so that
-    neither a new rate nor a new start is another computation. One fused kernel takes a
-    step. Equal to :class:`Sgd` up to rounding; without momentum, on x86 CPUs, to the bit.
-    """
-
-    def __init__(
-        self, parameters: Sequence[Tensor], momentum: float, weight_decay: float
-    ) -> None:
-        """Reserve the memory; :meth:`start` comes before the first step.
-
-        Args:
-            parameters: What is changed, in place; float32 on one device, not empty.
-            momentum: Share of the last step that is added to the next one's gradient.
-            weight_decay: L2 penalty, added to the gradient.
-        """
-        self.parameters = list(parameters)
-        self.lr = torch.zeros((), device=self.parameters[0].device)
-        """The learning rate, a scalar on the device."""
-        self.last = [torch.zeros_like(p) for p in self.parameters if momentum]
-        """The last step of each parameter; empty without momentum."""
-        self._momentum = momentum
-        self._decay = weight_decay
-
-    def start(self, lr: float) -> None:
-        """Begin anew with the rate ``lr`` and momentum zero."""
-        self.lr.fill_(lr)
-        if self.last:
-            torch._foreach_zero_(self.last)
-
-    def zero_grad(self) -> None:
-        """Drop the gradients."""
-        for p in self.parameters:
-            p.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Do as :meth:`Sgd.step`."""
-        used = [(i, p, p.grad) for i, p in enumerate(self.parameters)]
-        pairs = [(i, p, _laid_out(g, p)) for i, p, g in used if g is not None]
-        if not pairs:
-            return
-        torch._fused_sgd_(
-            [p for _, p, _ in pairs],
-            [g for _, _, g in pairs],
-            [self.last[i] for i, _, _ in pairs] if self.last else [],
-            weight_decay=self._decay,
-            momentum=self._momentum,
-            lr=self.lr,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-        )
-
-
-def _laid_out(grad: Tensor, p: Tensor) -> Tensor:
-    """Return a gradient with the strides of its parameter.
-
-    Autograd lays them out alike but for dimensions of size one, whose strides mean
-    nothing and which the fused kernel compares all the same.
-    """
-    return grad if grad.stride() == p.stride() else grad.as_strided(p.shape, p.stride())
+            if i not in self.last:
+                self.last[i] = g.detach().clone()
+        return [self.last[i] for i in places]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -15,10 +16,16 @@ from torch import Tensor, nn
 from fedkd.config import Config
 from fedkd.data.images import ClientData, Draw
 from fedkd.errors import DivergedError
-from fedkd.ops.sgd import Sgd
+from fedkd.ops.optimisers import Optimiser, Sgd
+from fedkd.ops.schedules import Schedule
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits [B, C], labels [B]) -> scalar``."""
+Penalty: TypeAlias = Callable[[nn.Module], Tensor]
+"""``penalty(model) -> scalar``, a term on the weights."""
+GradientHook: TypeAlias = Callable[[nn.Module], None]
+"""``gradient(model)``: changes ``p.grad`` of the model's parameters in place. It is None
+where the loss does not reach a parameter."""
 
 
 class TrainingConfig(Config):
@@ -59,10 +66,13 @@ class TrainingConfig(Config):
 
     def at_round(self, index: int) -> TrainingConfig:
         """Return these settings with the learning rate of round ``index``."""
-        started = [first for first in self.lr_from_round if first <= index]
-        base = self.lr_from_round[max(started)] if started else self.lr
-        rate = base * self.lr_decay**index
-        return self.model_copy(update={"lr": rate})
+        schedule = Schedule(decay=self.lr_decay, rates=self.lr_from_round)
+        return self.model_copy(update={"lr": schedule.rate(self.lr, index)})
+
+    @property
+    def optimiser(self) -> Sgd:
+        """These settings' optimiser, at the rate ``lr``."""
+        return Sgd(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -70,21 +80,26 @@ class TrainingReport:
     """What a call to :func:`train` did."""
 
     loss: float
-    """Mean loss over the steps."""
+    """Mean over the steps of the criterion alone, without the penalty."""
     examples: int
     """Images that went through a step."""
     steps: int
     """Optimiser steps."""
+    penalty: float | None = None
+    """Mean penalty over the steps; None if there was none."""
 
 
-def train(
+def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
     model: nn.Module,
     data: ClientData,
     training: TrainingConfig,
     loss: LossFunction | None = None,
-    penalty: Callable[[nn.Module], Tensor] | None = None,
+    penalty: Penalty | None = None,
+    *,
+    gradient: GradientHook | None = None,
+    optimiser: Optimiser | None = None,
 ) -> TrainingReport:
-    """Train ``model`` in place on ``data`` by SGD, in train mode.
+    """Train ``model`` in place on ``data``, in train mode, by the settings' SGD.
 
     Args:
         model: Maps images ``[B, C, H, W]`` to logits ``[B, classes]``.
@@ -92,30 +107,36 @@ def train(
         training: Amount of work and optimiser settings.
         loss: ``loss(logits, labels)``; cross-entropy if None.
         penalty: ``penalty(model)``, added to each step's loss if not None.
+        gradient: ``gradient(model)``, called in each step after the backward pass and
+            before clipping; may change the gradients in place.
+        optimiser: Used in place of the settings' SGD, its learning rate included.
 
     Raises:
-        DivergedError: If the mean loss is not finite.
+        DivergedError: If the mean loss, or the mean penalty, is not finite.
     """
     criterion = F.cross_entropy if loss is None else loss
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    sgd = Sgd(parameters, training.lr, training.momentum, training.weight_decay)
+    how = training.optimiser if optimiser is None else optimiser
+    stepper = how.start(p for p in model.parameters() if p.requires_grad)
+    hook = None if gradient is None else partial(gradient, model)
     model.train()
-    total = torch.zeros((), device=data.device)
+    total, pulled = torch.zeros(2, device=data.device)
     examples = steps = 0
     for draw in draws_of(data, training):
         x, y = data.made(draw)
-        sgd.zero_grad()
-        value = criterion(model(x), y)
+        value = whole = criterion(model(x), y)
         if penalty is not None:
-            value = value + penalty(model)
-        value.backward()
-        if training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, training.clip_norm)
-        sgd.step()
+            term = penalty(model)
+            whole = value + term
+            pulled += term.detach()
+        stepper.step(whole, training.clip_norm, hook)
         total += value.detach()
         examples += len(y)
         steps += 1
-    return report_of(float(total), examples, steps, training)
+    mean = _finite_mean("training loss", float(total), steps, how.lr)
+    if penalty is None:
+        return TrainingReport(mean, examples, steps)
+    pull = _finite_mean("penalty", float(pulled), steps, how.lr)
+    return TrainingReport(mean, examples, steps, pull)
 
 
 def report_of(
@@ -126,13 +147,23 @@ def report_of(
     Raises:
         DivergedError: If the mean loss is not finite.
     """
+    mean = _finite_mean("training loss", total, steps, training.lr)
+    return TrainingReport(mean, examples, steps)
+
+
+def _finite_mean(what: str, total: float, steps: int, lr: float) -> float:
+    """Return the mean of what the steps add up to.
+
+    Raises:
+        DivergedError: If it is not finite.
+    """
     mean = total / max(steps, 1)
     if not math.isfinite(mean):
         raise DivergedError(
-            f"the training loss became {mean} within {steps} steps at learning rate "
-            f"{training.lr:g}; lower the rate or set training.clip_norm."
+            f"the {what} became {mean} within {steps} steps at learning rate {lr:g}; "
+            "lower the rate or set training.clip_norm."
         )
-    return TrainingReport(mean, examples, steps)
+    return mean
 
 
 def draws_of(data: ClientData, training: TrainingConfig) -> Iterator[Draw]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from fedkd.config import build
 from fedkd.errors import ConfigError
+from fedkd.plugins.builders import config_of
 from fedkd.plugins.entries import Entry
 from fedkd.plugins.fields import (
-    arguments_of,
     dataclass_fields,
     one_line,
     options_of,
@@ -33,8 +33,6 @@ _NEEDS = {
     "batch_norm": "batch normalisation in every model",
     "public_data": "public data at the server",
 }
-MODEL_ARGUMENTS = 2
-"""Arguments of a model that are no options: the image shape and number of classes."""
 
 
 def card(entry: Entry) -> dict[str, Any]:
@@ -60,7 +58,7 @@ def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
     del entry
     preset = found if isinstance(found, Preset) else Preset(found)
     cls = preset.strategy
-    keys = docstring_keys(sys.modules[cls.__module__].__doc__ or "")
+    keys = method_keys(cls)
     options = options_of(cls.Config)
     down, up = _wire_types(cls)
     body: dict[str, Any] = {
@@ -87,14 +85,31 @@ def _dataset(entry: Entry, found: Any) -> dict[str, Any]:
     }
 
 
+def _executor(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {"description": _doc(found), "options": []}
+
+
 def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
     del entry
     return {"description": _doc(found), "options": options_of(found.Config)}
 
 
-def _model(entry: Entry, found: Any) -> dict[str, Any]:
+def _metric(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {
+        "description": _doc(found),
+        "unit": found.unit,
+        "better": "higher" if found.higher_is_better else "lower",
+        "options": options_of(found.Config),
+    }
+
+
+def _model(entry: Entry, builder: Any) -> dict[str, Any]:
     if entry.kind == "mix":
-        texts = ["- " + ", ".join(f"{k}: {v}" for k, v in one.items()) for one in found]
+        texts = [
+            "- " + ", ".join(f"{k}: {v}" for k, v in one.items()) for one in builder
+        ]
         return {
             "model_kind": entry.kind,
             "description": "\n".join([entry.summary, "", *texts]),
@@ -102,8 +117,8 @@ def _model(entry: Entry, found: Any) -> dict[str, Any]:
         }
     return {
         "model_kind": entry.kind,
-        "description": _doc(found),
-        "options": arguments_of(found, skip=MODEL_ARGUMENTS),
+        "description": _doc(builder),
+        "options": options_of(config_of(builder)),
     }
 
 
@@ -112,7 +127,17 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
+    "executors": _executor,
+    "metrics": _metric,
 }
+
+
+def method_keys(cls: type) -> dict[str, str]:
+    """Return the keyed paragraphs of a strategy's module, or of the package around it."""
+    module = sys.modules[cls.__module__]
+    around = sys.modules.get(module.__package__ or "", module)
+    own, outer = (docstring_keys(m.__doc__ or "") for m in (module, around))
+    return outer if len(outer) > len(own) else own
 
 
 def docstring_keys(text: str) -> dict[str, str]:
@@ -121,18 +146,18 @@ def docstring_keys(text: str) -> dict[str, str]:
     A key stands at the start of a line, ``Paper: …``; its further lines are indented.
     Items that start with ``- `` keep lines of their own.
     """
-    found: dict[str, list[str]] = {"": []}
+    paragraphs: dict[str, list[str]] = {"": []}
     current = ""
     for line in inspect.cleandoc(text).splitlines():
         match = re.match(rf"({'|'.join(KEYS)}):\s*(.*)", line)
         if match:
             current = match[1]
-            found[current] = [match[2]]
+            paragraphs[current] = [match[2]]
         elif current and line and not line.startswith(" "):
             current = ""
         else:
-            found[current].append(line.strip())
-    return {key: _joined(lines) for key, lines in found.items()}
+            paragraphs[current].append(line.strip())
+    return {key: _joined(lines) for key, lines in paragraphs.items()}
 
 
 def _joined(lines: list[str]) -> str:
@@ -203,12 +228,12 @@ def _override(options: list[dict[str, Any]], changes: Mapping[str, Any]) -> None
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return every value of a tree by path, inner mappings included as values too."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
-        found[f"{prefix}{key}"] = value
+        values[f"{prefix}{key}"] = value
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-    return found
+            values |= _flat(value, f"{prefix}{key}.")
+    return values
 
 
 def _doc(thing: Any) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from fedkd.base.signatures import check_verbs
 from fedkd.errors import ContractError, PluginError, listing, suggestion
+from fedkd.plugins.builders import check_builder
 from fedkd.plugins.loader import Offer, load_target
 
 KINDS = {
@@ -18,6 +19,8 @@ KINDS = {
     "datasets": "data set",
     "models": "model",
     "partitioners": "partitioner",
+    "executors": "executor",
+    "metrics": "metric",
 }
 """What can be registered, with the word for one of each."""
 MODEL_KINDS = (
@@ -32,9 +35,12 @@ _BASES = {
     "strategies": "fedkd.strategy:Strategy",
     "datasets": "fedkd.data.dataset:Dataset",
     "partitioners": "fedkd.partition.base:Partitioner",
+    "executors": "fedkd.simulation.executors.base:Executor",
+    "metrics": "fedkd.metrics.base:Metric",
 }
 # By name, because these modules import torch and a listing must not.
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_JOINTS = {"metrics": ("_", "underscores", "macro_f1")}
+"""How words of a name are joined, in words, and an example; metrics name columns."""
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
@@ -44,7 +50,7 @@ class Entry:
 
     name: str
     kind_of_thing: str
-    """``strategies``, ``datasets``, ``models`` or ``partitioners``."""
+    """A key of :data:`KINDS`."""
     target: str
     """``"module:attribute"``."""
     summary: str
@@ -89,10 +95,12 @@ class Entry:
 def problem_of(offer: Offer) -> str | None:
     """Return what is wrong with what a plug-in registered, looked at on its own."""
     word = KINDS[offer.thing]
-    if not isinstance(offer.name, str) or not _NAME.fullmatch(offer.name):
+    joint, joints, example = _JOINTS.get(offer.thing, ("-", "hyphens", "mosaic-code"))
+    name = rf"[a-z0-9]+({joint}[a-z0-9]+)*"
+    if not isinstance(offer.name, str) or not re.fullmatch(name, offer.name):
         return (
-            f"{word} name {offer.name!r} is not lower-case words joined by hyphens; "
-            "write it like 'mosaic-code'."
+            f"{word} name {offer.name!r} is not lower-case words joined by {joints}; "
+            f"write it like {example!r}."
         )
     if not isinstance(offer.target, str) or not _TARGET.fullmatch(offer.target):
         return (
@@ -123,11 +131,7 @@ def _check(entry: Entry, found: Any) -> None:
             )
         return
     if entry.kind_of_thing == "models":
-        if not callable(found):
-            raise ContractError(
-                f"{entry.title}: {entry.target} is {_shown(found)}; expected a "
-                "callable (image_shape, num_classes, **options) that returns a module."
-            )
+        check_builder(found, f"{entry.title}: {entry.target}")
         return
     base = load_target(_BASES[entry.kind_of_thing])
     also = ""
@@ -145,8 +149,24 @@ def _check(entry: Entry, found: Any) -> None:
         raise ContractError(
             f"{entry.title}: {found.__name__} lacks {listing(lacking)}; implement them."
         )
+    _check_methods(entry, found, base)
+
+
+def _check_methods(entry: Entry, cls: Any, base: type) -> None:
     if entry.kind_of_thing == "strategies":
-        check_verbs(found, base, entry.title)
+        check_verbs(cls, base, entry.title)
+    executes = entry.kind_of_thing == "executors"
+    own = getattr(cls, "name", None) if executes else entry.name
+    if own != entry.name:
+        raise ContractError(
+            f"{entry.title}: {cls.__name__}.name is {own!r}; expected {entry.name!r}, "
+            "for results say it."
+        )
+    if entry.kind_of_thing == "metrics":
+        try:
+            cls.place()
+        except ContractError as error:
+            raise ContractError(f"{entry.title}: {error}") from None
 
 
 def _is_mix(found: Any) -> bool:

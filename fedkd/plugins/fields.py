@@ -1,4 +1,4 @@
-"""Describes fields: of configurations, of payloads, and arguments of functions."""
+"""Describes fields: of configurations and of payloads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import itertools
-import re
 import textwrap
 import types
 import typing
@@ -65,17 +64,17 @@ def plain(value: Any) -> Any:
 
 def constraints_of(info: FieldInfo) -> list[str]:
     """Return what a value must satisfy: ``["> 0", "<= 1"]``."""
-    found = []
+    limits = []
     for item in info.metadata:
         for name, sign in _SIGNS.items():
             if getattr(item, name, None) is not None:
-                found.append(f"{sign} {getattr(item, name)}")
+                limits.append(f"{sign} {getattr(item, name)}")
         for name, words in _LENGTHS.items():
             if getattr(item, name, None) is not None:
-                found.append(words.format(getattr(item, name)))
+                limits.append(words.format(getattr(item, name)))
         if getattr(item, "pattern", None) is not None:
-            found.append(f"matches {item.pattern}")
-    return found
+            limits.append(f"matches {item.pattern}")
+    return limits
 
 
 def type_text(annotation: Any) -> str:
@@ -95,8 +94,6 @@ def type_text(annotation: Any) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    if annotation is inspect.Parameter.empty:
-        return ""
     if annotation in (None, type(None)):
         return "None"
     return str(getattr(annotation, "__name__", annotation))
@@ -117,14 +114,14 @@ def dataclass_fields(cls: type) -> list[dict[str, str]]:
 
 def attribute_docs(cls: type) -> dict[str, str]:
     """Return the strings under the attributes of a class; none if it has no source."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
         except (OSError, TypeError, SyntaxError):
             continue
-        found.update(_documented(tree.body[0]))
-    return found
+        texts.update(_documented(tree.body[0]))
+    return texts
 
 
 def _documented(node: ast.stmt) -> Iterator[tuple[str, str]]:
@@ -137,46 +134,6 @@ def _documented(node: ast.stmt) -> Iterator[tuple[str, str]]:
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
                 yield name, one_line(text)
-
-
-def arguments_of(function: Any, skip: int) -> list[dict[str, Any]]:
-    """Return the named arguments of a callable, less the first ``skip``, as options."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return []
-    shown = list(signature.parameters.values())[skip:]
-    written = argument_docs(function)
-    return [
-        {
-            "name": parameter.name,
-            "type": type_text(parameter.annotation),
-            "default": plain(parameter.default) if _has_default(parameter) else None,
-            "required": not _has_default(parameter),
-            "constraints": [],
-            "description": written.get(parameter.name, ""),
-        }
-        for parameter in shown
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-
-
-def argument_docs(function: Any) -> dict[str, str]:
-    """Return what the ``Args:`` section of a docstring says of each argument."""
-    init = getattr(function, "__init__", None) if isinstance(function, type) else None
-    found: dict[str, str] = {}
-    for documented in (function, init):
-        text = inspect.cleandoc(getattr(documented, "__doc__", None) or "")
-        section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
-        lines = textwrap.dedent(section[1]) if section else ""
-        for item in re.split(r"\n(?=\w)", lines):
-            name, _, said = item.partition(":")
-            found[name.split(" ")[0]] = one_line(said)
-    return found
-
-
-def _has_default(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not inspect.Parameter.empty
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Names to things: strategies, data sets, models, partitioners, whoever brought them.
+"""Names to things: strategies, data sets, models, metrics, whoever brought them.
 
 Built-ins and third sides enter through the same hooks (:mod:`fedkd.hookspecs`) and
 are imported when they are first asked for, so that listing them is instant.
@@ -15,9 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkd.errors import PLUGIN_HINT, ConfigError, PluginError, listing, suggestion
+from fedkd.errors import (
+    PLUGIN_HINT,
+    ConfigError,
+    FedKDError,
+    PluginError,
+    listing,
+    suggestion,
+)
+from fedkd.plugins.builders import build_model
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
-from fedkd.plugins.loader import Loader, Offer, PluginStatus, Source, cause, sources
+from fedkd.plugins.loader import (
+    Loader,
+    Offer,
+    PluginSource,
+    PluginStatus,
+    cause,
+    sources,
+)
 
 if TYPE_CHECKING:
     import pluggy
@@ -25,7 +40,9 @@ if TYPE_CHECKING:
 
     from fedkd.config import Config
     from fedkd.data.dataset import Dataset
+    from fedkd.metrics.base import Metric
     from fedkd.partition.base import Partitioner
+    from fedkd.simulation.executors.base import Executor
     from fedkd.strategy import Strategy
 
 
@@ -44,7 +61,7 @@ class Registry:
         files = [p.target for p in self.plugins if p.version.startswith("sha256:")]
         return partial(load_registry, files, quiet=True), ()
 
-    def load(self, source: Source) -> None:
+    def load(self, source: PluginSource) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""
         self._loader.load(source)
 
@@ -80,7 +97,7 @@ class Registry:
         )
 
     def resolve(self, kind: str, name: str) -> Any:
-        """Return the class, preset or callable registered under a name.
+        """Return the class, preset, function or mix registered under a name.
 
         Raises:
             ConfigError: If the name is unknown.
@@ -132,8 +149,22 @@ class Registry:
         partitioner = _build(found, options, f"partitions.{name}")
         return partitioner
 
+    def metric(
+        self, name: str, options: Mapping[str, Any] | None = None
+    ) -> tuple[Metric, Config]:
+        """Return a metric and its resolved configuration.
+
+        Raises:
+            ConfigError: If the name or an option is wrong.
+        """
+        cls = self.resolve("metrics", name)
+        metric: tuple[Metric, Config] = _build(cls, options, f"metrics.{name}")
+        return metric
+
     def model(self, name: str, kind: str | None = None) -> Callable[..., nn.Module]:
-        """Return the builder ``(image_shape, num_classes, **options)`` of a model.
+        """Return what builds a model, ``build(image_shape, num_classes, **options)``.
+
+        Options are fields of the model's ``Config``; a wrong one is a ``ConfigError``.
 
         Args:
             name: The registered name.
@@ -149,8 +180,29 @@ class Registry:
                 f"model {name!r} is a {entry.kind}; expected a {kind}. "
                 f"Choose one of: {listing(fit)}."
             )
-        builder: Callable[..., nn.Module] = entry.resolve()
-        return builder
+        return partial(build_model, entry.resolve(), f"models.{name}")
+
+    def executor(self, name: str) -> type[Executor]:
+        """Return the class of an executor.
+
+        Raises:
+            ConfigError: If the name is unknown.
+        """
+        executor: type[Executor] = self.resolve("executors", name)
+        return executor
+
+    def executors(self) -> tuple[type[Executor], ...]:
+        """Return the classes of all executors; one that cannot be loaded is left out.
+
+        It is named on one line of stderr.
+        """
+        classes: list[type[Executor]] = []
+        for name in self.entries("executors"):
+            try:
+                classes.append(self.executor(name))
+            except FedKDError as error:
+                say(f"fedkd: {error}")
+        return tuple(classes)
 
     def suites(self) -> dict[str, str]:
         """Return the packaged suites: ``{name: first line of the description}``."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
 from fedkd.report.figures import Curve, accuracy_curves, image_grid, partition_heat_map
 from fedkd.report.results import NAME, Row, read_results
@@ -203,10 +204,9 @@ def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Return a file name's part for every setting; no two are equal."""
     found: dict[Setting, str] = {}
     for setting in settings:
-        alpha = "" if setting.alpha is None else f"{setting.alpha:g}"
         parts = [
             setting.dataset,
-            setting.partition + alpha,
+            with_alpha(setting.partition, setting.alpha, ""),
             setting.models,
             setting.suite,
         ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedkd.base.files import write_atomic
 from fedkd.base.phases import PHASES
+from fedkd.base.runname import RunName
 from fedkd.errors import ConfigError, DataError, listing
 
 NAME = "results.csv"
@@ -22,23 +23,12 @@ STATUSES = ("done", "failed", "skipped", "diverged")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one cell. Fields are the columns, in their order.
+class Row(RunName):
+    """What became of one run. Fields are the columns, in their order, its name first.
 
     ``None`` stands for what was not measured, and is an empty field in the file.
     """
 
-    suite: str
-    strategy: str
-    """The row's label in tables: the strategy's name, or what the suite calls it."""
-    dataset: str
-    partition: str
-    alpha: float | None
-    """Of the Dirichlet partitioners; None for others."""
-    models: str
-    clients: int
-    rounds: int
-    seed: int
     status: str
     """``done``, ``failed``, ``skipped`` or ``diverged``."""
     reason: str = ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
+from fedkd.base.runname import RunName, with_alpha
 from fedkd.report.results import Row
 from fedkd.report.text import DECIMALS
 
@@ -18,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One column of a table: what all strategies in it share.
+    """One column of a table: what the names of all runs in it share.
 
     Rounds are not part of it: a one-shot method has its own number of them.
     """
@@ -30,6 +31,12 @@ class Setting:
     clients: int
     suite: str = ""
     """Given only where two suites hold the same cell."""
+
+    @classmethod
+    def of(cls, run: RunName, suite: str = "") -> Setting:
+        """Return the setting that a run belongs to."""
+        shared = {one.name: getattr(run, one.name) for one in fields(cls)}
+        return cls(**{**shared, "suite": suite})
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,12 @@ def group(rows: Sequence[Row]) -> Groups:
 
     Suites are kept apart only where they hold the same strategy, setting and seed.
     """
-    seen = Counter((row.strategy, _setting(row), row.seed) for row in rows)
+    seen = Counter((row.strategy, Setting.of(row), row.seed) for row in rows)
     suites = {row.suite for row in rows}
     apart = len(suites) > 1 and any(number > 1 for number in seen.values())
     groups: Groups = {}
     for row in rows:
-        setting = _setting(row, row.suite if apart else "")
+        setting = Setting.of(row, row.suite if apart else "")
         groups.setdefault((row.strategy, setting), []).append(row)
     return groups
 
@@ -169,9 +176,9 @@ def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
     }
     titles = []
     for setting, detail in zip(settings, details, strict=True):
-        alpha = "" if setting.alpha is None else f" {setting.alpha:g}"
+        split = with_alpha(setting.partition, setting.alpha)
         extra = [text for key, text in detail.items() if key in differing]
-        titles.append(", ".join([setting.dataset, setting.partition + alpha, *extra]))
+        titles.append(", ".join([setting.dataset, split, *extra]))
     shared = [text for key, text in details[0].items() if key not in differing and text]
     return tuple(titles), ", ".join(shared)
 
@@ -184,17 +191,6 @@ def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
             if row.split_hash:
                 hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
     return [key for key, found in hashes.items() if len(found) > 1]
-
-
-def _setting(row: Row, suite: str = "") -> Setting:
-    return Setting(
-        row.dataset,
-        row.partition,
-        row.alpha,
-        row.models,
-        row.clients,
-        suite,
-    )
 
 
 def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:

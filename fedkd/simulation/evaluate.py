@@ -1,4 +1,4 @@
-"""Accuracy on the test set. Nothing else in fedkd measures."""
+"""What a model says of the test set, and BatchNorm statistics for that."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.data.images import ClientData, ImageSet
 from fedkd.errors import DivergedError
+from fedkd.metrics.base import Predictions
 
 
 @torch.inference_mode()
-def correct(
+def predictions(
     model: nn.Module, data: ImageSet, batch_size: int, indices: Tensor | None = None
-) -> Tensor:
-    """Say for each test image whether ``model`` classifies it rightly.
+) -> Predictions:
+    """Return what ``model`` says of the test images.
 
     Args:
         model: Maps normalised images ``[B, C, H, W]`` to logits ``[B, classes]``.
         data: The set whose test half is used.
         batch_size: Images at once.
         indices: Test positions ``[n]``; all of them if None.
-
-    Returns:
-        Booleans ``[n]`` on the CPU.
 
     Raises:
         DivergedError: If a logit is not finite.
@@ -37,22 +35,17 @@ def correct(
     if indices is not None:
         chosen = indices.to(x.device)
         x, y = x[chosen], y[chosen]
-    hits = []
-    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+    batches = []
+    for images in x.split(batch_size):
         logits = model(data.normalise(images))
         if not torch.isfinite(logits).all():
             raise DivergedError(
                 "the measured model gives logits that are not finite; lower the "
                 "learning rate or set training.clip_norm."
             )
-        hits.append(logits.argmax(1) == labels)
+        batches.append(logits)
     model.train(was_training)
-    return torch.cat(hits).cpu()
-
-
-def percent(hits: Tensor) -> float:
-    """Return the share of True in booleans ``[n]``, in percent."""
-    return 100.0 * float(hits.sum()) / max(len(hits), 1)
+    return Predictions.of(batches, y)
 
 
 @torch.no_grad()
@@ -72,9 +65,9 @@ def reestimated(
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         rows = inputs[0].transpose(0, 1).flatten(1).double()
-        found = [rows.new_tensor(rows.shape[1]), rows.sum(1), rows.pow(2).sum(1)]
-        before = moments.get(layer, [torch.zeros_like(f) for f in found])
-        moments[layer] = [a + b for a, b in zip(before, found, strict=True)]
+        new = [rows.new_tensor(rows.shape[1]), rows.sum(1), rows.pow(2).sum(1)]
+        before = moments.get(layer, [torch.zeros_like(moment) for moment in new])
+        moments[layer] = [a + b for a, b in zip(before, new, strict=True)]
 
     handles = [layer.register_forward_pre_hook(add) for layer in layers]
     for client in clients:

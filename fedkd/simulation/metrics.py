@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.files import write_atomic
+from fedkd.errors import DataError
 
 NAME = "metrics.jsonl"
 
@@ -26,8 +27,18 @@ def truncate(folder: Path, rounds: int) -> None:
         write_atomic(path, "".join(lines))
 
 
-def last_line(folder: Path | None) -> dict[str, Any]:
-    """Return the metrics of the last round."""
-    assert folder is not None, "a run without a folder has run its rounds here"
-    lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
-    return dict(json.loads(lines[-1]))
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the rounds that were run; none without a file.
+
+    Raises:
+        DataError: If a line is damaged.
+    """
+    path = folder / NAME
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise DataError(
+            f"{path}: a line is not JSON ({error}). Delete the folder, so that the run "
+            "starts anew."
+        ) from None

@@ -1,18 +1,74 @@
-"""What a strategy needs, held against a federation: a reason to skip, or None."""
+"""What a run must be before it starts, and what its strategy needs of it.
+
+All of it is checked before anything is trained or written.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedkd.base.signatures import check_verbs
+from fedkd.errors import ConfigError, NotApplicableError
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
-from fedkd.strategy import Requires
+from fedkd.simulation.protocol import Protocol
+from fedkd.strategy import Requires, Strategy
 
 WIDTH = "width"
 """The option of a model that says how wide it is."""
+
+
+def fitted(
+    strategy: Strategy[Any, Any, Any],
+    federation: Federation,
+    protocol: Protocol,
+    seed: int,
+    name: str,
+) -> tuple[Federation, Protocol]:
+    """Return the world that a strategy runs in, if it can run there.
+
+    Raises:
+        ConfigError: If clients or seed cannot be right.
+        NotApplicableError: If the strategy has a need that is not met.
+        ContractError: If a verb cannot be called as it will be.
+    """
+    check_verbs(type(strategy), Strategy, name)
+    if seed < 0:
+        raise ConfigError(
+            f"seed: found {seed}, expected a whole number from 0 on; give such a one."
+        )
+    if len(federation) != protocol.clients:
+        raise ConfigError(
+            f"the federation has {len(federation)} clients and the protocol "
+            f"{protocol.clients}; give both the same number."
+        )
+    federation, protocol = arranged(strategy, federation, protocol)
+    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
+    if reason:
+        raise NotApplicableError(name, reason)
+    return federation, protocol
+
+
+def arranged(
+    strategy: Strategy[Any, Any, Any], federation: Federation, protocol: Protocol
+) -> tuple[Federation, Protocol]:
+    """Return the world that a strategy runs in: as it is, or pooled into one client.
+
+    Pooled, the one client has all data and the server's model, and takes as many local
+    steps a round as the clients of a round take together.
+    """
+    if not strategy.pools_clients:
+        return federation, protocol
+    steps = protocol.training.local_steps
+    more = None if steps is None else steps * protocol.clients_per_round()
+    training = protocol.training.model_copy(update={"local_steps": more})
+    return federation.pooled(), protocol.model_copy(
+        update={"clients": 1, "participation": 1.0, "training": training}
+    )
 
 
 def reason_to_skip(
@@ -51,9 +107,9 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
         name: getattr(model, "feature_size", None) for name, model in models.items()
     }
     if requires.equal_feature_size and len(set(sizes.values())) > 1:
-        found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        each = ", ".join(f"{name}: {size}" for name, size in sizes.items())
         return (
-            f"needs features of one size, but they are {found}; give every model the "
+            f"needs features of one size, but they are {each}; give every model the "
             "option features, say features: 64."
         )
     plain = [name for name, model in models.items() if not _has_batch_norm(model)]

@@ -11,16 +11,19 @@ from typing import Any
 
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
+from fedkd.errors import ConfigError
+from fedkd.metrics.asked import BY_CLIENT, Asked
+from fedkd.metrics.base import Metric
 from fedkd.simulation import metrics as lines
-from fedkd.simulation.admission import admitted, made_folder
 from fedkd.simulation.allocator import keep_freed_memory
-from fedkd.simulation.executors import SERIAL, Choice, make_executor
+from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measured, measure
 from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.requirements import fitted
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
@@ -58,7 +61,8 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
-    executor: Choice | str = "serial",
+    executor: Choice | type[Executor] | str = "serial",
+    metrics: Mapping[str, Metric] | None = None,
 ) -> RunResult:
     """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
 
@@ -73,22 +77,41 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
-        executor: How clients do their turns: one of
-            :data:`fedkd.simulation.executors.NAMES`, or a
+        executor: How clients do their turns: ``serial``, ``processes``, ``ray`` or
+            ``auto``; the class of another executor, as
+            ``fedkd.load_registry().executor(name)`` gives it; or a
             :class:`fedkd.simulation.executors.Choice`.
+        metrics: What is measured beside accuracy, by label: ``{"ece": metric}`` gives
+            ``global_ece`` and ``local_ece``. They change no result of training.
 
     Raises:
-        ConfigError: If the strategy cannot run in this federation, if the seed is
-            negative, or if ``folder`` is a file or has another run's checkpoint.
+        ConfigError: If clients or seed cannot be right, if ``folder`` is a file or has
+            another run's checkpoint, or if metrics do not fit together.
+        NotApplicableError: If the strategy cannot run in this federation.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
     label = name or type(strategy).__name__.lower()
-    federation, protocol = admitted(strategy, federation, protocol, seed, label)
-    choice = Choice(executor) if isinstance(executor, str) else executor
-    run = Run(strategy, Sides(federation, protocol, int(seed)), label, choice)
-    home = made_folder(folder)
+    federation, protocol = fitted(strategy, federation, protocol, seed, label)
+    choice = executor if isinstance(executor, Choice) else Choice(executor)
+    sides = Sides(federation, protocol, int(seed))
+    run = Run(strategy, sides, label, choice, Asked(metrics))
+    home = _made(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
+
+
+def _made(path: Path | str | None) -> Path | None:
+    """Return the folder of a run; it is made, and those above it, if it is not there."""
+    if path is None:
+        return None
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"folder {folder}: it, or one above it, is a file; give another folder."
+        ) from None
+    return folder
 
 
 class Run:
@@ -100,12 +123,16 @@ class Run:
         sides: Sides,
         name: str,
         executor: Choice = SERIAL,
+        asked: Asked | None = None,
     ) -> None:
         keep_freed_memory()
         self.strategy = strategy
         self.sides = sides
         self.protocol = sides.protocol
         self.name = name
+        self.asked = asked or Asked()
+        self.lines: list[Metrics] = []
+        """Of all rounds so far, those of earlier calls included."""
         self.totals = Totals()
         self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, sides, name)
@@ -124,23 +151,26 @@ class Run:
         self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
     ) -> RunResult:
         state, first = self._start(folder)
-        history: list[Metrics] = []
+        known = len(self.lines)
         total = self.protocol.rounds
         for index in range(first, total):
             with measured(self.phases, "bookkeeping"):
                 state, metrics = self._round(state, self.sample(index))
-                history.append(metrics)
+                self.lines.append(metrics)
+                metrics |= self.asked.of_rounds(self.lines)
                 self._keep(folder, state, metrics, every)
                 on_round(metrics)
         if folder is not None:
             self._save_pictures(folder, state)
-        last = history[-1] if history else lines.last_line(folder)
-        return RunResult(last, state, tuple(history), "+".join(self.totals.engines))
+        history = tuple(self.lines[known:])
+        engines = "+".join(self.totals.engines)
+        return RunResult(self.lines[-1], state, history, engines)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         found = self._checkpoint(folder)
         if folder is not None:
             lines.truncate(folder, found.rounds_done if found else 0)
+            self.lines = lines.read(folder)
         if found is not None:
             self.totals = found.totals
             if self.phases is not None:
@@ -197,11 +227,10 @@ class Run:
         ups, rows = self._answers(self.turns.orders(state, round))
         server = self.sides.server()
         where = f"{self.name}.aggregate (round {round.index + 1})"
-        given = Untouched({"state": state, "ups": ups.near}, "what it was given")
+        given = Untouched(state, "the state")
         verb = self.sides.verb("server", round.index, where=where, given=given)
         with verb, phase("server"):
             state = self.strategy.aggregate(state, ups, server, round)
-        refuse_alias(state, server.model, where, "keeps in the state")
         state = self._widened(state)
         measured = self._measure(state, round)
         self._count(rows, server, measured, time.perf_counter() - started)
@@ -213,8 +242,8 @@ class Run:
         rows: dict[int, Metrics] = {}
         with phase(WAITING):
             for k, answer in self.executor.answers(orders):
-                rows[k] = answer.row
-                ups.add(k, answer.up, answer.row["bytes_up"])
+                rows[k] = answer.record
+                ups.add(k, answer.up, answer.record["bytes_up"])
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))
@@ -229,7 +258,9 @@ class Run:
         given = Untouched(state, "the state")
         verb = self.sides.verb("measure", round.index, where=where, given=given)
         with verb, phase("evaluation"):
-            return measure(self.strategy, state, self.sides, round, self.name)
+            return measure(
+                self.strategy, state, self.sides, round, self.name, self.asked
+            )
 
     def _count(
         self,
@@ -261,12 +292,11 @@ class Run:
         server: Server,
         measured: Measured,
     ) -> Metrics:
-        others = dict(measured.accuracies)
         logged = _means(rows) | server.logged
         return {
             "round": done,
-            "global_accuracy": others.pop("global", None),
-            "local_accuracy": others.pop("local", None),
+            **dict.fromkeys((*self.asked.columns, BY_CLIENT)),
+            **measured.values,
             "train_loss": logged.pop("train_loss", None),
             "bytes_up": self.totals.bytes_up,
             "bytes_down": self.totals.bytes_down,
@@ -274,7 +304,7 @@ class Run:
             "server_examples": self.totals.server_examples,
             "seconds": round(self.totals.seconds, 4),
             **({"phases": self.totals.phases} if self.totals.phases else {}),
-            "measured": others,
+            "measured": measured.others,
             "logged": logged,
             "clients": rows,
         }

@@ -30,10 +30,10 @@ class Models:
 
     def plain(self) -> dict[str, Any]:
         """Return the parts that run configurations hold."""
-        found: dict[str, Any] = {"models": [model.plain() for model in self.clients]}
+        parts: dict[str, Any] = {"models": [model.plain() for model in self.clients]}
         if self.server is not None:
-            found["server_model"] = self.server.plain()
-        return found
+            parts["server_model"] = self.server.plain()
+        return parts
 
     @property
     def every(self) -> tuple[Resolved, ...]:
@@ -47,25 +47,25 @@ def models_of(registry: Registry, mix: Mix, clients: int, where: str) -> Models:
     Raises:
         ConfigError: Naming the path of what cannot be used.
     """
-    found: list[Resolved] = []
+    members: list[Resolved] = []
     texts: list[str] = []
     server = None
     for entry in mix.clients:
         at = f"{where}: models.{entry.name}"
         if WIDTHS in entry.options:
             nested, full = _nested(registry, entry, clients, at)
-            found += nested
+            members += nested
             texts.append(f"{full.shown()}[widths={_text(entry.options[WIDTHS])}]")
             server = server or full
         else:
-            found += _resolved(registry, entry, at)
-            texts.append(_label(registry, entry, found))
+            members += _resolved(registry, entry, at)
+            texts.append(_label(registry, entry, members))
     if mix.server is not None:
         server = _one(registry, mix.server, f"{where}: models.server")
         texts[-1] += f">{server.shown()}"
-    if server is not None and server.plain() == found[0].plain():
+    if server is not None and server.plain() == members[0].plain():
         server = None
-    return Models(tuple(found), server, "+".join(texts))
+    return Models(tuple(members), server, "+".join(texts))
 
 
 def _resolved(registry: Registry, entry: Entry, where: str) -> list[Resolved]:
@@ -104,10 +104,10 @@ def _is_mix(registry: Registry, name: str) -> bool:
     return entry is not None and entry.kind == "mix"
 
 
-def _label(registry: Registry, entry: Entry, found: Sequence[Resolved]) -> str:
+def _label(registry: Registry, entry: Entry, members: Sequence[Resolved]) -> str:
     if not _is_mix(registry, entry.name):
-        return found[-1].shown()
-    differs = {name for model in found for name in model.changed}
+        return members[-1].shown()
+    differs = {name for model in members for name in model.changed}
     changed = {k: v for k, v in entry.options.items() if k in differs}
     return Resolved(entry.name, entry.options, changed).shown()
 

@@ -6,16 +6,14 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fedkd.base import yamlfile
-from fedkd.config import Config, build
+from fedkd.config import build
 from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.ops.training import TrainingConfig
-from fedkd.simulation.precision import Precision
-from fedkd.simulation.protocol import EvaluationConfig
+from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import SAFE_NAME, Entry, Mix, StrategyEntry, normalise
 
 ENTRY_LISTS = ("datasets", "partitions", "models")
@@ -51,20 +49,17 @@ def _seed_range(part: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-class Suite(Config):
-    """A grid of runs: strategies x datasets x partitions x models x seeds."""
+class Suite(Protocol):
+    """A grid of runs: strategies x datasets x partitions x models x seeds.
+
+    What all strategies share is the protocol's; a strategy may have other rounds and
+    other local training of its own.
+    """
 
     name: str = Field(pattern=SAFE_NAME)
     """What results call it; the file's name by default."""
     description: str = ""
     """What it is for; its first line is listed."""
-    rounds: int = Field(ge=1)
-    """Rounds of communication of every run."""
-    clients: int = Field(ge=1)
-    """Clients in the federation."""
-    participation: float | int = Field(1.0, gt=0)
-    """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
-    (a whole number)."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
         Field(min_length=1),
@@ -80,16 +75,6 @@ class Suite(Config):
     with ``clients`` and ``server`` gives the server a model of its own, and ``widths``
     beside a name makes nested sub-models of it: a list, or the published rule
     ``{rho: 5, sigma: 4}``."""
-    training: TrainingConfig
-    """Local training."""
-    evaluation: EvaluationConfig = EvaluationConfig()
-    """Measuring."""
-    buffers: Literal["average", "local", "reestimate"] = "average"
-    """What becomes of BatchNorm statistics."""
-    test_shards: Literal["matched", "iid"] = "matched"
-    """Test images of a client."""
-    precision: Precision = "fp32"
-    """Arithmetic: float32, ``tf32`` (on a GPU) or ``bf16``."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[StrategyEntry, ...] = Field(min_length=1)
@@ -103,12 +88,18 @@ class Suite(Config):
 
     def plain(self) -> dict[str, Any]:
         """Return the suite as its file would hold it, with every default written out."""
-        found = self.model_dump(mode="json", exclude={*ENTRY_LISTS, "strategies"})
-        found["datasets"] = [entry.plain() for entry in self.datasets]
-        found["partitions"] = [entry.plain() for entry in self.partitions]
-        found["models"] = [mix.plain() for mix in self.models]
-        found["strategies"] = [entry.plain() for entry in self.strategies]
-        return found
+        lists = (*ENTRY_LISTS, "strategies")
+        return {
+            "name": self.name,
+            "description": self.description,
+            **self.model_dump(mode="json", exclude=set(lists)),
+            **{key: [one.plain() for one in getattr(self, key)] for key in lists},
+        }
+
+    def protocol(self, **own: Any) -> Protocol:
+        """Return what all strategies share, with what one of them has of its own."""
+        shared = {name: getattr(self, name) for name in Protocol.model_fields}
+        return Protocol(**{**shared, **own})
 
 
 def suite_names() -> list[str]:

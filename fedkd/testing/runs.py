@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fedkd.errors import ContractError
-from fedkd.simulation.admission import admitted
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.requirements import fitted
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run, RunResult, simulate
 from fedkd.strategy import Round
@@ -78,7 +78,7 @@ def recorded(
         AssertionError: If the simulator refuses what the strategy does.
     """
     strategy = make()
-    federation, protocol = admitted(strategy, *world_for(strategy), seed, "it")
+    federation, protocol = fitted(strategy, *world_for(strategy), seed, "it")
     record = Record(strategy, federation, leftover)
     sides = Sides(federation, protocol, seed)
     kind = _Backwards if backwards else Run

@@ -67,4 +67,4 @@ def _registry() -> Any:
 
 
 def _model(name: str) -> Any:
-    return _registry().resolve("models", name)
+    return _registry().model(name)

@@ -2,11 +2,11 @@
 
 import torch
 
-from fedkd.algorithms.fedavg import Global
-from fedkd.algorithms.fedavg import Update as ModelUpdate
-from fedkd.algorithms.mosaic import Update
+from fedkd.algorithms.averaging import Global
+from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.mosaic.strategy import Update
 from fedkd.models.dcgan import Generator
-from fedkd.models.resnet import resnet18
+from fedkd.models.resnet import ResNet18
 from fedkd.payload import seal
 from fedkd.strategy import read_weights
 
@@ -19,7 +19,7 @@ COUNTS = 80
 
 
 def weights():
-    return read_weights(resnet18(SHAPE, 10))
+    return read_weights(ResNet18.build(SHAPE, 10))
 
 
 def test_fedavg_sends_the_model_down_and_up():
@@ -28,7 +28,7 @@ def test_fedavg_sends_the_model_down_and_up():
 
 
 def test_mosaic_sends_its_generator_once():
-    generator = read_weights(Generator(SHAPE, 10, latent_size=100, width=64))
+    generator = read_weights(Generator.build(SHAPE, 10, latent_size=100, width=64))
     counts_C = torch.zeros(10, dtype=torch.int64)
     without = seal(Update(weights(), counts_C, None, {}), "up")
     with_it = seal(Update(weights(), counts_C, generator, {}), "up")
@@ -37,7 +37,9 @@ def test_mosaic_sends_its_generator_once():
 
 
 def test_half_of_the_channels_is_a_quarter_of_the_bytes():
-    half = read_weights(resnet18(SHAPE, 10, width=0.5))
-    parameters = sum(p.numel() for p in resnet18(SHAPE, 10, width=0.5).parameters())
+    half = read_weights(ResNet18.build(SHAPE, 10, width=0.5))
+    parameters = sum(
+        p.numel() for p in ResNet18.build(SHAPE, 10, width=0.5).parameters()
+    )
     assert parameters == 2_797_610
     assert seal(Global(half), "down") == 11_209_800  # 11.2 MB

@@ -15,7 +15,7 @@ REGISTRY = load_registry()
 
 def painter():
     torch.manual_seed(0)
-    generator = UpsamplingGenerator((1, 8, 8), 3, latent_size=4, width=4)
+    generator = UpsamplingGenerator.build((1, 8, 8), 3, latent_size=4, width=4)
     return Painter(generator, testing.toy_federation().data.info, "as_is")
 
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedkd import testing
-from fedkd.algorithms.dense import Dense, initial_state, start_of
-from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
-from fedkd.algorithms.dense_server import Distillation, GeneratorLoss, Plain
-from fedkd.algorithms.fedavg import Update
+from fedkd.algorithms.averaging import Update
+from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
+from fedkd.algorithms.dense.server import Distillation, GeneratorLoss, Plain
+from fedkd.algorithms.dense.strategy import Dense
 from fedkd.config import build
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.errors import ConfigError
@@ -259,10 +259,10 @@ def test_architectures_are_told_apart_by_their_spec():
     server, _ = both_sides(
         [ModelSpec("cnn"), narrow, ModelSpec("cnn", {"norm": "group"})]
     )
-    state = initial_state(server)
+    state = Dense().init(server)
     assert state.receivers == (0,)
-    assert start_of(state, 0, Round(1, 3, (0,))).weights is state.weights
-    assert start_of(state, 1, Round(1, 3, (0,))).weights is None
+    assert Dense().broadcast(state, 0, Round(1, 3, (0,))).weights is state.weights
+    assert Dense().broadcast(state, 1, Round(1, 3, (0,))).weights is None
 
 
 @pytest.mark.parametrize("participation", [1.0, 2])
@@ -372,7 +372,7 @@ def test_the_student_leaves_its_statistics_alone_while_images_are_made():
         student = server.load(server.initial)
         how = config(first_in_train_mode=first)
         work = Distillation(student, members, how, Plain(), server)
-        work.make_images(Generator((1, 8, 8), 3, width=2), 0)
+        work.make_images(Generator.build((1, 8, 8), 3, width=2), 0)
         changed = [
             n
             for n, v in student.state_dict().items()
@@ -387,7 +387,7 @@ def test_labels_are_in_order_and_of_every_class():
     members = [server.client_model(0)]
     how = config(batch_size=64)
     work = Distillation(server.load(server.initial), members, how, Plain(), server)
-    images, labels = work.make_images(Generator((1, 8, 8), 3, width=2), 0)
+    images, labels = work.make_images(Generator.build((1, 8, 8), 3, width=2), 0)
     assert labels.tolist() == sorted(labels.tolist())
     assert set(labels.tolist()) == {0, 1, 2}
     assert images.shape == (64, 1, 8, 8)
@@ -480,9 +480,7 @@ def test_a_class_that_no_client_has_leaves_all_finite():
     y = data.y_train.numpy()
     shards = [np.flatnonzero(y == 0), np.flatnonzero(y == 1)]
     tests = [np.arange(10), np.arange(10, 20)]
-    federation = Federation(
-        data, shards, tests, [ModelSpec("cnn")], lambda n: REGISTRY.resolve("models", n)
-    )
+    federation = Federation(data, shards, tests, [ModelSpec("cnn")], REGISTRY.model)
     strategy, _ = REGISTRY.strategy("dense", SHORT)
     protocol = testing.toy_protocol(1, clients=2)
     result = simulate(strategy, federation, protocol, seed=0)
@@ -545,7 +543,7 @@ def test_distillation_is_given_by_steps_or_by_passes():
 @pytest.mark.parametrize("side", [8, 16, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_generator_makes_images_of_every_size(side, channels):
-    images = Generator((channels, side, side), 10, latent_size=5, width=2)(
+    images = Generator.build((channels, side, side), 10, latent_size=5, width=2)(
         torch.randn(4, 5)
     )
     assert images.shape == (4, channels, side, side)
@@ -555,7 +553,7 @@ def test_the_generator_makes_images_of_every_size(side, channels):
 
 def test_the_generator_has_the_released_size_and_weights():
     torch.manual_seed(0)
-    model = Generator((3, 32, 32), 10)
+    model = Generator.build((3, 32, 32), 10)
     assert sum(p.numel() for p in model.parameters()) == 2_328_899
     assert model.expand.weight.std().item() == pytest.approx(0.02, rel=0.01)
     assert not model.expand.bias.any()
@@ -563,4 +561,4 @@ def test_the_generator_has_the_released_size_and_weights():
 
 def test_the_generator_refuses_other_sizes():
     with pytest.raises(ConfigError, match="30x30; supported are sides"):
-        Generator((1, 30, 30), 10)
+        Generator.build((1, 30, 30), 10)

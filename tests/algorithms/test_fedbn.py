@@ -37,7 +37,7 @@ def test_clients_with_different_data_have_different_batchnorm():
 
 
 def test_download_and_upload_change_no_batchnorm_tensor():
-    from fedkd.algorithms.fedavg import recall, report
+    from fedkd.algorithms.averaging import recall, report
     from fedkd.algorithms.fedbn import stays_local
 
     strategy, sides, result = finished()
@@ -72,12 +72,14 @@ def test_group_normalisation_is_averaged():
 
 
 def test_the_global_accuracy_is_the_mean_over_the_clients_own_models():
-    from fedkd.simulation.evaluate import correct, percent
+    from fedkd.metrics.classification import Accuracy
+    from fedkd.simulation.evaluate import predictions
 
     strategy, sides, result = finished()
     data = sides.federation.data
     own = []
     for k in range(3):
         client = sides.client(k, sides.protocol.training)
-        own.append(percent(correct(strategy.personal(result.state, client), data, 99)))
+        said = predictions(strategy.personal(result.state, client), data, 99)
+        own.append(Accuracy().of_test_set(said))
     assert result.metrics["global_accuracy"] == sum(own) / 3

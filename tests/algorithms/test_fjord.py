@@ -22,7 +22,7 @@ FAMILY = [ModelSpec("cnn"), *(ModelSpec("cnn", {"width": w}) for w in (0.5, 0.25
 
 
 def build(width=1.0, name="cnn"):
-    return REGISTRY.resolve("models", name)((1, 8, 8), 3, width=width)
+    return REGISTRY.model(name)((1, 8, 8), 3, width=width)
 
 
 def dropout(distil=False, name="cnn"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.algorithms.fedavg import Update
+from fedkd.algorithms.averaging import Update
 from fedkd.algorithms.fleet import Fleet, assemble
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation

@@ -71,9 +71,9 @@ def test_scaled_are_narrowed_layers_without_batchnorm_and_not_the_classifier():
     state = strategy.init(server)
     turn = Round(0, 1, (0, 1, 2))
     down = [strategy.broadcast(state, k, turn) for k in range(3)]
-    assert down[0].narrowed == ()
-    assert down[1].narrowed == ("body.12",)
-    assert [d.rate for d in down] == [1.0, 0.5, 0.25]
+    assert down[0].besides.narrowed == ()
+    assert down[1].besides.narrowed == ("body.12",)
+    assert [d.besides.rate for d in down] == [1.0, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("key", ["scaler", "masked", "rows"])
@@ -93,7 +93,7 @@ def test_rows_of_a_class_come_from_the_clients_that_have_it():
     turn = Round(0, 1, (0,))
     client = sides.client(0, sides.protocol.training)
     up = strategy.local(strategy.broadcast(state, 0, turn), client)
-    assert up.classes.tolist() == [0, 1, 1]
+    assert up.besides.tolist() == [0, 1, 1]
     after = strategy.aggregate(state, {0: up}, sides.server(), turn)
     for entry in ("classifier.weight", "classifier.bias"):
         assert torch.equal(after.weights[entry][0], state.weights[entry][0])

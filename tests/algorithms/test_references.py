@@ -7,8 +7,10 @@ from fedkd.algorithms.central import Central
 from fedkd.algorithms.ensemble import Ensemble
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.local import Local
-from fedkd.simulation.evaluate import correct, percent
-from fedkd.simulation.pooling import arranged
+from fedkd.metrics.base import Predictions
+from fedkd.metrics.classification import Accuracy
+from fedkd.simulation.evaluate import predictions
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 
@@ -43,18 +45,17 @@ def test_the_ensemble_is_the_mean_of_models_trained_alone():
     x = federation.data.normalise(federation.data.x_test)
     with torch.no_grad():
         mean = torch.stack([model(x) for model in models]).mean(0)
-    hits = mean.argmax(1) == federation.data.y_test
-    assert result.metrics["global_accuracy"] == percent(hits)
+    said = Predictions.of([mean], federation.data.y_test)
+    assert result.metrics["global_accuracy"] == Accuracy().of_test_set(said)
 
 
 def test_the_members_of_the_ensemble_are_the_clients_that_train_alone():
     together, _, _ = run(Ensemble(), MIXED)
     alone, federation, protocol = run(Local(), MIXED)
     server = Sides(federation, protocol, 0).server()
-    accuracies = [
-        percent(correct(server.client_model(k, w), federation.data, 100))
-        for k, w in together.state.models.items()
-    ]
+    models = [server.client_model(k, w) for k, w in together.state.models.items()]
+    said = [predictions(model, federation.data, 100) for model in models]
+    accuracies = [Accuracy().of_test_set(each) for each in said]
     mean = sum(accuracies) / len(accuracies)
     assert alone.metrics["global_accuracy"] == mean
 

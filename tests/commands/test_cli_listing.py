@@ -89,18 +89,18 @@ QUICK = fedkd.Preset(
 )
 
 
-def model(image_shape, num_classes, width: float = 1.0):
-    """Build a model.
+class Width(fedkd.Config):
+    width: float = Field(1.0, gt=0, le=1)
+    """Share of the channels:
+    from 0 to 1."""
 
-    Args:
-        image_shape: Of one image.
-        num_classes (int): Outputs.
-        width: Share of the channels:
-            from 0 to 1.
 
-    Returns:
-        width: no argument.
-    """
+class Model:
+    """A model."""
+
+    Config = Width
+
+    def __init__(self, image_shape, num_classes, config): pass
 
 
 @fedkd.hookimpl
@@ -112,7 +112,7 @@ def fedkd_register_strategies(register):
 
 @fedkd.hookimpl
 def fedkd_register_models(register):
-    register("both", ":model", kind="generator")
+    register("both", ":Model", kind="generator")
 '''
 
 
@@ -213,7 +213,8 @@ def test_list_shows_owners_only_where_there_is_a_third_party(path):
 
 def test_list_as_json_has_every_kind(path):
     found = json.loads(run(listing.command, "--format", "json", "--plugin", path))
-    kinds = ["strategies", "datasets", "models", "partitioners", "suites"]
+    kinds = ["strategies", "datasets", "models", "partitioners", "executors", "metrics"]
+    kinds.append("suites")
     assert list(found) == kinds
     (model,) = found["models"]
     assert model.pop("version").startswith("sha256:")
@@ -222,7 +223,7 @@ def test_list_as_json_has_every_kind(path):
         "kind": "generator",
         "summary": "",
         "owner": "mine.py",
-        "target": "fedkd_plugin_mine:model",
+        "target": "fedkd_plugin_mine:Model",
     }
 
 
@@ -299,7 +300,10 @@ def test_show_prints_all_things_of_a_name_or_the_kind_asked_for(path):
     assert "both (generator, mine.py" in both
     one = run(show.command, "both", "--kind", "models", "--plugin", path)
     assert "strategy" not in one
-    assert "width = 1.0  [float]\n      Share of the channels: from 0 to 1.\n" in one
+    assert (
+        "width = 1.0  [float, > 0, <= 1]\n      Share of the channels: from 0 to 1.\n"
+        in one
+    )
 
 
 def test_show_as_text_is_wrapped_and_complete(path):

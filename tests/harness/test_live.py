@@ -8,6 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from fedkd.base.runname import RunName
 from fedkd.harness.live.grid import LiveView, visible
 from fedkd.harness.live.lines import PlainView, make_view
 from fedkd.harness.live.progress import Progress, bytes_text, clock_text, sparkline
@@ -25,19 +26,17 @@ class Clock:
 
 
 def cell(label="fedavg", seed=0, rounds=10, dataset="digits"):
+    run = RunName("quick", label, dataset, "dirichlet", 0.1, "cnn", 10, rounds, seed)
+    run_id = f"{label}-{dataset}-s{seed}"
     return Cell(
-        suite="quick", label=label, strategy=label, dataset=dataset,
-        partition="dirichlet", alpha=0.1, models="cnn", clients=10, rounds=rounds,
-        seed=seed, config_hash="h", run_id=f"{label}-{dataset}-s{seed}",
-        checkpoint_every=0, config={},
-    )  # fmt: skip
+        run, config_hash="h", run_id=run_id, checkpoint_every=0, parts=None, config={}
+    )
 
 
 def row(of, status="done", reason="", accuracy=82.0, seconds=20.0):
     return Row(
-        of.suite, of.label, of.dataset, of.partition, of.alpha, of.models, of.clients,
-        of.rounds, of.seed, status, reason, accuracy, bytes_up=1_000_000,
-        bytes_down=200_000, seconds=seconds, run_id=of.run_id,
+        **vars(of.run), status=status, reason=reason, global_accuracy=accuracy,
+        bytes_up=1_000_000, bytes_down=200_000, seconds=seconds, run_id=of.run_id,
     )  # fmt: skip
 
 
@@ -214,7 +213,7 @@ def test_a_low_terminal_shows_running_cells_the_next_and_the_last_that_ended():
     progress.started(cells[4])
     progress.started(cells[9])
     found = visible(list(progress.cells.values()), 5)
-    assert [one.cell.seed for one in found] == [2, 3, 4, 5, 9]
+    assert [one.cell.run.seed for one in found] == [2, 3, 4, 5, 9]
 
 
 def test_columns_do_not_move_while_cells_run():

@@ -2,16 +2,22 @@
 
 import pytest
 
+from fedkd.base.runname import RunName
 from fedkd.harness.resuming import ResumePoints
 from fedkd.suite.grid import Cell
 
 
 def cell(seed, every):
+    run = RunName("quick", "a", "digits", "iid", None, "cnn", 2, 40, seed)
+    run_id = f"a-s{seed}"
     return Cell(
-        suite="quick", label="a", strategy="a", dataset="digits", partition="iid",
-        alpha=None, models="cnn", clients=2, rounds=40, seed=seed, config_hash="h",
-        run_id=f"a-s{seed}", checkpoint_every=every, config={},
-    )  # fmt: skip
+        run,
+        config_hash="h",
+        run_id=run_id,
+        checkpoint_every=every,
+        parts=None,
+        config={},
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What all classifiers share."""
+"""What models share."""
 
 import math
 
@@ -7,13 +7,34 @@ import torch
 from torch import nn
 
 from fedkd.errors import ConfigError
-from fedkd.models.base import ImageModel, normalisation, scaled
+from fedkd.models.base import (
+    ImageModel,
+    Model,
+    ModelConfig,
+    Norm,
+    Share,
+    Size,
+    Sizes,
+    normalisation,
+    scaled,
+)
+
+SHAPE = (1, 2, 2)
+
+
+class ToyConfig(ModelConfig):
+    width: Share = 1.0
+    sizes: Sizes = (1, 2)
+    size: Size = 3
+    norm: Norm = "batch"
 
 
 class Toy(ImageModel):
-    def __init__(self, image_shape=(1, 2, 2), num_classes=3, width=1.0):
-        super().__init__(image_shape, num_classes, 4, width)
-        self.classifier = nn.Linear(4, 3)
+    Config = ToyConfig
+
+    def __init__(self, image_shape, num_classes, config):
+        super().__init__(image_shape, num_classes, 4, config.width)
+        self.classifier = nn.Linear(4, num_classes)
 
     def features(self, x):
         return x.flatten(1)
@@ -23,7 +44,7 @@ class Toy(ImageModel):
 
 
 def test_a_model_is_its_head_on_its_features():
-    model, x = Toy(), torch.randn(5, 1, 2, 2)
+    model, x = Toy.build(SHAPE, 3), torch.randn(5, 1, 2, 2)
     assert torch.equal(model(x), model.head(model.features(x)))
 
 
@@ -48,20 +69,59 @@ def test_widths_are_rounded_up(size, width, expected):
     assert scaled(size, width) == expected
 
 
-@pytest.mark.parametrize("width", [0, -0.5, 1.01, math.nan, "1", True, None])
-def test_a_width_outside_its_range_is_refused(width):
-    with pytest.raises(
-        ConfigError, match=r"width: found .*expected a number in \(0, 1\]"
-    ):
-        Toy(width=width)
-    with pytest.raises(ConfigError, match="width: found"):
-        scaled(8, width)
+@pytest.mark.parametrize(
+    ("width", "reason"),
+    [
+        (0, "Input should be greater than 0"),
+        (-0.5, "Input should be greater than 0"),
+        (1.01, "Input should be less than or equal to 1"),
+        (math.nan, "Input should be a finite number"),
+        ("1", "Input should be a valid number"),
+        (True, "Input should be a valid number"),
+        (None, "Input should be a valid number"),
+    ],
+)
+def test_a_width_outside_its_range_is_refused(width, reason):
+    with pytest.raises(ConfigError, match=rf"^Toy\.width: found .*\. {reason}\.$"):
+        Toy.build(SHAPE, 3, width=width)
+
+
+def test_a_width_of_one_may_be_written_as_a_whole_number():
+    assert Toy.build(SHAPE, 3, width=1).width == 1.0
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, "2", True])
+def test_a_size_is_a_positive_whole_number(size):
+    with pytest.raises(ConfigError, match=r"^Toy\.size: found .*Input should be "):
+        Toy.build(SHAPE, 3, size=size)
+    with pytest.raises(ConfigError, match=r"^Toy\.sizes\.1: found .*Input should be "):
+        Toy.build(SHAPE, 3, sizes=[1, size])
+
+
+def test_sizes_may_be_a_list_or_a_tuple():
+    assert ToyConfig(sizes=[5, 6]) == ToyConfig(sizes=(5, 6))
+
+
+def test_a_misspelt_option_gets_a_suggestion():
+    with pytest.raises(ConfigError, match=r"^Toy\.widht: unknown key\. .*'width'\?"):
+        Toy.build(SHAPE, 3, widht=1)
+
+
+def test_a_model_that_says_nothing_of_options_has_none():
+    with pytest.raises(ConfigError, match=r"width: unknown key\. Known keys: none\."):
+        Model.build(SHAPE, 3, width=1)
 
 
 @pytest.mark.parametrize("classes", [0, -1, 2.0, True])
 def test_a_number_of_classes_that_is_none_is_refused(classes):
     with pytest.raises(ConfigError, match=r"num_classes: found .*whole number"):
-        Toy(num_classes=classes)
+        Toy.build(SHAPE, classes)
+
+
+@pytest.mark.parametrize("side", [0, -1, 2.0, True])
+def test_a_shape_of_images_that_is_none_is_refused(side):
+    with pytest.raises(ConfigError, match=r"image_shape\[1\]: found .*whole number"):
+        Toy.build((1, side, 2), 3)
 
 
 def test_normalisations_have_no_state_group_state_or_batch_state():
@@ -72,5 +132,5 @@ def test_normalisations_have_no_state_group_state_or_batch_state():
 
 
 def test_an_unknown_normalisation_gets_a_suggestion():
-    with pytest.raises(ConfigError, match=r"found 'grop'.*batch, group, none.*'group'"):
-        normalisation("grop", 8)
+    with pytest.raises(ConfigError, match=r"found 'grop'.*'batch', 'group'.*'group'\?"):
+        Toy.build(SHAPE, 3, norm="grop")

@@ -6,12 +6,12 @@ from torch import nn
 
 from fedkd.errors import ConfigError
 from fedkd.models.conditional import (
-    MERGES,
     AcganGenerator,
     FeatureGenerator,
     UpsamplingGenerator,
 )
 
+MERGES = ("mul", "add", "cat", "cat_naive", "none")
 SIDES = (8, 16, 28, 32, 64)
 LABELS = torch.tensor([0, 3, 9])
 
@@ -21,23 +21,23 @@ def parameters(model):
 
 
 def test_all_have_their_published_size():
-    assert parameters(AcganGenerator((3, 32, 32), 10)) == 3_448_552
-    assert parameters(UpsamplingGenerator((3, 32, 32), 10)) == 682_499
-    assert parameters(FeatureGenerator((1, 28, 28), 10)) == 19_744
+    assert parameters(AcganGenerator.build((3, 32, 32), 10)) == 3_448_552
+    assert parameters(UpsamplingGenerator.build((3, 32, 32), 10)) == 682_499
+    assert parameters(FeatureGenerator.build((1, 28, 28), 10)) == 19_744
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("build", [AcganGenerator, UpsamplingGenerator])
-def test_every_size_has_a_generator(side, channels, build):
+@pytest.mark.parametrize("network", [AcganGenerator, UpsamplingGenerator])
+def test_every_size_has_a_generator(side, channels, network):
     shape = (channels, side, side)
-    generator = build(shape, 10, latent_size=7, width=4)
+    generator = network.build(shape, 10, latent_size=7, width=4)
     assert generator(torch.randn(3, 7), LABELS).shape == (3, *shape)
 
 
 def test_stages_halve_the_channels_up_to_eight_times_the_width():
     def widths(side):
-        model = AcganGenerator((3, side, side), 10, width=4)
+        model = AcganGenerator.build((3, side, side), 10, width=4)
         layers = [m for m in model.modules() if isinstance(m, nn.ConvTranspose2d)]
         return [m.out_channels for m in layers]
 
@@ -48,7 +48,7 @@ def test_stages_halve_the_channels_up_to_eight_times_the_width():
 
 
 def test_the_first_map_has_no_batch_normalisation():
-    layers = list(AcganGenerator((3, 32, 32), 10, width=2).layers)
+    layers = list(AcganGenerator.build((3, 32, 32), 10, width=2).layers)
     assert isinstance(layers[1], nn.ReLU)
     assert isinstance(layers[3], nn.BatchNorm2d)
 
@@ -58,7 +58,9 @@ def test_noise_and_label_merge_as_they_are_told_to():
     merged = {}
     for how in MERGES:
         torch.manual_seed(0)
-        generator = AcganGenerator((1, 8, 8), 10, latent_size=5, width=2, merge=how)
+        generator = AcganGenerator.build(
+            (1, 8, 8), 10, latent_size=5, width=2, merge=how
+        )
         merged[how] = generator.merge(z, LABELS)
         if how in ("mul", "add", "cat"):
             generator.embedding.weight.data = torch.arange(50.0).view(10, 5)
@@ -75,7 +77,9 @@ def test_noise_and_label_merge_as_they_are_told_to():
 
 @pytest.mark.parametrize("how", MERGES)
 def test_the_label_changes_the_image_unless_it_is_left_out(how):
-    generator = AcganGenerator((1, 8, 8), 10, latent_size=5, width=2, merge=how).eval()
+    generator = AcganGenerator.build(
+        (1, 8, 8), 10, latent_size=5, width=2, merge=how
+    ).eval()
     z = torch.randn(1, 5)
     images = [generator(z, torch.tensor([c])) for c in (1, 2)]
     assert torch.equal(*images) == (how == "none")
@@ -83,21 +87,21 @@ def test_the_label_changes_the_image_unless_it_is_left_out(how):
 
 @pytest.mark.parametrize("how", MERGES)
 def test_every_parameter_of_every_merge_gets_a_gradient(how):
-    generator = AcganGenerator((1, 8, 8), 4, latent_size=5, width=2, merge=how)
+    generator = AcganGenerator.build((1, 8, 8), 4, latent_size=5, width=2, merge=how)
     generator(torch.randn(4, 5), torch.arange(4)).square().sum().backward()
     assert all(p.grad is not None for p in generator.parameters())
 
 
 def test_the_embedding_starts_as_standard_noise_and_the_rest_as_dcgans():
     torch.manual_seed(0)
-    model = AcganGenerator((3, 32, 32), 100)
+    model = AcganGenerator.build((3, 32, 32), 100)
     assert model.embedding.weight.std().item() == pytest.approx(1, rel=0.05)
     assert model.layers[0].weight.std().item() == pytest.approx(0.02, rel=0.01)
 
 
 def test_upsampled_images_are_standardised_by_channel():
     torch.manual_seed(0)
-    generator = UpsamplingGenerator((3, 8, 8), 4, latent_size=5, width=4).train()
+    generator = UpsamplingGenerator.build((3, 8, 8), 4, latent_size=5, width=4).train()
     images = generator(torch.randn(64, 5), torch.arange(64) % 4)
     assert images.mean((0, 2, 3)).abs().max() < 1e-5
     torch.testing.assert_close(
@@ -106,7 +110,7 @@ def test_upsampled_images_are_standardised_by_channel():
 
 
 def test_the_upsampling_generator_is_told_the_label():
-    generator = UpsamplingGenerator((1, 8, 8), 4, latent_size=5, width=2).eval()
+    generator = UpsamplingGenerator.build((1, 8, 8), 4, latent_size=5, width=2).eval()
     z = torch.randn(1, 5)
     merged = generator.merge(z, torch.tensor([2]))
     assert torch.equal(merged, torch.cat([z, torch.eye(4)[2:3]], dim=1))
@@ -116,7 +120,7 @@ def test_the_upsampling_generator_is_told_the_label():
 
 @pytest.mark.parametrize("embedding", [True, False])
 def test_the_feature_generator_makes_features_of_the_label(embedding):
-    generator = FeatureGenerator(
+    generator = FeatureGenerator.build(
         (1, 8, 8), 10, feature_size=6, latent_size=4, hidden=8, embedding=embedding
     ).eval()
     z = torch.rand(1, 4).expand(3, -1)
@@ -129,21 +133,23 @@ def test_the_feature_generator_makes_features_of_the_label(embedding):
 @pytest.mark.parametrize("shape", [(3, 24, 24), (3, 4, 4), (1, 32, 28), (1, 128, 128)])
 def test_other_sizes_are_refused_by_the_acgan_generator(shape):
     with pytest.raises(ConfigError, match="8x8, 16x16, 28x28, 32x32, 64x64"):
-        AcganGenerator(shape, 10)
+        AcganGenerator.build(shape, 10)
 
 
 def test_other_sizes_are_refused_by_the_upsampling_generator():
     with pytest.raises(ConfigError, match=r"found images of 30x30; .*multiples of 4"):
-        UpsamplingGenerator((1, 30, 30), 10)
+        UpsamplingGenerator.build((1, 30, 30), 10)
 
 
 def test_a_misspelt_merge_gets_a_suggestion():
-    with pytest.raises(ConfigError, match=r"merge: found 'mull', .*Did you mean 'mul'"):
-        AcganGenerator((1, 8, 8), 10, merge="mull")
+    with pytest.raises(
+        ConfigError, match=r"merge: found 'mull'\. .*Did you mean 'mul'"
+    ):
+        AcganGenerator.build((1, 8, 8), 10, merge="mull")
 
 
 @pytest.mark.parametrize(
-    ("build", "options"),
+    ("network", "options"),
     [
         (AcganGenerator, {"latent_size": 0}),
         (AcganGenerator, {"width": 1.5}),
@@ -153,7 +159,8 @@ def test_a_misspelt_merge_gets_a_suggestion():
         (FeatureGenerator, {"hidden": 2.0}),
     ],
 )
-def test_options_that_cannot_be_used_are_refused(build, options):
-    (name,) = options
-    with pytest.raises(ConfigError, match=f"{name}: found .*expected a whole number"):
-        build((1, 8, 8), 10, **options)
+def test_options_that_cannot_be_used_are_refused(network, options):
+    ((name, value),) = options.items()
+    what = "greater than or equal to 1" if value == 0 else "a valid integer"
+    with pytest.raises(ConfigError, match=f"{name}: found .*Input should be {what}"):
+        network.build((1, 8, 8), 10, **options)

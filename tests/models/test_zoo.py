@@ -55,14 +55,14 @@ def assert_same(model, other):
     ],
 )
 def test_models_have_the_published_number_of_parameters(family, number):
-    assert count(family(RGB, 10)) == number
+    assert count(family.build(RGB, 10)) == number
 
 
 def test_vgg11_is_that_of_torchvision_with_one_linear_layer():
     other = published.vgg11_bn()
     other.avgpool = nn.AdaptiveAvgPool2d(1)
     other.classifier = nn.Linear(512, 10)
-    assert_same(Vgg11(RGB, 10), other)
+    assert_same(Vgg11.build(RGB, 10), other)
 
 
 def test_mobilenet_is_that_of_torchvision_with_other_strides():
@@ -78,14 +78,14 @@ def test_mobilenet_is_that_of_torchvision_with_other_strides():
     other = published.mobilenet_v2(num_classes=10, inverted_residual_setting=stages)
     other.features[0][0].stride = (1, 1)
     other.classifier = other.classifier[1]
-    assert_same(MobileNet(RGB, 10), other)
+    assert_same(MobileNet.build(RGB, 10), other)
 
 
 def test_shufflenet_is_that_of_torchvision_with_a_stem_for_small_images():
     other = published.shufflenet_v2_x1_0(num_classes=10)
     other.conv1[0].stride = (1, 1)
     other.maxpool = nn.Identity()
-    assert_same(ShuffleNet(RGB, 10), other)
+    assert_same(ShuffleNet.build(RGB, 10), other)
 
 
 def test_attention_is_that_of_torch():
@@ -99,7 +99,7 @@ def test_attention_is_that_of_torch():
 
 
 def test_a_transformer_knows_where_its_patches_are():
-    model = Vit((1, 8, 8), 4, dim=8, depth=1, heads=2).eval()
+    model = Vit.build((1, 8, 8), 4, dim=8, depth=1, heads=2).eval()
     x = images((1, 8, 8))
     turned = x.roll(2, dims=3)  # by one patch: the same patches in other places
     with torch.no_grad():
@@ -110,12 +110,12 @@ def test_a_transformer_knows_where_its_patches_are():
 
 @pytest.mark.parametrize(("side", "patches"), [(8, 16), (28, 49), (32, 64), (64, 64)])
 def test_patches_grow_with_the_image(side, patches):
-    model = Vit((3, side, side), 10, dim=8, heads=2, depth=1)
+    model = Vit.build((3, side, side), 10, dim=8, heads=2, depth=1)
     assert model.positions.shape == (1, patches + 1, 8)
 
 
 def test_the_mean_over_patches_needs_no_class_token():
-    model = Vit(RGB, 10, dim=8, heads=2, depth=1, pool="mean")
+    model = Vit.build(RGB, 10, dim=8, heads=2, depth=1, pool="mean")
     assert "token" not in dict(model.named_parameters())
     tokens = model.patches(images()).flatten(2).transpose(1, 2)
     expected = model.blocks(tokens + model.positions).mean(dim=1)
@@ -125,27 +125,33 @@ def test_the_mean_over_patches_needs_no_class_token():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 5}, "heads: found 5 for dim 192, expected a divisor of dim"),
+        ({"heads": 5}, "heads: found 5. Expected a divisor of dim, which is 192"),
         ({"patch": 5}, "patch: found 5 for images of 32x32, expected a divisor"),
-        ({"pool": "tokens"}, r"pool: found 'tokens', .*Did you mean 'token'"),
+        ({"pool": "tokens"}, r"pool: found 'tokens'\. .*Did you mean 'token'"),
     ],
 )
 def test_a_transformer_names_an_option_that_cannot_be_used(options, message):
     with pytest.raises(ConfigError, match=message):
-        Vit(RGB, 10, **options)
+        Vit.build(RGB, 10, **options)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": (24, 116, 232)}, "found 3 numbers for 3 stages"),
-        ({"channels": (24, 115, 232, 464, 1024)}, "found 115 for a stage"),
-        ({"blocks": ()}, "blocks"),
+        (
+            {"channels": (24, 116, 232)},
+            r"channels: found \(24, 116, 232\)\. Expected 5 numbers: .* the 3 stages",
+        ),
+        (
+            {"channels": (24, 115, 232, 464, 1024)},
+            "channels: .* Found 115 for a stage, expected an even number",
+        ),
+        ({"blocks": ()}, r"blocks: found \(\)\. Tuple should have at least 1 item"),
     ],
 )
 def test_a_shufflenet_names_an_option_that_cannot_be_used(options, message):
     with pytest.raises(ConfigError, match=message):
-        ShuffleNet(RGB, 10, **options)
+        ShuffleNet.build(RGB, 10, **options)
 
 
 def test_packaged_mixes_hold_two_to_five_families_that_can_be_built():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedkd.models.cnn import Cnn
-from fedkd.models.resnet import resnet18
+from fedkd.models.resnet import ResNet18
 from fedkd.ops.averaging import (
     batch_norm_entries,
     buffer_entries,
@@ -24,7 +24,7 @@ def state(value, dtype=torch.float32):
 
 def random_state(seed):
     torch.manual_seed(seed)
-    return Cnn((1, 8, 8), 3).state_dict()
+    return Cnn.build((1, 8, 8), 3).state_dict()
 
 
 def test_weights_are_normalised_in_float64():
@@ -180,7 +180,7 @@ def test_equal_counts_make_every_expert_the_plain_mean():
 
 
 def test_batch_norm_is_found_by_type_also_in_shortcuts():
-    model = resnet18((3, 8, 8), 10, width=0.05)
+    model = ResNet18.build((3, 8, 8), 10, width=0.05)
     entries = batch_norm_entries(model)
     assert len(entries) == 20 * 5
     shortcuts = {name for name in entries if ".shortcut." in name}
@@ -189,7 +189,7 @@ def test_batch_norm_is_found_by_type_also_in_shortcuts():
 
 
 def test_group_norm_is_no_batch_norm():
-    assert batch_norm_entries(Cnn((1, 8, 8), 3, norm="group")) == frozenset()
+    assert batch_norm_entries(Cnn.build((1, 8, 8), 3, norm="group")) == frozenset()
 
 
 def test_a_model_that_is_a_batch_norm_has_no_path_in_front():

@@ -25,7 +25,7 @@ FAMILIES = {
 
 
 def build(name, **options):
-    return REGISTRY.resolve("models", name)(SHAPE, 10, **options)
+    return REGISTRY.model(name)(SHAPE, 10, **options)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -148,7 +148,7 @@ def test_models_that_differ_in_more_than_width_are_refused():
     for other in (
         build("mlp", hidden=[12]),
         build("mlp", hidden=[14, 10]),
-        REGISTRY.resolve("models", "mlp")(SHAPE, 5, hidden=[12, 10]),
+        REGISTRY.model("mlp")(SHAPE, 5, hidden=[12, 10]),
     ):
         with pytest.raises(ConfigError, match="nested widths"):
             kept_channels(axes, whole.state_dict(), other.state_dict())

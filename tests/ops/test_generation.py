@@ -150,7 +150,7 @@ def test_inversion_is_zero_where_the_statistics_are_those_of_the_batch():
 
 def test_inversion_gives_its_gradient_to_the_images():
     x = torch.randn(4, 1, 8, 8, requires_grad=True)
-    model = Cnn((1, 8, 8), 3).eval()
+    model = Cnn.build((1, 8, 8), 3).eval()
     with BatchNormMatcher(model) as matcher:
         model(x)
     assert len(matcher.layers) == 3
@@ -189,7 +189,7 @@ def test_the_matcher_forgets_an_earlier_block():
 
 
 def test_a_model_without_batch_norm_has_inversion_zero_and_no_layers():
-    model = Cnn((1, 8, 8), 3, norm="group")
+    model = Cnn.build((1, 8, 8), 3, norm="group")
     with BatchNormMatcher(model) as matcher:
         model(torch.zeros(2, 1, 8, 8))
     assert matcher.loss().item() == 0.0

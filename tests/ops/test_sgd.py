@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedkd.ops.sgd import Sgd
+from fedkd.ops.sgd import FastSgd
 
 SHAPES = ((3, 2, 3, 3), (5,), (), (0, 4), (4, 7))
 
@@ -25,7 +25,7 @@ def give_gradients(values, step, missing=()):
 def compare(missing_at, lr=0.1, **options):
     """Run five steps of both; ``missing_at[step]`` have no gradient."""
     ours, theirs = parameters(), parameters()
-    sgd = Sgd(ours, lr, **options)
+    sgd = FastSgd(ours, lr, **options)
     reference = torch.optim.SGD(theirs, lr=lr, foreach=True, **options)
     for step in range(5):
         for values in (ours, theirs):
@@ -52,7 +52,7 @@ def test_parameters_without_gradient_stay_and_join_later(momentum, weight_decay)
 
 def test_gradients_are_left_as_they_were():
     values = parameters()
-    sgd = Sgd(values, 0.1, 0.9, 0.01)
+    sgd = FastSgd(values, 0.1, 0.9, 0.01)
     for step in range(2):
         give_gradients(values, step)
         before = [p.grad.clone() for p in values]
@@ -62,7 +62,7 @@ def test_gradients_are_left_as_they_were():
 
 def test_the_numbers_of_two_steps():
     p = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    sgd = Sgd([p], lr=0.5, momentum=0.5, weight_decay=0.1)
+    sgd = FastSgd([p], lr=0.5, momentum=0.5, weight_decay=0.1)
     p.grad = torch.tensor([2.0], dtype=torch.float64)
     sgd.step()  # b = 2 + 0.1 = 2.1; p = 1 - 1.05
     assert p.item() == pytest.approx(-0.05, rel=1e-12)
@@ -73,7 +73,7 @@ def test_the_numbers_of_two_steps():
 def test_zero_grad_drops_and_no_gradient_is_no_step():
     values = parameters()
     give_gradients(values, 0)
-    sgd = Sgd(values, 0.1, 0.9, 0.01)
+    sgd = FastSgd(values, 0.1, 0.9, 0.01)
     sgd.zero_grad()
     assert all(p.grad is None for p in values)
     before = [p.detach().clone() for p in values]

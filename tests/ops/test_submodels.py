@@ -172,7 +172,7 @@ def test_whole_numbers_are_averaged_as_ever():
 
 def build(name, width=1.0, **options):
     torch.manual_seed(1)
-    model = REGISTRY.resolve("models", name)
+    model = REGISTRY.model(name)
     return randomised(model(SHAPE, 10, width=width, **FAMILIES[name], **options))
 
 
@@ -239,7 +239,7 @@ def test_whole_models_are_averaged_bit_for_bit_as_ever():
     states = []
     for seed in range(3):
         torch.manual_seed(seed)
-        model = REGISTRY.resolve("models", "cnn")(SHAPE, 10, **FAMILIES["cnn"])
+        model = REGISTRY.model("cnn")(SHAPE, 10, **FAMILIES["cnn"])
         states.append(model.state_dict())
     parts = [Part(s, where, n) for s, n in zip(states, (7, 30, 5), strict=True)]
     expected = weighted_average(states, [7, 30, 5])
@@ -297,7 +297,7 @@ def test_width_budgets_are_the_published_tables(rho, sigma, expected):
 def test_sub_models_of_resnet18_have_the_published_numbers_of_parameters(
     width, parameters
 ):
-    resnet18 = REGISTRY.resolve("models", "resnet18")
+    resnet18 = REGISTRY.model("resnet18")
     whole, part = (resnet18((3, 32, 32), 10, width=w) for w in (1, width))
     axes = find_axes(whole, (3, 32, 32))
     sizes = kept_channels(axes, whole.state_dict(), part.state_dict())

@@ -5,7 +5,9 @@ import torch
 
 from fedkd import testing
 from fedkd.config import build
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, DivergedError
+from fedkd.ops.optimisers import Adam, AdamW, Sgd
+from fedkd.ops.schedules import Schedule
 from fedkd.ops.training import TrainingConfig, train
 
 
@@ -59,3 +61,101 @@ def test_a_misspelt_key_is_answered_with_the_right_one():
 def test_a_bad_value_names_its_path_and_what_was_found():
     with pytest.raises(ConfigError, match=r"training.lr: found -1.*greater than 0"):
         build(TrainingConfig, {"local_steps": 1, "lr": -1}, "training")
+
+
+class Line(torch.nn.Module):
+    """Two logits whose difference is w; no image changes them."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor([w]))
+
+    def forward(self, x):
+        return torch.stack([torch.zeros_like(self.w), self.w], 1).expand(len(x), 2)
+
+
+def on_a_line(w, steps=1, clip_norm=None, lr=0.5, **how):
+    """Train w by the loss 2 w + 1, whose gradient is 2; return it and the report."""
+    model = Line(w)
+    config = TrainingConfig(
+        local_steps=steps, batch_size=4, lr=lr, weight_decay=0, clip_norm=clip_norm
+    )
+    data = testing.toy_federation(1).clients[0]
+    how.setdefault("loss", lambda logits, y: 2 * logits[0, 1] + 1)
+    report = train(model, data, config, **how)
+    return model.w.item(), report
+
+
+def test_the_report_has_the_criterion_and_the_penalty_apart():
+    w, report = on_a_line(1.0, steps=2, penalty=lambda m: m.w.pow(2).sum())
+    # w: 1, then 1 - 0.5 (2 + 2) = -1, then -1 - 0.5 (2 - 2) = -1
+    assert w == -1.0
+    assert report.loss == 1.0  # (3 + -1) / 2
+    assert report.penalty == 1.0  # (1 + 1) / 2
+    assert (report.steps, report.examples) == (2, 8)
+    assert on_a_line(1.0)[1].penalty is None
+
+
+def test_the_hook_on_gradients_comes_before_clipping():
+    def scaffold(model):
+        model.w.grad += 3.0 - 1.0
+
+    assert on_a_line(1.0, gradient=scaffold)[0] == -1.0  # 1 - 0.5 (2 + 3 - 1)
+    clipped, _ = on_a_line(1.0, gradient=scaffold, clip_norm=1.0)
+    assert clipped == pytest.approx(0.5, rel=1e-5)
+
+
+def test_the_hook_sees_the_penaltys_gradient():
+    seen = []
+    on_a_line(
+        1.0,
+        penalty=lambda m: m.w.pow(2).sum(),
+        gradient=lambda m: seen.append(m.w.grad.item()),
+    )
+    assert seen == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "expected"),
+    [
+        (Sgd(lr=0.25), 1 - 0.25 * 2 - 0.25 * 2),
+        (Adam(lr=0.1, eps=1e-12), 1 - 0.1 - 0.1),
+        (AdamW(lr=0.1, eps=1e-12, weight_decay=0.5), 0.95 * (0.95 - 0.1) - 0.1),
+        (Sgd(lr=1.0, schedule=Schedule(cosine=2, per="step")), 1 - 2 - 1),
+    ],
+)
+def test_an_optimiser_replaces_sgd_and_its_rate(optimiser, expected):
+    w, _ = on_a_line(1.0, steps=2, lr=99.0, optimiser=optimiser)
+    assert w == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_settings_own_optimiser_is_the_default_to_the_bit():
+    model, other = (
+        testing.toy_federation(1).build_spec(testing.toy_federation(1).server_model, 0)
+        for _ in range(2)
+    )
+    data = testing.toy_federation(1).clients[0]
+    config = TrainingConfig(local_steps=3, batch_size=8, lr=0.1, momentum=0.9)
+    for net, how in (
+        (model, None),
+        (other, Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4)),
+    ):
+        torch.manual_seed(0)
+        train(net, data, config, optimiser=how)
+    for a, b in zip(
+        model.state_dict().values(), other.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_penalty_that_explodes_is_seen_where_the_loss_does_not():
+    with pytest.raises(DivergedError, match="the penalty became inf within 1 steps"):
+        on_a_line(1.0, penalty=lambda m: m.w.sum() * torch.inf)
+
+
+def test_a_loss_that_explodes_names_the_rate_that_was_used():
+    def explodes(logits, y):
+        return logits.sum() * torch.inf
+
+    with pytest.raises(DivergedError, match=r"training loss became inf.*rate 0.125"):
+        on_a_line(1.0, loss=explodes, optimiser=Adam(lr=0.125))

@@ -191,6 +191,14 @@ def test_a_name_that_is_not_lower_case_with_hyphens_is_refused(name, plugin):
     assert f"strategy name {name!r} is not" in registry.plugins[0].error
 
 
+@pytest.mark.parametrize("name", ["macro-f1", "F1", "_f1", "f1_", "macro__f1", ""])
+def test_a_metrics_name_has_underscores_as_its_columns_have(name, plugin):
+    body = registering(f"{name!r}, 'm:A'", "'macro_f1', 'm:B'", kind="metrics")
+    registry = load_registry([plugin(body)], quiet=True)
+    assert list(registry.entries("metrics")) == ["macro_f1"]
+    assert "words joined by underscores; write it like" in registry.plugins[0].error
+
+
 @pytest.mark.parametrize("target", ["module", "module:", ":", "a/b:C", "m:A:B", 7])
 def test_a_target_that_is_not_module_and_attribute_is_refused(target, plugin):
     registry = load_registry([plugin(registering(f"'one', {target!r}"))], quiet=True)
@@ -353,7 +361,15 @@ def test_a_target_that_cannot_be_loaded_names_its_owner(kind, target, reason, pl
         ("strategies", ":Unfinished", "lacks aggregate, broadcast, local, predictors"),
         ("datasets", ":Still", "is the class Still; expected a subclass of fedkd.Data"),
         ("partitioners", ":Still", "expected a subclass of fedkd.Partitioner"),
+        ("metrics", ":Still", "expected a subclass of fedkd.Metric"),
+        ("metrics", "fedkd.metrics.base:Metric", "Metric implements nothing; impl"),
         ("models", "math:pi", "expected a callable"),
+        ("executors", ":Still", "expected a subclass of fedkd.Executor"),
+        (
+            "executors",
+            "fedkd.simulation.executors:Serial",
+            "Serial.name is 'serial'; expected 'one'",
+        ),
     ],
 )
 def test_a_target_of_the_wrong_type_breaks_the_contract(kind, target, reason, plugin):
@@ -379,6 +395,16 @@ def test_the_users_options_go_on_top_of_those_of_a_preset(plugin):
     assert (config.rate, config.inner) == (0.25, {"a": 1, "b": 5})
 
 
+def test_a_metric_is_built_from_options(plugin):
+    body = registering("'to', 'fedkd.metrics.targets:RoundsTo'", kind="metrics")
+    registry = load_registry([plugin(body)])
+    metric, config = registry.metric("to", {"target": 80})
+    assert metric.config is config
+    assert (config.target, config.of) == (80, "global_accuracy")
+    with pytest.raises(ConfigError, match=r"^metrics\.to\.target: this key is missing"):
+        registry.metric("to")
+
+
 def test_a_wrong_option_is_named_with_its_path(plugin):
     registry = load_registry([plugin(registering("'one', ':Still'") + STRATEGY)])
     with pytest.raises(ConfigError, match=r"^strategies\.one\.raet: unknown key\. Did"):
@@ -387,10 +413,11 @@ def test_a_wrong_option_is_named_with_its_path(plugin):
 
 def test_a_model_of_another_kind_than_asked_for_is_an_error(plugin):
     body = registering(
-        "'gan', 'math:sqrt', kind='generator'", "'net', 'math:sin'", kind="models"
+        "'gan', ':net', kind='generator'", "'net', ':net'", kind="models"
     )
+    body += "def net(image_shape, num_classes): return num_classes\n"
     registry = load_registry([plugin(body)])
-    assert registry.model("net", "classifier")(0) == 0
+    assert registry.model("net", "classifier")((1, 8, 8), 10) == 10
     with pytest.raises(ConfigError, match=r"'gan' is a generator; expected a classif"):
         registry.model("gan", "classifier")
 
@@ -407,7 +434,7 @@ def test_observers_are_told_and_a_failing_one_is_reported_once(plugin, capsys):
     good = plugin(told + "def fedkd_round_ended(metrics): seen.append(metrics)\n")
     bad = plugin(HOOK + "def fedkd_round_ended(run): raise OSError('full')\n", "bad.py")
     registry = load_registry([good, bad])
-    run = fedkd.RunInfo("id", "s", "fedavg", "d", "p", "m", 0, 2)
+    run = fedkd.RunInfo("s", "fedavg", "d", "p", None, "m", 2, 2, 0, run_id="id")
     for index in (1, 2):
         registry.notify("fedkd_round_ended", run=run, metrics={"round": index})
     assert sys.modules["fedkd_plugin_mine"].seen == [{"round": 1}, {"round": 2}]

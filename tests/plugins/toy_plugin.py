@@ -64,12 +64,18 @@ class Missing(fedkd.Dataset):
         raise DataError(f"toy-missing: there is no file {root / 'toy.bin'}.")
 
 
+class LinearConfig(fedkd.Config):
+    width: float = 1.0
+    """A number that changes nothing but the hash."""
+
+
 class Linear(nn.Module):
+    Config = LinearConfig
     feature_size = 64
 
-    def __init__(self, image_shape, num_classes, *, width: float = 1.0):
+    def __init__(self, image_shape, num_classes, config):
         super().__init__()
-        self.width = width
+        self.width = config.width
         self.linear = nn.Linear(math.prod(image_shape), num_classes)
 
     def features(self, x):

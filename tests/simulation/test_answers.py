@@ -138,7 +138,8 @@ from pathlib import Path
 import torch
 from fedkd import simulate, testing
 from fedkd.simulation.store import answers
-from fedkd.algorithms.fedavg import FedAvg, Global, Update
+from fedkd.algorithms.averaging import Global, Update
+from fedkd.algorithms.fedavg import FedAvg
 
 answers.BUDGET = int(sys.argv[1]) << 20
 

@@ -116,8 +116,8 @@ THIS = sys.modules[__name__]
 @pytest.fixture
 def device(monkeypatch):
     # A wrapper made in inference mode cannot be.
-    plain = torch.no_grad()(evaluate.correct.__wrapped__)
-    monkeypatch.setattr(measurement, "correct", plain)
+    plain = torch.no_grad()(evaluate.predictions.__wrapped__)
+    monkeypatch.setattr(measurement, "predictions", plain)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     # These two make their values past all modes.
     tensor = torch.tensor
@@ -170,7 +170,8 @@ def run(name, device, folder=None, *, federation=None, executor="serial", **prot
     there = on_device(federation or testing.toy_federation(), device)
     assert isinstance(there.data.x_train, There)
     setting = testing.toy_protocol(2, **protocol)
-    result = simulate(strategy, there, setting, 0, folder=folder, executor=executor)
+    engine = REGISTRY.executor(executor)
+    result = simulate(strategy, there, setting, 0, folder=folder, executor=engine)
     assert result.metrics["global_accuracy"] is not None
     return result
 

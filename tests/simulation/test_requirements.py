@@ -1,12 +1,180 @@
-"""Reasons to skip a strategy name models as tables do."""
+"""What a run must be before it starts: folder, seed, verbs, what a strategy needs."""
+
+import json
+from dataclasses import dataclass
 
 import pytest
 
 from fedkd import Requires, testing
+from fedkd.base.signatures import check_verbs
+from fedkd.errors import ConfigError, ContractError, NotApplicableError
 from fedkd.party import ModelSpec
+from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.simulator import simulate
+from fedkd.strategy import Strategy
 
+REGISTRY = load_registry(quiet=True)
+BUILT_IN = sorted(REGISTRY.entries("strategies"))
 HALF = ModelSpec("cnn", {"width": 0.5})
+trained = []
+
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+
+class Idle(Strategy):
+    """Does nothing, and writes down that its verbs were called."""
+
+    def init(self, server):
+        trained.append("init")
+        return Nothing()
+
+    def broadcast(self, state, client_id, round):
+        return state
+
+    def local(self, down, client):
+        return down
+
+    def aggregate(self, state, ups, server, round):
+        return state
+
+    def predictors(self, state, server):
+        return {"global": server.load(server.initial)}
+
+
+def run(strategy, **options):
+    world = (testing.toy_federation(), testing.toy_protocol(1))
+    return simulate(strategy, *world, **{"seed": 0, **options})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_trained():
+    trained.clear()
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_the_folder_of_a_run_is_made_with_those_above_it(tmp_path, kind):
+    folder = tmp_path / "runs" / "first"
+    result = run(Idle(), folder=kind(folder))
+    (line,) = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line) == json.loads(json.dumps(result.metrics))
+    assert run(Idle(), folder=kind(folder)).history == ()
+
+
+@pytest.mark.parametrize("beside", ["taken", "taken/below"])
+def test_a_folder_that_is_a_file_is_refused(tmp_path, beside):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigError, match=r"taken.*is a file; give another folder"):
+        run(Idle(), folder=tmp_path / beside)
+
+
+def test_a_negative_seed_is_refused_and_leaves_no_folder(tmp_path):
+    with pytest.raises(
+        ConfigError, match="seed: found -1, expected a whole number from 0"
+    ):
+        run(Idle(), seed=-1, folder=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+class NoClient(Idle):
+    def local(self, down):
+        return down
+
+
+class OneMore(Idle):
+    def aggregate(self, state, ups, server, round, extra):
+        return state
+
+
+class KeywordsOnly(Idle):
+    def init(self, *, server):
+        return Nothing()
+
+
+class WrongPersonal(Idle):
+    def personal(self, client: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            NoClient,
+            r"toy: NoClient\.local\(down\) cannot be called with \(down, client\): too "
+            r"many positional arguments\. Write it as local\(self, down, client\)\.",
+        ),
+        (
+            OneMore,
+            r"missing a required.*Write it as aggregate\(self, state, ups, server",
+        ),
+        (
+            KeywordsOnly,
+            r"KeywordsOnly\.init\(\*, server\).*Write it as init\(self, server",
+        ),
+        (
+            WrongPersonal,
+            r"personal\(client\).*Write it as personal\(self, state, client\)",
+        ),
+    ],
+)
+def test_a_verb_that_cannot_be_called_is_refused_before_anything_runs(kind, message):
+    with pytest.raises(ContractError, match=message):
+        run(kind(), name="toy")
+    assert trained == []
+
+
+class OtherNames(Idle):
+    def broadcast(self, state, k, _round, more=None):
+        return state
+
+    @staticmethod
+    def local(down, client):
+        return down
+
+    @classmethod
+    def aggregate(cls, *everything, **rest):
+        return everything[0]
+
+
+def test_names_defaults_and_the_kind_of_method_are_the_authors_business():
+    run(OtherNames())
+    assert trained == ["init"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_verbs_of_what_is_built_in_can_be_called(name):
+    found = REGISTRY.resolve("strategies", name)
+    check_verbs(getattr(found, "strategy", found), Strategy, name)
+
+
+def test_a_plug_in_with_a_wrong_verb_is_named_before_a_run(tmp_path):
+    path = tmp_path / "damp.py"
+    path.write_text(
+        "import fedkd\n"
+        "class Damp(fedkd.Strategy):\n"
+        "    def init(self, server): return None\n"
+        "    def broadcast(self, state, client_id): return None\n"
+        "    def local(self, down, client): return None\n"
+        "    def aggregate(self, state, ups, server, round): return None\n"
+        "    def predictors(self, state, server): return {}\n"
+        "@fedkd.hookimpl\n"
+        "def fedkd_register_strategies(register):\n"
+        "    register('damp', ':Damp', summary='Damps.')\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(
+        ContractError, match=r"'damp' of damp\.py.*Damp\.broadcast\(state"
+    ):
+        load_registry([path]).strategy("damp")
+
+
+def test_an_unknown_name_comes_with_how_to_load_ones_own():
+    with pytest.raises(ConfigError, match=r"unknown strategy 'damp'.*--plugin FILE"):
+        REGISTRY.strategy("damp")
 
 
 @pytest.mark.parametrize(
@@ -38,3 +206,15 @@ HALF = ModelSpec("cnn", {"width": 0.5})
 def test_a_reason_has_the_labels_of_tables(needs, models, reason):
     federation = testing.toy_federation(models=models)
     assert reason_to_skip(Requires(**needs), federation, "average") == reason
+
+
+def test_a_need_that_is_not_met_is_an_error_of_its_own_that_holds_the_reason():
+    class Picky(Idle):
+        requires = Requires(one_architecture=True)
+
+    world = (testing.toy_federation(models=("cnn", HALF)), testing.toy_protocol(1))
+    with pytest.raises(NotApplicableError) as refusal:
+        simulate(Picky(), *world, seed=0, name="picky")
+    reason = "needs one architecture, but the models are cnn, cnn[width=0.5]."
+    assert (refusal.value.reason, str(refusal.value)) == (reason, f"picky {reason}")
+    assert trained == []

@@ -13,7 +13,7 @@ from fedkd.errors import ConfigError, ContractError, DivergedError
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.pooling import arranged
+from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import Run, simulate
 from fedkd.simulation.store import checkpoint as store
@@ -103,7 +103,7 @@ def test_more_clients_in_a_round_than_there_are_is_refused():
 def test_a_payload_that_shares_memory_with_the_model_is_refused():
     class Aliasing(Counting):
         def local(self, down, client):
-            from fedkd.algorithms.fedavg import Update
+            from fedkd.algorithms.averaging import Update
 
             return Update(dict(client.model.state_dict()), 1)
 
@@ -240,7 +240,7 @@ def test_a_run_names_every_executor_that_has_worked_on_it(tmp_path):
             seed=0,
             folder=tmp_path,
             checkpoint_every=1,
-            executor=executor,
+            executor=REGISTRY.executor(executor),
             on_round=on_round,
         )
 

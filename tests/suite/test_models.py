@@ -1,9 +1,13 @@
 """What a suite can say of models: mixes, a server of its own, nested widths."""
 
+import json
+
 import pytest
 
 from fedkd.base import yamlfile
 from fedkd.errors import ConfigError
+from fedkd.party import ModelSpec
+from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.report.description import mix_text, protocol_lines
 from fedkd.suite.grid import grid
@@ -20,6 +24,19 @@ training: {{local_steps: 1}}
 strategies: [fedavg]
 models: {models}
 """
+
+
+KEYS = {
+    "cnn{}",
+    'cnn{"width": 0.25}',
+    'cnn{"width": 0.5}',
+    'mobilenet{"width": 0.125}',
+    "resnet18{}",
+    'resnet18{"width": 0.125}',
+    'vgg11{"width": 0.25}',
+    'vit{"depth": 3, "dim": 64, "heads": 2}',
+}
+"""Names of the streams of initial weights of all packaged suites: not to be changed."""
 
 
 @pytest.fixture
@@ -44,16 +61,55 @@ def widths(cell):
     return [model["options"]["width"] for model in cell.config["models"]]
 
 
+def test_the_streams_of_initial_weights_of_packaged_suites_are_what_they_were():
+    registry = load_registry()
+    every = [c.config for s in registry.suites() for c in grid(load_suite(s), registry)]
+    models = [m for config in every for m in config["models"]]
+    models += [config["server_model"] for config in every if "server_model" in config]
+    keys = set()
+    for model in models:
+        options = json.loads(json.dumps(model["options"]))
+        again = resolve(registry, "models", model["name"], options, "models")
+        assert json.dumps(again.options) == json.dumps(options)
+        keys.add(ModelSpec(again.name, again.changed).key)
+    assert keys == KEYS
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "key"),
+    [
+        ("{name: cnn, width: 1}", {"width": 1}, "cnn{}"),
+        ("{name: cnn, width: 0.5}", {"width": 0.5}, 'cnn{"width": 0.5}'),
+        (
+            "{name: cnn, channels: [8, 16]}",
+            {"channels": [8, 16], "features": None, "hidden": 64},
+            'cnn{"channels": [8, 16]}',
+        ),
+        ("{name: mlp, hidden: []}", {"hidden": [], "width": 1.0}, 'mlp{"hidden": []}'),
+    ],
+)
+def test_options_stand_in_a_configuration_as_they_were_written(
+    cells, entry, options, key
+):
+    (model,) = cells(f"[{entry}]")[0].config["models"]
+    chosen = {name: model["options"][name] for name in options}
+    assert json.dumps(chosen) == json.dumps(options)
+    again = resolve(
+        load_registry(), "models", model["name"], model["options"], "models"
+    )
+    assert ModelSpec(again.name, again.changed).key == key
+
+
 def test_one_model_is_as_it_always_was(cells):
     (cell,) = cells("[cnn]")
-    assert cell.models == "cnn"
+    assert cell.run.models == "cnn"
     assert [m["name"] for m in cell.config["models"]] == ["cnn"]
     assert "server_model" not in cell.config
 
 
 def test_a_server_may_have_a_model_of_its_own(cells):
     (cell,) = cells("[{clients: [cnn, mlp], server: resnet18}]")
-    assert cell.models == "cnn+mlp>resnet18"
+    assert cell.run.models == "cnn+mlp>resnet18"
     assert [m["name"] for m in cell.config["models"]] == ["cnn", "mlp"]
     assert cell.config["server_model"]["name"] == "resnet18"
 
@@ -65,7 +121,7 @@ def test_a_server_with_the_first_model_is_no_server_of_its_own(cells):
 
 def test_widths_make_nested_models_and_a_whole_server(cells):
     (cell,) = cells("[{name: cnn, widths: [0.5, 0.25]}]")
-    assert cell.models == "cnn[widths=0.5,0.25]"
+    assert cell.run.models == "cnn[widths=0.5,0.25]"
     assert widths(cell) == [0.5, 0.25]
     assert cell.config["server_model"]["options"]["width"] == 1.0
 
@@ -74,7 +130,7 @@ def test_the_published_rule_gives_every_client_its_width(cells):
     (cell,) = cells("[{name: cnn, widths: {rho: 5, sigma: 4}}]")
     expected = [1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625, 0.0625]
     assert widths(cell) == expected
-    assert cell.models == "cnn[widths=rho5,sigma4]"
+    assert cell.run.models == "cnn[widths=rho5,sigma4]"
     assert "server_model" not in cell.config
 
 
@@ -86,13 +142,13 @@ def test_the_rule_may_leave_nobody_with_the_whole_model(cells):
 
 def test_a_packaged_mix_stands_for_its_models(cells):
     (cell,) = cells("[mix-5]")
-    assert cell.models == "mix-5"
+    assert cell.run.models == "mix-5"
     assert len({m["name"] for m in cell.config["models"]}) == 5
 
 
 def test_an_option_beside_a_packaged_mix_is_one_of_each_of_its_models(cells):
     (cell,) = cells("[{name: mix-5, features: 64}]")
-    assert cell.models == "mix-5[features=64]"
+    assert cell.run.models == "mix-5[features=64]"
     options = [model["options"] for model in cell.config["models"]]
     assert [o["features"] for o in options] == [64] * 5
     assert {o["width"] for o in options if "width" in o} == {1.0, 0.125, 0.25}

@@ -51,7 +51,7 @@ def changed(**values):
 
 
 def labels(cells):
-    return list(dict.fromkeys(cell.label for cell in cells))
+    return list(dict.fromkeys(cell.run.strategy for cell in cells))
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -64,7 +64,9 @@ def test_a_packaged_suite_is_a_valid_grid(name, registry):
 
 
 def test_the_grid_is_the_product_of_all_axes_with_strategies_innermost(cells_of):
-    found = [(c.partition, c.alpha, c.seed, c.label) for c in cells_of()]
+    found = [
+        (c.run.partition, c.run.alpha, c.run.seed, c.run.strategy) for c in cells_of()
+    ]
     assert found == [
         ("iid", None, 0, "toy-mean"),
         ("iid", None, 0, "longer"),
@@ -78,7 +80,7 @@ def test_the_grid_is_the_product_of_all_axes_with_strategies_innermost(cells_of)
 
 
 def test_the_suite_is_named_after_its_file(cells_of):
-    assert {cell.suite for cell in cells_of()} == {"toy"}
+    assert {cell.run.suite for cell in cells_of()} == {"toy"}
 
 
 def test_options_beside_a_name_reach_the_strategy_and_the_rest_is_filled_in(cells_of):
@@ -89,7 +91,7 @@ def test_options_beside_a_name_reach_the_strategy_and_the_rest_is_filled_in(cell
         "at_round": 1,
         "flag": "",
     }
-    assert (plain.rounds, longer.rounds) == (3, 5)
+    assert (plain.run.rounds, longer.run.rounds) == (3, 5)
 
 
 def test_a_run_is_named_by_label_setting_seed_and_hash(cells_of):
@@ -149,14 +151,14 @@ def test_the_configuration_is_plain_json(cells_of):
 def test_a_list_of_models_is_a_mix_and_options_tell_variants_apart(cells_of):
     narrow = {"name": "toy-linear", "width": 0.5}
     cells = cells_of(changed(models=["toy-linear", ["toy-linear", narrow]]))
-    shown = list(dict.fromkeys(cell.models for cell in cells))
+    shown = list(dict.fromkeys(cell.run.models for cell in cells))
     assert shown == ["toy-linear", "toy-linear+toy-linear[width=0.5]"]
 
 
 def test_partitions_that_differ_in_an_option_have_different_names(cells_of):
     two = [{"name": "classes", "per_client": k} for k in (1, 2)]
     cells = cells_of(changed(partitions=two))
-    assert len({cell.partition for cell in cells}) == 2
+    assert len({cell.run.partition for cell in cells}) == 2
 
 
 def test_a_strategys_own_training_replaces_only_what_it_names(cells_of):
@@ -184,7 +186,7 @@ def test_epochs_of_a_strategy_replace_the_steps_of_the_suite(cells_of):
 )
 def test_seeds_can_be_a_list_a_range_or_a_number(cells_of, written, seeds):
     cells = cells_of(changed(seeds=written, partitions=["iid"]))
-    assert list(dict.fromkeys(cell.seed for cell in cells)) == seeds
+    assert list(dict.fromkeys(cell.run.seed for cell in cells)) == seeds
 
 
 def test_a_number_with_an_exponent_needs_no_point(cells_of):
@@ -217,33 +219,33 @@ class TestOverrides:
         assert labels(cells) == ["toy-mean", "toy-picky"]
 
     def test_data_sets_can_be_swapped(self, cells_of):
-        assert {cell.dataset for cell in cells_of(datasets="toy-missing")} == {
+        assert {cell.run.dataset for cell in cells_of(datasets="toy-missing")} == {
             "toy-missing"
         }
 
     def test_seeds_and_clients_replace_those_of_the_file(self, cells_of):
         cells = cells_of(seeds="3-4", clients=2)
-        assert {(cell.seed, cell.clients) for cell in cells} == {(3, 2), (4, 2)}
+        assert {(cell.run.seed, cell.run.clients) for cell in cells} == {(3, 2), (4, 2)}
 
     def test_rounds_hold_for_every_strategy(self, cells_of):
-        assert {cell.rounds for cell in cells_of(rounds=2)} == {2}
+        assert {cell.run.rounds for cell in cells_of(rounds=2)} == {2}
 
     def test_a_shared_option_goes_to_every_entry_that_has_it(self, cells_of):
         cells = cells_of(assignments=["partition.alpha=0.1"])
-        found = {(cell.partition, cell.alpha) for cell in cells}
+        found = {(cell.run.partition, cell.run.alpha) for cell in cells}
         assert found == {("iid", None), ("dirichlet", 0.1)}
 
     def test_settings_that_become_equal_are_one(self, cells_of):
         two = [{"name": "dirichlet", "alpha": a} for a in (0.1, 0.5)]
         cells = cells_of(changed(partitions=two), assignments=["partition.alpha=0.3"])
-        assert [cell.alpha for cell in cells] == [0.3] * 4
+        assert [cell.run.alpha for cell in cells] == [0.3] * 4
 
     def test_model_options_reach_every_entry_of_a_mix(self, cells_of):
         cells = cells_of(
             changed(models=[["toy-linear", "toy-linear"]]),
             assignments=["model.width=0.25"],
         )
-        assert {cell.models for cell in cells} == {
+        assert {cell.run.models for cell in cells} == {
             "toy-linear[width=0.25]+toy-linear[width=0.25]"
         }
 
@@ -256,7 +258,7 @@ class TestOverrides:
         plain, longer = cells_of(assignments=wishes)[:2]
         assert plain.config["protocol"]["training"]["lr"] == 0.05
         assert longer.config["protocol"]["training"]["lr"] == 0.001
-        assert longer.rounds == 9
+        assert longer.run.rounds == 9
 
     def test_a_nested_key_of_the_suite_is_set(self, cells_of):
         cells = cells_of(assignments=["training.lr=0.5", "evaluation.every=2"])

@@ -17,7 +17,6 @@ from fedkd.harness.live.progress import (
     Progress,
     bytes_text,
     clock_text,
-    partition_text,
     sparkline,
     summary_text,
 )
@@ -126,19 +125,19 @@ def visible(cells: Sequence[CellProgress], room: int) -> list[CellProgress]:
 
 def _columns(one: CellProgress) -> dict[str, str]:
     """Return what tells cells apart, by column."""
-    cell = one.cell
+    run = one.cell.run
     return {
-        "strategy": cell.label,
-        "data": cell.dataset,
-        "partition": partition_text(cell),
-        "models": cell.models,
-        "seed": str(cell.seed),
+        "strategy": run.strategy,
+        "data": run.dataset,
+        "partition": run.split,
+        "models": run.models,
+        "seed": str(run.seed),
     }
 
 
 def _common(cells: Sequence[CellProgress]) -> tuple[str, ...]:
     """Return what all cells share: the suite, and columns that hold one text."""
-    found = [{one.cell.suite} for one in cells[:1]]
+    found = [{one.cell.run.suite} for one in cells[:1]]
     columns = [_columns(one) for one in cells]
     for name in ("data", "partition", "models"):
         found.append({column[name] for column in columns})
@@ -156,7 +155,7 @@ def _widths(cells: Sequence[CellProgress], common: Sequence[str]) -> dict[str, i
         for name, found in texts.items()
         if name in ("strategy", "seed") or len(found) > 1
     }
-    rounds = max((len(str(one.cell.rounds)) for one in cells), default=1)
+    rounds = max((len(str(one.cell.run.rounds)) for one in cells), default=1)
     return {**own, **_CHANGING, "round": max(5, 2 * rounds + 1)}
 
 
@@ -176,7 +175,7 @@ def _fields(one: CellProgress, now: float) -> dict[str, str]:
     return {
         **_columns(one),
         "status": one.status,
-        "round": f"{one.round}/{one.cell.rounds}" if started else "",
+        "round": f"{one.round}/{one.cell.run.rounds}" if started else "",
         "acc %": accuracy,
         "trend": sparkline(one.accuracies, _CHANGING["trend"]),
         "sent": bytes_text(one.bytes),

@@ -14,7 +14,6 @@ from fedkd.harness.live.progress import (
     Progress,
     bytes_text,
     clock_text,
-    partition_text,
     summary_text,
 )
 from fedkd.report.results import Row
@@ -85,20 +84,20 @@ class PlainView:
         """Write that a cell starts."""
         one = self._progress.started(cell)
         self._last[cell.run_id] = (self._progress.clock(), 0)
-        self._say(one, f"started, {cell.rounds} rounds")
+        self._say(one, f"started, {cell.run.rounds} rounds")
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
         """Write how far a cell is, if the last line of it is old enough."""
         one = self._progress.round(cell, metrics)
         now = self._progress.clock()
         when, at = self._last.get(cell.run_id, (now, 0))
-        moved = (one.round - at) * 10 >= cell.rounds
+        moved = (one.round - at) * 10 >= cell.run.rounds
         waited = now - when
         due = waited >= LINE_AT_LATEST or (waited >= LINE_EVERY and moved)
-        if not due or one.round >= cell.rounds:
+        if not due or one.round >= cell.run.rounds:
             return
         self._last[cell.run_id] = (now, one.round)
-        parts = [f"round {one.round}/{cell.rounds}", *_facts(one, now)]
+        parts = [f"round {one.round}/{cell.run.rounds}", *_facts(one, now)]
         left = one.left(now)
         parts += [f"about {clock_text(left)} left"] if left is not None else []
         self._say(one, ", ".join(parts))
@@ -121,10 +120,8 @@ class PlainView:
         """Do nothing: every line is already written."""
 
     def _say(self, one: CellProgress, text: str) -> None:
-        cell = one.cell
         total = len(self._progress.cells)
-        name = f"{cell.label}, {cell.dataset}, {partition_text(cell)}, {cell.models}"
-        line = f"[{one.number}/{total}] {name}, seed {cell.seed}: {text}"
+        line = f"[{one.number}/{total}] {one.cell.run.title}: {text}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -60,7 +60,7 @@ class CellProgress:
         if self.status != RUNNING or not self.reports or self.started is None:
             return None
         pace = (now - self.started) / self.reports
-        return pace * max(self.cell.rounds - self.round, 0)
+        return pace * max(self.cell.run.rounds - self.round, 0)
 
 
 class Progress:
@@ -126,14 +126,14 @@ class Progress:
         running = [one for one in self.cells.values() if one.status == RUNNING]
         waiting = [one for one in self.cells.values() if one.status == WAITING]
         paces = self._paces(now)
-        labels = {one.cell.label for one in (*running, *waiting)}
+        labels = {one.cell.run.strategy for one in (*running, *waiting)}
         if labels and not any(paces.values()):
             return 0.0 if labels <= set(paces) else None
         usual = self._usual(paces)
 
         def whole(one: CellProgress) -> float:
-            pace = paces.get(one.cell.label)
-            return usual if pace is None else one.cell.rounds * pace
+            pace = paces.get(one.cell.run.strategy)
+            return usual if pace is None else one.cell.run.rounds * pace
 
         rest = [one.left(now) if one.reports else whole(one) for one in running]
         known = [seconds for seconds in rest if seconds is not None]
@@ -144,8 +144,8 @@ class Progress:
         """Return what a cell of the strategies that have run some takes on average."""
         rounds: dict[str, list[int]] = {}
         for one in self.cells.values():
-            if paces.get(one.cell.label):
-                rounds.setdefault(one.cell.label, []).append(one.cell.rounds)
+            if paces.get(one.cell.run.strategy):
+                rounds.setdefault(one.cell.run.strategy, []).append(one.cell.run.rounds)
         found = [statistics.fmean(rounds[label]) * paces[label] for label in rounds]
         return statistics.fmean(found) if found else 0.0
 
@@ -155,12 +155,14 @@ class Progress:
         Of one that has been skipped so far, that is 0.
         """
         skipped = [one for one in self.cells.values() if one.status == "skipped"]
-        found: dict[str, list[float]] = {one.cell.label: [0.0] for one in skipped}
+        found: dict[str, list[float]] = {
+            one.cell.run.strategy: [0.0] for one in skipped
+        }
         for one in self.cells.values():
             spent = one.elapsed(now)
-            rounds = one.cell.rounds if one.status == "done" else one.reports
+            rounds = one.cell.run.rounds if one.status == "done" else one.reports
             if spent is not None and rounds:
-                found.setdefault(one.cell.label, []).append(spent / rounds)
+                found.setdefault(one.cell.run.strategy, []).append(spent / rounds)
         return {
             label: statistics.fmean([pace for pace in paces if pace] or [0.0])
             for label, paces in found.items()
@@ -169,7 +171,7 @@ class Progress:
     def _end(self, one: CellProgress, row: Row) -> None:
         one.status, one.reason, one.seconds = row.status, row.reason, row.seconds
         if row.status == "done":
-            one.round = one.cell.rounds
+            one.round = one.cell.run.rounds
         if row.global_accuracy not in (None, one.accuracy):
             one.accuracies.append(row.global_accuracy)
         if row.bytes_up is not None and row.bytes_down is not None:
@@ -214,8 +216,3 @@ def bytes_text(number: int | None) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number} B"
-
-
-def partition_text(cell: Cell) -> str:
-    """Return ``dirichlet 0.1``."""
-    return cell.partition if cell.alpha is None else f"{cell.partition} {cell.alpha:g}"

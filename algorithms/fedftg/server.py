@@ -1,0 +1,194 @@
+"""FedFTG, server side: the search for hard images, and the lesson drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
+from fedkd.algorithms.fedftg.config import FedFTGConfig
+from fedkd.algorithms.fedftg.losses import (
+    class_loss,
+    discrepancy,
+    official_class_loss,
+    official_discrepancy,
+    official_student_loss,
+)
+from fedkd.ops.diversity import diversity_loss
+from fedkd.ops.sampling import label_batches
+from fedkd.strategy import Server
+
+
+class FineTuning:
+    """The server's work of one round, on one global model and one generator."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teachers: Teachers,
+        painter: Painter,
+        config: FedFTGConfig,
+        server: Server,
+    ) -> None:
+        """Put a round's work together.
+
+        Args:
+            student: The global model, trained in place, in eval mode: its BatchNorm
+                statistics stay those of the clients' data.
+            teachers: The round's clients.
+            painter: The generator, trained in place.
+            config: Losses and amounts.
+            server: Counts the examples and logs.
+        """
+        self.student = student.eval()
+        self.teachers = teachers
+        self.painter = painter
+        self.config = config
+        self._server = server
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def run(self, counts_C: Tensor, round: int) -> None:
+        """Search and learn in turns; log the means of the losses over the round.
+
+        Args:
+            counts_C: Images of each class at the round's clients.
+            round: The round from 0, for the decay of the learning rates.
+        """
+        how, search = self.config.distil, self.config.generator
+        decay = how.lr_decay**round
+        betas = (search.beta1, 0.999)
+        adam = torch.optim.Adam(self.painter.parameters(), search.lr * decay, betas)
+        sgd = torch.optim.SGD(
+            self.student.parameters(),
+            how.lr * decay,
+            weight_decay=how.weight_decay,
+            foreach=True,
+        )
+        drawn = label_batches(counts_C, how.steps, how.batch_size, how.labels)
+        for labels_B in drawn.to(self._server.device):
+            if self.config.variant == "lightfed":
+                adam = torch.optim.Adam(
+                    self.painter.parameters(), search.lr * decay, betas
+                )
+            z_BZ = torch.randn(len(labels_B), search.latent_size)
+            z_BZ = z_BZ.to(self._server.device, non_blocking=True)
+            self.search(z_BZ, labels_B, adam)
+            self.learn(z_BZ, labels_B, sgd)
+        for name, found in self._losses.items():
+            self._server.log(name, torch.stack(found).mean())
+
+    def search(
+        self, z_BZ: Tensor, labels_B: Tensor, adam: torch.optim.Optimizer
+    ) -> None:
+        """Train the generator to find images on which the models differ."""
+        weights_KB = self.teachers.weights_of(labels_B)
+        self.painter.train()
+        self.student.requires_grad_(False)
+        for _ in range(self.config.generator.steps):
+            if self.config.variant != "official":
+                self._step(adam, lambda: self.generator_loss(z_BZ, labels_B))
+                self._server.count_examples(len(labels_B))
+                continue
+            for k, member in enumerate(self.teachers.members):
+                weights_B = weights_KB[k]
+                self._step(
+                    adam,
+                    lambda m=member, w=weights_B: self.official_loss(  # type: ignore[misc]
+                        z_BZ, labels_B, m, w
+                    ),
+                )
+                self._server.count_examples(len(labels_B))
+        self.student.requires_grad_(True)
+
+    def generator_loss(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return L_G = lambda_cls L_cls + lambda_dis L_dis - L_md; a scalar.
+
+        LightFed's L_md is the mean over classes, its global model's logits are detached,
+        and its L_dis takes squares on both sides.
+        """
+        how = self.config.generator
+        lightfed = self.config.variant == "lightfed"
+        x = self.painter(z_BZ, labels_B)
+        logits_KBC, global_BC = self.teachers(x), self.student(x)
+        weights_KB = self.teachers.weights_of(labels_B)
+        gap = discrepancy(
+            global_BC.detach() if lightfed else global_BC,
+            logits_KBC,
+            weights_KB,
+            direction="global_local" if lightfed else self.config.distil.direction,
+            temperature=self.config.distil.temperature,
+        )
+        gap = gap / global_BC.shape[1] if lightfed else gap
+        loss = -how.discrepancy_weight * gap
+        if how.class_weight:
+            of_class = class_loss(logits_KBC, labels_B, weights_KB)
+            loss = loss + how.class_weight * of_class
+            self._note("class_loss", of_class)
+        if how.diversity_weight:
+            apart = diversity_loss(z_BZ, x, "l2" if lightfed else "l1")
+            loss = loss + how.diversity_weight * apart
+            self._note("diversity_loss", apart)
+        return loss
+
+    def official_loss(
+        self, z_BZ: Tensor, labels_B: Tensor, member: nn.Module, weights_B: Tensor
+    ) -> Tensor:
+        """Return the released code's loss of the generator for one client; a scalar."""
+        how = self.config.generator
+        x = self.painter(z_BZ, labels_B)
+        logits_BC = member(x)
+        gap = official_discrepancy(self.student(x), logits_BC, weights_B)
+        of_class = official_class_loss(logits_BC, labels_B, weights_B)
+        apart = diversity_loss(z_BZ, x, "l1") / len(self.teachers.members)
+        self._note("class_loss", of_class)
+        self._note("diversity_loss", apart)
+        return (
+            how.class_weight * of_class
+            + how.diversity_weight * apart
+            - how.discrepancy_weight * gap
+        )
+
+    def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: torch.optim.Optimizer) -> None:
+        """Train the global model to answer the found images as the clients do."""
+        as_searched = self.config.variant == "paper"
+        x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
+        with torch.no_grad():
+            logits_KBC = self.teachers(x)
+        weights_KB = self.teachers.weights_of(labels_B)
+        for _ in range(self.config.distil.global_steps):
+            self._step(
+                sgd, lambda: self.student_loss(self.student(x), logits_KBC, weights_KB)
+            )
+            self._server.count_examples(len(x))
+
+    def student_loss(
+        self, global_BC: Tensor, logits_KBC: Tensor, weights_KB: Tensor
+    ) -> Tensor:
+        """Return the loss of the global model; a scalar."""
+        if self.config.variant == "official":
+            loss = official_student_loss(global_BC, logits_KBC, weights_KB)
+            self._note("student_loss", loss)
+            return loss
+        lightfed = self.config.variant == "lightfed"
+        loss = discrepancy(
+            global_BC,
+            logits_KBC,
+            weights_KB,
+            direction="local_global" if lightfed else self.config.distil.direction,
+            temperature=self.config.distil.temperature,
+        )
+        loss = loss / global_BC.shape[1] if lightfed else loss
+        self._note("student_loss", loss)
+        return loss
+
+    def _step(
+        self, optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]
+    ) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss().backward()
+        optimiser.step()
+
+    def _note(self, name: str, value: Tensor) -> None:
+        self._losses.setdefault(name, []).append(value.detach())

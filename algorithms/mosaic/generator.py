@@ -1,0 +1,211 @@
+"""Mosaic, client side: a label-agnostic generator of images like the client's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from fedkd.algorithms.mosaic.config import GeneratorConfig
+from fedkd.data.images import ClientData, ImageInfo
+from fedkd.ops.generation import (
+    BatchNormMatcher,
+    adversarial_loss,
+    class_evidence_logit,
+    discriminator_loss,
+    diversity_from_mix,
+    diversity_from_uniform,
+    prediction_entropy,
+    to_classifier_range,
+)
+from fedkd.strategy import Client
+
+BETAS = (0.5, 0.999)
+PROBE_IMAGES = 512
+
+
+def build_generator(client: Client, config: GeneratorConfig) -> nn.Module:
+    """Return a new generator, noise ``[B, Z]`` to images in [-1, 1]."""
+    return client.build(
+        "dcgan-generator", latent_size=config.latent_size, width=config.width
+    )
+
+
+def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None:
+    """Train a generator on the client's images (paper: stage "generator optimisation").
+
+    L_G = adversarial + entropy + diversity + inversion, each with its weight;
+    L_D = BCE(D(x), 1) + BCE(D(G(z)), 0).
+
+    Args:
+        client: Its model holds the local model, which is copied and not changed.
+        config: Losses and amounts.
+
+    Returns:
+        The trained generator in eval mode, or None if the released code's dropping of
+        class 0 leaves the client without images.
+    """
+    data = without_class_zero(client.data) if config.drop_class_zero else client.data
+    if len(data) == 0:
+        return None
+    classifier = scoring_classifier(client, config)
+    generator = build_generator(client, config).train()
+    judge = _discriminator(client, config).train()
+    losses = GeneratorLosses(classifier, judge, data.label_counts(), config)
+    adam_g = torch.optim.Adam(generator.parameters(), config.lr, BETAS)
+    adam_d = torch.optim.Adam(judge.parameters(), config.lr, BETAS)
+    for real, _ in _batches(client, data, config):
+        z_BZ = torch.randn(len(real), config.latent_size)
+        z_BZ = z_BZ.to(client.device, non_blocking=True)
+        fake = in_range(generator(z_BZ), client.images, config.output_range)
+        adam_d.zero_grad(set_to_none=True)
+        losses.of_discriminator(real, fake.detach()).backward()
+        adam_d.step()
+        adam_g.zero_grad(set_to_none=True)
+        losses.of_generator(fake).backward(inputs=list(generator.parameters()))
+        adam_g.step()
+        # The discriminator steps on real and fake images, the generator on fakes.
+        client.count_examples(3 * len(real))
+    generator.eval()
+    _log_quality(client, generator, classifier, config)
+    return generator
+
+
+class GeneratorLosses:
+    """The two sides' losses for one client's classifier, discriminator and label mix."""
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        discriminator: nn.Module,
+        counts_C: Tensor,
+        config: GeneratorConfig,
+    ) -> None:
+        self._classifier = classifier
+        self._discriminator = discriminator
+        self._config = config
+        device = next(discriminator.parameters()).device
+        self._mix_C = (counts_C / counts_C.sum()).to(device)
+        small = int(counts_C.sum()) < config.inversion_below
+        self._invert = config.inversion_weight > 0 and small
+
+    def of_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return L_D for images ``[B, C, H, W]``; a scalar."""
+        return discriminator_loss(self._discriminator(real), self._discriminator(fake))
+
+    def of_generator(self, fake: Tensor) -> Tensor:
+        """Return L_G for generated images ``[B, C, H, W]``; a scalar."""
+        config = self._config
+        adversarial = adversarial_loss(self._discriminator(fake))
+        loss = config.adversarial_weight * adversarial
+        if not (config.entropy_weight or config.diversity_weight or self._invert):
+            return loss
+        with BatchNormMatcher(self._classifier, active=self._invert) as matcher:
+            logits_BC = self._classifier(fake)
+        if config.entropy_weight:
+            loss = loss + config.entropy_weight * prediction_entropy(logits_BC)
+        if config.diversity_weight:
+            loss = loss + config.diversity_weight * self._diversity(logits_BC)
+        if self._invert:
+            loss = loss + config.inversion_weight * matcher.loss()
+        return loss
+
+    def _diversity(self, logits_BC: Tensor) -> Tensor:
+        if self._config.diversity == "uniform":
+            return diversity_from_uniform(logits_BC)
+        return diversity_from_mix(logits_BC, self._mix_C)
+
+
+class LocalDiscriminator(nn.Module):
+    """The local model as discriminator: logit of D(x) = Z/(Z+1), Z = sum_c exp(z_c)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[B, C, H, W]`` to logits ``[B]``."""
+        return class_evidence_logit(self.model(x))
+
+
+def scoring_classifier(client: Client, config: GeneratorConfig) -> nn.Module:
+    """Return the network that scores generated images; it is never trained further."""
+    classifier = copy.deepcopy(client.model)
+    if config.classifier == "fresh":
+        classifier = _fresh_classifier(client, config.classifier_epochs)
+    classifier.requires_grad_(False)
+    return classifier.train(config.classifier == "fresh")
+
+
+def _fresh_classifier(client: Client, epochs: int) -> nn.Module:
+    """Train a new network on the client's data (released code, ``trainer_init.py``)."""
+    local = {n: v.clone() for n, v in client.model.state_dict().items()}
+    logged = dict(client.logged)
+    client.load(client.initial)
+    amount = {"local_steps": None, "local_epochs": epochs}
+    client.train(training=client.training.model_copy(update=amount))
+    fresh = copy.deepcopy(client.model)
+    client.load(local)
+    client.logged = logged
+    return fresh
+
+
+def _discriminator(client: Client, config: GeneratorConfig) -> nn.Module:
+    if config.discriminator == "separate":
+        return client.build("dcgan-discriminator", width=config.width)
+    return LocalDiscriminator(copy.deepcopy(client.model))
+
+
+def _batches(
+    client: Client, data: ClientData, config: GeneratorConfig
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return data.batches(
+        config.batch_size,
+        steps=config.steps,
+        epochs=config.epochs,
+        drop_last=client.training.drop_last,
+        augment=client.training.augment,
+    )
+
+
+def without_class_zero(data: ClientData) -> ClientData:
+    """Return the images of other classes than 0 (the released code's defect)."""
+    return data.subset(data.labels != 0)
+
+
+def in_range(images: Tensor, info: ImageInfo, output_range: str) -> Tensor:
+    """Map images in [-1, 1] to the classifiers' range, unless they stay as they are."""
+    if output_range == "tanh":
+        return images
+    return to_classifier_range(images, info.mean, info.std)
+
+
+@torch.no_grad()
+def draw(
+    generator: nn.Module, number: int, config: GeneratorConfig, info: ImageInfo
+) -> Tensor:
+    """Return ``number`` generated images ``[N, C, H, W]`` in the classifiers' range."""
+    device = next(generator.parameters()).device
+    z_BZ = torch.randn(number, config.latent_size).to(device, non_blocking=True)
+    return in_range(generator(z_BZ), info, config.output_range)
+
+
+@torch.no_grad()
+def _log_quality(
+    client: Client, generator: nn.Module, classifier: nn.Module, config: GeneratorConfig
+) -> None:
+    """Log what the classifier sees in generated images, against the client's mix.
+
+    ``generator_own_share``: images classified as a class the client holds.
+    ``generator_mix_distance``: total variation between predicted and real label mix.
+    """
+    images = draw(generator, PROBE_IMAGES, config, client.images)
+    classifier.eval()
+    predicted = classifier(images).argmax(1).cpu()
+    counts_C = client.data.label_counts()
+    found_C = torch.bincount(predicted, minlength=len(counts_C)) / len(predicted)
+    client.log("generator_own_share", found_C[counts_C > 0].sum())
+    distance = (found_C - counts_C / counts_C.sum()).abs().sum() / 2
+    client.log("generator_mix_distance", distance)

@@ -1,0 +1,1 @@
+"""What is measured, and which columns of the results it fills: each said once."""

@@ -1,0 +1,151 @@
+"""The metrics that a run is asked for: checked together, and taken in their places."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from fedkd.errors import ConfigError, ContractError, listing, suggestion
+from fedkd.metrics.base import Line, Metric, Predictions
+from fedkd.metrics.classification import Accuracy
+from fedkd.metrics.columns import Column
+
+Value: TypeAlias = float | list[float | None] | None
+"""One number, one a class, or nothing that is defined."""
+
+ACCURACY = "accuracy"
+"""The metric that every run has; the clients' values of it go to metrics over clients."""
+BY_CLIENT = f"local_{ACCURACY}_by_client"
+"""Key of metrics.jsonl: each client's accuracy on its own test shard, in percent."""
+TAKEN = {
+    "suite", "strategy", "dataset", "partition", "alpha", "models", "clients", "rounds",
+    "seed", "status", "reason", "bytes_up", "bytes_down", "client_examples",
+    "server_examples", "seconds", "seconds_local", "seconds_data", "seconds_transport",
+    "seconds_server", "seconds_evaluation", "seconds_bookkeeping", "peak_memory_bytes",
+    "split_hash", "config_hash", "run_id", "precision", "engine", "round", "train_loss",
+    "phases", "measured", "logged", BY_CLIENT,
+}  # fmt: skip
+"""Names in results.csv and metrics.jsonl that mean something else."""
+
+
+class Asked:
+    """What a run measures: accuracy, and what else it is asked for, by label."""
+
+    def __init__(self, metrics: Mapping[str, Metric] | None = None) -> None:
+        """Check the metrics.
+
+        Args:
+            metrics: By label, which names their columns: lower case with underscores.
+
+        Raises:
+            ConfigError: If a label cannot name a column, or a metric reads what is not
+                measured.
+            ContractError: If a metric does not implement one of its three methods.
+        """
+        self.metrics: dict[str, Metric] = {ACCURACY: Accuracy(), **(metrics or {})}
+        self.columns: dict[str, Column] = {}
+        """What is measured, by name; accuracy first."""
+        if type(self.metrics[ACCURACY]) is not Accuracy:
+            raise ConfigError(
+                f"metrics.{ACCURACY}: is always measured; give this metric another label."
+            )
+        for label, metric in self.metrics.items():
+            for column in metric.columns(label):
+                _check_name(column.name, label, self.columns)
+                self.columns[column.name] = column
+        for label, metric in self.metrics.items():
+            self._check_reads(label, metric)
+
+    def of_test_set(self, predictions: Predictions) -> dict[str, Value]:
+        """Measure a model on a test set; by label."""
+        return {
+            label: plain(metric.of_test_set(predictions), label)
+            for label, metric in self._at("of_test_set").items()
+        }
+
+    def of_clients(self, accuracies: Sequence[float]) -> dict[str, Value]:
+        """Reduce the clients' accuracies, in percent; by label."""
+        return {
+            label: plain(metric.of_clients(accuracies), label)
+            for label, metric in self._at("of_clients").items()
+        }
+
+    def of_rounds(self, lines: Sequence[Line]) -> dict[str, Value]:
+        """Reduce the lines of the rounds so far; by label."""
+        return {
+            label: plain(metric.of_rounds(lines, self.columns), label)
+            for label, metric in self._at("of_rounds").items()
+        }
+
+    def _at(self, place: str) -> dict[str, Metric]:
+        return {k: m for k, m in self.metrics.items() if m.place() == place}
+
+    def _check_reads(self, label: str, metric: Metric) -> None:
+        for name in metric.reads():
+            column = self.columns.get(name)
+            if column is None or not column.by_round:
+                known = [c.name for c in self.columns.values() if c.by_round]
+                raise ConfigError(
+                    f"metrics.{label}: reads {name!r}, which this run does not measure."
+                    f"{suggestion(name, known)} It measures {listing(known)}; add "
+                    "another to its metrics."
+                )
+
+
+def _check_name(name: str, label: str, columns: Mapping[str, Column]) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", label):
+        raise ConfigError(
+            f"metrics.{label}: found a label that is not lower-case words joined by "
+            "underscores; give the metric one like 'macro_f1'."
+        )
+    if name in TAKEN or name in columns:
+        raise ConfigError(
+            f"metrics.{label}: the name {name!r} is taken; give the metric another label."
+        )
+
+
+def plain(value: Any, label: str = "") -> Value:
+    """Return what a metric has measured as JSON has it; what is not finite is None.
+
+    Raises:
+        ContractError: If it is neither a number, nor a sequence of them, nor None.
+    """
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if value is None or not isinstance(value, Sequence):
+        return _number(value, label)
+    return [_number(one, label) for one in value]
+
+
+def _number(value: Any, label: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
+        raise ContractError(
+            f"metric {label!r} returned {value!r}; expected a number, one for each "
+            "class, or None."
+        ) from None
+    return number if math.isfinite(number) else None
+
+
+def mean(values: Sequence[Value]) -> Value:
+    """Return the mean of what several models have, class by class where it is by class.
+
+    What is not defined is left out; None if nothing is defined.
+    """
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return None
+    by_class = [value for value in defined if isinstance(value, list)]
+    if by_class:
+        columns = zip(*by_class, strict=True)
+        means = (mean(column) for column in columns)
+        return [one if isinstance(one, float | int) else None for one in means]
+    numbers = [value for value in defined if not isinstance(value, list)]
+    return sum(numbers) / len(numbers)

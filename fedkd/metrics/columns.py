@@ -1,0 +1,45 @@
+"""Columns: where the numbers of a metric stand, and how they are written and compared."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of ``results.csv``; its values are under the same key in metrics.jsonl."""
+
+    name: str
+    """``global_macro_f1``, ``local_macro_f1``, ``worst_client``."""
+    title: str
+    """What a page calls it: ``Global macro f1``."""
+    about: str
+    """What is measured, in a sentence."""
+    unit: str
+    """Of its values: ``%``, ``nats``, ``rounds``."""
+    decimals: int
+    """In tables; the file has two more, but for whole numbers."""
+    higher_is_better: bool
+    shown: bool
+    """Whether it is in ``results.csv``, and so in tables; metrics.jsonl has it anyway."""
+    by_round: bool
+    """Whether it says how good a round is, so that a curve over the rounds means
+    something."""
+
+    def value(self, line: Mapping[str, Any]) -> float | None:
+        """Return the number of a line of metrics.jsonl; of several, by class, their mean.
+
+        Classes without a number are left out; None if there is no number at all.
+        """
+        value = line.get(self.name)
+        if not isinstance(value, list):
+            return value
+        numbers = [number for number in value if number is not None]
+        return statistics.fmean(numbers) if numbers else None
+
+    def reaches(self, value: float, target: float) -> bool:
+        """Say whether a value is as good as a target, or better."""
+        return value >= target if self.higher_is_better else value <= target
