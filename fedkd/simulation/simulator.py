@@ -227,11 +227,10 @@ class Run:
         ups, rows = self._answers(self.turns.orders(state, round))
         server = self.sides.server()
         where = f"{self.name}.aggregate (round {round.index + 1})"
-        given = Untouched({"state": state, "ups": ups.near}, "what it was given")
+        given = Untouched(state, "the state")
         verb = self.sides.verb("server", round.index, where=where, given=given)
         with verb, phase("server"):
             state = self.strategy.aggregate(state, ups, server, round)
-        refuse_alias(state, server.model, where, "keeps in the state")
         state = self._widened(state)
         measured = self._measure(state, round)
         self._count(rows, server, measured, time.perf_counter() - started)

@@ -17,7 +17,24 @@ raises ``AssertionError`` with the promise that was broken. One that does not ap
 
 from __future__ import annotations
 
-from fedkd.testing.checks import STRATEGY_CHECKS
+from fedkd.testing.checks import (
+    STRATEGY_CHECKS,
+    global_generators_are_left_alone,
+    hashes_of_texts_are_irrelevant,
+    inputs_are_left_alone,
+    needs_are_refused_with_a_reason,
+    no_image_leaves_a_client,
+    nothing_is_kept_in_self,
+    order_of_clients_is_irrelevant,
+    partial_participation_works,
+    payloads_travel,
+    resuming_changes_nothing,
+    same_seed_gives_equal_bits,
+    training_settings_are_left_alone,
+    weights_left_over_are_irrelevant,
+    what_is_kept_stays,
+    work_is_counted,
+)
 from fedkd.testing.needs import VIOLATIONS
 from fedkd.testing.report import Report, report
 from fedkd.testing.runs import NotApplicable
@@ -31,9 +48,24 @@ __all__ = [
     "NotApplicable",
     "Report",
     "Watcher",
+    "global_generators_are_left_alone",
+    "hashes_of_texts_are_irrelevant",
+    "inputs_are_left_alone",
+    "needs_are_refused_with_a_reason",
+    "no_image_leaves_a_client",
+    "nothing_is_kept_in_self",
+    "order_of_clients_is_irrelevant",
+    "partial_participation_works",
+    "payloads_travel",
     "report",
+    "resuming_changes_nothing",
+    "same_seed_gives_equal_bits",
     "toy_federation",
     "toy_images",
     "toy_protocol",
+    "training_settings_are_left_alone",
     "watched",
+    "weights_left_over_are_irrelevant",
+    "what_is_kept_stays",
+    "work_is_counted",
 ]

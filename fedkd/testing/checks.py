@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkd.errors import ConfigError
+from fedkd.errors import NotApplicableError
 from fedkd.payload import encode, leaves
 from fedkd.simulation.simulator import Metrics, simulate
 from fedkd.testing.elsewhere import prints_elsewhere
@@ -184,7 +184,7 @@ def needs_are_refused_with_a_reason(make: Factory, folder: Path) -> None:
         refusal = ""
         try:
             simulate(watched(strategy, record), federation, protocol, 0)
-        except ConfigError as error:
+        except NotApplicableError as error:
             refusal = str(error)
         # A stricter need may speak for a weaker one.
         named = any(VIOLATIONS[other].words in refusal for other in needs)

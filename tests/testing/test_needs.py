@@ -49,7 +49,7 @@ def test_who_needs_nothing_runs_in_every_such_world(need):
 @pytest.mark.parametrize("need", DECLARED)
 def test_a_simulator_that_ignores_a_need_is_noticed(need, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "fedkd.simulation.admission.reason_to_skip", lambda *_, **__: None
+        "fedkd.simulation.requirements.reason_to_skip", lambda *_, **__: None
     )
     with pytest.raises(AssertionError, match=f"went unsaid: {need}"):
         checks.needs_are_refused_with_a_reason(
