@@ -4,13 +4,14 @@ Paper: Liu, Gao, Meng, Sun, Wu, Jin, Chen, Wang, Zeng, "Mosaic: Data-Free Knowle
     Distillation via Mixture-of-Experts for Heterogeneous Distributed Environments",
     arXiv:2505.19699v1. Its full text could not be read; what follows rests on its
     abstract, published summaries and the released code.
-Algorithm: four stages (Fig. 1), each with its module and its options; ``schedule`` says
-    in which round each has its turn, and ``extensions`` has what is ours.
-    - 1, local update: ``strategy``; ``warmup``, ``finetune_lr``.
-    - 2, generator optimisation: ``generators``; ``generator``.
-    - 3, aggregation, class experts and meta model: ``experts``, put together in
-      ``teacher``; ``teacher``.
-    - 4, distillation: ``distillation``; ``distil``.
+Algorithm: four stages (Fig. 1), each in modules and with options of its own.
+    - 1 local update: in ``strategy.py``; options ``warmup``, ``finetune_lr``.
+    - 2 generator optimisation: in ``generators.py``; options ``generator``.
+    - 3 aggregation, class experts and meta model: in ``experts.py``, put together in
+      ``teacher.py``; options ``teacher``.
+    - 4 distillation: in ``distillation.py``; options ``distil``.
+    - Which round does what: in ``schedule.py``. What is ours, to be skipped by a reader of
+      the paper: in ``extensions.py``.
 Code: github.com/Wings-Of-Disaster/Mosaic, commit a7f8b5b.
 Deviations: of ``mosaic`` from the paper's description, from the released code (which
     ``mosaic-code`` puts back, switch by switch), and what is ours.
