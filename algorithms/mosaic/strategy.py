@@ -112,7 +112,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         )
 
     def local(self, down: Broadcast, client: Client) -> Update:
-        """Stages "local update" and "generator optimisation"."""
+        """Train the model (stage 1) and, once, the generator (stage 2); report both."""
         features = self._features(down, client) if down.send_features else {}
         client.load(down.weights)
         lr = {} if down.lr is None else {"lr": down.lr}
@@ -162,9 +162,9 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         """Measure the global model; at distillation also what it came from.
 
         ``before_distillation``: the average of the clients. ``after_distillation``: what
-        became of it, before any fine-tuning. ``experts``: the plain mean
-        of the class experts. ``teacher``: what taught, without the origin prior, which
-        a real image has not.
+        became of it, before any fine-tuning. ``experts``: the plain mean of the class
+        experts. ``teacher``: what taught, without the origin prior, which a real image
+        has not.
         """
         stage = state.stage
         if stage is None:

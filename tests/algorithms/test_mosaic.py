@@ -22,7 +22,7 @@ from fedkd.algorithms.mosaic.generators import (
     train_generator,
     without_class_zero,
 )
-from fedkd.algorithms.mosaic.strategy import Mosaic
+from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
 from fedkd.algorithms.mosaic.teacher import ParameterExperts, Teacher
 from fedkd.config import build
 from fedkd.errors import ConfigError
@@ -308,6 +308,19 @@ def test_what_is_asked_of_a_client_in_each_round():
     assert [d.send_generator for d in asked] == [False, False, True, False, False]
     assert [d.send_features for d in asked] == [False, True, True, False, False]
     assert [d.lr for d in asked] == [None, None, None, 1e-3, 1e-3]
+
+
+def test_fine_tuning_has_a_rate_of_its_own_and_leaves_the_clients_settings_alone():
+    client, _ = sides()
+    settings, still = client.training, Broadcast(client.initial, 1e-12, False, False)
+    sent = Mosaic().local(still, client).weights
+    assert client.training is settings
+    names = [name for name, _ in client.model.named_parameters()]
+    for name in names:
+        torch.testing.assert_close(sent[name], client.initial[name])
+    plain = Broadcast(client.initial, None, False, False)
+    moved = Mosaic().local(plain, client).weights
+    assert any(not torch.allclose(moved[n], client.initial[n]) for n in names)
 
 
 @pytest.mark.parametrize(
