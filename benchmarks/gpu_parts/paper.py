@@ -14,8 +14,7 @@ from gpu_parts.works import REGISTRY
 from fedkd.errors import FedKDError
 from fedkd.harness.bench import Bench, Settings, results_folder
 from fedkd.simulation.executors import Choice
-from fedkd.simulation.metrics import NAME as METRICS
-from fedkd.simulation.metrics import last_line
+from fedkd.simulation.metrics import read
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
@@ -87,8 +86,8 @@ def _suite(
     except FedKDError as error:
         return {"skipped": str(error)}
     (cell,) = bench.cells
-    lines = settings.runs / cell.run_id / METRICS
-    last = last_line(lines.parent) if lines.exists() and lines.stat().st_size else {}
+    lines = read(settings.runs / cell.run_id)
+    last = lines[-1] if lines else {}
     row = bench.done.get(cell.run_id)
     keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")
     return {
