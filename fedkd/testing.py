@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError
 from fedkd.payload import decode, encode, leaves, seal
 from fedkd.simulation.federation import Federation
@@ -100,7 +101,7 @@ def resuming_changes_nothing(make: Factory, folder: Path) -> None:
         _run(make(), rounds=5, folder=broken, checkpoint_every=2, on_round=_stop_at(3))
     resumed = _run(make(), rounds=5, folder=broken, checkpoint_every=2)
     assert encode(whole.state) == encode(resumed.state), "resuming changed the state"
-    first, second = (_lines(f / "metrics.jsonl") for f in (straight, broken))
+    first, second = (_lines(RunFolder(f).metrics) for f in (straight, broken))
     assert first == second, "resuming changed the metrics"
 
 
