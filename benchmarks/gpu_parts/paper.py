@@ -16,7 +16,7 @@ from fedkd.errors import FedKDError
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.folder import held
 from fedkd.simulation.executors import Choice
-from fedkd.simulation.metrics import last_line
+from fedkd.simulation.metrics import read
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
@@ -48,16 +48,16 @@ class Deadline:
 def measure(lab: Lab, engine: str) -> dict[str, Any]:
     """Return how far ``fedavg`` and ``mosaic`` of ``paper-cifar10`` came, and how fast."""
     suite = "smoke" if lab.tiny else "paper-cifar10"
-    found: dict[str, Any] = {"suite": suite, "engine": engine}
+    results: dict[str, Any] = {"suite": suite, "engine": engine}
     names = ("fedavg", "mosaic")
     for place, name in enumerate(names):
         seconds = lab.left / (len(names) - place)
         if seconds < LEAST_SECONDS and not lab.tiny:
-            found[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
+            results[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
         else:
-            found[name] = _suite(suite, name, engine, lab, seconds)
-        print(f"  {name}: {found[name]}")
-    return found
+            results[name] = _suite(suite, name, engine, lab, seconds)
+        print(f"  {name}: {results[name]}")
+    return results
 
 
 def _suite(
@@ -71,7 +71,7 @@ def _suite(
         out=out,
         data_root=lab.data,
         device=lab.device,
-        executor=Choice(engine, profile=True),
+        executor=Choice(REGISTRY.executor(engine), profile=True),
         fresh=True,
         plots=False,
         command=(sys.executable, *sys.argv),
@@ -88,8 +88,8 @@ def _suite(
     except FedKDError as error:
         return {"skipped": str(error)}
     (cell,) = bench.cells
-    lines = out.run(cell.run_id).metrics
-    last = last_line(lines.parent) if lines.exists() and lines.stat().st_size else {}
+    lines = read(out.run(cell.run_id).path)
+    last = lines[-1] if lines else {}
     row = bench.done.get(cell.run_id)
     keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")
     return {

@@ -18,7 +18,12 @@ from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
 from fedkd.harness.precheck import check_cells
 from fedkd.harness.resuming import ResumePoints
-from fedkd.harness.workers import Listener, Setup, run_serially, run_side_by_side
+from fedkd.harness.workers import (
+    Listener,
+    WorkerSettings,
+    run_serially,
+    run_side_by_side,
+)
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
@@ -136,7 +141,7 @@ class Bench:
         if jobs == 1:
             run_serially(todo, builder, settings.out.runs, recorder, settings.executor)
         else:
-            setup = Setup(
+            shared = WorkerSettings(
                 settings.out.runs,
                 settings.data_root,
                 str(settings.device),
@@ -144,7 +149,7 @@ class Bench:
                 # The cells have the cores; their clients start no more processes.
                 alone(settings.executor),
             )
-            run_side_by_side(todo, jobs, setup, recorder)
+            run_side_by_side(todo, jobs, shared, recorder)
 
     def write(self, whole: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.

@@ -62,14 +62,14 @@ def load(folder: Path) -> Checkpoint | None:
     A damaged one is a warning: the run starts anew and gives the same bits, later.
     """
     path = RunFolder(folder).checkpoint
-    point: Any = None
+    stored: Any = None
     try:
-        point = decode(path.read_bytes())
+        stored = decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except ContractError:
         pass
-    if isinstance(point, Checkpoint):
-        return point
+    if isinstance(stored, Checkpoint):
+        return stored
     warnings.warn(f"{UNREADABLE}: {path}", RuntimeWarning, stacklevel=2)
     return None
