@@ -1,4 +1,4 @@
-"""What FedFTG and DFRD share: weighted teachers and a conditional generator.
+"""What FedFTG and DFRD share: a conditional generator and how it is used.
 
 Generators persist over rounds as weights. Optimisers do not: their moments start at zero
 in every round, as in the released codes.
@@ -6,15 +6,13 @@ in every round, as in the released codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageInfo
-from fedkd.ops.averaging import class_weights
-from fedkd.ops.ensembles import stacked_logits
 from fedkd.ops.generation import to_classifier_range
 from fedkd.payload import Weights
 from fedkd.strategy import Server
@@ -22,32 +20,6 @@ from fedkd.strategy import Server
 Range = Literal["classifier", "as_is"]
 """What is done to generated images: see :class:`Painter`."""
 PICTURES = 10
-
-
-class Teachers(nn.Module):
-    """The clients' models, frozen and in eval mode, with what each has seen."""
-
-    weights_KC: Tensor
-
-    def __init__(self, members: Sequence[nn.Module], counts_KC: Tensor) -> None:
-        """Take the clients of a round.
-
-        Args:
-            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``.
-            counts_KC: Each client's images of each class, whole numbers.
-        """
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.register_buffer("weights_KC", class_weights(counts_KC).float())
-        self.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to every client's logits ``[K, B, classes]``."""
-        return stacked_logits(list(self.members), x)
-
-    def weights_of(self, labels_B: Tensor) -> Tensor:
-        """Return tau_ky of each client and image, ``[K, B]``; 0 without that class."""
-        return self.weights_KC[:, labels_B]
 
 
 class Painter(nn.Module):

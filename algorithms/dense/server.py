@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_logits
 from fedkd.ops.generation import BatchNormMatcher, all_finite
 from fedkd.ops.synthesis import ImagePool, Lens, adversarial_divergence, synthesise
 from fedkd.strategy import Server
@@ -26,6 +26,11 @@ class Rules(Protocol):
     """Whether the ensemble teaches on other images than those of the pool."""
     moves_weights: bool
     """Whether the ensemble's weights change."""
+    weights_K: Tensor | None
+    """The ensemble's weights, in the order of its members; None while they are equal."""
+
+    def fuse(self, logits_KBC: Tensor) -> Tensor:
+        """Return the ensemble's logits ``[B, C]``, the mean by the weights of now."""
 
     def label_loss(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the generator's loss of the ensemble's logits; a scalar."""
@@ -33,9 +38,7 @@ class Rules(Protocol):
     def moved(self, x: Tensor, ensemble: LogitEnsemble, lens: Lens) -> Tensor:
         """Return what is taught on in place of normalised images ``[B, C, H, W]``."""
 
-    def reweigh(
-        self, ensemble: LogitEnsemble, logits_KBC: Tensor, labels_B: Tensor, epoch: int
-    ) -> None:
+    def reweigh(self, logits_KBC: Tensor, labels_B: Tensor, epoch: int) -> None:
         """Change the ensemble's weights by its members' logits of a batch of the pool."""
 
 
@@ -45,20 +48,23 @@ class Plain:
 
     moves_images = False
     moves_weights = False
+    weights_K: Tensor | None = None
+
+    def fuse(self, logits_KBC: Tensor) -> Tensor:
+        """Return the plain mean."""
+        return mean_logits(logits_KBC)
 
     def label_loss(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        """L_CE."""
+        """Return L_CE, the cross-entropy with the wanted labels; a scalar."""
         return F.cross_entropy(logits_BC, labels_B)
 
     def moved(self, x: Tensor, ensemble: LogitEnsemble, lens: Lens) -> Tensor:
-        """Images stay as they are."""
+        """Return the images as they are."""
         del ensemble, lens
         return x
 
-    def reweigh(
-        self, ensemble: LogitEnsemble, logits_KBC: Tensor, labels_B: Tensor, epoch: int
-    ) -> None:
-        """Weights stay equal."""
+    def reweigh(self, logits_KBC: Tensor, labels_B: Tensor, epoch: int) -> None:
+        """Leave the weights equal."""
 
 
 class GeneratorLoss:
@@ -151,7 +157,7 @@ class Distillation:
             server: Builds the generator, counts examples and logs.
         """
         self.student = student
-        self.ensemble = LogitEnsemble(members)
+        self.ensemble = LogitEnsemble(members, rules.fuse)
         self.config = config
         self._rules = rules
         self._server = server
@@ -226,7 +232,7 @@ class Distillation:
             if self._rules.moves_images:
                 x = self._rules.moved(x, self.ensemble, self._lens)
                 known.clear()
-            teacher_BC = self.ensemble.fused(self._members(x, known))
+            teacher_BC = self.ensemble.fuse(self._members(x, known))
             loss = kl(teacher_BC, self.student(x), config.temperature)
             sgd.zero_grad(set_to_none=True)
             loss.backward()
@@ -255,7 +261,7 @@ class Distillation:
     def _reweigh(self, epoch: int) -> None:
         for images, labels_B, *known in self._batches():
             logits_KBC = self._members(self._lens(images), known)
-            self._rules.reweigh(self.ensemble, logits_KBC, labels_B, epoch)
+            self._rules.reweigh(logits_KBC, labels_B, epoch)
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         config = self.config.distil

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.averaging import Update, average, local_update
 from fedkd.algorithms.dense.config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
 from fedkd.algorithms.dense.server import Distillation, Plain, Rules
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -137,7 +137,7 @@ def distilled(
     student = server.load(weights)
     work = Distillation(student, members, config, rules, server)
     work.run()
-    shares_K = work.ensemble.weights_K
+    shares_K = rules.weights_K
     stage = Stage(
         {k: up.weights for k, up in ups.items()},
         None if shares_K is None else shares_K.cpu(),
@@ -154,7 +154,7 @@ def student_and_ensemble(state: State, server: Server) -> dict[str, nn.Module]:
         members = [server.client_model(k, weights) for k, weights in models.items()]
         shares_K = state.stage.shares_K
         on_device = None if shares_K is None else shares_K.to(server.device)
-        found["ensemble"] = LogitEnsemble(members, on_device)
+        found["ensemble"] = LogitEnsemble(members, mean_by(on_device))
     return found
 
 

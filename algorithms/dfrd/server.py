@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
+from fedkd.algorithms.datafree import Painter, lesson_images
 from fedkd.algorithms.dfrd.config import DFRDConfig
 from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
@@ -13,8 +13,9 @@ from fedkd.algorithms.dfrd.losses import (
     fidelity_loss,
     transferability_loss,
 )
+from fedkd.ops.averaging import class_weights
 from fedkd.ops.diversity import diversity_loss
-from fedkd.ops.ensembles import weighted_logits
+from fedkd.ops.ensembles import LogitEnsemble, weighted_logits
 from fedkd.ops.sampling import label_batches
 from fedkd.strategy import Server
 
@@ -27,12 +28,13 @@ class Distillation:
     def __init__(  # noqa: PLR0913 - what a round's work needs, by name
         self,
         student: nn.Module,
-        teachers: Teachers,
+        teachers: LogitEnsemble,
+        counts_KC: Tensor,
         painter: Painter,
-        averaged: Painter | None,
         config: DFRDConfig,
         server: Server,
         *,
+        averaged: Painter | None = None,
         averaged_student: bool = True,
     ) -> None:
         """Put a round's work together.
@@ -40,11 +42,12 @@ class Distillation:
         Args:
             student: The global model, trained in place.
             teachers: The round's clients.
+            counts_KC: Each client's images of each class, whole numbers.
             painter: The generator, trained in place.
-            averaged: The averaged generator of the rounds before; None: its images are
-                left out.
             config: Losses and amounts.
             server: Counts the examples and logs.
+            averaged: The averaged generator of the rounds before; None: its images are
+                left out.
             averaged_student: Whether the student is an average of clients. Then it is in
                 eval mode, so that its BatchNorm statistics stay those of the clients'
                 data. Any other has no statistics of data: it is in train mode, and
@@ -56,23 +59,21 @@ class Distillation:
         self.averaged = averaged
         self.config = config
         self._server = server
+        self._counts_C = counts_KC.sum(0)
+        self._tau_KC = class_weights(counts_KC).float().to(server.device)
         self._losses: dict[str, list[Tensor]] = {}
 
-    def run(self, counts_C: Tensor) -> None:
-        """Train generator and global model in turns; log the means of the losses.
-
-        Args:
-            counts_C: Images of each class at the round's clients.
-        """
+    def run(self) -> None:
+        """Train generator and global model in turns; log the means of the losses."""
         how = self.config.distil
         adam, sgd = self._optimisers()
-        drawn = label_batches(counts_C, how.steps, how.batch_size, how.labels)
+        drawn = label_batches(self._counts_C, how.steps, how.batch_size, how.labels)
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "dfdg":
                 adam, sgd = self._optimisers()
             z_BZ = self._noise(labels_B)
             self.explore(z_BZ, labels_B, adam)
-            self.learn(self.lessons(z_BZ, labels_B, counts_C), sgd)
+            self.learn(self.lessons(z_BZ, labels_B), sgd)
         for name, found in self._losses.items():
             self._server.log(name, torch.stack(found).mean())
 
@@ -111,12 +112,12 @@ class Distillation:
 
     def ensemble(self, x: Tensor, labels_B: Tensor) -> Tensor:
         """Return sum_k tau_ky f_k(x) for images and their labels, ``[B, classes]``."""
-        weights_KB = self.teachers.weights_of(labels_B)
-        return weighted_logits(self.teachers(x), weights_KB, per="image")
+        tau_KB = self._tau_KC[:, labels_B]
+        return weighted_logits(self.teachers.each(x), tau_KB, per="image")
 
     @torch.no_grad()
     def lessons(
-        self, z_BZ: Tensor, labels_B: Tensor, counts_C: Tensor
+        self, z_BZ: Tensor, labels_B: Tensor
     ) -> list[tuple[float, Tensor, Tensor]]:
         """Return ``(weight, images, ensemble's logits)`` of what is taught on."""
         as_searched = self.config.variant == "paper"
@@ -125,7 +126,7 @@ class Distillation:
         weight = self.config.distil.ema_weight
         if self.averaged is not None and weight:
             how = self.config.distil
-            drawn = label_batches(counts_C, 1, how.batch_size, how.labels)[0]
+            drawn = label_batches(self._counts_C, 1, how.batch_size, how.labels)[0]
             labels_B = drawn.to(self._server.device, non_blocking=True)
             z_BZ = self._noise(labels_B)
             x = lesson_images(self.averaged, z_BZ, labels_B, as_searched=as_searched)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.averaging import average, local_update
-from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
+from fedkd.algorithms.datafree import Painter, load, pictures, stacked_counts
 from fedkd.algorithms.dfrd.config import DFDG_OPTIONS, DFRDConfig
 from fedkd.algorithms.dfrd.server import Distillation
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.ops.ema import WeightAverage
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import (
@@ -136,7 +137,6 @@ class DFRD(Strategy[State, Broadcast, Update]):
             return state
         counts_KC = stacked_counts({k: up.label_counts for k, up in ups.items()})
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
-        teachers = Teachers(members, counts_KC).to(server.device)
         painter = self._painter(server, state.generator)
         before = None
         if state.averaged is not None:
@@ -144,14 +144,15 @@ class DFRD(Strategy[State, Broadcast, Update]):
         student = server.load(state.weights)
         work = Distillation(
             student,
-            teachers,
+            LogitEnsemble(members),
+            counts_KC,
             painter,
-            before,
             self.config,
             server,
+            averaged=before,
             averaged_student=state.averages,
         )
-        work.run(counts_KC.sum(0))
+        work.run()
         return replace(
             state,
             weights=read_weights(student),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
+from fedkd.algorithms.datafree import Painter, lesson_images
 from fedkd.algorithms.fedftg.config import FedFTGConfig
 from fedkd.algorithms.fedftg.losses import (
     class_loss,
@@ -16,7 +16,9 @@ from fedkd.algorithms.fedftg.losses import (
     official_discrepancy,
     official_student_loss,
 )
+from fedkd.ops.averaging import class_weights
 from fedkd.ops.diversity import diversity_loss
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.sampling import label_batches
 from fedkd.strategy import Server
 
@@ -27,7 +29,8 @@ class FineTuning:
     def __init__(
         self,
         student: nn.Module,
-        teachers: Teachers,
+        teachers: LogitEnsemble,
+        counts_KC: Tensor,
         painter: Painter,
         config: FedFTGConfig,
         server: Server,
@@ -38,6 +41,7 @@ class FineTuning:
             student: The global model, trained in place, in eval mode: its BatchNorm
                 statistics stay those of the clients' data.
             teachers: The round's clients.
+            counts_KC: Each client's images of each class, whole numbers.
             painter: The generator, trained in place.
             config: Losses and amounts.
             server: Counts the examples and logs.
@@ -47,13 +51,14 @@ class FineTuning:
         self.painter = painter
         self.config = config
         self._server = server
+        self._counts_C = counts_KC.sum(0)
+        self._tau_KC = class_weights(counts_KC).float().to(server.device)
         self._losses: dict[str, list[Tensor]] = {}
 
-    def run(self, counts_C: Tensor, round: int) -> None:
+    def run(self, round: int) -> None:
         """Search and learn in turns; log the means of the losses over the round.
 
         Args:
-            counts_C: Images of each class at the round's clients.
             round: The round from 0, for the decay of the learning rates.
         """
         how, search = self.config.distil, self.config.generator
@@ -66,7 +71,7 @@ class FineTuning:
             weight_decay=how.weight_decay,
             foreach=True,
         )
-        drawn = label_batches(counts_C, how.steps, how.batch_size, how.labels)
+        drawn = label_batches(self._counts_C, how.steps, how.batch_size, how.labels)
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "lightfed":
                 adam = torch.optim.Adam(
@@ -83,7 +88,7 @@ class FineTuning:
         self, z_BZ: Tensor, labels_B: Tensor, adam: torch.optim.Optimizer
     ) -> None:
         """Train the generator to find images on which the models differ."""
-        weights_KB = self.teachers.weights_of(labels_B)
+        weights_KB = self._tau_KC[:, labels_B]
         self.painter.train()
         self.student.requires_grad_(False)
         for _ in range(self.config.generator.steps):
@@ -111,8 +116,8 @@ class FineTuning:
         how = self.config.generator
         lightfed = self.config.variant == "lightfed"
         x = self.painter(z_BZ, labels_B)
-        logits_KBC, global_BC = self.teachers(x), self.student(x)
-        weights_KB = self.teachers.weights_of(labels_B)
+        logits_KBC, global_BC = self.teachers.each(x), self.student(x)
+        weights_KB = self._tau_KC[:, labels_B]
         gap = discrepancy(
             global_BC.detach() if lightfed else global_BC,
             logits_KBC,
@@ -155,8 +160,8 @@ class FineTuning:
         as_searched = self.config.variant == "paper"
         x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
         with torch.no_grad():
-            logits_KBC = self.teachers(x)
-        weights_KB = self.teachers.weights_of(labels_B)
+            logits_KBC = self.teachers.each(x)
+        weights_KB = self._tau_KC[:, labels_B]
         for _ in range(self.config.distil.global_steps):
             self._step(
                 sgd, lambda: self.student_loss(self.student(x), logits_KBC, weights_KB)

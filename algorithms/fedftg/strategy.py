@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import AverageConfig, Global
 from fedkd.algorithms.averaging import Update as ModelUpdate
-from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
+from fedkd.algorithms.datafree import Painter, load, pictures, stacked_counts
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedftg.config import (
     LIGHTFED_OPTIONS,
@@ -19,6 +19,7 @@ from fedkd.algorithms.fedftg.config import (
 )
 from fedkd.algorithms.fedftg.server import FineTuning
 from fedkd.algorithms.nested import Nested
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -105,9 +106,10 @@ class FedFTG(Strategy[State, Global, Update]):
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
         painter = self._painter(server, state.generator)
         student = server.load(state.weights)
-        teachers = Teachers(members, counts_KC).to(server.device)
-        work = FineTuning(student, teachers, painter, self.config, server)
-        work.run(counts_KC.sum(0), round.index)
+        work = FineTuning(
+            student, LogitEnsemble(members), counts_KC, painter, self.config, server
+        )
+        work.run(round.index)
         return replace(
             state,
             weights=read_weights(student),

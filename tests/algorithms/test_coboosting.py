@@ -16,7 +16,7 @@ from fedkd.algorithms.dense.server import Plain
 from fedkd.algorithms.dense.strategy import Dense
 from fedkd.config import build
 from fedkd.data.images import ImageInfo
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.ops.synthesis import Lens
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -171,11 +171,13 @@ def test_weights_that_would_all_be_zero_stay_as_they_were():
 
 def test_an_ensemble_moves_from_equal_weights_by_a_falling_step():
     rules = Boosted(config(weight_step=0.1, weight_decay_per_epoch=0.5))
-    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()])
-    rules.reweigh(ensemble, CLIENTS, LABELS, epoch=1)
-    assert ensemble.weights_K.tolist() == pytest.approx([0.55, 0.45])
-    rules.reweigh(ensemble, CLIENTS, LABELS, epoch=2)
-    assert ensemble.weights_K.tolist() == pytest.approx([0.575, 0.425])
+    assert torch.equal(rules.fuse(CLIENTS), CLIENTS.mean(0))
+    rules.reweigh(CLIENTS, LABELS, epoch=1)
+    assert rules.weights_K.tolist() == pytest.approx([0.55, 0.45])
+    rules.reweigh(CLIENTS, LABELS, epoch=2)
+    assert rules.weights_K.tolist() == pytest.approx([0.575, 0.425])
+    expected = 0.575 * CLIENTS[0] + 0.425 * CLIENTS[1]
+    torch.testing.assert_close(rules.fuse(CLIENTS), expected)
 
 
 def test_weights_start_to_move_in_the_second_epoch():
@@ -195,7 +197,10 @@ def test_the_measured_ensemble_has_the_learnt_weights():
     state = simulate(strategy, federation, protocol, seed=3).state
     server = Sides(federation, protocol, 3).server()
     found = strategy.predictors(state, server)["ensemble"]
-    assert torch.equal(found.weights_K, state.stage.shares_K)
+    logits = torch.randn(3, 4, 3)
+    expected = mean_by(state.stage.shares_K)(logits)
+    assert torch.equal(found.fuse(logits), expected)
+    assert not torch.equal(expected, logits.mean(0))
 
 
 def test_it_and_dense_need_the_same():

@@ -7,7 +7,7 @@ from torch import nn
 
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.ops.distillation import kl, kl_rows
-from fedkd.ops.ensembles import LogitEnsemble, mean_logits
+from fedkd.ops.ensembles import LogitEnsemble, mean_by, mean_logits
 from fedkd.ops.synthesis import (
     ImagePool,
     Lens,
@@ -126,8 +126,9 @@ def test_one_member_is_the_ensemble():
 
 
 def test_weights_of_an_ensemble_are_normalised():
-    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()], torch.tensor([3.0, 1.0]))
-    fused = ensemble.fused(CLIENTS)
+    fuse = mean_by(torch.tensor([3.0, 1.0]))
+    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()], fuse)
+    fused = ensemble.fuse(CLIENTS)
     torch.testing.assert_close(fused, 0.75 * CLIENTS[0] + 0.25 * CLIENTS[1])
     assert all(not m.training for m in ensemble.modules())
 
