@@ -15,6 +15,8 @@ from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
 from fedkd.ops.ensembles import LogitEnsemble, mean_logits
 from fedkd.ops.generation import BatchNormMatcher, all_finite
+from fedkd.ops.optimisers import Sgd, Stepper
+from fedkd.ops.schedules import Schedule
 from fedkd.ops.synthesis import ImagePool, Lens, adversarial_divergence, synthesise
 from fedkd.strategy import Server
 
@@ -127,13 +129,13 @@ class GeneratorLoss:
         """Return L_BN of the pass that was watched."""
         config = self._config
         by_layer = config.inversion_over_layers == "mean"
-        found = [
+        gaps = [
             matcher.loss() / (len(matcher.layers) if by_layer else 1)
             for matcher in self._matchers
             if matcher.layers
         ]
         by_client = config.inversion_over_clients == "mean"
-        return torch.stack(found).sum() / (len(self._matchers) if by_client else 1)
+        return torch.stack(gaps).sum() / (len(self._matchers) if by_client else 1)
 
 
 class Distillation:
@@ -171,14 +173,12 @@ class Distillation:
     def run(self) -> None:
         """Train the student for all epochs, at least one."""
         how, config = self.config.synthesis, self.config.distil
-        sgd = torch.optim.SGD(
-            self.student.parameters(),
-            config.lr,
+        sgd = Sgd(
+            lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            foreach=True,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, how.epochs)
+            schedule=Schedule(cosine=how.epochs if config.cosine else None),
+        ).start(self.student.parameters())
         generator = self._new_generator()
         diverged = 0
         for epoch in range(how.epochs):
@@ -192,8 +192,7 @@ class Distillation:
                 self._reweigh(epoch)
             self._keep(images, labels_B)
             self.teach(sgd)
-            if config.cosine:
-                schedule.step()
+            sgd.advance()
         if diverged:
             self._server.log("diverged_generators", diverged)
 
@@ -219,7 +218,7 @@ class Distillation:
             server.log(f"{name}_loss", value)
         return images, labels_B
 
-    def teach(self, sgd: torch.optim.Optimizer) -> None:
+    def teach(self, sgd: Stepper) -> None:
         """Distil the ensemble into the student on batches of the pool.
 
         L = T^2 KL(softmax(t/T) || softmax(s/T)), mean over the batch.
@@ -234,12 +233,7 @@ class Distillation:
                 known.clear()
             teacher_BC = self.ensemble.fuse(self._members(x, known))
             loss = kl(teacher_BC, self.student(x), config.temperature)
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
-            sgd.step()
-            losses.append(loss.detach())
+            losses.append(sgd.step(loss, config.clip_norm))
             self._server.count_examples(len(x))
         self._server.log("distil_loss", torch.stack(losses).mean())
 

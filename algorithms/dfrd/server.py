@@ -16,6 +16,7 @@ from fedkd.algorithms.dfrd.losses import (
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.diversity import diversity_loss
 from fedkd.ops.ensembles import LogitEnsemble, weighted_logits
+from fedkd.ops.optimisers import Adam, Sgd, Stepper
 from fedkd.ops.sampling import label_batches
 from fedkd.strategy import Server
 
@@ -74,19 +75,15 @@ class Distillation:
             z_BZ = self._noise(labels_B)
             self.explore(z_BZ, labels_B, adam)
             self.learn(self.lessons(z_BZ, labels_B), sgd)
-        for name, found in self._losses.items():
-            self._server.log(name, torch.stack(found).mean())
+        for name, values in self._losses.items():
+            self._server.log(name, torch.stack(values).mean())
 
-    def explore(
-        self, z_BZ: Tensor, labels_B: Tensor, adam: torch.optim.Optimizer
-    ) -> None:
+    def explore(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator towards the images that the clients know."""
         self.painter.train()
         self.student.requires_grad_(False)
         for _ in range(self.config.generator.steps):
-            adam.zero_grad(set_to_none=True)
-            self.generator_loss(z_BZ, labels_B).backward()
-            adam.step()
+            adam.step(self.generator_loss(z_BZ, labels_B))
             self._server.count_examples(len(labels_B))
         self.student.requires_grad_(True)
 
@@ -122,7 +119,7 @@ class Distillation:
         """Return ``(weight, images, ensemble's logits)`` of what is taught on."""
         as_searched = self.config.variant == "paper"
         x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
-        found = [(1.0, x, self.ensemble(x, labels_B))]
+        lessons = [(1.0, x, self.ensemble(x, labels_B))]
         weight = self.config.distil.ema_weight
         if self.averaged is not None and weight:
             how = self.config.distil
@@ -130,13 +127,13 @@ class Distillation:
             labels_B = drawn.to(self._server.device, non_blocking=True)
             z_BZ = self._noise(labels_B)
             x = lesson_images(self.averaged, z_BZ, labels_B, as_searched=as_searched)
-            found.append((weight, x, self.ensemble(x, labels_B)))
-        return found
+            lessons.append((weight, x, self.ensemble(x, labels_B)))
+        return lessons
 
     def learn(
         self,
         lessons: list[tuple[float, Tensor, Tensor]],
-        sgd: torch.optim.Optimizer,
+        sgd: Stepper,
     ) -> None:
         """Train the global model on L_md of the generator and of the averaged one."""
         for _ in range(self.config.distil.global_steps):
@@ -144,9 +141,7 @@ class Distillation:
                 weight * distillation_loss(logits_BC, self.student(x), self._t)
                 for weight, x, logits_BC in lessons
             ]
-            sgd.zero_grad(set_to_none=True)
-            torch.stack(terms).sum().backward()
-            sgd.step()
+            sgd.step(torch.stack(terms).sum())
             self._note("student_loss", terms[0])
             self._server.count_examples(sum(len(x) for _, x, _ in lessons))
 
@@ -159,19 +154,14 @@ class Distillation:
         z_BZ = torch.randn(len(labels_B), size)
         return z_BZ.to(labels_B.device, non_blocking=True)
 
-    def _optimisers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    def _optimisers(self) -> tuple[Stepper, Stepper]:
         how = self.config.distil
-        adam = torch.optim.Adam(
-            self.painter.parameters(), self.config.generator.lr, BETAS
+        adam = Adam(lr=self.config.generator.lr, betas=BETAS)
+        sgd = Sgd(lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
+        return (
+            adam.start(self.painter.parameters()),
+            sgd.start(self.student.parameters()),
         )
-        sgd = torch.optim.SGD(
-            self.student.parameters(),
-            how.lr,
-            momentum=how.momentum,
-            weight_decay=how.weight_decay,
-            foreach=True,
-        )
-        return adam, sgd
 
     def _note(self, name: str, value: Tensor) -> None:
         self._losses.setdefault(name, []).append(value.detach())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +17,9 @@ from fedkd.algorithms.fedftg.losses import (
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.diversity import diversity_loss
 from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.optimisers import Adam, Sgd, Stepper
 from fedkd.ops.sampling import label_batches
+from fedkd.ops.schedules import Schedule
 from fedkd.strategy import Server
 
 
@@ -62,48 +62,34 @@ class FineTuning:
             round: The round from 0, for the decay of the learning rates.
         """
         how, search = self.config.distil, self.config.generator
-        decay = how.lr_decay**round
-        betas = (search.beta1, 0.999)
-        adam = torch.optim.Adam(self.painter.parameters(), search.lr * decay, betas)
-        sgd = torch.optim.SGD(
-            self.student.parameters(),
-            how.lr * decay,
-            weight_decay=how.weight_decay,
-            foreach=True,
-        )
+        rates = Schedule(decay=how.lr_decay)
+        adam = Adam(lr=search.lr, betas=(search.beta1, 0.999), schedule=rates)
+        sgd = Sgd(lr=how.lr, weight_decay=how.weight_decay, schedule=rates)
+        searching = adam.start(self.painter.parameters(), round)
+        learning = sgd.start(self.student.parameters(), round)
         drawn = label_batches(self._counts_C, how.steps, how.batch_size, how.labels)
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "lightfed":
-                adam = torch.optim.Adam(
-                    self.painter.parameters(), search.lr * decay, betas
-                )
+                searching = adam.start(self.painter.parameters(), round)
             z_BZ = torch.randn(len(labels_B), search.latent_size)
             z_BZ = z_BZ.to(self._server.device, non_blocking=True)
-            self.search(z_BZ, labels_B, adam)
-            self.learn(z_BZ, labels_B, sgd)
-        for name, found in self._losses.items():
-            self._server.log(name, torch.stack(found).mean())
+            self.search(z_BZ, labels_B, searching)
+            self.learn(z_BZ, labels_B, learning)
+        for name, values in self._losses.items():
+            self._server.log(name, torch.stack(values).mean())
 
-    def search(
-        self, z_BZ: Tensor, labels_B: Tensor, adam: torch.optim.Optimizer
-    ) -> None:
+    def search(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator to find images on which the models differ."""
         weights_KB = self._tau_KC[:, labels_B]
         self.painter.train()
         self.student.requires_grad_(False)
         for _ in range(self.config.generator.steps):
             if self.config.variant != "official":
-                self._step(adam, lambda: self.generator_loss(z_BZ, labels_B))
+                adam.step(self.generator_loss(z_BZ, labels_B))
                 self._server.count_examples(len(labels_B))
                 continue
             for k, member in enumerate(self.teachers.members):
-                weights_B = weights_KB[k]
-                self._step(
-                    adam,
-                    lambda m=member, w=weights_B: self.official_loss(  # type: ignore[misc]
-                        z_BZ, labels_B, m, w
-                    ),
-                )
+                adam.step(self.official_loss(z_BZ, labels_B, member, weights_KB[k]))
                 self._server.count_examples(len(labels_B))
         self.student.requires_grad_(True)
 
@@ -155,7 +141,7 @@ class FineTuning:
             - how.discrepancy_weight * gap
         )
 
-    def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: torch.optim.Optimizer) -> None:
+    def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: Stepper) -> None:
         """Train the global model to answer the found images as the clients do."""
         as_searched = self.config.variant == "paper"
         x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
@@ -163,9 +149,7 @@ class FineTuning:
             logits_KBC = self.teachers.each(x)
         weights_KB = self._tau_KC[:, labels_B]
         for _ in range(self.config.distil.global_steps):
-            self._step(
-                sgd, lambda: self.student_loss(self.student(x), logits_KBC, weights_KB)
-            )
+            sgd.step(self.student_loss(self.student(x), logits_KBC, weights_KB))
             self._server.count_examples(len(x))
 
     def student_loss(
@@ -187,13 +171,6 @@ class FineTuning:
         loss = loss / global_BC.shape[1] if lightfed else loss
         self._note("student_loss", loss)
         return loss
-
-    def _step(
-        self, optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]
-    ) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss().backward()
-        optimiser.step()
 
     def _note(self, name: str, value: Tensor) -> None:
         self._losses.setdefault(name, []).append(value.detach())

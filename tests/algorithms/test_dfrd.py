@@ -19,6 +19,7 @@ from fedkd.algorithms.dfrd.strategy import DFRD, Broadcast, Update, counting_los
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import LogitEnsemble, weighted_logits
+from fedkd.ops.optimisers import Sgd
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -345,7 +346,7 @@ def test_the_averaged_generators_images_weigh_alpha():
     z, labels = torch.randn(8, 4), torch.arange(8) % 3
     lessons = stage.lessons(z, labels)
     assert [weight for weight, _, _ in lessons] == [1.0, 0.25]
-    stage.learn(lessons, torch.optim.SGD(stage.student.parameters(), 1e-30))
+    stage.learn(lessons, Sgd(lr=1e-30).start(stage.student.parameters()))
     taught = [p.grad.clone() for p in stage.student.parameters()]
     stage.student.zero_grad()
     for weight, x, logits in lessons:

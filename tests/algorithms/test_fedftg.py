@@ -22,6 +22,7 @@ from fedkd.algorithms.fedftg.strategy import FedFTG
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.optimisers import Adam, Sgd
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import reason_to_skip
 from fedkd.simulation.sides import Sides
@@ -167,7 +168,7 @@ def test_the_students_statistics_stay_those_of_the_clients():
 def test_the_generator_searches_for_disagreement():
     stage, _ = work(generator={"class_weight": 0.0, "diversity_weight": 0.0})
     z, labels = torch.randn(32, 4), torch.arange(32) % 3
-    adam = torch.optim.Adam(stage.painter.parameters(), 1e-2)
+    adam = Adam(lr=1e-2).start(stage.painter.parameters())
     stage.painter.train()
     first = stage.generator_loss(z, labels).item()
     for _ in range(20):
@@ -178,7 +179,7 @@ def test_the_generator_searches_for_disagreement():
 def test_the_student_learns_what_the_clients_say():
     stage, _ = work()
     z, labels = torch.randn(32, 4), torch.arange(32) % 3
-    sgd = torch.optim.SGD(stage.student.parameters(), 0.05)
+    sgd = Sgd(lr=0.05).start(stage.student.parameters())
     stage.learn(z, labels, sgd)
     first = stage._losses["student_loss"][0].item()
     for _ in range(60):
