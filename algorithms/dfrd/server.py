@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, lesson_images
+from fedkd.algorithms.datafree import Painter, lesson_images, log_means, noise_for
 from fedkd.algorithms.dfrd.config import DFRDConfig
 from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
@@ -62,7 +64,7 @@ class Distillation:
         self._server = server
         self._counts_C = counts_KC.sum(0)
         self._tau_KC = class_weights(counts_KC).float().to(server.device)
-        self._losses: dict[str, list[Tensor]] = {}
+        self._losses: dict[str, list[Tensor]] = defaultdict(list)
 
     def run(self) -> None:
         """Train generator and global model in turns; log the means of the losses."""
@@ -72,11 +74,10 @@ class Distillation:
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "dfdg":
                 adam, sgd = self._optimisers()
-            z_BZ = self._noise(labels_B)
+            z_BZ = noise_for(labels_B, self.config.generator.latent_size)
             self.explore(z_BZ, labels_B, adam)
             self.learn(self.lessons(z_BZ, labels_B), sgd)
-        for name, values in self._losses.items():
-            self._server.log(name, torch.stack(values).mean())
+        log_means(self._losses, self._server)
 
     def explore(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator towards the images that the clients know."""
@@ -95,16 +96,16 @@ class Distillation:
         x = self.painter.decode(h_BA)
         ensemble_BC = self.ensemble(x, labels_B)
         loss = fidelity_loss(ensemble_BC, labels_B)
-        self._note("fidelity_loss", loss)
+        self._losses["fidelity_loss"].append(loss.detach())
         if how.transferability_weight:
             rule = dfdg_transferability_loss if dfdg else transferability_loss
             moved = rule(ensemble_BC, self.student(x), labels_B, temperature)
             loss = loss + how.transferability_weight * moved
-            self._note("transferability_loss", moved)
+            self._losses["transferability_loss"].append(moved.detach())
         if how.diversity_weight:
             apart = diversity_loss(h_BA, x, "l2" if dfdg else "norms")
             loss = loss + how.diversity_weight * apart
-            self._note("diversity_loss", apart)
+            self._losses["diversity_loss"].append(apart.detach())
         return loss
 
     def ensemble(self, x: Tensor, labels_B: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class Distillation:
             how = self.config.distil
             drawn = label_batches(self._counts_C, 1, how.batch_size, how.labels)[0]
             labels_B = drawn.to(self._server.device, non_blocking=True)
-            z_BZ = self._noise(labels_B)
+            z_BZ = noise_for(labels_B, self.config.generator.latent_size)
             x = lesson_images(self.averaged, z_BZ, labels_B, as_searched=as_searched)
             lessons.append((weight, x, self.ensemble(x, labels_B)))
         return lessons
@@ -142,17 +143,12 @@ class Distillation:
                 for weight, x, logits_BC in lessons
             ]
             sgd.step(torch.stack(terms).sum())
-            self._note("student_loss", terms[0])
+            self._losses["student_loss"].append(terms[0].detach())
             self._server.count_examples(sum(len(x) for _, x, _ in lessons))
 
     @property
     def _t(self) -> float:
         return self.config.distil.temperature
-
-    def _noise(self, labels_B: Tensor) -> Tensor:
-        size = self.config.generator.latent_size
-        z_BZ = torch.randn(len(labels_B), size)
-        return z_BZ.to(labels_B.device, non_blocking=True)
 
     def _optimisers(self) -> tuple[Stepper, Stepper]:
         how = self.config.distil
@@ -162,6 +158,3 @@ class Distillation:
             adam.start(self.painter.parameters()),
             sgd.start(self.student.parameters()),
         )
-
-    def _note(self, name: str, value: Tensor) -> None:
-        self._losses.setdefault(name, []).append(value.detach())

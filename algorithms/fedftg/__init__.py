@@ -38,4 +38,3 @@ from fedkd.algorithms.fedftg.strategy import FEDFTG_OFFICIAL as FEDFTG_OFFICIAL
 from fedkd.algorithms.fedftg.strategy import FEDFTG_PAPER as FEDFTG_PAPER
 from fedkd.algorithms.fedftg.strategy import FedFTG as FedFTG
 from fedkd.algorithms.fedftg.strategy import State as State
-from fedkd.algorithms.fedftg.strategy import Update as Update

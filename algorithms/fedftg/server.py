@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, lesson_images
+from fedkd.algorithms.datafree import Painter, lesson_images, log_means, noise_for
 from fedkd.algorithms.fedftg.config import FedFTGConfig
 from fedkd.algorithms.fedftg.losses import (
     class_loss,
@@ -53,7 +55,7 @@ class FineTuning:
         self._server = server
         self._counts_C = counts_KC.sum(0)
         self._tau_KC = class_weights(counts_KC).float().to(server.device)
-        self._losses: dict[str, list[Tensor]] = {}
+        self._losses: dict[str, list[Tensor]] = defaultdict(list)
 
     def run(self, round: int) -> None:
         """Search and learn in turns; log the means of the losses over the round.
@@ -71,12 +73,10 @@ class FineTuning:
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "lightfed":
                 searching = adam.start(self.painter.parameters(), round)
-            z_BZ = torch.randn(len(labels_B), search.latent_size)
-            z_BZ = z_BZ.to(self._server.device, non_blocking=True)
+            z_BZ = noise_for(labels_B, search.latent_size)
             self.search(z_BZ, labels_B, searching)
             self.learn(z_BZ, labels_B, learning)
-        for name, values in self._losses.items():
-            self._server.log(name, torch.stack(values).mean())
+        log_means(self._losses, self._server)
 
     def search(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator to find images on which the models differ."""
@@ -116,11 +116,11 @@ class FineTuning:
         if how.class_weight:
             of_class = class_loss(logits_KBC, labels_B, weights_KB)
             loss = loss + how.class_weight * of_class
-            self._note("class_loss", of_class)
+            self._losses["class_loss"].append(of_class.detach())
         if how.diversity_weight:
             apart = diversity_loss(z_BZ, x, "l2" if lightfed else "l1")
             loss = loss + how.diversity_weight * apart
-            self._note("diversity_loss", apart)
+            self._losses["diversity_loss"].append(apart.detach())
         return loss
 
     def official_loss(
@@ -133,8 +133,8 @@ class FineTuning:
         gap = official_discrepancy(self.student(x), logits_BC, weights_B)
         of_class = official_class_loss(logits_BC, labels_B, weights_B)
         apart = diversity_loss(z_BZ, x, "l1") / len(self.teachers.members)
-        self._note("class_loss", of_class)
-        self._note("diversity_loss", apart)
+        self._losses["class_loss"].append(of_class.detach())
+        self._losses["diversity_loss"].append(apart.detach())
         return (
             how.class_weight * of_class
             + how.diversity_weight * apart
@@ -158,7 +158,7 @@ class FineTuning:
         """Return the loss of the global model; a scalar."""
         if self.config.variant == "official":
             loss = official_student_loss(global_BC, logits_KBC, weights_KB)
-            self._note("student_loss", loss)
+            self._losses["student_loss"].append(loss.detach())
             return loss
         lightfed = self.config.variant == "lightfed"
         loss = discrepancy(
@@ -169,8 +169,5 @@ class FineTuning:
             temperature=self.config.distil.temperature,
         )
         loss = loss / global_BC.shape[1] if lightfed else loss
-        self._note("student_loss", loss)
+        self._losses["student_loss"].append(loss.detach())
         return loss
-
-    def _note(self, name: str, value: Tensor) -> None:
-        self._losses.setdefault(name, []).append(value.detach())

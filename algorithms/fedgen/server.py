@@ -34,10 +34,11 @@ def build_generator(party: Party, config: GeneratorConfig, size: int) -> nn.Modu
     )
 
 
-def draw_noise(number: int, config: GeneratorConfig) -> Tensor:
-    """Return noise ``[B, Z]``, from U(0, 1) or N(0, 1), on the CPU."""
+def draw_noise(labels_B: Tensor, config: GeneratorConfig) -> Tensor:
+    """Return noise ``[B, Z]`` for labels, from U(0, 1) or N(0, 1), on their device."""
     draw = torch.rand if config.noise == "uniform" else torch.randn
-    return draw(number, config.latent_size)
+    noise_BZ = draw(len(labels_B), config.latent_size)
+    return noise_BZ.to(labels_B.device, non_blocking=True)
 
 
 def generator_loss(
@@ -81,8 +82,7 @@ def batch_loss(
         weights_KB: tau_ky of each client and label.
         config: alpha, beta and eta.
     """
-    noise_BZ = draw_noise(len(labels_B), config)
-    noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
+    noise_BZ = draw_noise(labels_B, config)
     features_BD = generator(noise_BZ, labels_B)
     logits_KBC = torch.stack([head(features_BD) for head in heads])
     global_BC = whole(features_BD) if config.student_weight else None
@@ -161,8 +161,7 @@ def regularised(
     of_agreement = config.agreement_weight * decay
 
     def generated(labels_B: Tensor) -> Tensor:
-        noise_BZ = draw_noise(len(labels_B), how)
-        noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
+        noise_BZ = draw_noise(labels_B, how)
         with torch.no_grad():
             features_BD: Tensor = generator(noise_BZ, labels_B)
         return head(features_BD)

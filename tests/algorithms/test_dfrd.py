@@ -280,7 +280,7 @@ def test_of_several_architectures_the_server_s_is_averaged(monkeypatch):
     for k in range(3):
         model = server.client_model(k)
         torch.nn.init.constant_(next(model.parameters()), k + 1.0)
-        ups[k] = Update(read_weights(model), 1 + k, torch.tensor([1, 1, 1]))
+        ups[k] = Update(read_weights(model), torch.tensor([1, 1, 1]), 1 + k)
     turn = Round(0, 2, (0, 1, 2))
     for start, value in (("auto", (1 * 1 + 3 * 3) / 4), ("previous", None)):
         strategy = DFRD(DFRDConfig(start=start))

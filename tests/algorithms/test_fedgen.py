@@ -118,10 +118,11 @@ def test_without_weights_a_client_draws_nothing():
 
 
 def test_noise_is_uniform_or_normal():
-    uniform = draw_noise(500, GeneratorConfig())
+    labels = torch.zeros(500, dtype=torch.long)
+    uniform = draw_noise(labels, GeneratorConfig())
     assert uniform.min() >= 0
     assert uniform.max() <= 1
-    assert draw_noise(500, GeneratorConfig(noise="normal")).min() < -1
+    assert draw_noise(labels, GeneratorConfig(noise="normal")).min() < -1
 
 
 def test_the_rate_falls_by_the_round_and_the_moments_go_on():
