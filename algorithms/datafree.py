@@ -124,7 +124,7 @@ def lesson_images(
         z_BZ: Noise.
         labels_B: Their labels.
         as_searched: Whether BatchNorm uses the statistics of the batch, as while the
-            generator learns, so that these are the images that it found. The running
+            generator learns, so that these are the images of its search. The running
             ones of a generator with few steps make other, almost flat images.
     """
     if not as_searched:

@@ -1,4 +1,4 @@
-"""DENSE, server side: make images that the clients' models know, and distil on them."""
+"""DENSE, Algorithm 1: data generation and model distillation, in turns, at the server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Plain:
 
 
 class GeneratorLoss:
-    """L_G = w_CE L_CE + w_BN L_BN + w_adv L_adv of images, for one ensemble."""
+    """Computes L_G = w_CE L_CE + w_BN L_BN + w_adv L_adv of images, for one ensemble."""
 
     def __init__(
         self,

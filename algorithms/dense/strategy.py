@@ -1,4 +1,4 @@
-"""DENSE: the strategy, its payloads and its presets."""
+"""DENSE, Algorithm 1: local training, one upload and the server's part; with presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DFRD, server side: the generator's training and the distillation of a round."""
+"""DFRD, after the average: the generator learns, and the global model on its images."""
 
 from __future__ import annotations
 

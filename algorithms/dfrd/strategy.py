@@ -1,4 +1,4 @@
-"""DFRD: the strategy, its payloads and its presets."""
+"""DFRD, the round: training, the average, distillation; with its payloads and preset."""
 
 from __future__ import annotations
 

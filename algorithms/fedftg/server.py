@@ -1,4 +1,4 @@
-"""FedFTG, server side: the search for hard images, and the lesson drawn from them."""
+"""FedFTG, after the average: the search for hard images, and the lesson from them."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class FineTuning:
         )
 
     def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: Stepper) -> None:
-        """Train the global model to answer the found images as the clients do."""
+        """Train the global model to answer the images of the search as the clients do."""
         as_searched = self.config.variant == "paper"
         x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""FedFTG: the strategy, its payloads and its presets."""
+"""FedFTG, the round: FedAvg, then fine-tuning; with its state and its presets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FedFTG(Strategy[State, Global, CountedUpdate]):
         )
 
     def init(self, server: Server) -> State:
-        """As FedAvg, with a new generator."""
+        """Start as FedAvg does, with a new generator."""
         start = self._fedavg.init(server)
         if self.config.distil.steps == 0:
             return State(start.weights, None, start.nested)
@@ -82,7 +82,7 @@ class FedFTG(Strategy[State, Global, CountedUpdate]):
         return self._fedavg.broadcast(state.whole, client_id, round)
 
     def local(self, down: Global, client: Client) -> CountedUpdate:
-        """As FedAvg; the label counts go with the model."""
+        """Train as FedAvg does; the label counts go with the model."""
         update = self._fedavg.local(down, client)
         return CountedUpdate(update.weights, client.data.label_counts().int())
 

@@ -1,4 +1,4 @@
-"""FedGen: the generator of features, as the server trains it and clients use it."""
+"""FedGen, Algorithm 1: the generator, which the server trains and clients learn from."""
 
 from __future__ import annotations
 

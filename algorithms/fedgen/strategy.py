@@ -1,4 +1,4 @@
-"""FedGen: the strategy, its payloads and its presets."""
+"""FedGen, Algorithm 1: local training, the average and what is sent; with its preset."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
         self._fedavg = FedAvg()
 
     def init(self, server: Server) -> State:
-        """As FedAvg; all start from one head where heads are shared."""
+        """Start as FedAvg does; all have one head where heads are shared."""
         one = len(server.alike) == len(server.clients)
         whole = self.config.share != "head" and one
         server.load(server.initial)
@@ -150,13 +150,13 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
         )
 
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
-        """As FedAvg; nothing is global where only heads are shared."""
+        """Measure what FedAvg does; nothing is global where only heads are shared."""
         if not state.whole:
             return {}
         return self._fedavg.predictors(Global(state.weights), server)
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
-        """As FedAvg; the client's own features with the shared head where these are."""
+        """Return the client's features with the shared head; else as FedAvg does."""
         if not state.whole:
             return own_model(state.weights, client)
         return self._fedavg.personal(Global(state.weights), client)

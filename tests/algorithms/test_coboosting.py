@@ -146,8 +146,8 @@ def test_weights_move_by_the_sign_of_the_gradient():
     fused = (w[0] * CLIENTS[0] + w[1] * CLIENTS[1]) / w.sum()
     (gradient,) = torch.autograd.grad(F.cross_entropy(fused, LABELS), w)
     assert gradient.tolist() == pytest.approx([-0.0660193404891683, 0.0660193404891683])
-    found = moved_weights(before, CLIENTS, LABELS, 0.01)
-    assert found.tolist() == pytest.approx([0.51, 0.49], rel=1e-12)
+    after = moved_weights(before, CLIENTS, LABELS, 0.01)
+    assert after.tolist() == pytest.approx([0.51, 0.49], rel=1e-12)
 
 
 def test_weights_stay_between_zero_and_one():
@@ -196,10 +196,10 @@ def test_the_measured_ensemble_has_the_learnt_weights():
     protocol = testing.toy_protocol(1)
     state = simulate(strategy, federation, protocol, seed=3).state
     server = Sides(federation, protocol, 3).server()
-    found = strategy.predictors(state, server)["ensemble"]
+    ensemble = strategy.predictors(state, server)["ensemble"]
     logits = torch.randn(3, 4, 3)
     expected = mean_by(state.stage.shares_K)(logits)
-    assert torch.equal(found.fuse(logits), expected)
+    assert torch.equal(ensemble.fuse(logits), expected)
     assert not torch.equal(expected, logits.mean(0))
 
 

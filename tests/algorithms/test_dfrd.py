@@ -154,13 +154,15 @@ def test_work_is_counted_with_the_averaged_generators_images():
 
 
 def test_an_averaged_generator_of_weight_zero_changes_no_bit():
-    found = []
+    students = []
     for averaged in (False, True):
         stage, _ = work(averaged=averaged, distil={"ema_weight": 0.0})
         torch.manual_seed(1)
         stage.run()
-        found.append(read_weights(stage.student))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        students.append(read_weights(stage.student))
+    assert all(
+        torch.equal(students[0][name], students[1][name]) for name in students[0]
+    )
 
 
 def test_the_student_learns_what_the_clients_say():
@@ -186,11 +188,11 @@ def test_empty_classes_and_constant_images_give_finite_numbers(
         for parameter in stage.painter.parameters():
             torch.nn.init.zeros_(parameter)
     stage.run()
-    found = [
+    learnt = [
         *read_weights(stage.student).values(),
         *read_weights(stage.painter).values(),
     ]
-    assert all(torch.isfinite(value).all() for value in found)
+    assert all(torch.isfinite(value).all() for value in learnt)
     assert torch.isfinite(torch.tensor([*server.logged.values()])).all()
 
 
@@ -328,8 +330,8 @@ def test_a_gallery_has_an_image_of_each_class_from_both_generators():
     server = Sides(federation, protocol, 0).server()
     state = strategy.init(server)
     assert list(strategy.gallery(state, server)) == ["generator"]
-    found = strategy.gallery(run(TINY, rounds=1).state, server)
-    assert [v.shape for v in found.values()] == [(3, 1, 8, 8)] * 2
+    rows = strategy.gallery(run(TINY, rounds=1).state, server)
+    assert [v.shape for v in rows.values()] == [(3, 1, 8, 8)] * 2
 
 
 def test_the_preset_has_the_amounts_of_dfdg():

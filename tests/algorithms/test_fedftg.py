@@ -203,9 +203,9 @@ def test_classes_and_clients_without_images_give_finite_numbers(variant, counts)
     counts = torch.tensor(counts)
     stage, server = work(variant, counts)
     stage.run(0)
-    found = [*server.logged.values()]
-    found += [v.sum().item() for v in read_weights(stage.student).values()]
-    assert torch.isfinite(torch.tensor(found)).all()
+    numbers = [*server.logged.values()]
+    numbers += [v.sum().item() for v in read_weights(stage.student).values()]
+    assert torch.isfinite(torch.tensor(numbers)).all()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -181,8 +181,8 @@ def test_empty_classes_and_a_constant_generator_give_finite_numbers(counts, cons
         moments={},
         server=server,
     )
-    found = [*moments.values(), *read_weights(generator).values()]
-    assert all(torch.isfinite(value).all() for value in found)
+    learnt = [*moments.values(), *read_weights(generator).values()]
+    assert all(torch.isfinite(value).all() for value in learnt)
     assert torch.isfinite(torch.tensor(server.logged["generator_loss"]))
 
 
