@@ -29,9 +29,9 @@ class CountedUpdate:
     """What a client sends back: what it has trained, and its label counts."""
 
     weights: Weights
-    """The locally trained model, or what is shared of it."""
+    """The locally trained model, or, where only heads are shared, its head by position."""
     label_counts: Tensor
-    """n_kc, images of each class, int32 ``[C]``."""
+    """n_kc, images of each class, in all or of this round; int32 ``[C]``."""
 
 
 def counts_of(ups: Mapping[int, CountedUpdate]) -> Tensor:
