@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Rules
-from fedkd.algorithms.dense.strategy import TaughtByEnsemble
+from fedkd.algorithms.dense.strategy import Distilling
 from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Preset
@@ -155,14 +155,14 @@ def moved_weights(
 
 
 @final
-class CoBoosting(TaughtByEnsemble):
+class CoBoosting(Distilling):
     """DENSE whose images get harder and whose ensemble weighs its members."""
 
     Config = CoBoostingConfig
     config: CoBoostingConfig
 
     def rules(self) -> Rules:
-        """Return the choices of Co-Boosting, with equal weights at the start."""
+        """Move the images and the weights of the ensemble."""
         return Boosted(self.config)
 
 

@@ -61,15 +61,15 @@ class State:
     """None before the first round, and without distillation."""
 
 
-class TaughtByEnsemble(Strategy[State, Start, Update]):
-    """Algorithm 1 of DENSE, with what a method decides inside its loop left open."""
+class Distilling(Strategy[State, Start, Update]):
+    """DENSE's rounds; what is decided inside its loop is open."""
 
     config: DenseConfig
     requires = Requires(buffers=("average", "reestimate"))
 
     @abstractmethod
     def rules(self) -> Rules:
-        """Return the method's choices, for one round."""
+        """Return what the method decides while images are made and taught on."""
 
     @final
     def init(self, server: Server) -> State:
@@ -88,7 +88,7 @@ class TaughtByEnsemble(Strategy[State, Start, Update]):
 
     @final
     def local(self, down: Start, client: Client) -> Update:
-        """Train from the student, from the own kept model, or from the beginning."""
+        """Train from the student, from the client's kept model, or from the beginning."""
         own: Weights = client.memory.get("model", client.initial)
         update = local_update(own if down.weights is None else down.weights, client)
         if down.keep:
@@ -101,15 +101,15 @@ class TaughtByEnsemble(Strategy[State, Start, Update]):
     ) -> State:
         """Make images and distil the ensemble of the clients' models."""
         del round
-        weights, config = state.weights, self.config
+        weights = state.weights
         all_alike = len(state.receivers) == len(server.clients)
-        if config.start == "average" and all_alike:
+        if self.config.start == "average" and all_alike:
             weights = {**weights, **average(ups)}
-        if config.synthesis.epochs == 0:
+        if self.config.synthesis.epochs == 0:
             return State(weights, state.receivers)
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
         student, rules = server.load(weights), self.rules()
-        work = Distillation(student, members, config, rules, server)
+        work = Distillation(student, members, self.config, rules, server)
         work.run()
         shares_K = rules.weights_K
         stage = Stage(
@@ -121,14 +121,15 @@ class TaughtByEnsemble(Strategy[State, Start, Update]):
 
     @final
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the student, and the ensemble that taught it as it last weighed."""
-        student = server.load(state.weights)
-        if state.stage is None:
-            return {"global": student}
-        models, shares_K = state.stage.models, state.stage.shares_K
-        members = [server.client_model(k, weights) for k, weights in models.items()]
-        fuse = mean_by(None if shares_K is None else shares_K.to(server.device))
-        return {"global": student, "ensemble": LogitEnsemble(members, fuse)}
+        """Measure the student, and after distillation the ensemble that taught it."""
+        measured: dict[str, nn.Module] = {"global": server.load(state.weights)}
+        if state.stage is not None:
+            models = state.stage.models
+            members = [server.client_model(k, weights) for k, weights in models.items()]
+            shares_K = state.stage.shares_K
+            fuse = mean_by(None if shares_K is None else shares_K.to(server.device))
+            measured["ensemble"] = LogitEnsemble(members, fuse)
+        return measured
 
     @final
     def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
@@ -138,13 +139,13 @@ class TaughtByEnsemble(Strategy[State, Start, Update]):
 
 
 @final
-class Dense(TaughtByEnsemble):
+class Dense(Distilling):
     """One-shot federated learning by an ensemble, a generator and distillation."""
 
     Config = DenseConfig
 
     def rules(self) -> Rules:
-        """Return DENSE's choices: all clients alike, images as they are."""
+        """Take images as they are and all clients alike."""
         return Plain()
 
 

@@ -125,7 +125,8 @@ def synthesise(
     weights = list(generator.parameters())
     adam = Adam(lr=lr, betas=BETAS).start([*weights, noise_BZ])
 
-    def clip() -> None:
+    def clipped() -> None:
+        # The generator's gradient alone: the noise goes as far as it will.
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(weights, clip_norm)
 
@@ -134,7 +135,7 @@ def synthesise(
     least = torch.full((), torch.inf, device=z_BZ.device)
     for _ in range(steps):
         images = generator(noise_BZ)
-        value = adam.step(loss(images), gradient=clip)
+        value = adam.step(loss(images), gradient=clipped)
         # Compared on the device: asking for the number would wait for a GPU.
         kept = images.detach() if best is None else best
         best = torch.where(value < least, images.detach(), kept)
@@ -197,14 +198,14 @@ class ImagePool:
             steps: Number of batches; passes repeat as needed. Give this or ``passes``.
             passes: Number of passes.
         """
-        done = passed = 0
-        while (steps is None or done < steps) and (passes is None or passed < passes):
+        done = turns = 0
+        while (steps is None or done < steps) and (passes is None or turns < passes):
             for chosen in self._pass(size):
                 if done == steps:
                     return
                 yield self._take(chosen)
                 done += 1
-            passed += 1
+            turns += 1
 
     def newest(self, number: int) -> Tensor:
         """Return the last images that came, at most ``number``, in [0, 1]."""

@@ -16,7 +16,7 @@ from fedkd.metrics.asked import BY_CLIENT, Asked
 from fedkd.metrics.base import Metric
 from fedkd.simulation import metrics as lines
 from fedkd.simulation.allocator import keep_freed_memory
-from fedkd.simulation.executors import SERIAL, Choice, make_executor
+from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
@@ -29,6 +29,7 @@ from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.store.checkpoint import Checkpoint, Totals
 from fedkd.simulation.turns import Orders, Turns
+from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Server, Strategy
 
 Metrics = dict[str, Any]
@@ -60,7 +61,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
-    executor: Choice | str = "serial",
+    executor: Choice | type[Executor] | str = "serial",
     metrics: Mapping[str, Metric] | None = None,
 ) -> RunResult:
     """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
@@ -76,8 +77,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
-        executor: How clients do their turns: one of
-            :data:`fedkd.simulation.executors.NAMES`, or a
+        executor: How clients do their turns: ``serial``, ``processes``, ``ray`` or
+            ``auto``; the class of another executor, as
+            ``fedkd.load_registry().executor(name)`` gives it; or a
             :class:`fedkd.simulation.executors.Choice`.
         metrics: What is measured beside accuracy, by label: ``{"ece": metric}`` gives
             ``global_ece`` and ``local_ece``. They change no result of training.
@@ -91,7 +93,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     """
     label = name or type(strategy).__name__.lower()
     federation, protocol = fitted(strategy, federation, protocol, seed, label)
-    choice = Choice(executor) if isinstance(executor, str) else executor
+    choice = executor if isinstance(executor, Choice) else Choice(executor)
     sides = Sides(federation, protocol, int(seed))
     run = Run(strategy, sides, label, choice, Asked(metrics))
     home = _made(folder)
@@ -174,8 +176,10 @@ class Run:
             if self.phases is not None:
                 self.phases.add(found.totals.phases)
             return found.state, found.rounds_done
-        with self.sides.verb("server", "init"):
-            state = self.strategy.init(self.sides.server())
+        server, where = self.sides.server(), f"{self.name}.init"
+        with self.sides.verb("server", "init", where=where):
+            state = self.strategy.init(server)
+        refuse_alias(state, server.model, where, "keeps in the state")
         return self._widened(state), 0
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
@@ -222,7 +226,10 @@ class Run:
         started = time.perf_counter()
         ups, rows = self._answers(self.turns.orders(state, round))
         server = self.sides.server()
-        with self.sides.verb("server", round.index), phase("server"):
+        where = f"{self.name}.aggregate (round {round.index + 1})"
+        given = Untouched(state, "the state")
+        verb = self.sides.verb("server", round.index, where=where, given=given)
+        with verb, phase("server"):
             state = self.strategy.aggregate(state, ups, server, round)
         state = self._widened(state)
         measured = self._measure(state, round)
@@ -235,8 +242,8 @@ class Run:
         rows: dict[int, Metrics] = {}
         with phase(WAITING):
             for k, answer in self.executor.answers(orders):
-                rows[k] = answer.row
-                ups.add(k, answer.up, answer.row["bytes_up"])
+                rows[k] = answer.record
+                ups.add(k, answer.up, answer.record["bytes_up"])
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))
@@ -247,7 +254,10 @@ class Run:
         due = done % self.protocol.evaluation.every == 0 or done == round.total
         if not due and not self.strategy.milestone(state, round):
             return Measured()
-        with self.sides.verb("measure", round.index), phase("evaluation"):
+        where = f"{self.name}.predictors or .personal (round {done})"
+        given = Untouched(state, "the state")
+        verb = self.sides.verb("measure", round.index, where=where, given=given)
+        with verb, phase("evaluation"):
             return measure(
                 self.strategy, state, self.sides, round, self.name, self.asked
             )
@@ -302,7 +312,8 @@ class Run:
     def _save_pictures(self, folder: Path, state: Any) -> None:
         """Write the strategy's images, which are drawn later."""
         federation = self.sides.federation
-        with self.sides.verb("gallery"):
+        given = Untouched(state, "the state")
+        with self.sides.verb("gallery", where=f"{self.name}.gallery", given=given):
             images = self.strategy.gallery(state, self.sides.server())
         if images:
             save_gallery(folder, images, federation.data.info)

@@ -7,18 +7,18 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
-
 from fedkd.base.phases import Phases, measured, phase
-from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig
-from fedkd.payload import leaves, seal
+from fedkd.party import Trainer
+from fedkd.payload import seal
+from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import widen_memory, widened
+from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.sides import Sides
+from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Strategy
-from fedkd.weights import entries
 
-Row = dict[str, Any]
+TurnRecord = dict[str, Any]
 """What is recorded of a client's turn."""
 
 
@@ -28,7 +28,7 @@ class Answer:
 
     up: Any
     """What the client sends to the server."""
-    row: Row
+    record: TurnRecord
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,27 @@ class Turns:
         self.profile = False
         """Whether to measure where the time of a turn goes."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In another process: turns of the same run; the memories stay here. The
+        # federation is first: its registry imports what the strategy is of.
+        sides = self.sides
+        run = (sides.federation, self.strategy, sides.protocol, sides.seed)
+        return _turns, (*run, self.name, self.profile)
+
+    def beside(self, trainer: Trainer) -> Turns:
+        """Return these turns with working models, and a trainer, of their own."""
+        other = Turns(self.strategy, self.sides.beside(trainer), self.name)
+        other.profile = self.profile
+        return other
+
     def orders(self, state: Any, round: Round) -> Orders:
         """Return what is to be done in the round ``round``."""
         sealed: list[tuple[Any, int]] = []
+        given = Untouched(state, "the state")
 
         def broadcast(k: int) -> tuple[Any, int]:
             down = self.strategy.broadcast(state, k, round)
+            given.check(f"{self.name}.broadcast (client {k}, round {round.index + 1})")
             # The same object is usually sent to every client.
             if not sealed or sealed[-1][0] is not down:
                 with phase("transport"):
@@ -74,49 +89,54 @@ class Turns:
         memories = self.sides.memories
         memory = memories.recall(k)
         down, size = orders.broadcast(k)
-        up, row = self.local(k, down, orders, memory)
+        up, known = self.local(k, down, orders, memory)
         memories.keep(k, memory)
         seconds = round(time.perf_counter() - started, 4)
-        return Answer(up, row_of(row, size, seconds))
+        return Answer(up, record_of(known, size, seconds))
 
     def local(
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
-    ) -> tuple[Any, Row]:
+    ) -> tuple[Any, TurnRecord]:
         """Run the strategy's ``local``; return what it sends and what is known of it."""
         phases = Phases() if self.profile else None
         with measured(phases, "local"):
-            up, row = self._local(k, down, orders, memory)
-        return up, row if phases is None else {**row, "phases": phases.seconds}
+            up, known = self._local(k, down, orders, memory)
+        return up, known if phases is None else {**known, "phases": phases.seconds}
 
     def _local(
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
-    ) -> tuple[Any, Row]:
+    ) -> tuple[Any, TurnRecord]:
         sides = self.sides
         client = sides.client(k, orders.training, memory)
-        sender = f"{self.name}.local (client {k})"
-        with sides.verb("client", orders.round.index, k):
+        index = orders.round.index
+        sender = f"{self.name}.local (client {k}, round {index + 1})"
+        given = Untouched(down, "what the server sent")
+        with sides.verb("client", index, k, where=sender, given=given):
             up = self.strategy.local(down, client)
         if sides.protocol.precision == "bf16":
             up = widened(up, sender)
             widen_memory(memory, f"the memory of client {k}")
         with phase("transport"):
             size = seal(up, sender)
-        _check_no_alias(up, client.model, sender)
+        refuse_alias(up, client.model, sender, "sent")
+        refuse_alias(memory, client.model, sender, "keeps in client.memory")
         return up, {"bytes_up": size, "examples": client.examples, **client.logged}
 
 
-def row_of(row: Row, bytes_down: int, seconds: float) -> Row:
+def _turns(
+    federation: Federation,
+    strategy: Strategy[Any, Any, Any],
+    protocol: Protocol,
+    seed: int,
+    name: str,
+    profile: bool,
+) -> Turns:
+    turns = Turns(strategy, Sides(federation, protocol, seed), name)
+    turns.profile = profile
+    return turns
+
+
+def record_of(known: TurnRecord, bytes_down: int, seconds: float) -> TurnRecord:
     """Complete what :meth:`Turns.local` knows of a turn."""
     first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
-    return {**first, **row}
-
-
-def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
-    """Refuse a payload that shares memory with the working model, which is reused."""
-    own = {value.data_ptr() for _, value in entries(model) if value.numel()}
-    for path, leaf in leaves(payload, sender):
-        if isinstance(leaf, Tensor) and leaf.data_ptr() in own and leaf.numel():
-            raise ContractError(
-                f"{sender} sent {path}, which is the working model's own memory and "
-                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
-            )
+    return {**first, **known}

@@ -24,6 +24,17 @@ from fedkd.suite.suite import Suite
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a run is put together from, with every option checked."""
+
+    strategy: Resolved
+    dataset: Resolved
+    partition: Resolved
+    models: Models
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of a suite."""
 
@@ -35,6 +46,8 @@ class Cell:
     """Name of the run's folder."""
     checkpoint_every: int
     """Rounds between checkpoints; not part of ``config``: it changes no result."""
+    parts: Parts = field(compare=False, repr=False)
+    """What it is put together from."""
     config: Mapping[str, Any] = field(compare=False, repr=False)
     """Everything that can change the result, as plain values."""
 
@@ -57,23 +70,17 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
     return [
-        _cell(registry, suite, strategy, world, seed)
-        for world in itertools.product(datasets, partitions, mixes)
+        _cell(registry, suite, label, Parts(strategy, *setting, protocol), seed)
+        for setting in itertools.product(datasets, partitions, mixes)
         for seed in suite.seeds
-        for strategy in strategies
+        for label, strategy, protocol in strategies
     ]
 
 
-@dataclass(frozen=True)
-class _Contender:
-    """A strategy of the suite with its options and its protocol."""
-
-    label: str
-    strategy: Resolved
-    protocol: Protocol
-
-
-def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
+def _strategy(
+    registry: Registry, suite: Suite, entry: StrategyEntry
+) -> tuple[str, Resolved, Protocol]:
+    """Return the label of a strategy, the strategy and its protocol."""
     where = f"{suite.where}: strategies.{entry.label}"
     resolved = resolve(registry, "strategies", entry.name, entry.options, where)
     protocol = suite.protocol(
@@ -84,7 +91,7 @@ def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Conten
         protocol.clients_per_round()
     except ConfigError as error:
         raise ConfigError(f"{suite.where}: {error}") from None
-    return _Contender(entry.label, resolved, protocol)
+    return entry.label, resolved, protocol
 
 
 def _training(
@@ -103,14 +110,14 @@ def _training(
 def _listed(
     registry: Registry, kind: str, key: str, entries: Sequence[Any], where: str
 ) -> list[Resolved]:
-    found = [
+    things = [
         resolve(
             registry, kind, entry.name, entry.options, f"{where}: {key}.{entry.name}"
         )
         for entry in entries
     ]
-    _no_twins(key, [item.plain() for item in found], where)
-    return found
+    _no_twins(key, [thing.plain() for thing in things], where)
+    return things
 
 
 def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
@@ -125,33 +132,29 @@ def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
 
 
 def _cell(
-    registry: Registry,
-    suite: Suite,
-    contender: _Contender,
-    world: tuple[Resolved, Resolved, Models],
-    seed: int,
+    registry: Registry, suite: Suite, label: str, parts: Parts, seed: int
 ) -> Cell:
-    dataset, partition, mix = world
+    dataset, partition = parts.dataset, parts.partition
     config = {
-        "strategy": contender.strategy.plain(),
+        "strategy": parts.strategy.plain(),
         "dataset": dataset.plain(),
         "partition": partition.plain(),
-        **mix.plain(),
-        "protocol": _plain_protocol(contender.protocol),
+        **parts.models.plain(),
+        "protocol": _plain_protocol(parts.protocol),
         "seed": seed,
-        "plugins": _third_party(registry, contender.strategy, world),
+        "plugins": _third_party(registry, parts),
         "fedkd": __version__,
     }
     alpha = partition.options.get("alpha")
     run = RunName(
         suite=suite.name,
-        strategy=contender.label,
+        strategy=label,
         dataset=dataset.shown(),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
-        models=mix.shown,
+        models=parts.models.shown,
         clients=suite.clients,
-        rounds=contender.protocol.rounds,
+        rounds=parts.protocol.rounds,
         seed=seed,
     )
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
@@ -161,6 +164,7 @@ def _cell(
         config_hash=digest,
         run_id=f"{run.strategy}-{dataset.name}-{split}-s{seed}-{digest[:8]}",
         checkpoint_every=suite.checkpoint_every,
+        parts=parts,
         config=config,
     )
 
@@ -178,22 +182,17 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _third_party(
-    registry: Registry,
-    strategy: Resolved,
-    world: tuple[Resolved, Resolved, Models],
-) -> dict[str, str]:
+def _third_party(registry: Registry, parts: Parts) -> dict[str, str]:
     """Return plug-in and version of every entry used that fedkd does not bring itself."""
-    dataset, partition, mix = world
     used = [
-        ("strategies", strategy),
-        ("datasets", dataset),
-        ("partitioners", partition),
+        ("strategies", parts.strategy),
+        ("datasets", parts.dataset),
+        ("partitioners", parts.partition),
+        *(("models", model) for model in parts.models.every),
     ]
-    used += [("models", model) for model in mix.every]
-    found = {}
+    owners = {}
     for kind, item in used:
         entry = registry.entries(kind)[item.name]
         if entry.owner != GROUP:
-            found[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
-    return dict(sorted(found.items()))
+            owners[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
+    return dict(sorted(owners.items()))

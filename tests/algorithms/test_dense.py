@@ -257,11 +257,10 @@ def test_architectures_are_told_apart_by_their_spec():
     server, _ = both_sides(
         [ModelSpec("cnn"), narrow, ModelSpec("cnn", {"norm": "group"})]
     )
-    strategy = Dense()
-    state = strategy.init(server)
+    state = Dense().init(server)
     assert state.receivers == (0,)
-    assert strategy.broadcast(state, 0, Round(1, 3, (0,))).weights is state.weights
-    assert strategy.broadcast(state, 1, Round(1, 3, (0,))).weights is None
+    assert Dense().broadcast(state, 0, Round(1, 3, (0,))).weights is state.weights
+    assert Dense().broadcast(state, 1, Round(1, 3, (0,))).weights is None
 
 
 @pytest.mark.parametrize("participation", [1.0, 2])
