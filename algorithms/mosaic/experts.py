@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from fedkd.algorithms.fleet import Fleet
 from fedkd.algorithms.mosaic import teacher as teaching
 from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.ops.averaging import class_experts, class_weights
+from fedkd.ops.ensembles import LogitEnsemble, apart, mixed_logits
 from fedkd.payload import Weights
 from fedkd.strategy import Server
 
@@ -65,7 +67,9 @@ class Members:
         ]
 
 
-def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn.Module:
+def build_experts(
+    members: Members, config: TeacherConfig, server: Server
+) -> LogitEnsemble:
     """Return the class experts: images to logits ``[E, B, C]``.
 
     By parameters, expert_c = sum_k n_kc w_k / sum_k n_kc (the paper's setting), over
@@ -79,18 +83,18 @@ def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn
     )
     if by_logits:
         share_KE = class_weights(counts_KC)[:, members.expert_classes()]
-        return teaching.LogitExperts(
-            members.clients(server), share_KE.float().to(server.device)
-        )
+        mixed = partial(mixed_logits, share_KE=share_KE.float().to(server.device))
+        return LogitEnsemble(members.clients(server), mixed)
     fleet = members.fleet
     if fleet.nested is not None:
         nested = fleet.nested.experts(
             fleet.whole, members.models, counts_KC, members.round
         )
-        return teaching.ParameterExperts(
-            [teaching.with_weights(server, weights) for weights in nested.values()]
+        return LogitEnsemble(
+            [teaching.with_weights(server, weights) for weights in nested.values()],
+            apart,
         )
     averages = class_experts(list(members.models.values()), counts_KC)
-    return teaching.ParameterExperts(
-        [server.client_model(0, weights) for weights in averages.values()]
+    return LogitEnsemble(
+        [server.client_model(0, weights) for weights in averages.values()], apart
     )

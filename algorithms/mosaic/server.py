@@ -85,7 +85,6 @@ class Distillation:
             of = self.members.clients if kind == "clients" else self.members.averages
             return _blind(LogitEnsemble(of(self.server))), None
         experts = build_experts(self.members, self.config.teacher, self.server)
-        experts.eval().requires_grad_(False)
         if kind != "meta":
             fusion = fusion_of(self.config.teacher, self.members, None, self.server)
             return _blind(teaching.Teacher(experts, fusion)), None
@@ -93,7 +92,7 @@ class Distillation:
         meta = read_weights(fusion)
         return _blind(teaching.Teacher(experts, fusion)), meta
 
-    def _trained_meta(self, experts: nn.Module) -> nn.Module:
+    def _trained_meta(self, experts: LogitEnsemble) -> nn.Module:
         config = self.config.teacher
         classes = self.members.expert_classes()
         meta = teaching.build_meta(classes, self.server.num_classes, config)
@@ -107,13 +106,12 @@ class Distillation:
         return teaching.train_meta(meta, logits_ENC, labels_N, config, self.server)
 
     @torch.no_grad()
-    def _feature_prototypes(self, experts: nn.Module) -> tuple[Tensor, Tensor]:
+    def _feature_prototypes(self, experts: LogitEnsemble) -> tuple[Tensor, Tensor]:
         """Return heads' logits ``[E, N, C]`` and labels ``[N]`` of sent features."""
         sent = sorted(self.features.items())
         features_ND = torch.cat([rows for _, rows in sent]).to(self.server.device)
         labels_N = torch.cat([torch.full((len(rows),), c) for c, rows in sent])
-        logits_ENC: Tensor = experts.heads(features_ND)  # type: ignore[operator]
-        return logits_ENC, labels_N.to(self.server.device)
+        return experts.heads(features_ND), labels_N.to(self.server.device)
 
     @torch.no_grad()
     def _sample_prototypes(self, experts: nn.Module) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.ops.ema import WeightAverage
 from fedkd.ops.ensembles import class_diagonal
-from fedkd.ops.stacking import together
 from fedkd.payload import Weights
 from fedkd.strategy import Server, copy_weights
 
@@ -84,52 +83,6 @@ class MetaTransformer(nn.Module):
         pooled_BD = fused_EBD.sum(0) if self.pooling == "sum" else fused_EBD.mean(0)
         logits_BC: Tensor = self.reduce(pooled_BD)
         return logits_BC
-
-
-class ParameterExperts(nn.Module):
-    """Experts that are models of their own: expert e is ``members[e]``."""
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self._answer = [together(members)]  # in a list: the same modules, not others
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        logits_EBC: Tensor = self._answer[0](x)
-        return logits_EBC
-
-    def heads(self, features_ND: Tensor) -> Tensor:
-        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of the experts' heads."""
-        return torch.stack([m.head(features_ND) for m in self.members])  # type: ignore[operator]
-
-
-class LogitExperts(nn.Module):
-    """Experts that are mixtures of client models: z_e = sum_k tau_ke f_k(x) (ours).
-
-    They stand in for averages of parameters where architectures differ.
-    """
-
-    share_KE: Tensor
-
-    def __init__(self, members: Sequence[nn.Module], share_KE: Tensor) -> None:
-        """Args: ``share_KE`` is tau_kc = n_kc / sum_j n_jc of the experts' classes."""
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self._answer = [together(members)]
-        self.register_buffer("share_KE", share_KE)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        return self._mixed(self._answer[0](x))
-
-    def heads(self, features_ND: Tensor) -> Tensor:
-        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of mixed heads."""
-        logits = [m.head(features_ND) for m in self.members]  # type: ignore[operator]
-        return self._mixed(torch.stack(logits))
-
-    def _mixed(self, logits_KBC: Tensor) -> Tensor:
-        return torch.einsum("ke,kbc->ebc", self.share_KE.to(logits_KBC), logits_KBC)
 
 
 class Teacher(nn.Module):

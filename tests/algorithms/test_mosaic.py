@@ -22,13 +22,13 @@ from fedkd.algorithms.mosaic.strategy import Mosaic
 from fedkd.algorithms.mosaic.teacher import (
     Gate,
     MetaTransformer,
-    ParameterExperts,
     Teacher,
     log_prior,
     train_meta,
 )
 from fedkd.config import build
 from fedkd.errors import ConfigError
+from fedkd.ops.ensembles import LogitEnsemble, apart
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
@@ -211,7 +211,7 @@ def test_the_meta_model_gives_the_experts_no_gradient_and_holds_none_of_them():
     _, server = sides()
     members = [server.build("cnn") for _ in range(3)]
     gate = Gate([0, 1, 2], 3, 4.0)
-    teacher = Teacher(ParameterExperts(members), gate)
+    teacher = Teacher(LogitEnsemble(members, apart), gate)
     assert not any(p.requires_grad for p in teacher.experts.parameters())
     assert set(gate.state_dict()) == {"theta_CE", "scale", "bias_C"}
 
