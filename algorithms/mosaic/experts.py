@@ -16,6 +16,7 @@ from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.algorithms.mosaic.generators import ImageSource
 from fedkd.ops.averaging import weighted_average
 from fedkd.ops.ema import WeightAverage
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.optimisers import Adam
 from fedkd.payload import Weights
 from fedkd.strategy import Server, copy_weights
@@ -164,14 +165,13 @@ def build_meta(
 
 @torch.no_grad()
 def feature_prototypes(
-    experts: nn.Module, features: Mapping[int, Tensor], server: Server
+    experts: LogitEnsemble, features: Mapping[int, Tensor], server: Server
 ) -> tuple[Tensor, Tensor]:
     """Return the heads' logits ``[E, N, C]`` and the labels ``[N]`` of sent features."""
     sent = sorted(features.items())
     features_ND = torch.cat([rows for _, rows in sent]).to(server.device)
     labels_N = torch.cat([torch.full((len(rows),), c) for c, rows in sent])
-    logits_ENC: Tensor = experts.heads(features_ND)  # type: ignore[operator]
-    return logits_ENC, labels_N.to(server.device)
+    return experts.heads(features_ND), labels_N.to(server.device)
 
 
 @torch.no_grad()

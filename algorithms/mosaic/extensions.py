@@ -7,6 +7,7 @@ A reader of the paper may skip this module: with one architecture, and without
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.algorithms.mosaic.experts import Members, TeacherFunction, with_weights
 from fedkd.ops.averaging import class_weights
+from fedkd.ops.ensembles import LogitEnsemble, apart, mixed_logits
 from fedkd.strategy import Server
 
 
@@ -26,12 +28,14 @@ def mixes_logits(members: Members, config: TeacherConfig) -> bool:
     return config.experts == "logits" or (config.experts == "auto" and mixed)
 
 
-def expert_shares(members: Members) -> Tensor:
-    """Return tau_kc = n_kc / sum_j n_jc of the experts' classes, ``[K, E]``."""
-    return class_weights(members.counts())[:, members.expert_classes()].float()
+def mixed_experts(members: Members, server: Server) -> LogitEnsemble:
+    """Return z_c = sum_k tau_kc f_k(x), tau_kc = n_kc / sum_j n_jc."""
+    share_KE = class_weights(members.counts())[:, members.expert_classes()]
+    mixed = partial(mixed_logits, share_KE=share_KE.float().to(server.device))
+    return LogitEnsemble(members.clients(server), mixed)
 
 
-def nested_experts(members: Members, server: Server) -> list[nn.Module]:
+def nested_experts(members: Members, server: Server) -> LogitEnsemble:
     """Return expert_c averaged, at each coordinate, over those who hold it.
 
     A coordinate that nobody with the class holds is that of the global model.
@@ -41,7 +45,8 @@ def nested_experts(members: Members, server: Server) -> list[nn.Module]:
     experts = fleet.nested.experts(
         fleet.whole, members.models, members.counts(), members.round
     )
-    return [with_weights(server, weights) for weights in experts.values()]
+    models = [with_weights(server, weights) for weights in experts.values()]
+    return LogitEnsemble(models, apart)
 
 
 def averages(members: Members, server: Server) -> list[nn.Module]:

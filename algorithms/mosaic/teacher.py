@@ -6,7 +6,7 @@ against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -24,8 +24,7 @@ from fedkd.algorithms.mosaic.experts import (
     train_meta,
 )
 from fedkd.algorithms.mosaic.generators import ImageSource
-from fedkd.ops.ensembles import LogitEnsemble, class_diagonal, mean_logits
-from fedkd.ops.stacking import together
+from fedkd.ops.ensembles import LogitEnsemble, apart, class_diagonal, mean_logits
 from fedkd.payload import Weights
 from fedkd.strategy import Server, read_weights
 
@@ -53,7 +52,6 @@ def make_teacher(
     if config.kind == "global":
         return _blind(LogitEnsemble(extensions.averages(members, server))), None
     experts = build_experts(members, config, server)
-    experts.eval().requires_grad_(False)
     if config.kind != "meta":
         return _blind(Teacher(experts, fusion_of(config, members, None, server))), None
     meta = build_meta(members.expert_classes(), server.num_classes, config)
@@ -87,19 +85,20 @@ def _blind(teacher: nn.Module) -> TeacherFunction:
     return lambda x, origin: teacher(x)
 
 
-def build_experts(members: Members, config: TeacherConfig, server: Server) -> nn.Module:
+def build_experts(
+    members: Members, config: TeacherConfig, server: Server
+) -> LogitEnsemble:
     """Return the class experts: images to logits ``[E, B, C]``.
 
     expert_c = sum_k n_kc w_k / sum_k n_kc with one architecture (the paper's setting).
     """
     if extensions.mixes_logits(members, config):
-        share_KE = extensions.expert_shares(members).to(server.device)
-        return LogitExperts(members.clients(server), share_KE)
+        return extensions.mixed_experts(members, server)
     if members.fleet.nested is not None:
-        return ParameterExperts(extensions.nested_experts(members, server))
+        return extensions.nested_experts(members, server)
     averages = class_experts(list(members.models.values()), members.counts())
-    return ParameterExperts(
-        [server.client_model(0, weights) for weights in averages.values()]
+    return LogitEnsemble(
+        [server.client_model(0, weights) for weights in averages.values()], apart
     )
 
 
@@ -115,52 +114,6 @@ def fusion_of(
     if config.kind == "diagonal":
         return partial(class_diagonal, classes=classes)
     return mean_logits
-
-
-class ParameterExperts(nn.Module):
-    """Experts that are models of their own: expert e is ``members[e]``."""
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self._answer = [together(members)]  # in a list: the same modules, not others
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        logits_EBC: Tensor = self._answer[0](x)
-        return logits_EBC
-
-    def heads(self, features_ND: Tensor) -> Tensor:
-        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of the experts' heads."""
-        return torch.stack([m.head(features_ND) for m in self.members])  # type: ignore[operator]
-
-
-class LogitExperts(nn.Module):
-    """Experts that are mixtures of client models: z_e = sum_k tau_ke f_k(x) (ours).
-
-    They stand in for averages of parameters where architectures differ.
-    """
-
-    share_KE: Tensor
-
-    def __init__(self, members: Sequence[nn.Module], share_KE: Tensor) -> None:
-        """Args: ``share_KE`` is tau_kc = n_kc / sum_j n_jc of the experts' classes."""
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self._answer = [together(members)]
-        self.register_buffer("share_KE", share_KE)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to the experts' logits ``[E, B, C]``."""
-        return self._mixed(self._answer[0](x))
-
-    def heads(self, features_ND: Tensor) -> Tensor:
-        """Map features ``[N, D]`` to the logits ``[E, N, C]`` of mixed heads."""
-        logits = [m.head(features_ND) for m in self.members]  # type: ignore[operator]
-        return self._mixed(torch.stack(logits))
-
-    def _mixed(self, logits_KBC: Tensor) -> Tensor:
-        return torch.einsum("ke,kbc->ebc", self.share_KE.to(logits_KBC), logits_KBC)
 
 
 class Teacher(nn.Module):

@@ -23,9 +23,10 @@ from fedkd.algorithms.mosaic.generators import (
     without_class_zero,
 )
 from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
-from fedkd.algorithms.mosaic.teacher import ParameterExperts, Teacher
+from fedkd.algorithms.mosaic.teacher import Teacher
 from fedkd.config import build
 from fedkd.errors import ConfigError
+from fedkd.ops.ensembles import LogitEnsemble, apart
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
@@ -208,7 +209,7 @@ def test_the_meta_model_gives_the_experts_no_gradient_and_holds_none_of_them():
     _, server = sides()
     members = [server.build("cnn") for _ in range(3)]
     gate = Gate([0, 1, 2], 3, 4.0)
-    teacher = Teacher(ParameterExperts(members), gate)
+    teacher = Teacher(LogitEnsemble(members, apart), gate)
     assert not any(p.requires_grad for p in teacher.experts.parameters())
     assert set(gate.state_dict()) == {"theta_CE", "scale", "bias_C"}
 

@@ -15,7 +15,8 @@ from fedkd.algorithms.mosaic.config import (
 )
 from fedkd.algorithms.mosaic.experts import Members
 from fedkd.algorithms.mosaic.strategy import Mosaic
-from fedkd.algorithms.mosaic.teacher import ParameterExperts, build_experts
+from fedkd.algorithms.mosaic.teacher import build_experts
+from fedkd.ops.ensembles import apart
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip
@@ -97,7 +98,7 @@ def test_an_expert_averages_those_who_hold_a_coordinate_and_its_class():
     counts = [[3, 1, 0], [1, 0, 0], [0, 4, 0]]
     labels = dict(enumerate(torch.tensor(counts)))
     experts = build_experts(Members(fleet, models, labels, 0), TeacherConfig(), server)
-    assert isinstance(experts, ParameterExperts)
+    assert experts.fuse is apart
     bias = next(n for n in fleet.whole if n.endswith("0.weight"))
     first, second = (
         dict(m.named_parameters())[bias][:, 0, 0, 0] for m in experts.members
