@@ -21,6 +21,7 @@ from fedkd.harness.environment import describe
 from fedkd.harness.precheck import check_cells
 from fedkd.harness.resuming import ResumePoints
 from fedkd.harness.workers import Listener, Setup, run_serially, run_side_by_side
+from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, table
 from fedkd.report import stages as metrics
@@ -98,6 +99,11 @@ class Bench:
     def rows(self) -> list[Row]:
         """The rows so far, in the order of the grid."""
         return [self.done[c.run_id] for c in self.cells if c.run_id in self.done]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the metrics beside accuracy."""
+        return self.cells[0].columns if self.cells else ()
 
     @property
     def todo(self) -> list[Cell]:
@@ -180,6 +186,7 @@ class Bench:
             references=self.references(),
             provenance=provenance_lines(out / ENVIRONMENT),
             stages=self._stages() if stages else "",
+            columns=self.columns,
         )
         write_atomic(out / "table.md", page)
 
@@ -203,7 +210,9 @@ class Bench:
     def draw(self) -> None:
         """Draw the figures."""
         if self.settings.plots and self.rows:
-            plots.draw_all(self.settings.out, references=self.references())
+            plots.draw_all(
+                self.settings.out, references=self.references(), columns=self.columns
+            )
 
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""

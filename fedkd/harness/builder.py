@@ -21,6 +21,7 @@ from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
+from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition
 from fedkd.partition.held_out import even_shards, matched_shards
 from fedkd.party import ModelSpec
@@ -31,6 +32,7 @@ from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Strategy
 from fedkd.suite.grid import canonical
+from fedkd.suite.metrics import built
 
 
 class RunBuilder:
@@ -93,6 +95,10 @@ class RunBuilder:
         plain = config["strategy"]
         found, _ = self.registry.strategy(plain["name"], plain["options"])
         return found
+
+    def metrics(self, config: Mapping[str, Any]) -> dict[str, Metric]:
+        """Return what a run measures beside accuracy, by label."""
+        return built(self.registry, config.get("metrics", {}))
 
     def _model(self, plain: Mapping[str, Any]) -> ModelSpec:
         # Without defaults: initial weights hang on the spec, and an option that models

@@ -14,11 +14,13 @@ from fedkd.base.runname import RunName, with_alpha
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.hookspecs import GROUP
+from fedkd.metrics.columns import Column
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.suite import Suite
 
@@ -37,6 +39,8 @@ class Cell:
     """Rounds between checkpoints; not part of ``config``: it changes no result."""
     config: Mapping[str, Any] = field(compare=False, repr=False)
     """Everything that can change the result, as plain values."""
+    columns: tuple[Column, ...] = ()
+    """Of the metrics beside accuracy."""
 
 
 def grid(suite: Suite, registry: Registry) -> list[Cell]:
@@ -56,8 +60,10 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
     _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
+    metrics = metrics_of(registry, suite.metrics, where)
+    columns = columns_of(registry, metrics, where)
     return [
-        _cell(registry, suite, strategy, world, seed)
+        _cell(registry, suite, strategy, _World(*world, metrics, columns), seed)
         for world in itertools.product(datasets, partitions, mixes)
         for seed in suite.seeds
         for strategy in strategies
@@ -71,6 +77,26 @@ class _Contender:
     label: str
     strategy: Resolved
     protocol: Protocol
+
+
+@dataclass(frozen=True)
+class _World:
+    """What the strategies of a setting share beside their protocol."""
+
+    dataset: Resolved
+    partition: Resolved
+    models: Models
+    metrics: Mapping[str, Resolved]
+    """By label; accuracy, which is always measured, left out."""
+    columns: tuple[Column, ...]
+
+    def plain_metrics(self) -> dict[str, Any]:
+        """Return what a run's configuration says of metrics.
+
+        It is nothing where there are none: runs without keep the names that they have.
+        """
+        plain = {label: metric.plain() for label, metric in self.metrics.items()}
+        return {"metrics": plain} if plain else {}
 
 
 def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
@@ -128,16 +154,17 @@ def _cell(
     registry: Registry,
     suite: Suite,
     contender: _Contender,
-    world: tuple[Resolved, Resolved, Models],
+    world: _World,
     seed: int,
 ) -> Cell:
-    dataset, partition, mix = world
+    dataset, partition, mix = world.dataset, world.partition, world.models
     config = {
         "strategy": contender.strategy.plain(),
         "dataset": dataset.plain(),
         "partition": partition.plain(),
         **mix.plain(),
         "protocol": _plain_protocol(contender.protocol),
+        **world.plain_metrics(),
         "seed": seed,
         "plugins": _third_party(registry, contender.strategy, world),
         "fedkd": __version__,
@@ -161,6 +188,7 @@ def _cell(
         config_hash=digest,
         run_id=f"{run.strategy}-{dataset.name}-{split}-s{seed}-{digest[:8]}",
         checkpoint_every=suite.checkpoint_every,
+        columns=world.columns,
         config=config,
     )
 
@@ -181,19 +209,19 @@ def canonical(value: Any) -> str:
 def _third_party(
     registry: Registry,
     strategy: Resolved,
-    world: tuple[Resolved, Resolved, Models],
+    world: _World,
 ) -> dict[str, str]:
     """Return plug-in and version of every entry used that fedkd does not bring itself."""
-    dataset, partition, mix = world
     used = [
         ("strategies", strategy),
-        ("datasets", dataset),
-        ("partitioners", partition),
+        ("datasets", world.dataset),
+        ("partitioners", world.partition),
     ]
-    used += [("models", model) for model in mix.every]
-    found = {}
+    used += [("models", model) for model in world.models.every]
+    used += [("metrics", metric) for metric in world.metrics.values()]
+    versions = {}
     for kind, item in used:
         entry = registry.entries(kind)[item.name]
         if entry.owner != GROUP:
-            found[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
-    return dict(sorted(found.items()))
+            versions[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
+    return dict(sorted(versions.items()))
