@@ -29,7 +29,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update
-from fedkd.algorithms.dense import (
+from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
+from fedkd.algorithms.dense.strategy import (
     Start,
     State,
     distilled,
@@ -38,7 +39,6 @@ from fedkd.algorithms.dense import (
     student_and_ensemble,
     train_model,
 )
-from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy

@@ -182,7 +182,8 @@ def _value_of(option: click.Option) -> str:
 
 
 def _file_of(record: Mapping[str, Any]) -> str:
-    return str(record["target"]).partition(":")[0].rpartition(".")[2] + ".py"
+    name = str(record["target"]).partition(":")[0].rpartition(".")[2]
+    return f"{name}/" if (ROOT / "algorithms" / name).is_dir() else f"{name}.py"
 
 
 def _prose(text: str) -> str:

@@ -42,7 +42,7 @@ class TrunkConfig(ModelConfig):
 
     width: Share = 1.0
     """Share of the hidden channels; ceil(C * width) remain."""
-    features: Size | None = None
+    features: int | None = Field(None, ge=1)
     """Length of features after a learned projection; None: no projection."""
 
 

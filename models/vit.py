@@ -17,7 +17,7 @@ from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
@@ -32,7 +32,7 @@ LONGEST_SIDE = 8
 class VitConfig(TrunkConfig):
     """Options of vision transformers."""
 
-    patch: Size | None = None
+    patch: int | None = Field(None, ge=1)
     """Side of a patch in pixels, a divisor of both sides of an image. None: the least of
     2, 4, 8... with at most 8 patches a side, which is 2 for 8x8, 4 for 28x28 and 32x32, 8
     for 64x64."""

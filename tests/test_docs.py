@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from fedkd import hookspecs
 from fedkd.cli import COMMANDS, main
 from fedkd.hookspecs import GROUP
-from fedkd.plugins.cards import KEYS, docstring_keys
+from fedkd.plugins.cards import KEYS, method_keys
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import COLUMNS, STATUSES
 from fedkd.strategy import Preset, Strategy
@@ -98,8 +98,7 @@ def is_named(name, text):
 
 @pytest.mark.parametrize("entry", entries("strategies"))
 def test_a_strategys_module_says_paper_algorithm_code_and_deviations(entry):
-    module = importlib.import_module(class_of(entry).__module__)
-    keys = docstring_keys(module.__doc__ or "")
+    keys = method_keys(class_of(entry))
     assert [key for key in KEYS if not keys.get(key)] == []
 
 

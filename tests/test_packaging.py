@@ -27,7 +27,10 @@ OWN_FOLDERS = {"algorithms", "datasets", "models", "benchmarks", "tests", "docs"
 
 def folder_of(package):
     """Return the folder of a package, relative to the root."""
-    return MAPPING.get(package, package.replace(".", "/"))
+    if package in MAPPING:
+        return MAPPING[package]
+    around, _, name = package.rpartition(".")
+    return f"{folder_of(around)}/{name}" if around else name
 
 
 def run(*command, **options):

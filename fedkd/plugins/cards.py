@@ -58,7 +58,7 @@ def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
     del entry
     preset = found if isinstance(found, Preset) else Preset(found)
     cls = preset.strategy
-    keys = docstring_keys(sys.modules[cls.__module__].__doc__ or "")
+    keys = method_keys(cls)
     options = options_of(cls.Config)
     down, up = _wire_types(cls)
     body: dict[str, Any] = {
@@ -124,6 +124,14 @@ _BODIES = {
     "partitioners": _partitioner,
     "metrics": _metric,
 }
+
+
+def method_keys(cls: type) -> dict[str, str]:
+    """Return the keyed paragraphs of a strategy's module, or of the package around it."""
+    module = sys.modules[cls.__module__]
+    around = sys.modules.get(module.__package__ or "", module)
+    own, outer = (docstring_keys(m.__doc__ or "") for m in (module, around))
+    return outer if len(outer) > len(own) else own
 
 
 def docstring_keys(text: str) -> dict[str, str]:

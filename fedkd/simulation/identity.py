@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ SAMPLE = 1000
 def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
     """Return what a run's result depends on, by what it is called."""
     federation = sides.federation
-    kind = type(strategy)
-    found = {
-        "strategy": f"{kind.__module__}.{kind.__qualname__}",
+    facts = {
+        "strategy": _public_name(type(strategy)),
         "seed": str(sides.seed),
         "data set": f"{federation.data.name} {_digest(_content(federation.data))}",
         "models": ", ".join(spec.key for spec in federation.specs),
@@ -35,8 +35,8 @@ def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
     }
     for name, config in (("strategy", strategy.config), ("protocol", sides.protocol)):
         if isinstance(config, Config):
-            found |= _flat(name, config.model_dump(mode="json"))
-    return found
+            facts |= _flat(name, config.model_dump(mode="json"))
+    return facts
 
 
 def require_same(folder: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
@@ -57,22 +57,32 @@ def require_same(folder: Path, found: dict[str, str], wanted: dict[str, str]) ->
         )
 
 
+def _public_name(kind: type) -> str:
+    """Return a class's full name, by its package where that has it too.
+
+    So a method that becomes a package of several modules is still the same one.
+    """
+    package = sys.modules[kind.__module__].__package__ or ""
+    is_there = getattr(sys.modules.get(package), kind.__name__, None) is kind
+    return f"{package if is_there else kind.__module__}.{kind.__qualname__}"
+
+
 def _flat(name: str, value: Any) -> dict[str, str]:
     """Return the values of nested mappings by their path, ``strategy.distil.steps``."""
     if not isinstance(value, Mapping):
         return {name: json.dumps(value, sort_keys=True)}
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for key, one in value.items():
-        found |= _flat(f"{name}.{key}", one)
-    return found
+        values |= _flat(f"{name}.{key}", one)
+    return values
 
 
 def _digest(parts: Iterator[bytes]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        found.update(f"{len(part)}:".encode())
-        found.update(part)
-    return found.hexdigest()[:16]
+        digest.update(f"{len(part)}:".encode())
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def _content(data: ImageSet) -> Iterator[bytes]:

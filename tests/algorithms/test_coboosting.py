@@ -12,8 +12,8 @@ from fedkd.algorithms.coboosting import (
     moved_weights,
     perturbed,
 )
-from fedkd.algorithms.dense import Dense
-from fedkd.algorithms.dense_server import Plain
+from fedkd.algorithms.dense.server import Plain
+from fedkd.algorithms.dense.strategy import Dense
 from fedkd.config import build
 from fedkd.data.images import ImageInfo
 from fedkd.ops.ensembles import LogitEnsemble

@@ -4,7 +4,7 @@ import torch
 
 from fedkd.algorithms.averaging import Global
 from fedkd.algorithms.averaging import Update as ModelUpdate
-from fedkd.algorithms.mosaic import Update
+from fedkd.algorithms.mosaic.strategy import Update
 from fedkd.models.dcgan import Generator
 from fedkd.models.resnet import ResNet18
 from fedkd.payload import seal

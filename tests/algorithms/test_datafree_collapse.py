@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.algorithms.dense_config import DenseConfig, DistilConfig, SynthesisConfig
-from fedkd.algorithms.dense_server import Distillation, Plain
+from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
+from fedkd.algorithms.dense.server import Distillation, Plain
 from fedkd.harness.builder import RunBuilder, protocol_of
 from fedkd.ops.generation import all_finite
 from fedkd.plugins.registry import load_registry

@@ -7,9 +7,9 @@ from torch import nn
 
 from fedkd import testing
 from fedkd.algorithms.averaging import Update
-from fedkd.algorithms.dense import Dense, initial_state, start_of
-from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
-from fedkd.algorithms.dense_server import Distillation, GeneratorLoss, Plain
+from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
+from fedkd.algorithms.dense.server import Distillation, GeneratorLoss, Plain
+from fedkd.algorithms.dense.strategy import Dense, initial_state, start_of
 from fedkd.config import build
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.errors import ConfigError

@@ -6,16 +6,16 @@ from pydantic import ValidationError
 
 from fedkd import testing
 from fedkd.algorithms.datafree import Painter, Teachers
-from fedkd.algorithms.dfrd import DFRD, Broadcast, Update, counting_loss
-from fedkd.algorithms.dfrd_config import DFRDConfig, DistilConfig, GeneratorConfig
-from fedkd.algorithms.dfrd_losses import (
+from fedkd.algorithms.dfrd.config import DFRDConfig, DistilConfig, GeneratorConfig
+from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
     distillation_loss,
     fidelity_loss,
     transferability_loss,
     useful_side,
 )
-from fedkd.algorithms.dfrd_server import Distillation
+from fedkd.algorithms.dfrd.server import Distillation
+from fedkd.algorithms.dfrd.strategy import DFRD, Broadcast, Update, counting_loss
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import weighted_logits

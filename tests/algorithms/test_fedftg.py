@@ -5,20 +5,20 @@ import torch
 
 from fedkd import testing
 from fedkd.algorithms.datafree import Painter, Teachers
-from fedkd.algorithms.fedftg import FedFTG
-from fedkd.algorithms.fedftg_config import (
+from fedkd.algorithms.fedftg.config import (
     DistilConfig,
     FedFTGConfig,
     GeneratorConfig,
 )
-from fedkd.algorithms.fedftg_losses import (
+from fedkd.algorithms.fedftg.losses import (
     class_loss,
     discrepancy,
     official_class_loss,
     official_discrepancy,
     official_student_loss,
 )
-from fedkd.algorithms.fedftg_server import FineTuning
+from fedkd.algorithms.fedftg.server import FineTuning
+from fedkd.algorithms.fedftg.strategy import FedFTG
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.plugins.registry import load_registry

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fedkd import testing
-from fedkd.algorithms.fedgen import FedGen
-from fedkd.algorithms.fedgen_config import FedGenConfig, GeneratorConfig
-from fedkd.algorithms.fedgen_server import (
+from fedkd.algorithms.fedgen.config import FedGenConfig, GeneratorConfig
+from fedkd.algorithms.fedgen.server import (
     batch_loss,
     draw_noise,
     generator_loss,
@@ -19,6 +18,7 @@ from fedkd.algorithms.fedgen_server import (
     regularised,
     train_generator,
 )
+from fedkd.algorithms.fedgen.strategy import FedGen
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
 from fedkd.party import ModelSpec

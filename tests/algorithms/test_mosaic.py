@@ -5,21 +5,21 @@ import torch
 from torch import nn
 
 from fedkd import testing
-from fedkd.algorithms.mosaic import Mosaic
-from fedkd.algorithms.mosaic_config import (
+from fedkd.algorithms.mosaic.config import (
     DistilConfig,
     GeneratorConfig,
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic_distil import ImageSource, distil, split_batch
-from fedkd.algorithms.mosaic_generator import (
+from fedkd.algorithms.mosaic.distil import ImageSource, distil, split_batch
+from fedkd.algorithms.mosaic.generator import (
     GeneratorLosses,
     draw,
     train_generator,
     without_class_zero,
 )
-from fedkd.algorithms.mosaic_teacher import (
+from fedkd.algorithms.mosaic.strategy import Mosaic
+from fedkd.algorithms.mosaic.teacher import (
     Gate,
     MetaTransformer,
     ParameterExperts,

@@ -7,15 +7,15 @@ from fedkd import testing
 from fedkd.algorithms.averaging import AverageConfig
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fleet import assemble
-from fedkd.algorithms.mosaic import Mosaic
-from fedkd.algorithms.mosaic_config import (
+from fedkd.algorithms.mosaic.config import (
     DistilConfig,
     GeneratorConfig,
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic_experts import Members, build_experts
-from fedkd.algorithms.mosaic_teacher import ParameterExperts
+from fedkd.algorithms.mosaic.experts import Members, build_experts
+from fedkd.algorithms.mosaic.strategy import Mosaic
+from fedkd.algorithms.mosaic.teacher import ParameterExperts
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fedkd import cli
-from fedkd.commands.data_progress import Lines, shown
+from fedkd.commands.data.progress import Lines, shown
 from fedkd.datasets.cifar10 import CIFAR10
 from fedkd.datasets.mnist import MNIST
 from fedkd.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedkd.commands.data_records import checked, presence
+from fedkd.commands.data.records import checked, presence
 from fedkd.data.dataset import Dataset, FileDataset, Source, in_memory
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared import write as prepared_write
@@ -178,7 +178,7 @@ def test_the_content_of_a_plain_data_set_is_held_against_that_of_the_run(root):
 
 
 def test_preparing_by_command_looks_at_the_bytes_of_own_images(root, tmp_path):
-    from fedkd.commands.data_records import fetched
+    from fedkd.commands.data.records import fetched
 
     path = tmp_path / "own.npz"
     for value in (10, 20):

@@ -13,7 +13,7 @@ from PIL import Image
 from fedkd.config import build
 from fedkd.data.dataset import in_memory
 from fedkd.data.images import Augmentation
-from fedkd.datasets.folder import PIECE, Folder, FolderConfig, histogram
+from fedkd.datasets.folder.dataset import PIECE, Folder, FolderConfig, histogram
 from fedkd.errors import ConfigError, DataError
 from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry

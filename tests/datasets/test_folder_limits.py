@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from test_folder import loaded, opened, paint, refused
 
-from fedkd.datasets import folder_contents, folder_images
-from fedkd.datasets.folder import Folder, FolderConfig
+from fedkd.datasets.folder import contents, images
+from fedkd.datasets.folder.dataset import Folder, FolderConfig
 
 
 @pytest.fixture
@@ -159,15 +159,15 @@ class TestContentsOnce:
     @pytest.fixture
     def reads(self, monkeypatch):
         """The calls that read files; files settle at once."""
-        monkeypatch.setattr(folder_contents, "SETTLED", -(10**12))
+        monkeypatch.setattr(contents, "SETTLED", -(10**12))
         calls = []
-        read = folder_images.digest_of
+        read = images.digest_of
 
         def counted(folder):
             calls.append(folder)
             return read(folder)
 
-        monkeypatch.setattr(folder_images, "digest_of", counted)
+        monkeypatch.setattr(images, "digest_of", counted)
         return calls
 
     def of(self, path):
@@ -196,7 +196,7 @@ class TestContentsOnce:
     def test_files_that_were_just_written_are_not_trusted(
         self, tree, reads, monkeypatch
     ):
-        monkeypatch.setattr(folder_contents, "SETTLED", 10**12)
+        monkeypatch.setattr(contents, "SETTLED", 10**12)
         self.of(tree)
         self.of(tree)
         assert len(reads) == 2

@@ -1,9 +1,13 @@
 """What a suite can say of models: mixes, a server of its own, nested widths."""
 
+import json
+
 import pytest
 
 from fedkd.base import yamlfile
 from fedkd.errors import ConfigError
+from fedkd.party import ModelSpec
+from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.report.description import mix_text, protocol_lines
 from fedkd.suite.grid import grid
@@ -20,6 +24,19 @@ training: {{local_steps: 1}}
 strategies: [fedavg]
 models: {models}
 """
+
+
+KEYS = {
+    "cnn{}",
+    'cnn{"width": 0.25}',
+    'cnn{"width": 0.5}',
+    'mobilenet{"width": 0.125}',
+    "resnet18{}",
+    'resnet18{"width": 0.125}',
+    'vgg11{"width": 0.25}',
+    'vit{"depth": 3, "dim": 64, "heads": 2}',
+}
+"""Names of the streams of initial weights of all packaged suites: not to be changed."""
 
 
 @pytest.fixture
@@ -42,6 +59,45 @@ def load_again(folder, suite):
 
 def widths(cell):
     return [model["options"]["width"] for model in cell.config["models"]]
+
+
+def test_the_streams_of_initial_weights_of_packaged_suites_are_what_they_were():
+    registry = load_registry()
+    every = [c.config for s in registry.suites() for c in grid(load_suite(s), registry)]
+    models = [m for config in every for m in config["models"]]
+    models += [config["server_model"] for config in every if "server_model" in config]
+    keys = set()
+    for model in models:
+        options = json.loads(json.dumps(model["options"]))
+        again = resolve(registry, "models", model["name"], options, "models")
+        assert json.dumps(again.options) == json.dumps(options)
+        keys.add(ModelSpec(again.name, again.changed).key)
+    assert keys == KEYS
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "key"),
+    [
+        ("{name: cnn, width: 1}", {"width": 1}, "cnn{}"),
+        ("{name: cnn, width: 0.5}", {"width": 0.5}, 'cnn{"width": 0.5}'),
+        (
+            "{name: cnn, channels: [8, 16]}",
+            {"channels": [8, 16], "features": None, "hidden": 64},
+            'cnn{"channels": [8, 16]}',
+        ),
+        ("{name: mlp, hidden: []}", {"hidden": [], "width": 1.0}, 'mlp{"hidden": []}'),
+    ],
+)
+def test_options_stand_in_a_configuration_as_they_were_written(
+    cells, entry, options, key
+):
+    (model,) = cells(f"[{entry}]")[0].config["models"]
+    chosen = {name: model["options"][name] for name in options}
+    assert json.dumps(chosen) == json.dumps(options)
+    again = resolve(
+        load_registry(), "models", model["name"], model["options"], "models"
+    )
+    assert ModelSpec(again.name, again.changed).key == key
 
 
 def test_one_model_is_as_it_always_was(cells):

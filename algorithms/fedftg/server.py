@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
-from fedkd.algorithms.fedftg_config import FedFTGConfig
-from fedkd.algorithms.fedftg_losses import (
+from fedkd.algorithms.fedftg.config import FedFTGConfig
+from fedkd.algorithms.fedftg.losses import (
     class_loss,
     discrepancy,
     official_class_loss,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.mosaic_config import DistilConfig, GeneratorConfig
-from fedkd.algorithms.mosaic_generator import draw
+from fedkd.algorithms.mosaic.config import DistilConfig, GeneratorConfig
+from fedkd.algorithms.mosaic.generator import draw
 from fedkd.ops.distillation import mosaic_distillation
 from fedkd.payload import Weights
 from fedkd.strategy import Server

@@ -11,8 +11,8 @@ import click
 
 from fedkd.base import yamlfile
 from fedkd.commands.common import format_option, plugin_option, print_table
-from fedkd.commands.data_progress import shown
-from fedkd.commands.data_records import (
+from fedkd.commands.data.progress import shown
+from fedkd.commands.data.records import (
     BUILT_IN,
     NEEDS_PATH,
     checked,

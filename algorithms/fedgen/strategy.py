@@ -1,26 +1,4 @@
-"""FedGen: a small generator of features, learnt by the server, guides the clients.
-
-Paper: Zhu, Hong, Zhou, "Data-Free Knowledge Distillation for Heterogeneous Federated
-    Learning", ICML 2021, arXiv:2105.10056. Its full text could not be read; what follows
-    rests on the released code.
-Algorithm: Algorithm 1: the server averages, and trains a generator G(eps, y) of features
-    that the clients' heads take for class y, each weighted by its share of the class;
-    from the second round on clients learn also that their head takes generated features
-    for their label, and that their model agrees with their head on generated features of
-    the same label.
-Code: github.com/zhuangdizhu/FedGen, commit 67f2cd7.
-Deviations: label counts are those of the clients' data; in the released code they count
-    the images of the round, from 1 on. Weights of the clients' terms have no floor of
-    1e-4, and act in all local steps and not in the first 20 local epochs only. The
-    diversity loss, switched on as in the released settings of MNIST. The global head in
-    the student's term is the average of this round. A client learns of the classes that
-    the server has been told of so far. Adam's moments last over rounds, as in the
-    released code. The clients' terms weigh a tenth of the published 10, which holds
-    training back in short runs; ``fedgen-code`` has the published ones. Where
-    architectures differ, only heads are averaged (``share``): then there is no global
-    model, and the global accuracy is the mean over the clients' own. Label counts leave
-    the clients.
-"""
+"""FedGen: the strategy, its payloads and its presets."""
 
 from __future__ import annotations
 
@@ -38,8 +16,8 @@ from fedkd.algorithms.averaging import (
 )
 from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.fedavg import FedAvg
-from fedkd.algorithms.fedgen_config import CODE_OPTIONS, FedGenConfig
-from fedkd.algorithms.fedgen_server import (
+from fedkd.algorithms.fedgen.config import CODE_OPTIONS, FedGenConfig
+from fedkd.algorithms.fedgen.server import (
     build_generator,
     regularised,
     train_generator,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.mosaic_config import GeneratorConfig
+from fedkd.algorithms.mosaic.config import GeneratorConfig
 from fedkd.data.images import ClientData, ImageInfo
 from fedkd.ops.generation import (
     BatchNormMatcher,

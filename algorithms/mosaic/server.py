@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms import mosaic_teacher as teaching
-from fedkd.algorithms.mosaic_config import MosaicConfig, TeacherConfig
-from fedkd.algorithms.mosaic_distil import (
+from fedkd.algorithms.mosaic import teacher as teaching
+from fedkd.algorithms.mosaic.config import MosaicConfig, TeacherConfig
+from fedkd.algorithms.mosaic.distil import (
     ImageSource,
     TeacherFunction,
     distil,
     load_generator,
 )
-from fedkd.algorithms.mosaic_experts import Members, build_experts
+from fedkd.algorithms.mosaic.experts import Members, build_experts
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import Server, read_weights

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.algorithms.dense_config import DenseConfig, SynthesisConfig
+from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.generation import BatchNormMatcher, all_finite

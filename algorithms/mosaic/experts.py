@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms import mosaic_teacher as teaching
 from fedkd.algorithms.fleet import Fleet
-from fedkd.algorithms.mosaic_config import TeacherConfig
+from fedkd.algorithms.mosaic import teacher as teaching
+from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.ops.averaging import class_experts, class_weights
 from fedkd.payload import Weights
 from fedkd.strategy import Server

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
 from fedkd.data.images import Augmentation
-from fedkd.datasets import folder_contents, folder_images, folder_npz
+from fedkd.datasets.folder import arrays, contents, images
 from fedkd.errors import ConfigError, DataError
 
 PIECE = 4_000_000
@@ -81,7 +81,7 @@ class Folder(FileDataset):
         """See :meth:`FileDataset.fingerprint`; of names, sizes and times."""
         del root
         path = self._path()
-        return folder_contents.stamp_of(str(path.resolve()), self._facts(path))
+        return contents.stamp_of(str(path.resolve()), self._facts(path))
 
     def key_options(self) -> dict[str, Any]:
         """See :meth:`FileDataset.key_options`; with the absolute path."""
@@ -97,15 +97,15 @@ class Folder(FileDataset):
 
         def read() -> str:
             if path.is_dir():
-                return folder_images.digest_of(path)
-            return folder_npz.digest_of(path)
+                return images.digest_of(path)
+            return arrays.digest_of(path)
 
         place = str(path.resolve())
-        return folder_contents.remembered(place, self._facts(path), read)
+        return contents.remembered(place, self._facts(path), read)
 
-    def _facts(self, path: Path) -> Iterable[folder_contents.Facts]:
+    def _facts(self, path: Path) -> Iterable[contents.Facts]:
         if path.is_dir():
-            return folder_images.facts_of(path)
+            return images.facts_of(path)
         return [(path.name, path.stat())]
 
     def _path(self) -> Path:
@@ -121,19 +121,17 @@ class Folder(FileDataset):
     def _halves(self) -> tuple[Split, Split, tuple[str, ...]]:
         path, config = self._path(), self.config
         if path.is_dir():
-            *halves, classes = folder_images.find_halves(path)
-            form = folder_images.form_of(
+            *halves, classes = images.find_halves(path)
+            form = images.form_of(
                 halves[0].files[0], config.channels, config.resolution
             )
-            train, test = (
-                folder_images.split_of(half, classes, form) for half in halves
-            )
+            train, test = (images.split_of(half, classes, form) for half in halves)
             return train, test, classes
-        *arrays, classes = folder_npz.read_arrays(path)
-        form = folder_npz.form_like(
-            path, arrays[0][0], config.channels, config.resolution
+        *labelled, classes = arrays.read_arrays(path)
+        form = arrays.form_like(
+            path, labelled[0][0], config.channels, config.resolution
         )
-        train, test = (folder_npz.split_of(half, form) for half in arrays)
+        train, test = (arrays.split_of(half, form) for half in labelled)
         return train, test, classes
 
     def _normalisation(

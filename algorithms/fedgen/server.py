@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedftg_losses import class_loss
-from fedkd.algorithms.fedgen_config import FedGenConfig, GeneratorConfig
+from fedkd.algorithms.fedftg.losses import class_loss
+from fedkd.algorithms.fedgen.config import FedGenConfig, GeneratorConfig
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.distillation import kl
 from fedkd.ops.diversity import diversity_loss

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedkd.data.dataset import Split
-from fedkd.datasets.folder_contents import Facts, encoded
+from fedkd.datasets.folder.contents import Facts, encoded
 from fedkd.errors import DataError, listing
 
 ENDINGS = (

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedkd.data.dataset import Split
-from fedkd.datasets.folder_images import Form, fitted
+from fedkd.datasets.folder.images import Form, fitted
 from fedkd.errors import DataError, listing
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

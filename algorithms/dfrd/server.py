@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
-from fedkd.algorithms.dfrd_config import DFRDConfig
-from fedkd.algorithms.dfrd_losses import (
+from fedkd.algorithms.dfrd.config import DFRDConfig
+from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
     distillation_loss,
     fidelity_loss,

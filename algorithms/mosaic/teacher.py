@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedkd.algorithms.mosaic_config import TeacherConfig
+from fedkd.algorithms.mosaic.config import TeacherConfig
 from fedkd.ops.ema import WeightAverage
 from fedkd.ops.ensembles import class_diagonal
 from fedkd.ops.stacking import together
