@@ -90,13 +90,16 @@ class _World:
     """By label; accuracy, which is always measured, left out."""
     columns: tuple[Column, ...]
 
-    def plain_metrics(self) -> dict[str, Any]:
-        """Return what a run's configuration says of metrics.
-
-        It is nothing where there are none: runs without keep the names that they have.
-        """
-        plain = {label: metric.plain() for label, metric in self.metrics.items()}
-        return {"metrics": plain} if plain else {}
+    def plain(self) -> dict[str, Any]:
+        """Return the form that run configurations hold."""
+        metrics = {label: metric.plain() for label, metric in self.metrics.items()}
+        return {
+            "dataset": self.dataset.plain(),
+            "partition": self.partition.plain(),
+            **self.models.plain(),
+            # Younger than the first results: runs without keep the names that they have.
+            **({"metrics": metrics} if metrics else {}),
+        }
 
 
 def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
@@ -157,14 +160,11 @@ def _cell(
     world: _World,
     seed: int,
 ) -> Cell:
-    dataset, partition, mix = world.dataset, world.partition, world.models
+    dataset, partition = world.dataset, world.partition
     config = {
         "strategy": contender.strategy.plain(),
-        "dataset": dataset.plain(),
-        "partition": partition.plain(),
-        **mix.plain(),
+        **world.plain(),
         "protocol": _plain_protocol(contender.protocol),
-        **world.plain_metrics(),
         "seed": seed,
         "plugins": _third_party(registry, contender.strategy, world),
         "fedkd": __version__,
@@ -176,7 +176,7 @@ def _cell(
         dataset=dataset.shown(),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
-        models=mix.shown,
+        models=world.models.shown,
         clients=suite.clients,
         rounds=contender.protocol.rounds,
         seed=seed,
