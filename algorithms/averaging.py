@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 from torch import Tensor, nn
@@ -71,8 +71,8 @@ class Global:
     """The global model: parameters and shared buffers; for a client, its sub-model."""
     nested: Nested | None = None
     """The sub-models of the clients; not sent, and None with ``aggregate: plain``."""
-    besides: Any = None
-    """What a method keeps at the server, or sends, besides the weights."""
+    besides: Any = field(default=None, kw_only=True)
+    """What a method keeps at the server, or sends, besides; nothing unless it says so."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Update:
     """The locally trained model, without what stays at the client."""
     examples: int
     """n_k, the client's number of training images."""
-    besides: Any = None
-    """What a method sends back besides."""
+    besides: Any = field(default=None, kw_only=True)
+    """What a method sends back besides; nothing unless it says so."""
 
 
 def private_buffers(party: Party) -> frozenset[str]:
@@ -269,7 +269,7 @@ def report(
     weights = read_weights(client.model)
     if private:
         client.memory["private"] = {name: weights.pop(name) for name in sorted(private)}
-    return Update(weights, len(client.data), besides)
+    return Update(weights, len(client.data), besides=besides)
 
 
 def own_model(

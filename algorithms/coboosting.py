@@ -20,7 +20,6 @@ Deviations: images are moved by epsilon in units of pixels in [0, 1] and not of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import torch
@@ -28,20 +27,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.averaging import Update
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
-from fedkd.algorithms.dense.strategy import (
-    Start,
-    State,
-    distilled,
-    initial_state,
-    start_of,
-    student_and_ensemble,
-    train_model,
-)
+from fedkd.algorithms.dense.server import Rules
+from fedkd.algorithms.dense.strategy import Distilling
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
-from fedkd.strategy import Client, Preset, Requires, Round, Server, Strategy
+from fedkd.strategy import Preset
 
 SOFTNESS = 4.0
 """Temperature of the predictions whose random direction images are moved along."""
@@ -160,40 +151,15 @@ def moved_weights(
     return torch.where(moved_K.sum() > 0, moved_K, weights_K)
 
 
-class CoBoosting(Strategy[State, Start, Update]):
+class CoBoosting(Distilling):
     """DENSE whose images get harder and whose ensemble weighs its members."""
 
     Config = CoBoostingConfig
     config: CoBoostingConfig
-    requires = Requires(buffers=("average", "reestimate"))
 
-    def init(self, server: Server) -> State:
-        """Start from the student's initial weights."""
-        return initial_state(server)
-
-    def broadcast(self, state: State, client_id: int, round: Round) -> Start:
-        """As in DENSE: nothing at first."""
-        return start_of(state, client_id, round)
-
-    def local(self, down: Start, client: Client) -> Update:
-        """Train, and upload the model."""
-        return train_model(down, client)
-
-    def aggregate(
-        self, state: State, ups: Mapping[int, Update], server: Server, round: Round
-    ) -> State:
-        """Run DENSE's loop with Co-Boosting's choices."""
-        del round
-        return distilled(state, ups, server, self.config, Boosted(self.config))
-
-    def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the student, and the weighted ensemble that taught it."""
-        return student_and_ensemble(state, server)
-
-    def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
-        """Show a row of images from the end of synthesis."""
-        del server
-        return {} if state.stage is None else {"synthetic": state.stage.images}
+    def rules(self) -> Rules:
+        """Move the images and the weights of the ensemble."""
+        return Boosted(self.config)
 
 
 CODE_OPTIONS: dict[str, Any] = {

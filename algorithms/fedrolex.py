@@ -4,25 +4,22 @@ Paper: Alam, Liu, Yan, Zhang, "FedRolex: Model-Heterogeneous Federated Learning 
     Rolling Sub-Model Extraction", NeurIPS 2022, arXiv:2212.01548v2.
 Algorithm: Algorithm 1: in round t a client of width r holds the channels (t + i) mod C,
     i < ceil(r C), of every hidden layer; each coordinate is averaged over those who hold
-    it.
+    it. Besides models there cross what HeteroFL sends.
 Code: github.com/AIoT-MLSys-Lab/FedRolex, here ``code``.
 Deviations: ``code`` rolls the other way, (i - t) mod C, which covers the same. That code
     can also weight clients by how often a coordinate was updated, with counts that change
     while they are read; here the mean is uniform, its default for convolutions, or by
-    images. The rest is HeteroFL's, see there.
+    images. The rest is HeteroFL's, its deviations too.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
-from fedkd.algorithms.averaging import AverageConfig, Averaging, Choices
-from fedkd.algorithms.heterofl import Narrow, narrow, owned, train_narrow
+from fedkd.algorithms.heterofl import Narrowed
 from fedkd.algorithms.heterofl_config import HeteroFLConfig
 from fedkd.ops.submodels import Scheme
-from fedkd.strategy import Client, Requires
+from fedkd.strategy import Requires
 
 
 class FedRolexConfig(HeteroFLConfig):
@@ -32,21 +29,13 @@ class FedRolexConfig(HeteroFLConfig):
     """Whether the window moves up by a channel a round or, as in the code, down."""
 
 
-class FedRolex(Averaging):
+class FedRolex(Narrowed):
     """Averages of nested sub-models that hold a rolling window of channels."""
 
     requires = Requires(nested_widths=True, buffers=("average", "reestimate"))
     Config = FedRolexConfig
-    config: FedRolexConfig
-    choices = Choices(sent=narrow, speaks=owned)
 
-    def __init__(self, config: FedRolexConfig | None = None) -> None:
-        chosen = FedRolexConfig() if config is None else config
-        back = chosen.variant == "code"
-        window: Scheme = "rolling-back" if back else "rolling"
-        how = AverageConfig(aggregate=window, weights=chosen.weights)
-        super().__init__(chosen, how)
-
-    def train(self, client: Client, sent: Narrow) -> Tensor | None:
-        """Train this round's window as HeteroFL does."""
-        return train_narrow(client, sent, self.config)
+    @staticmethod
+    def scheme(config: FedRolexConfig) -> Scheme:
+        """Move the window by one channel a round."""
+        return "rolling-back" if config.variant == "code" else "rolling"

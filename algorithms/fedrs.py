@@ -2,7 +2,8 @@
 
 Paper: Li, Zhan, "FedRS: Federated Learning with Restricted Softmax for Label
     Distribution Non-IID Data", KDD 2021, doi:10.1145/3447548.3467254.
-Algorithm: FedAvg with the restricted softmax in the local loss.
+Algorithm: FedAvg with the restricted softmax in the local loss. Besides the model a client
+    gets the number of the round, which the variant ``mosaic`` needs.
 Code: FedRepo by the first author (``algorithms/fedrs.py``); released Mosaic code, commit
     a7f8b5b, for the variant of that name.
 Deviations: by variant. ``paper``: none known; the scale is 1 for classes that the client

@@ -139,14 +139,14 @@ class FjORD(Strategy[State, Broadcast, Update]):
             for k, up in ups.items()
         }
         weights = nested.average(state.weights, models, shares, round.index)
-        found: dict[float, list[tuple[int, Weights]]] = {}
+        sent: dict[float, list[tuple[int, Weights]]] = {}
         for k, up in ups.items():
             own = {name: up.weights[name] for name in up.weights if name in kept}
             for p, buffers in {**up.statistics, nested.rate(k): own}.items():
-                found.setdefault(p, []).append((up.examples, buffers))
+                sent.setdefault(p, []).append((up.examples, buffers))
         averaged = {
             p: weighted_average([b for _, b in pairs], [n for n, _ in pairs])
-            for p, pairs in sorted(found.items())
+            for p, pairs in sorted(sent.items())
         }
         weights |= averaged.pop(1.0, {})
         statistics = {**state.statistics, **averaged}
@@ -171,16 +171,16 @@ def check_widths(widths: Sequence[float], nested: Nested, server: Server) -> Non
         ConfigError: If a width gives no part of the global model, leaves a layer without
             channels, or has the channels of another.
     """
-    found = dict(zip(nested.rates, nested.sizes, strict=True))
+    sizes_of = dict(zip(nested.rates, nested.sizes, strict=True))
     for p in widths:
-        if p not in found:
+        if p not in sizes_of:
             # Its weights are drawn and not used: that must not move the stream.
             with torch.random.fork_rng(devices=[]):
                 options = at_width(p, server.spec.options)
                 part = read_weights(server.build(server.spec.name, **options))
-            found[p] = kept_channels(nested.axes, server.initial, part)
+            sizes_of[p] = kept_channels(nested.axes, server.initial, part)
     seen: dict[Sizes, float] = {}
-    for p, sizes in sorted(found.items()):
+    for p, sizes in sorted(sizes_of.items()):
         if 0 in sizes:
             raise ConfigError(
                 f"fjord: width {p:g} leaves a layer of {server.spec.name} without "

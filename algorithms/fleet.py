@@ -56,10 +56,10 @@ class Fleet:
         """The weights of the server's model."""
         return self.weights[SERVER]
 
-    def of(self, k: int, turn: int) -> Weights:
-        """Return what client ``k`` starts from in round ``turn``."""
+    def of(self, k: int, round: int) -> Weights:
+        """Return what client ``k`` starts from in round ``round``."""
         if self.nested is not None:
-            return self.nested.broadcast(self.whole, k, turn)
+            return self.nested.broadcast(self.whole, k, round)
         return self.weights[self.kinds[k]]
 
     def with_whole(self, weights: Weights) -> Fleet:
@@ -70,8 +70,8 @@ class Fleet:
         """Return the fleet after distillation: ``weights`` are the server's model."""
         return replace(self.with_whole(weights), distilled=True)
 
-    def averaged(self, ups: Mapping[int, Update], turn: int) -> Fleet:
-        """Return the fleet after round ``turn``: sum_k n_k w_k / sum_k n_k.
+    def averaged(self, ups: Mapping[int, Update], round: int) -> Fleet:
+        """Return the fleet after round ``round``: sum_k n_k w_k / sum_k n_k.
 
         The mean runs over an architecture, or over those who hold a coordinate. What
         nobody sent keeps its weights. In the mean of the server's architecture, a
@@ -81,7 +81,7 @@ class Fleet:
         if self.nested is not None:
             models = {k: up.weights for k, up in ups.items()}
             shares = {k: up.examples for k, up in ups.items()}
-            whole = self.nested.average(self.whole, models, shares, turn)
+            whole = self.nested.average(self.whole, models, shares, round)
             return replace(self.with_whole(whole), heard=heard)
         weights = dict(self.weights)
         for kind in sorted({self.kinds[k] for k in ups}):

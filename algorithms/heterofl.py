@@ -4,6 +4,8 @@ Paper: Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Fe
     Learning for Heterogeneous Clients", ICLR 2021, arXiv:2010.01264v3.
 Algorithm: Algorithm 1: a client of width r gets the first ceil(r C) channels of every
     hidden layer and trains them; each coordinate is averaged over those who hold it.
+    Besides the sub-model a client gets its width over the global one and the names of
+    the layers that are narrower; with ``rows: owners`` it sends which classes it has.
 Code: by the first author, github.com/diaoenmao (the repository is named as the paper).
 Deviations: BatchNorm follows the run's buffer policy; ``reestimate`` is nearest to the
     paper's static normalisation, whose statistics come from one pass over the clients'
@@ -17,10 +19,11 @@ Deviations: BatchNorm follows the run's buffer policy; ``reestimate`` is nearest
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +37,7 @@ from fedkd.algorithms.averaging import (
     Update,
 )
 from fedkd.algorithms.heterofl_config import HeteroFLConfig
+from fedkd.ops.submodels import Scheme
 from fedkd.ops.training import LossFunction
 from fedkd.strategy import Client, Requires, Round
 
@@ -62,35 +66,49 @@ def owned(up: Update) -> Tensor | None:
     return classes
 
 
-class HeteroFL(Averaging):
-    """Averages of nested sub-models that hold the first channels."""
+class Narrowed(Averaging):
+    """Averages of nested sub-models; which channels they hold is open."""
 
-    requires = Requires(nested_widths=True)
     Config = HeteroFLConfig
     config: HeteroFLConfig
     choices = Choices(sent=narrow, speaks=owned)
 
     def __init__(self, config: HeteroFLConfig | None = None) -> None:
-        chosen = HeteroFLConfig() if config is None else config
-        how = AverageConfig(aggregate="static", weights=chosen.weights)
+        chosen = self.Config() if config is None else config
+        how = AverageConfig(aggregate=self.scheme(chosen), weights=chosen.weights)
         super().__init__(chosen, how)
 
+    @staticmethod
+    @abstractmethod
+    def scheme(config: Any) -> Scheme:
+        """Return which channels a sub-model holds."""
+
+    @final
     def train(self, client: Client, sent: Narrow) -> Tensor | None:
-        """Train the sub-model, its activations scaled and its logits masked."""
-        return train_narrow(client, sent, self.config)
+        """Train the sub-model, its activations scaled and its logits masked.
+
+        Returns:
+            1 for each class that the client has, uint8 ``[C]``; with ``rows: all`` it
+            does not tell: None.
+        """
+        config, counts_C = self.config, client.data.label_counts()
+        loss = masked_loss(counts_C, client.device) if config.masked else None
+        layers = sent.narrowed if config.scaler else ()
+        with scaled_outputs(client.model, layers, sent.rate):
+            client.train(loss)
+        return (counts_C > 0).to(torch.uint8) if config.rows == "owners" else None
 
 
-def train_narrow(client: Client, sent: Narrow, config: HeteroFLConfig) -> Tensor | None:
-    """Train a client's sub-model; return 1 for classes that it has, uint8 ``[C]``.
+class HeteroFL(Narrowed):
+    """Averages of nested sub-models that hold the first channels."""
 
-    With ``rows: all`` it does not tell which classes it has: None.
-    """
-    counts_C = client.data.label_counts()
-    loss = masked_loss(counts_C, client.device) if config.masked else None
-    layers = sent.narrowed if config.scaler else ()
-    with scaled_outputs(client.model, layers, sent.rate):
-        client.train(loss)
-    return (counts_C > 0).to(torch.uint8) if config.rows == "owners" else None
+    requires = Requires(nested_widths=True)
+
+    @staticmethod
+    def scheme(config: HeteroFLConfig) -> Scheme:
+        """Always the first channels, as many as the client can hold."""
+        del config
+        return "static"
 
 
 @contextmanager

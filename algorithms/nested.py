@@ -22,11 +22,11 @@ checkpoints. Then every verb has one call for what is usually one line::
 ``broadcast`` and ``average`` of one round must be given the same round number: it says
 where a rolling or random window stands. What else there is:
 
-* ``nested.experts(whole, models, counts_KC, turn)``: one whole model by class, averaged
+* ``nested.experts(whole, models, counts_KC, round)``: one whole model by class, averaged
   with a weight for each client and class over the coordinates that are covered.
-* ``nested.whole(whole, k, weights, turn)``: the whole model with one client's coordinates
+* ``nested.whole(whole, k, weights, round)``: the whole model with one client's coordinates
   put in.
-* ``nested.where(k, turn)``: the index map itself, for :mod:`fedkd.ops.submodels`.
+* ``nested.where(k, round)``: the index map itself, for :mod:`fedkd.ops.submodels`.
 * ``server.client_model(k, up.weights)``: a client's own narrow model, as a teacher.
 
 Where all widths are 1, ``broadcast`` sends the same bytes and ``average`` gives the same
@@ -76,10 +76,10 @@ class Nested:
     seed: int
     """Names the draws of the scheme ``random``."""
 
-    def where(self, k: int, turn: int) -> IndexMap:
-        """Return where the coordinates of client ``k`` are in round ``turn``."""
+    def where(self, k: int, round: int) -> IndexMap:
+        """Return where the coordinates of client ``k`` are in round ``round``."""
         sizes = self.sizes[self.kinds[k]]
-        return index_map(self.axes, sizes, self.scheme, turn, (self.seed, k))
+        return index_map(self.axes, sizes, self.scheme, round, (self.seed, k))
 
     def rate(self, k: int) -> float:
         """Return the width of client ``k`` over the server's, in (0, 1]."""
@@ -97,9 +97,9 @@ class Nested:
             path for path, group in self.axes.producers.items() if group in fewer
         )
 
-    def broadcast(self, whole: Weights, k: int, turn: int) -> Weights:
-        """Return what client ``k`` gets in round ``turn``: its sub-model, alone."""
-        where = self.where(k, turn)
+    def broadcast(self, whole: Weights, k: int, round: int) -> Weights:
+        """Return what client ``k`` gets in round ``round``: its sub-model, alone."""
+        where = self.where(k, round)
         return whole if where.is_whole else extract(whole, where)
 
     def average(
@@ -107,7 +107,7 @@ class Nested:
         whole: Weights,
         models: Mapping[int, Weights],
         shares: Mapping[int, float],
-        turn: int,
+        round: int,
         classes: Mapping[int, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the whole model, averaged over those who hold a coordinate.
@@ -117,9 +117,9 @@ class Nested:
 
         Args:
             whole: The whole model before.
-            models: The sub-models of round ``turn``, by client.
+            models: The sub-models of round ``round``, by client.
             shares: The weight of each client: its sample count, or 1.
-            turn: Number of the round in which the sub-models were sent out.
+            round: Number of the round in which the sub-models were sent out.
             classes: By client, ``[C]``, not 0 for logits that it speaks for; all of them
                 for a client that is missing.
 
@@ -129,7 +129,7 @@ class Nested:
         parts = [
             Part(
                 weights,
-                self.where(k, turn),
+                self.where(k, round),
                 shares[k],
                 classes[k].bool() if classes and k in classes else None,
             )
@@ -142,7 +142,7 @@ class Nested:
         whole: Weights,
         models: Mapping[int, Weights],
         counts_KC: Tensor,
-        turn: int,
+        round: int,
     ) -> dict[int, dict[str, Tensor]]:
         """Return, by class, the whole model averaged with n_kc over what is covered.
 
@@ -152,18 +152,18 @@ class Nested:
 
         Args:
             whole: The whole model, with the width of the server's.
-            models: The sub-models of round ``turn``, by client.
+            models: The sub-models of round ``round``, by client.
             counts_KC: n_kc, images of each class, in the order of ``models``.
-            turn: Number of the round in which the sub-models were sent out.
+            round: Number of the round in which the sub-models were sent out.
         """
-        pairs = [(weights, self.where(k, turn)) for k, weights in models.items()]
+        pairs = [(weights, self.where(k, round)) for k, weights in models.items()]
         return class_averages(whole, pairs, counts_KC)
 
     def whole(
-        self, whole: Weights, k: int, weights: Weights, turn: int
+        self, whole: Weights, k: int, weights: Weights, round: int
     ) -> dict[str, Tensor]:
         """Return the whole model with the coordinates of one client put in."""
-        return self.average(whole, {k: weights}, {k: 1.0}, turn)
+        return self.average(whole, {k: weights}, {k: 1.0}, round)
 
 
 def nest(server: Server, scheme: Scheme) -> Nested:

@@ -201,7 +201,7 @@ CONTESTANTS: dict[str, Callable[[Work], Any]] = {
     "bare channels-last": lambda work: BareLoop(work, channels_last=True),
     "serial": Rounds,
     "processes": lambda work: Rounds(work, executor=Choice("processes", 2)),
-    "stacked": lambda work: Rounds(work, executor=Choice("stacked")),
+    "stacked": lambda work: Rounds(work, Choice(REGISTRY.executor("stacked"))),
 }
 
 

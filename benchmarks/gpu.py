@@ -9,7 +9,7 @@ One call measures everything and writes it down after each part::
     python benchmarks/gpu.py --device cpu --tiny    # a dry run: the numbers mean nothing
 
 Contestants take turns, and what counts are medians and ratios within the run. At its end
-the script prints the rows that ``fedkd/simulation/executors/measured.py`` can have; put
+the script prints the rows that ``fedkd/engines/measured.py`` can have; put
 them there, with the JSON beside the others, and ``--executor auto`` goes by them.
 """
 
@@ -53,8 +53,8 @@ def attempts(
     """Do the parts; yield the names of those that broke."""
 
     def measured() -> Mapping[str, Any]:
-        found = report.parts.get("rounds", {})
-        return found if "failed" not in found else {}
+        rounds_part = report.parts.get("rounds", {})
+        return rounds_part if "failed" not in rounds_part else {}
 
     calls: dict[str, Callable[[], Any]] = {
         "parity": lambda: parity.compare(lab),
@@ -72,16 +72,16 @@ def attempts(
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", RuntimeWarning)
-                found = calls[name]()
+                outcome = calls[name]()
             said = sorted({str(w.message) for w in caught})
         # Of torch, such as too little memory; the other parts may still work.
         except RuntimeError as error:
-            found = {"failed": " ".join(str(error).split())}
-            print(f"  FAIL {found['failed']}")
+            outcome = {"failed": " ".join(str(error).split())}
+            print(f"  FAIL {outcome['failed']}")
             yield name
         for text in said:
             print(f"  warning: {text}")
-        report.keep(name, found)
+        report.keep(name, outcome)
         report.keep(f"{name}_warnings", said)
         print(f"  ({time.monotonic() - started:.1f} s)", flush=True)
 
@@ -108,10 +108,10 @@ def offer(report: Report) -> None:
     """Print the rows that ``auto`` can go by, or why there are none."""
     rows = rows_for_auto(report)
     if rows:
-        print("Rows for fedkd/simulation/executors/measured.py:")
+        print("Rows for fedkd/engines/measured.py:")
     else:
         print(
-            "No rows for fedkd/simulation/executors/measured.py: they need the part "
+            "No rows for fedkd/engines/measured.py: they need the part "
             "parity, in which serial and the engine must be right."
         )
     for row in rows:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fedkd.party import Server as Server
     from fedkd.payload import Weights as Weights
     from fedkd.plugins.registry import load_registry as load_registry
+    from fedkd.simulation.executors.base import Executor as Executor
     from fedkd.simulation.federation import Federation as Federation
     from fedkd.simulation.protocol import EvaluationConfig as EvaluationConfig
     from fedkd.simulation.protocol import Protocol as Protocol
@@ -64,6 +65,7 @@ _HOMES = {
     "party": "Client ModelSpec Server",
     "payload": "Weights",
     "plugins.registry": "load_registry",
+    "simulation.executors.base": "Executor",
     "simulation.federation": "Federation",
     "simulation.protocol": "EvaluationConfig Protocol",
     "simulation.simulator": "RunResult simulate",

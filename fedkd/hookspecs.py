@@ -1,4 +1,4 @@
-"""The hooks a plug-in may implement: five that register things, three that observe.
+"""The hooks a plug-in may implement: some register things, the others observe.
 
 A plug-in is a module named by an entry point of group ``fedkd``, or a file given with
 ``--plugin``. It marks its hooks with :data:`fedkd.hookimpl`::
@@ -86,6 +86,11 @@ def fedkd_register_models(register: Register) -> None:
 @hookspec
 def fedkd_register_partitioners(register: Register) -> None:
     """Register partitioners: each a subclass of ``fedkd.Partitioner``."""
+
+
+@hookspec
+def fedkd_register_executors(register: Register) -> None:
+    """Register executors: each a subclass of ``fedkd.Executor``."""
 
 
 @hookspec

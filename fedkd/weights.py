@@ -52,22 +52,22 @@ def _slots(module: nn.Module) -> list[_Slot] | None:
 
     Hooks and extra state may put anything into a state.
     """
-    found: dict[str, _Slot] = {}
+    slots: dict[str, _Slot] = {}
     for path, layer in module.named_modules(remove_duplicate=False):
         front = f"{path}." if path else ""
         passing = layer._non_persistent_buffers_set
         for group, left_out in ((layer._parameters, ()), (layer._buffers, passing)):
             held = [key for key, value in group.items() if value is not None]
-            found |= {
+            slots |= {
                 front + key: (front + key, group, key)
                 for key in held
                 if key not in left_out
             }
     state = module.state_dict(keep_vars=True)
-    same = list(found) == list(state) and all(
-        group[key] is state[name] for name, group, key in found.values()
+    same = list(slots) == list(state) and all(
+        group[key] is state[name] for name, group, key in slots.values()
     )
-    return list(found.values()) if same else None
+    return list(slots.values()) if same else None
 
 
 def entries(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -29,6 +29,7 @@ FLOORS = (
     ("strategy",),
     ("datasets", "models", "algorithms", "suites"),
     ("simulation",),
+    ("engines",),
     ("plugins",),
     ("suite",),
     ("report",),

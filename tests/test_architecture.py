@@ -5,12 +5,12 @@ import ast
 import pytest
 from house import FLOORS, MODULES, OUTSIDE, ROOT, floor_of, imports_of, room_of
 
-BUILT_IN = ("algorithms", "datasets", "models")
+BUILT_IN = ("algorithms", "datasets", "models", "engines")
 """Rooms that the others reach through the registry only, and each other not at all."""
 CATCH_ALL = {
     "fedkd.harness.precheck",  # checks cells first: a plug-in's model may raise anything
     "fedkd.harness.cell",  # a cell that fails is a row
-    "fedkd.simulation.executors.seat",  # a strategy's fault travels to the main thread
+    "fedkd.engines.turn_thread",  # a strategy's fault travels to the main thread
     "fedkd.simulation.executors.worker",  # a strategy's fault travels to the main process
     "fedkd.plugins.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers
@@ -251,6 +251,15 @@ def test_nothing_is_evaluated_or_unpickled(name):
             found += [at(name, node)] if names & pickles else []
     # The loader runs the file that the user names with --plugin.
     assert not found or name == "fedkd.plugins.loader"
+
+
+def test_the_map_of_the_house_names_every_room():
+    page = (ROOT / "docs" / "all-of-fedkd.md").read_text("utf-8")
+    inner = {"_version", "toys", "suites", "__main__"}
+    rooms = {room for rooms in FLOORS for room in rooms} - inner
+    assert {
+        r for r in rooms if f"{r}/`" not in page and f"{r}.py`" not in page
+    } == set()
 
 
 @every_module

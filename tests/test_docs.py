@@ -38,7 +38,7 @@ WRITTEN = "\n".join(text for name, text in PAGES.items() if name not in GENERATE
 REFERENCE = PAGES.get("docs/reference.md", "")
 REGISTRY = load_registry(quiet=True)
 HOOKS = [name for name in dir(hookspecs) if name.startswith("fedkd_")]
-KINDS = ("strategies", "datasets", "partitioners", "models", "metrics")
+KINDS = ("strategies", "datasets", "partitioners", "models", "executors", "metrics")
 
 
 def _generator():

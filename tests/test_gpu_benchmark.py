@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedkd.simulation.executors.measured import Measurement, fastest
+from fedkd.engines.measured import Measurement, ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -99,7 +99,7 @@ def test_with_little_time_left_the_suite_is_not_started(gpu, lab, capsys):
 
 
 def test_an_engine_that_is_wrong_fails_and_is_not_offered(gpu, lab, monkeypatch):
-    from fedkd.ops.sgd import StaticSgd
+    from fedkd.engines.static_sgd import StaticSgd
 
     real = StaticSgd.start
     monkeypatch.setattr(StaticSgd, "start", lambda self, lr: real(self, 1.1 * lr))
@@ -159,7 +159,7 @@ def test_rows_are_such_as_auto_reads(gpu, lab, timed):
     (row,) = gpu.rows_for_auto(timed)
     assert isinstance(row, Measurement)
     assert row.ratio == 4.0
-    assert fastest("cpu", row.parameters, lab.works[0].batch, [row]) == "graphs"
+    assert ratio("graphs", "cpu", row.parameters, lab.works[0].batch, [row]) == 4.0
 
 
 @pytest.mark.parametrize("parity", [None, [], {"failed": "CUDA out of memory"}])

@@ -13,7 +13,6 @@ from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.evaluate import predictions
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import load_suite
@@ -23,7 +22,7 @@ from fedkd.suite.suite import load_suite
 def test_fedavg_on_even_digits_reaches_96_and_central_training_is_within_1_5_points():
     registry = load_registry()
     cell = grid(load_suite("quick"), registry)[0]
-    protocol = Protocol(**cell.config["protocol"])
+    protocol = cell.parts.protocol
     dataset, _ = registry.dataset("digits", {})
     data = dataset.load(Path())
     order = np.random.default_rng(0).permutation(len(data.y_train))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor, nn
 
@@ -59,103 +61,91 @@ class State:
     """None before the first round, and without distillation."""
 
 
-class Dense(Strategy[State, Start, Update]):
-    """One-shot federated learning by an ensemble, a generator and distillation."""
+class Distilling(Strategy[State, Start, Update]):
+    """DENSE's rounds; what is decided inside its loop is open."""
 
-    Config = DenseConfig
     config: DenseConfig
     requires = Requires(buffers=("average", "reestimate"))
 
+    @abstractmethod
+    def rules(self) -> Rules:
+        """Return what the method decides while images are made and taught on."""
+
+    @final
     def init(self, server: Server) -> State:
         """Start from the student's initial weights."""
-        return initial_state(server)
+        return State(server.initial, server.alike)
 
+    @final
     def broadcast(self, state: State, client_id: int, round: Round) -> Start:
         """Send nothing at first; later the student, to clients that can use it."""
-        return start_of(state, client_id, round)
+        receives = client_id in state.receivers
+        last = round.index + 1 == round.total
+        return Start(
+            state.weights if receives and round.index else None,
+            keep=not receives and not last,
+        )
 
+    @final
     def local(self, down: Start, client: Client) -> Update:
-        """Train, and upload the model."""
-        return train_model(down, client)
+        """Train from the student, from the client's kept model, or from the beginning."""
+        own: Weights = client.memory.get("model", client.initial)
+        update = local_update(own if down.weights is None else down.weights, client)
+        if down.keep:
+            client.memory["model"] = update.weights
+        return update
 
+    @final
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
     ) -> State:
         """Make images and distil the ensemble of the clients' models."""
         del round
-        return distilled(state, ups, server, self.config, Plain())
+        weights = state.weights
+        all_alike = len(state.receivers) == len(server.clients)
+        if self.config.start == "average" and all_alike:
+            weights = {**weights, **average(ups)}
+        if self.config.synthesis.epochs == 0:
+            return State(weights, state.receivers)
+        members = [server.client_model(k, up.weights) for k, up in ups.items()]
+        student = server.load(weights)
+        work = Distillation(student, members, self.config, self.rules(), server)
+        work.run()
+        shares_K = work.ensemble.weights_K
+        stage = Stage(
+            {k: up.weights for k, up in ups.items()},
+            None if shares_K is None else shares_K.cpu(),
+            work.newest(GALLERY_IMAGES),
+        )
+        return State(read_weights(student), state.receivers, stage)
 
+    @final
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the student, and the ensemble that taught it."""
-        return student_and_ensemble(state, server)
+        """Measure the student, and after distillation the ensemble that taught it."""
+        measured: dict[str, nn.Module] = {"global": server.load(state.weights)}
+        if state.stage is not None:
+            models = state.stage.models
+            members = [server.client_model(k, weights) for k, weights in models.items()]
+            shares_K = state.stage.shares_K
+            on_device = None if shares_K is None else shares_K.to(server.device)
+            measured["ensemble"] = LogitEnsemble(members, on_device)
+        return measured
 
+    @final
     def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
         """Show a row of images from the end of synthesis."""
         del server
         return {} if state.stage is None else {"synthetic": state.stage.images}
 
 
-def initial_state(server: Server) -> State:
-    """Return the state before the first round."""
-    return State(server.initial, server.alike)
+class Dense(Distilling):
+    """One-shot federated learning by an ensemble, a generator and distillation."""
 
+    Config = DenseConfig
 
-def start_of(state: State, client_id: int, round: Round) -> Start:
-    """Return what a client starts a round from."""
-    receives = client_id in state.receivers
-    last = round.index + 1 == round.total
-    return Start(
-        state.weights if receives and round.index else None,
-        keep=not receives and not last,
-    )
-
-
-def train_model(down: Start, client: Client) -> Update:
-    """Train from the student, from the client's kept model, or from the beginning."""
-    own: Weights = client.memory.get("model", client.initial)
-    update = local_update(own if down.weights is None else down.weights, client)
-    if down.keep:
-        client.memory["model"] = update.weights
-    return update
-
-
-def distilled(
-    state: State,
-    ups: Mapping[int, Update],
-    server: Server,
-    config: DenseConfig,
-    rules: Rules,
-) -> State:
-    """Return the state after a round: a student taught by the clients' models."""
-    weights = state.weights
-    all_alike = len(state.receivers) == len(server.clients)
-    if config.start == "average" and all_alike:
-        weights = {**weights, **average(ups)}
-    if config.synthesis.epochs == 0:
-        return State(weights, state.receivers)
-    members = [server.client_model(k, up.weights) for k, up in ups.items()]
-    student = server.load(weights)
-    work = Distillation(student, members, config, rules, server)
-    work.run()
-    shares_K = work.ensemble.weights_K
-    stage = Stage(
-        {k: up.weights for k, up in ups.items()},
-        None if shares_K is None else shares_K.cpu(),
-        work.newest(GALLERY_IMAGES),
-    )
-    return State(read_weights(student), state.receivers, stage)
-
-
-def student_and_ensemble(state: State, server: Server) -> dict[str, nn.Module]:
-    """Return the student as ``global``; after distillation also the ``ensemble``."""
-    found: dict[str, nn.Module] = {"global": server.load(state.weights)}
-    if state.stage is not None:
-        models = state.stage.models
-        members = [server.client_model(k, weights) for k, weights in models.items()]
-        shares_K = state.stage.shares_K
-        on_device = None if shares_K is None else shares_K.to(server.device)
-        found["ensemble"] = LogitEnsemble(members, on_device)
-    return found
+    def rules(self) -> Rules:
+        """Take images as they are and all clients alike."""
+        return Plain()
 
 
 DENSE_CODE = Preset(

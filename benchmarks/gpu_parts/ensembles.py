@@ -17,7 +17,7 @@ from fedkd.ops.stacking import together
 
 def measure(lab: Lab) -> dict[str, Any]:
     """Return medians of ten frozen models' answers, and of those with gradients of x."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     number = 3 if lab.tiny else 10
     for work in lab.works:
         build = REGISTRY.model(work.model)
@@ -37,14 +37,14 @@ def measure(lab: Lab) -> dict[str, Any]:
             calls[f"{how} with gradient"] = functools.partial(_answers, module, x, True)
         times = interleaved(calls, lab)
         medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-        found[work.name] = {"models": number, "median": medians, "difference": gap}
+        results[work.name] = {"models": number, "median": medians, "difference": gap}
         for what in ("forward", "with gradient"):
             ratio = medians[f"loop {what}"] / medians[f"stack {what}"]
             print(
                 f"  {number} x {work.name}, {what}: stacked {ratio:.2f} x as fast, "
                 f"answers differ by {gap:.1e}"
             )
-    return found
+    return results
 
 
 def _answers(module: nn.Module, x: Tensor, gradient: bool) -> None:

@@ -22,7 +22,7 @@ def measure(lab: Lab, measured: Mapping[str, Any]) -> dict[str, Any]:
     bandwidth = _bandwidth(lab)
     shown = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in peaks.items())
     print(f"  measured: {shown} TFLOP/s; {bandwidth / 1e9:.4g} GB/s")
-    found: dict[str, Any] = {"flops_per_second": peaks, "bytes_per_second": bandwidth}
+    results: dict[str, Any] = {"flops_per_second": peaks, "bytes_per_second": bandwidth}
     for work in lab.works:
         needs = step_needs(work, lab.device)
         steps = work.clients * work.steps
@@ -35,14 +35,14 @@ def measure(lab: Lab, measured: Mapping[str, Any]) -> dict[str, Any]:
         ratios = {
             name: median / floors[name.split()[1]] for name, median in medians.items()
         }
-        found[work.name] = {
+        results[work.name] = {
             "step": needs,
             "floor_seconds_of_a_round": floors,
             "multiple_of_floor": ratios,
         }
         for name, ratio in ratios.items():
             print(f"  {work.name:10} {name:13} {ratio:9.1f} x the floor")
-    return found
+    return results
 
 
 def _peak(lab: Lab, precision: Precision) -> float:

@@ -56,7 +56,7 @@ def interleaved(
     calls: Mapping[str, Callable[[], object]], lab: Lab
 ) -> dict[str, list[float]]:
     """Return seconds of each contestant's calls, which take turns after two warm-ups."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    durations: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(lab.repeats + 2):
         for name, call in calls.items():
             lab.finish()
@@ -64,5 +64,5 @@ def interleaved(
             call()
             lab.finish()
             if repeat >= 2:
-                found[name].append(time.perf_counter() - started)
-    return found
+                durations[name].append(time.perf_counter() - started)
+    return durations

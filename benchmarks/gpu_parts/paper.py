@@ -14,8 +14,7 @@ from gpu_parts.works import REGISTRY
 from fedkd.errors import FedKDError
 from fedkd.harness.bench import Bench, Settings, results_folder
 from fedkd.simulation.executors import Choice
-from fedkd.simulation.metrics import NAME as METRICS
-from fedkd.simulation.metrics import last_line
+from fedkd.simulation.metrics import read
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
@@ -47,16 +46,16 @@ class Deadline:
 def measure(lab: Lab, engine: str) -> dict[str, Any]:
     """Return how far ``fedavg`` and ``mosaic`` of ``paper-cifar10`` came, and how fast."""
     suite = "smoke" if lab.tiny else "paper-cifar10"
-    found: dict[str, Any] = {"suite": suite, "engine": engine}
+    results: dict[str, Any] = {"suite": suite, "engine": engine}
     names = ("fedavg", "mosaic")
     for place, name in enumerate(names):
         seconds = lab.left / (len(names) - place)
         if seconds < LEAST_SECONDS and not lab.tiny:
-            found[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
+            results[name] = {"skipped": f"{seconds:.0f} seconds are left of --minutes"}
         else:
-            found[name] = _suite(suite, name, engine, lab, seconds)
-        print(f"  {name}: {found[name]}")
-    return found
+            results[name] = _suite(suite, name, engine, lab, seconds)
+        print(f"  {name}: {results[name]}")
+    return results
 
 
 def _suite(
@@ -70,7 +69,7 @@ def _suite(
         out=out,
         data_root=lab.data,
         device=lab.device,
-        executor=Choice(engine, profile=True),
+        executor=Choice(REGISTRY.executor(engine), profile=True),
         fresh=True,
         plots=False,
         command=(sys.executable, *sys.argv),
@@ -87,8 +86,8 @@ def _suite(
     except FedKDError as error:
         return {"skipped": str(error)}
     (cell,) = bench.cells
-    lines = settings.runs / cell.run_id / METRICS
-    last = last_line(lines.parent) if lines.exists() and lines.stat().st_size else {}
+    lines = read(settings.runs / cell.run_id)
+    last = lines[-1] if lines else {}
     row = bench.done.get(cell.run_id)
     keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")
     return {

@@ -12,7 +12,6 @@ from gpu_parts.works import ENGINES, REGISTRY, Work, federation_of, protocol_of
 from torch import Tensor
 
 from fedkd.harness.environment import reproducible
-from fedkd.simulation.executors import Choice
 from fedkd.simulation.precision import Precision
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
@@ -38,20 +37,20 @@ SERIAL = ENGINES[0]
 
 def compare(lab: Lab) -> list[dict[str, Any]]:
     """Return, for each comparison, the difference, the tolerance and whether it holds."""
-    found = []
+    rows = []
     for work in lab.works:
         # On the CPU a step of ResNet-18 takes seconds.
         few = replace(work, clients=2, steps=min(work.steps, 4), images=4 * work.batch)
         for momentum in (0.0, 0.9):
-            found += _rows(few, momentum, lab)
-    for row in found:
+            rows += _rows(few, momentum, lab)
+    for row in rows:
         verdict = "ok  " if row["ok"] else "FAIL"
         print(
             f"  {verdict} {row['work']}, momentum {row['momentum']:g}: "
             f"{row['what']:18} against {row['against']:12} "
             f"{row['difference']:.2e} (at most {row['tolerance']:.0e})"
         )
-    return found
+    return rows
 
 
 def _rows(work: Work, momentum: float, lab: Lab) -> list[dict[str, Any]]:
@@ -133,7 +132,9 @@ def _trained(
     protocol = protocol_of(work, 1, precision, momentum=momentum)
     with reproducible(device):
         federation = federation_of(work, device)
-        done = simulate(strategy, federation, protocol, 0, executor=Choice(engine))
+        done = simulate(
+            strategy, federation, protocol, 0, executor=REGISTRY.executor(engine)
+        )
     return _vector(done.state.weights)
 
 

@@ -16,8 +16,8 @@ from gpu_parts.works import ENGINES, REGISTRY
 
 from fedkd._version import __version__
 from fedkd.base.files import write_json_atomic
+from fedkd.engines.measured import Measurement
 from fedkd.harness.environment import commit
-from fedkd.simulation.executors.measured import Measurement
 
 
 @dataclass
@@ -28,16 +28,16 @@ class Report:
     about: Mapping[str, Any]
     parts: dict[str, Any] = field(default_factory=dict)
 
-    def keep(self, name: str, found: Any) -> None:
+    def keep(self, name: str, outcome: Any) -> None:
         """Add a part and write the file."""
-        self.parts[name] = found
+        self.parts[name] = outcome
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic({"about": self.about, **self.parts}, self.path)
 
 
 def about(device: torch.device, tiny: bool) -> dict[str, Any]:
     """Return where this is measured, and by what."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
         "dry_run": tiny or device.type == "cpu",
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -53,11 +53,11 @@ def about(device: torch.device, tiny: bool) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found["cudnn"] = torch.backends.cudnn.version()
-        found["memory_bytes"] = properties.total_memory
-        found["multiprocessors"] = properties.multi_processor_count
-        found["capability"] = list(torch.cuda.get_device_capability(device))
-    return found
+        facts["cudnn"] = torch.backends.cudnn.version()
+        facts["memory_bytes"] = properties.total_memory
+        facts["multiprocessors"] = properties.multi_processor_count
+        facts["capability"] = list(torch.cuda.get_device_capability(device))
+    return facts
 
 
 def name_of(device: torch.device) -> str:
@@ -73,15 +73,15 @@ def fastest_engine(measured: Mapping[str, Any], work: str) -> str:
 
 
 def rows_for_auto(report: Report) -> list[Measurement]:
-    """Return what ``fedkd/simulation/executors/measured.py`` can say of this device.
+    """Return what ``fedkd/engines/measured.py`` can say of this device.
 
     Only engines that agreed with ``serial`` in every comparison. Without comparisons, and
     if ``serial`` itself disagreed with what it is compared with, there are no rows.
     """
     info, right = report.about, _right(report.parts.get("parity", []))
     rows = []
-    for found in report.parts.get("rounds", {}).values():
-        work, medians = found["work"], found["median"]
+    for timed in report.parts.get("rounds", {}).values():
+        work, medians = timed["work"], timed["median"]
         build = REGISTRY.model(work["model"])
         model = build(tuple(work["shape"]), 10, **work["options"])
         for engine in ENGINES[1:]:

@@ -97,7 +97,7 @@ class Rounds:
         strategy, _ = REGISTRY.strategy("fedavg", {})
         protocol = protocol_of(work, 1000, precision)
         sides = Sides(federation_of(work, lab.device), protocol, 0)
-        self.run = Run(strategy, sides, "fedavg", Choice(engine))
+        self.run = Run(strategy, sides, "fedavg", Choice(REGISTRY.executor(engine)))
         self.state = strategy.init(sides.server())
         self.index = 0
 
@@ -114,7 +114,7 @@ class Rounds:
 
 def measure(lab: Lab) -> dict[str, Any]:
     """Return median seconds of a round by work and contestant."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for work in lab.works:
         contestants: dict[str, Any] = {}
         for precision in lab.precisions:
@@ -129,7 +129,7 @@ def measure(lab: Lab) -> dict[str, Any]:
         for contestant in contestants.values():
             if isinstance(contestant, Rounds):
                 contestant.close()
-        found[work.name] = {"median": medians, "seconds": times, "work": asdict(work)}
+        results[work.name] = {"median": medians, "seconds": times, "work": asdict(work)}
         for name, median in medians.items():
             bare = medians["bare fp32"] / median
             serial = medians["serial fp32"] / median
@@ -137,4 +137,4 @@ def measure(lab: Lab) -> dict[str, Any]:
                 f"  {work.name:10} {name:13} {1000 * median:9.2f} ms a round  "
                 f"{bare:6.2f} x bare fp32  {serial:6.2f} x serial fp32"
             )
-    return found
+    return results

@@ -12,13 +12,12 @@ import torch
 from fedkd.data.images import ImageSet
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.executors import NAMES
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import Precision
 from fedkd.simulation.protocol import Protocol
 
 REGISTRY = load_registry()
-ENGINES = tuple(name for name in ("serial", "graphs", "stacked") if name in NAMES)
+ENGINES = ("serial", "graphs", "stacked")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from fedkd.harness.bench import Bench, Settings, results_folder
 from fedkd.harness.environment import pick_device
 from fedkd.harness.folder import refuse_other_suite
 from fedkd.harness.live.lines import make_view
-from fedkd.plugins.registry import load_registry
+from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.table import table_rich
-from fedkd.simulation.executors import NAMES, Choice, check_usable
+from fedkd.simulation.executors import AUTO, Choice, Executor
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
@@ -65,10 +65,11 @@ INTERRUPTED = 130
 )
 @click.option(
     "--executor",
-    type=click.Choice(NAMES),
-    default="auto",
+    metavar="NAME",
+    default=AUTO,
     show_default=True,
-    help="How the clients of a cell do their turns; see docs/speed.md.",
+    help="How the clients of a cell do their turns: one of 'fedkd list executors', or "
+    "auto for the fastest that is known; see docs/speed.md.",
 )
 @click.option(
     "--workers",
@@ -119,18 +120,18 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     wishes = Overrides(strategies, datasets, seeds, rounds, clients, assignments)
     loaded = load_overridden(suite, wishes, registry)
     chosen = pick_device(device)
+    candidates = _candidates(executor, registry, chosen)
     settings = Settings(
         out=Path(out) if out else Path("runs") / loaded.name,
         data_root=data_root(root),
         device=chosen,
-        jobs=_jobs(jobs, executor, chosen),
-        executor=Choice(executor, workers, ray_address, profile),
+        jobs=_jobs(jobs, candidates, chosen),
+        executor=Choice(candidates, workers, ray_address, profile),
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,
         command=("fedkd", *sys.argv[1:]),
     )
-    check_usable(executor, chosen)
     refuse_other_suite(settings.out, loaded.name)
     bench = Bench(loaded, grid(loaded, registry), registry, settings)
     if dry_run:
@@ -141,13 +142,30 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         return _run(bench, plain)
 
 
-def _jobs(wish: int | None, executor: str, device: torch.device) -> int:
+def _candidates(
+    name: str, registry: Registry, device: torch.device
+) -> tuple[type[Executor], ...]:
+    """Return the executors of which a cell may take one.
+
+    Raises:
+        ConfigError: If there is none of this name, or it does not work here.
+    """
+    if name == AUTO:
+        return registry.executors()
+    executor = registry.executor(name)
+    executor.check_usable(device)
+    return (executor,)
+
+
+def _jobs(
+    wish: int | None, candidates: tuple[type[Executor], ...], device: torch.device
+) -> int:
     """Return how many cells run side by side."""
-    spread = executor in ("processes", "ray")
+    spread = all(executor.starts_processes for executor in candidates)
     if spread and wish is not None and wish > 1:
         raise ConfigError(
-            f"--jobs {wish}: with --executor {executor} all workers serve one cell at a "
-            "time; leave --jobs out, or the executor."
+            f"--jobs {wish}: with --executor {candidates[0].name} all workers serve one "
+            "cell at a time; leave --jobs out, or the executor."
         )
     if wish is not None:
         return wish

@@ -59,7 +59,8 @@ def _kept(kept: Sequence[Row], total: int, ignored: str) -> str:
 def _not_applied(bench: Bench) -> str:
     """Return which options change nothing in cells that were done already."""
     choice = bench.settings.executor
-    names = ["--executor"] * (choice.name != "auto") + ["--profile"] * choice.profile
+    named = len(choice.candidates) == 1
+    names = ["--executor"] * named + ["--profile"] * choice.profile
     return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}" if names else ""
 
 

@@ -17,6 +17,7 @@ TITLES = {
     "datasets": "Data sets",
     "models": "Models",
     "partitioners": "Partitioners",
+    "executors": "Executors",
     "metrics": "Metrics",
     "suites": "Suites",
 }

@@ -99,22 +99,22 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     chosen = resolve(
         registry, "partitioners", scheme, told["partition"], f"--partition {scheme}"
     )
-    config = {
-        "dataset": images.plain(),
-        "partition": chosen.plain(),
-        "seed": seed,
-        "protocol": {"clients": clients},
-    }
-    world = RunBuilder(registry, data_root(explicit_root), torch.device("cpu"))
-    classes = world.data(config).classes
-    split = world.split(config)
+    builder = RunBuilder(registry, data_root(explicit_root), torch.device("cpu"))
+    classes = builder.data(images).classes
+    split = builder.split(images, chosen, clients, seed)
     title = f"{images.shown()}, {_shown(chosen)}, {clients} clients, seed {seed}"
     if csv_file:
         write_atomic(Path(csv_file), split.to_csv(classes))
     if png_file:
         _draw(split, classes, Path(png_file), title)
     if output_format == "json":
-        click.echo(json.dumps(config | _record(split, classes), indent=2))
+        asked = {
+            "dataset": images.plain(),
+            "partition": chosen.plain(),
+            "seed": seed,
+            "protocol": {"clients": clients},
+        }
+        click.echo(json.dumps(asked | _record(split, classes), indent=2))
     else:
         _print(split, classes, title)
         for file in (csv_file, png_file):

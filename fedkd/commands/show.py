@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Show what NAME is: paper, needs, what it sends, options with their sources.
 
-    NAME is a strategy, data set, model, partitioner, metric or suite of 'fedkd list'.
+    NAME is a strategy, data set, model or other thing of 'fedkd list'.
     """
     registry = load_registry(plugin_files)
     cards = [card(entry) for entry in find(registry, name, kind)]

@@ -20,7 +20,12 @@ from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
 from fedkd.harness.precheck import check_cells
 from fedkd.harness.resuming import ResumePoints
-from fedkd.harness.workers import Listener, Setup, run_serially, run_side_by_side
+from fedkd.harness.workers import (
+    Listener,
+    WorkerSettings,
+    run_serially,
+    run_side_by_side,
+)
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, table
@@ -160,7 +165,7 @@ class Bench:
         if jobs == 1:
             run_serially(todo, builder, settings.runs, recorder, settings.executor)
         else:
-            setup = Setup(
+            shared = WorkerSettings(
                 settings.runs,
                 settings.data_root,
                 str(settings.device),
@@ -168,7 +173,7 @@ class Bench:
                 # The cells have the cores; their clients start no more processes.
                 alone(settings.executor),
             )
-            run_side_by_side(todo, jobs, setup, recorder)
+            run_side_by_side(todo, jobs, shared, recorder)
 
     def write(self, stages: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
@@ -200,7 +205,7 @@ class Bench:
         """Return the labels of the strategies that are references, not competitors."""
         found = set()
         for label, name in {
-            cell.run.strategy: cell.config["strategy"]["name"] for cell in self.cells
+            cell.run.strategy: cell.parts.strategy.name for cell in self.cells
         }.items():
             thing = self.registry.resolve("strategies", name)
             if getattr(thing, "strategy", thing).is_reference:

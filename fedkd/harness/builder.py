@@ -1,10 +1,9 @@
-"""Builds what a cell's configuration names: data, split, federation, strategy."""
+"""Builds what a cell names: data, split, federation, strategy."""
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,26 @@ import torch
 from numpy.typing import NDArray
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.config import build
-from fedkd.data.dataset import FileDataset
+from fedkd.data.dataset import Dataset, FileDataset
 from fedkd.data.images import ImageSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
 from fedkd.metrics.base import Metric
-from fedkd.partition.base import Partition
+from fedkd.partition.base import Partition, Partitioner
 from fedkd.partition.held_out import even_shards, matched_shards
 from fedkd.party import ModelSpec
 from fedkd.plugins.loader import cause
-from fedkd.plugins.options import resolve
+from fedkd.plugins.options import Resolved, made
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Strategy
-from fedkd.suite.grid import canonical
+from fedkd.suite.grid import Cell
 from fedkd.suite.metrics import built
+
+SPLITS = 64
+"""Splits that are kept: those that were dealt for the check are those that are used."""
 
 
 class RunBuilder:
@@ -44,81 +44,76 @@ class RunBuilder:
         """Folder of the data files."""
         self.device = device
         # The cells of a data set come one after another, so one is enough.
-        self._read = functools.lru_cache(maxsize=1)(self._load)
+        self._kept_data = functools.lru_cache(maxsize=1)(self._load)
+        self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
 
-    def data(self, config: Mapping[str, Any]) -> ImageSet:
-        """Return the data set of a run, on the device; the last one is kept.
+    def data(self, dataset: Resolved) -> ImageSet:
+        """Return a data set, on the device; the last one is kept.
 
         Raises:
             DataError: If its files are missing or damaged, or the plug-in that reads
                 them fails.
         """
-        return self._read(canonical(config["dataset"]))
+        return self._kept_data(dataset)
 
-    def split(self, config: Mapping[str, Any]) -> Partition:
-        """Return how a run's training data is split; the same for every strategy.
+    def split(
+        self, dataset: Resolved, partition: Resolved, clients: int, seed: int
+    ) -> Partition:
+        """Return how training data is split, the same for every strategy; it is kept.
 
         Raises:
             ConfigError: If the data cannot be split so.
         """
-        data = self.data(config)
-        plain = config["partition"]
-        partitioner, _ = self.registry.partitioner(plain["name"], plain["options"])
-        rng = numpy_stream(config["seed"], "partition")
-        clients = config["protocol"]["clients"]
-        labels = data.y_train.cpu().numpy()
-        return partitioner.split(labels, clients, data.num_classes, rng)
+        return self._kept_splits(dataset, partition, clients, seed)
 
-    def federation(self, config: Mapping[str, Any]) -> tuple[Federation, Partition]:
+    def federation(self, cell: Cell) -> tuple[Federation, Partition]:
         """Return the federation of a run, and the split that it holds.
 
         Raises:
             FedKDError: If it cannot be put together.
         """
-        data = self.data(config)
-        partition = self.split(config)
-        shards = _test_shards(config, data, partition)
-        models = [self._model(plain) for plain in config["models"]]
-        server = config.get("server_model")
+        parts, run = cell.parts, cell.run
+        data = self.data(parts.dataset)
+        split = self.split(parts.dataset, parts.partition, run.clients, run.seed)
+        server = parts.models.server
         federation = Federation(
             data,
-            partition.indices,
-            shards,
-            models,
+            split.indices,
+            _test_shards(parts.protocol.test_shards, data, split, run.seed),
+            [_spec(model) for model in parts.models.clients],
             self.registry.model,
-            server=None if server is None else self._model(server),
+            server=None if server is None else _spec(server),
         )
-        return federation, partition
+        return federation, split
 
-    def strategy(self, config: Mapping[str, Any]) -> Strategy[Any, Any, Any]:
-        """Return the strategy of a run."""
-        plain = config["strategy"]
-        found, _ = self.registry.strategy(plain["name"], plain["options"])
-        return found
+    def strategy(self, cell: Cell) -> Strategy[Any, Any, Any]:
+        """Return the strategy of a run: a new one, so that no run can change another."""
+        strategy: Strategy[Any, Any, Any]
+        strategy = made(self.registry, "strategies", cell.parts.strategy)
+        return strategy
 
-    def metrics(self, config: Mapping[str, Any]) -> dict[str, Metric]:
+    def metrics(self, cell: Cell) -> dict[str, Metric]:
         """Return what a run measures beside accuracy, by label."""
-        return built(self.registry, config.get("metrics", {}))
+        return built(self.registry, cell.parts.metrics)
 
-    def _model(self, plain: Mapping[str, Any]) -> ModelSpec:
-        # Without defaults: initial weights hang on the spec, and an option that models
-        # gain tomorrow must not change the weights of today.
-        found = resolve(
-            self.registry, "models", plain["name"], plain["options"], "models"
-        )
-        return ModelSpec(found.name, found.changed)
-
-    def _load(self, dataset: str) -> ImageSet:
-        plain = json.loads(dataset)
-        reader, _ = self.registry.dataset(plain["name"], plain["options"])
-        content = plain.get("content", "")
-        with named_faults(self.registry, plain["name"]):
+    def _load(self, dataset: Resolved) -> ImageSet:
+        reader: Dataset = made(self.registry, "datasets", dataset)
+        with named_faults(self.registry, dataset.name):
             if isinstance(reader, FileDataset):
-                images = prepared.images(reader, self.root, content)
+                images = prepared.images(reader, self.root, dataset.content)
             else:
                 images = reader.load(self.root)
-                require_content(plain["name"], reader.content(), content)
+                require_content(dataset.name, reader.content(), dataset.content)
             return subset(images, reader.config).to(self.device)
+
+    def _deal(
+        self, dataset: Resolved, partition: Resolved, clients: int, seed: int
+    ) -> Partition:
+        data = self.data(dataset)
+        partitioner: Partitioner = made(self.registry, "partitioners", partition)
+        labels = data.y_train.cpu().numpy()
+        rng = numpy_stream(seed, "partition")
+        return partitioner.split(labels, clients, data.num_classes, rng)
 
 
 @contextmanager
@@ -138,16 +133,17 @@ def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
         raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
 
 
+def _spec(model: Resolved) -> ModelSpec:
+    # Without defaults: initial weights hang on the spec, and an option that models
+    # gain tomorrow must not change the weights of today.
+    return ModelSpec(model.name, model.changed)
+
+
 def _test_shards(
-    config: Mapping[str, Any], data: ImageSet, partition: Partition
+    kind: str, data: ImageSet, split: Partition, seed: int
 ) -> tuple[NDArray[np.int64], ...]:
-    rng = numpy_stream(config["seed"], "test shards")
+    rng = numpy_stream(seed, "test shards")
     labels = data.y_test.cpu().numpy()
-    if config["protocol"]["test_shards"] == "matched":
-        return matched_shards(np.asarray(partition.counts), labels, rng)
-    return even_shards(len(partition.indices), labels, rng)
-
-
-def protocol_of(config: Mapping[str, Any]) -> Protocol:
-    """Return the protocol of a run."""
-    return build(Protocol, config["protocol"], "protocol")
+    if kind == "matched":
+        return matched_shards(np.asarray(split.counts), labels, rng)
+    return even_shards(len(split.indices), labels, rng)

@@ -20,7 +20,7 @@ from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError
-from fedkd.harness.builder import RunBuilder, protocol_of
+from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
@@ -183,22 +183,22 @@ def _run(  # noqa: PLR0913 - all of a cell
     log: TextIO,
     executor: Choice,
 ) -> None:
-    federation, partition = builder.federation(cell.config)
+    federation, partition = builder.federation(cell)
     outcome.split_hash = partition.hash
     write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
     result = simulate(
-        builder.strategy(cell.config),
+        builder.strategy(cell),
         federation,
-        protocol_of(cell.config),
+        cell.parts.protocol,
         cell.run.seed,
         name=cell.run.strategy,
         folder=folder,
         checkpoint_every=cell.checkpoint_every,
         on_round=on_round,
         executor=executor,
-        metrics=builder.metrics(cell.config),
+        metrics=builder.metrics(cell),
     )
     outcome.status, outcome.metrics = "done", result.metrics
     outcome.engine = result.engine
@@ -227,7 +227,7 @@ def _row(
         reason=" ".join(outcome.reason.split()),
         seconds=seconds,
         peak_memory_bytes=memory,
-        precision=cell.config["protocol"].get("precision", "fp32"),
+        precision=cell.parts.protocol.precision,
         engine=outcome.engine,
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fedkd.harness.builder import protocol_of
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
 
@@ -49,7 +48,7 @@ def estimate(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Cost]:
 
 
 def _images(cell: Cell) -> int | None:
-    protocol = protocol_of(cell.config)
+    protocol = cell.parts.protocol
     steps = protocol.training.local_steps
     if steps is None:
         return None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from fedkd.errors import ConfigError, DataError, FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.loader import cause
-from fedkd.suite.grid import Cell, canonical
-
-_PARTS = ("dataset", "partition", "models", "server_model", "seed")
-"""What decides whether a cell can be put together."""
+from fedkd.plugins.options import Resolved
+from fedkd.suite.grid import Cell
 
 
 def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[str]:
@@ -29,21 +27,22 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[
         DataError: If no cell can run, because all data is missing or damaged.
         FedKDError: If data cannot be split as asked, or a model does not fit it.
     """
-    seen: set[str] = set()
-    lost: dict[str, DataError] = {}
+    seen: set[Hashable] = set()
+    lost: dict[Resolved, DataError] = {}
     for cell in cells:
-        dataset = canonical(cell.config["dataset"])
-        key = canonical([cell.config.get(p) for p in _PARTS] + [cell.run.clients])
+        parts, run = cell.parts, cell.run
+        dataset = parts.dataset
+        key = (dataset, parts.partition, parts.models, run.clients, run.seed)
         if key in seen or dataset in lost:
             continue
         seen.add(key)
         try:
-            builder.data(cell.config)
+            builder.data(dataset)
         except DataError as error:
             lost[dataset] = error
         else:
             _check_cell(cell, builder, where)
-    losing = [cell for cell in cells if canonical(cell.config["dataset"]) in lost]
+    losing = [cell for cell in cells if cell.parts.dataset in lost]
     if losing and len(losing) == len(cells):
         raise next(iter(lost.values()))
     return [str(error) for error in lost.values()]
@@ -51,7 +50,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[
 
 def _check_cell(cell: Cell, builder: RunBuilder, where: str) -> None:
     try:
-        federation, _ = builder.federation(cell.config)
+        federation, _ = builder.federation(cell)
         for spec in federation.specs:
             federation.build_spec(spec, cell.run.seed)
     except ConfigError as error:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedkd.data.images import Augmentation, ImageInfo, augmented
 from fedkd.ops.distillation import kl_rows
+from fedkd.ops.optimisers import Adam
 
 BETAS = (0.5, 0.999)
 """Adam's momenta in the search for images."""
@@ -122,23 +123,23 @@ def synthesise(
     """
     noise_BZ = z_BZ.detach().clone().requires_grad_()
     weights = list(generator.parameters())
-    adam = torch.optim.Adam([*weights, noise_BZ], lr, BETAS)
+    adam = Adam(lr=lr, betas=BETAS).start([*weights, noise_BZ])
+
+    def clipped() -> None:
+        # The generator's gradient alone: the noise goes as far as it will.
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(weights, clip_norm)
+
     generator.train()
     best = None
     least = torch.full((), torch.inf, device=z_BZ.device)
     for _ in range(steps):
         images = generator(noise_BZ)
-        value = loss(images)
-        adam.zero_grad(set_to_none=True)
-        value.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(weights, clip_norm)
-        adam.step()
-        found = value.detach()
+        value = adam.step(loss(images), gradient=clipped)
         # Compared on the device: asking for the number would wait for a GPU.
         kept = images.detach() if best is None else best
-        best = torch.where(found < least, images.detach(), kept)
-        least = torch.where(found < least, found, least)
+        best = torch.where(value < least, images.detach(), kept)
+        least = torch.where(value < least, value, least)
     if best is None:
         raise ValueError(f"found steps={steps}; expected 1 or more.")
     # A generator that has diverged gives black images, not ones that poison a student.

@@ -85,6 +85,11 @@ def _dataset(entry: Entry, found: Any) -> dict[str, Any]:
     }
 
 
+def _executor(entry: Entry, found: Any) -> dict[str, Any]:
+    del entry
+    return {"description": _doc(found), "options": []}
+
+
 def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
     del entry
     return {"description": _doc(found), "options": options_of(found.Config)}
@@ -122,6 +127,7 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
+    "executors": _executor,
     "metrics": _metric,
 }
 

@@ -19,6 +19,7 @@ KINDS = {
     "datasets": "data set",
     "models": "model",
     "partitioners": "partitioner",
+    "executors": "executor",
     "metrics": "metric",
 }
 """What can be registered, with the word for one of each."""
@@ -34,6 +35,7 @@ _BASES = {
     "strategies": "fedkd.strategy:Strategy",
     "datasets": "fedkd.data.dataset:Dataset",
     "partitioners": "fedkd.partition.base:Partitioner",
+    "executors": "fedkd.simulation.executors.base:Executor",
     "metrics": "fedkd.metrics.base:Metric",
 }
 # By name, because these modules import torch and a listing must not.
@@ -153,6 +155,13 @@ def _check(entry: Entry, found: Any) -> None:
 def _check_methods(entry: Entry, cls: Any, base: type) -> None:
     if entry.kind_of_thing == "strategies":
         check_verbs(cls, base, entry.title)
+    executes = entry.kind_of_thing == "executors"
+    own = getattr(cls, "name", None) if executes else entry.name
+    if own != entry.name:
+        raise ContractError(
+            f"{entry.title}: {cls.__name__}.name is {own!r}; expected {entry.name!r}, "
+            "for results say it."
+        )
     if entry.kind_of_thing == "metrics":
         try:
             cls.place()

@@ -33,6 +33,8 @@ BUILTINS = (
     "fedkd.models",
     "fedkd.partition.builtin",
     "fedkd.metrics.builtin",
+    "fedkd.simulation.builtin",
+    "fedkd.engines",
 )
 """Modules that enter through the same door as third sides, and before them."""
 
@@ -79,7 +81,7 @@ class PluginStatus:
 
 
 @dataclass(frozen=True)
-class Source:
+class PluginSource:
     """Where a plug-in comes from, before it is imported."""
 
     status: PluginStatus
@@ -95,7 +97,7 @@ def cause(error: BaseException) -> str:
     return f"{kind}: {text}" if text else kind
 
 
-def sources(plugin_files: Iterable[str | Path]) -> Iterator[Source]:
+def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
     """Yield built-ins, then installed plug-ins by distribution, then files.
 
     Raises:
@@ -103,12 +105,12 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[Source]:
     """
     for module in BUILTINS:
         status = PluginStatus(module, hookspecs.GROUP, __version__, module)
-        yield Source(status, partial(importlib.import_module, module))
+        yield PluginSource(status, partial(importlib.import_module, module))
     points = importlib.metadata.entry_points(group=hookspecs.GROUP)
     for point in sorted(points, key=lambda p: (_distribution(p), p.name)):
         version = point.dist.version if point.dist else "unknown"
         status = PluginStatus(point.name, _distribution(point), version, point.value)
-        yield Source(status, point.load)
+        yield PluginSource(status, point.load)
     seen: dict[str, Path] = {}
     for path in dict.fromkeys(Path(file).resolve() for file in plugin_files):
         yield _file_source(path, seen)
@@ -118,7 +120,7 @@ def _distribution(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist else "unknown"
 
 
-def _file_source(path: Path, seen: dict[str, Path]) -> Source:
+def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:
     if not path.is_file():
         raise ConfigError(
             f"--plugin {path}: there is no such file; give the path of a Python file "
@@ -128,7 +130,7 @@ def _file_source(path: Path, seen: dict[str, Path]) -> Source:
     digest = hashlib.sha256(text).hexdigest()[:12]
     status = PluginStatus(path.name, path.name, f"sha256:{digest}", str(path))
     first = seen.setdefault(path.stem, path)
-    return Source(status, partial(_import_file, path, text, first))
+    return PluginSource(status, partial(_import_file, path, text, first))
 
 
 def _import_file(path: Path, text: bytes, first: Path) -> ModuleType:
@@ -171,7 +173,7 @@ class Loader:
         }
         self._offer = offer
 
-    def load(self, source: Source) -> None:
+    def load(self, source: PluginSource) -> None:
         """Import one plug-in, register it and hand on its entries.
 
         Whatever a plug-in raises ends here: it is recorded in the source's status and

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fedkd.config import build
+from fedkd.config import Config, build
 from fedkd.data.dataset import Dataset
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.partition.base import Partitioner
@@ -32,6 +33,17 @@ class Resolved:
     """The options that differ from their defaults."""
     content: str = ""
     """A digest of the files that it reads and that decide results; empty for most."""
+    config: Config | None = field(default=None, compare=False, repr=False)
+    """The options as they were checked; None for models, and in another process, where
+    a plug-in's classes may not be known yet."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels to another process: plain values only."""
+        return {**vars(self), "config": None}
+
+    def __hash__(self) -> int:
+        """Return a number that is equal for equal things."""
+        return hash(json.dumps(self.plain(), sort_keys=True))
 
     def plain(self) -> dict[str, Any]:
         """Return the form that run configurations hold."""
@@ -74,13 +86,26 @@ def resolve(
     config = build(cls.Config, wanted, where)
     content = _content(cls(config), where) if kind in _READING else ""
     every = config.model_dump(mode="json")
-    return Resolved(name, every, _changed(config, preset), content)
+    return Resolved(name, every, _changed(config, preset), content, config)
+
+
+def made(registry: Registry, kind: str, thing: Resolved) -> Any:
+    """Return a new strategy, data set, partitioner or metric with its options.
+
+    Args:
+        registry: Where it is registered.
+        kind: ``strategies``, ``datasets``, ``partitioners`` or ``metrics``.
+        thing: What :func:`resolve` returned, maybe in another process.
+    """
+    cls, _ = _parts(registry.resolve(kind, thing.name))
+    config = thing.config or build(cls.Config, thing.options, f"{kind}.{thing.name}")
+    return cls(config)
 
 
 def is_required(config: type[BaseModel], option: str) -> bool:
     """Return whether an option has no default."""
-    field = config.model_fields.get(option)
-    return field is not None and field.is_required()
+    declared = config.model_fields.get(option)
+    return declared is not None and declared.is_required()
 
 
 def spelled_out(

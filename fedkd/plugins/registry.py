@@ -15,10 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkd.errors import PLUGIN_HINT, ConfigError, PluginError, listing, suggestion
+from fedkd.errors import (
+    PLUGIN_HINT,
+    ConfigError,
+    FedKDError,
+    PluginError,
+    listing,
+    suggestion,
+)
 from fedkd.plugins.builders import build_model
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
-from fedkd.plugins.loader import Loader, Offer, PluginStatus, Source, cause, sources
+from fedkd.plugins.loader import (
+    Loader,
+    Offer,
+    PluginSource,
+    PluginStatus,
+    cause,
+    sources,
+)
 
 if TYPE_CHECKING:
     import pluggy
@@ -28,6 +42,7 @@ if TYPE_CHECKING:
     from fedkd.data.dataset import Dataset
     from fedkd.metrics.base import Metric
     from fedkd.partition.base import Partitioner
+    from fedkd.simulation.executors.base import Executor
     from fedkd.strategy import Strategy
 
 
@@ -46,7 +61,7 @@ class Registry:
         files = [p.target for p in self.plugins if p.version.startswith("sha256:")]
         return partial(load_registry, files, quiet=True), ()
 
-    def load(self, source: Source) -> None:
+    def load(self, source: PluginSource) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""
         self._loader.load(source)
 
@@ -166,6 +181,28 @@ class Registry:
                 f"Choose one of: {listing(fit)}."
             )
         return partial(build_model, entry.resolve(), f"models.{name}")
+
+    def executor(self, name: str) -> type[Executor]:
+        """Return the class of an executor.
+
+        Raises:
+            ConfigError: If the name is unknown.
+        """
+        executor: type[Executor] = self.resolve("executors", name)
+        return executor
+
+    def executors(self) -> tuple[type[Executor], ...]:
+        """Return the classes of all executors; one that cannot be loaded is left out.
+
+        It is named on one line of stderr.
+        """
+        classes: list[type[Executor]] = []
+        for name in self.entries("executors"):
+            try:
+                classes.append(self.executor(name))
+            except FedKDError as error:
+                say(f"fedkd: {error}")
+        return tuple(classes)
 
     def suites(self) -> dict[str, str]:
         """Return the packaged suites: ``{name: first line of the description}``."""

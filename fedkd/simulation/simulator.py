@@ -16,7 +16,7 @@ from fedkd.metrics.asked import BY_CLIENT, Asked
 from fedkd.metrics.base import Metric
 from fedkd.simulation import metrics as lines
 from fedkd.simulation.allocator import keep_freed_memory
-from fedkd.simulation.executors import SERIAL, Choice, make_executor
+from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
@@ -60,7 +60,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
-    executor: Choice | str = "serial",
+    executor: Choice | type[Executor] | str = "serial",
     metrics: Mapping[str, Metric] | None = None,
 ) -> RunResult:
     """Run a strategy; go on from a checkpoint in ``folder`` if there is one.
@@ -76,8 +76,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
-        executor: How clients do their turns: one of
-            :data:`fedkd.simulation.executors.NAMES`, or a
+        executor: How clients do their turns: ``serial``, ``processes``, ``ray`` or
+            ``auto``; the class of another executor, as
+            ``fedkd.load_registry().executor(name)`` gives it; or a
             :class:`fedkd.simulation.executors.Choice`.
         metrics: What is measured beside accuracy, by label: ``{"ece": metric}`` gives
             ``global_ece`` and ``local_ece``. They change no result of training.
@@ -91,7 +92,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     """
     label = name or type(strategy).__name__.lower()
     federation, protocol = fitted(strategy, federation, protocol, seed, label)
-    choice = Choice(executor) if isinstance(executor, str) else executor
+    choice = executor if isinstance(executor, Choice) else Choice(executor)
     sides = Sides(federation, protocol, int(seed))
     run = Run(strategy, sides, label, choice, Asked(metrics))
     home = _made(folder)
@@ -235,8 +236,8 @@ class Run:
         rows: dict[int, Metrics] = {}
         with phase(WAITING):
             for k, answer in self.executor.answers(orders):
-                rows[k] = answer.row
-                ups.add(k, answer.up, answer.row["bytes_up"])
+                rows[k] = answer.record
+                ups.add(k, answer.up, answer.record["bytes_up"])
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from fedkd.base.phases import Phases, measured, phase
 from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig
+from fedkd.party import Trainer
 from fedkd.payload import leaves, seal
+from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import widen_memory, widened
+from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.sides import Sides
 from fedkd.strategy import Round, Strategy
 from fedkd.weights import entries
 
-Row = dict[str, Any]
+TurnRecord = dict[str, Any]
 """What is recorded of a client's turn."""
 
 
@@ -28,7 +31,7 @@ class Answer:
 
     up: Any
     """What the client sends to the server."""
-    row: Row
+    record: TurnRecord
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,19 @@ class Turns:
         self.profile = False
         """Whether to measure where the time of a turn goes."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In another process: turns of the same run; the memories stay here. The
+        # federation is first: its registry imports what the strategy is of.
+        sides = self.sides
+        run = (sides.federation, self.strategy, sides.protocol, sides.seed)
+        return _turns, (*run, self.name, self.profile)
+
+    def beside(self, trainer: Trainer) -> Turns:
+        """Return these turns with working models, and a trainer, of their own."""
+        other = Turns(self.strategy, self.sides.beside(trainer), self.name)
+        other.profile = self.profile
+        return other
+
     def orders(self, state: Any, round: Round) -> Orders:
         """Return what is to be done in the round ``round``."""
         sealed: list[tuple[Any, int]] = []
@@ -74,23 +90,23 @@ class Turns:
         memories = self.sides.memories
         memory = memories.recall(k)
         down, size = orders.broadcast(k)
-        up, row = self.local(k, down, orders, memory)
+        up, known = self.local(k, down, orders, memory)
         memories.keep(k, memory)
         seconds = round(time.perf_counter() - started, 4)
-        return Answer(up, row_of(row, size, seconds))
+        return Answer(up, record_of(known, size, seconds))
 
     def local(
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
-    ) -> tuple[Any, Row]:
+    ) -> tuple[Any, TurnRecord]:
         """Run the strategy's ``local``; return what it sends and what is known of it."""
         phases = Phases() if self.profile else None
         with measured(phases, "local"):
-            up, row = self._local(k, down, orders, memory)
-        return up, row if phases is None else {**row, "phases": phases.seconds}
+            up, known = self._local(k, down, orders, memory)
+        return up, known if phases is None else {**known, "phases": phases.seconds}
 
     def _local(
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
-    ) -> tuple[Any, Row]:
+    ) -> tuple[Any, TurnRecord]:
         sides = self.sides
         client = sides.client(k, orders.training, memory)
         sender = f"{self.name}.local (client {k})"
@@ -105,10 +121,23 @@ class Turns:
         return up, {"bytes_up": size, "examples": client.examples, **client.logged}
 
 
-def row_of(row: Row, bytes_down: int, seconds: float) -> Row:
+def _turns(
+    federation: Federation,
+    strategy: Strategy[Any, Any, Any],
+    protocol: Protocol,
+    seed: int,
+    name: str,
+    profile: bool,
+) -> Turns:
+    turns = Turns(strategy, Sides(federation, protocol, seed), name)
+    turns.profile = profile
+    return turns
+
+
+def record_of(known: TurnRecord, bytes_down: int, seconds: float) -> TurnRecord:
     """Complete what :meth:`Turns.local` knows of a turn."""
     first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
-    return {**first, **row}
+    return {**first, **known}
 
 
 def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:

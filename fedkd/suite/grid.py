@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedkd._version import __version__
@@ -26,6 +26,19 @@ from fedkd.suite.suite import Suite
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a run is put together from, with every option checked."""
+
+    strategy: Resolved
+    dataset: Resolved
+    partition: Resolved
+    models: Models
+    protocol: Protocol
+    metrics: Mapping[str, Resolved] = field(default_factory=dict)
+    """What is measured beside accuracy, by label."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of a suite."""
 
@@ -37,6 +50,8 @@ class Cell:
     """Name of the run's folder."""
     checkpoint_every: int
     """Rounds between checkpoints; not part of ``config``: it changes no result."""
+    parts: Parts = field(compare=False, repr=False)
+    """What it is put together from."""
     config: Mapping[str, Any] = field(compare=False, repr=False)
     """Everything that can change the result, as plain values."""
     columns: tuple[Column, ...] = ()
@@ -62,47 +77,21 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
     metrics = metrics_of(registry, suite.metrics, where)
     columns = columns_of(registry, metrics, where)
-    return [
-        _cell(registry, suite, strategy, _World(*world, metrics, columns), seed)
-        for world in itertools.product(datasets, partitions, mixes)
+    cells = [
+        _cell(
+            registry, suite, label, Parts(strategy, *setting, protocol, metrics), seed
+        )
+        for setting in itertools.product(datasets, partitions, mixes)
         for seed in suite.seeds
-        for strategy in strategies
+        for label, strategy, protocol in strategies
     ]
+    return [replace(cell, columns=columns) for cell in cells]
 
 
-@dataclass(frozen=True)
-class _Contender:
-    """A strategy of the suite with its options and its protocol."""
-
-    label: str
-    strategy: Resolved
-    protocol: Protocol
-
-
-@dataclass(frozen=True)
-class _World:
-    """What the strategies of a setting share beside their protocol."""
-
-    dataset: Resolved
-    partition: Resolved
-    models: Models
-    metrics: Mapping[str, Resolved]
-    """By label; accuracy, which is always measured, left out."""
-    columns: tuple[Column, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """Return the form that run configurations hold."""
-        metrics = {label: metric.plain() for label, metric in self.metrics.items()}
-        return {
-            "dataset": self.dataset.plain(),
-            "partition": self.partition.plain(),
-            **self.models.plain(),
-            # Younger than the first results: runs without keep the names that they have.
-            **({"metrics": metrics} if metrics else {}),
-        }
-
-
-def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Contender:
+def _strategy(
+    registry: Registry, suite: Suite, entry: StrategyEntry
+) -> tuple[str, Resolved, Protocol]:
+    """Return the label of a strategy, the strategy and its protocol."""
     where = f"{suite.where}: strategies.{entry.label}"
     resolved = resolve(registry, "strategies", entry.name, entry.options, where)
     protocol = suite.protocol(
@@ -113,7 +102,7 @@ def _strategy(registry: Registry, suite: Suite, entry: StrategyEntry) -> _Conten
         protocol.clients_per_round()
     except ConfigError as error:
         raise ConfigError(f"{suite.where}: {error}") from None
-    return _Contender(entry.label, resolved, protocol)
+    return entry.label, resolved, protocol
 
 
 def _training(
@@ -132,14 +121,14 @@ def _training(
 def _listed(
     registry: Registry, kind: str, key: str, entries: Sequence[Any], where: str
 ) -> list[Resolved]:
-    found = [
+    things = [
         resolve(
             registry, kind, entry.name, entry.options, f"{where}: {key}.{entry.name}"
         )
         for entry in entries
     ]
-    _no_twins(key, [item.plain() for item in found], where)
-    return found
+    _no_twins(key, [thing.plain() for thing in things], where)
+    return things
 
 
 def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
@@ -154,31 +143,30 @@ def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
 
 
 def _cell(
-    registry: Registry,
-    suite: Suite,
-    contender: _Contender,
-    world: _World,
-    seed: int,
+    registry: Registry, suite: Suite, label: str, parts: Parts, seed: int
 ) -> Cell:
-    dataset, partition = world.dataset, world.partition
+    dataset, partition = parts.dataset, parts.partition
     config = {
-        "strategy": contender.strategy.plain(),
-        **world.plain(),
-        "protocol": _plain_protocol(contender.protocol),
+        "strategy": parts.strategy.plain(),
+        "dataset": dataset.plain(),
+        "partition": partition.plain(),
+        **parts.models.plain(),
+        "protocol": _plain_protocol(parts.protocol),
+        **_plain_metrics(parts.metrics),
         "seed": seed,
-        "plugins": _third_party(registry, contender.strategy, world),
+        "plugins": _third_party(registry, parts),
         "fedkd": __version__,
     }
     alpha = partition.options.get("alpha")
     run = RunName(
         suite=suite.name,
-        strategy=contender.label,
+        strategy=label,
         dataset=dataset.shown(),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
-        models=world.models.shown,
+        models=parts.models.shown,
         clients=suite.clients,
-        rounds=contender.protocol.rounds,
+        rounds=parts.protocol.rounds,
         seed=seed,
     )
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
@@ -188,7 +176,7 @@ def _cell(
         config_hash=digest,
         run_id=f"{run.strategy}-{dataset.name}-{split}-s{seed}-{digest[:8]}",
         checkpoint_every=suite.checkpoint_every,
-        columns=world.columns,
+        parts=parts,
         config=config,
     )
 
@@ -201,27 +189,29 @@ def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
     return plain
 
 
+def _plain_metrics(metrics: Mapping[str, Resolved]) -> dict[str, Any]:
+    # Younger than the first results too: runs of accuracy alone keep their names.
+    plain = {label: metric.plain() for label, metric in metrics.items()}
+    return {"metrics": plain} if plain else {}
+
+
 def canonical(value: Any) -> str:
     """Return the one JSON text of a plain value: equal values, equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _third_party(
-    registry: Registry,
-    strategy: Resolved,
-    world: _World,
-) -> dict[str, str]:
+def _third_party(registry: Registry, parts: Parts) -> dict[str, str]:
     """Return plug-in and version of every entry used that fedkd does not bring itself."""
     used = [
-        ("strategies", strategy),
-        ("datasets", world.dataset),
-        ("partitioners", world.partition),
+        ("strategies", parts.strategy),
+        ("datasets", parts.dataset),
+        ("partitioners", parts.partition),
+        *(("models", model) for model in parts.models.every),
+        *(("metrics", metric) for metric in parts.metrics.values()),
     ]
-    used += [("models", model) for model in world.models.every]
-    used += [("metrics", metric) for metric in world.metrics.values()]
-    versions = {}
+    owners = {}
     for kind, item in used:
         entry = registry.entries(kind)[item.name]
         if entry.owner != GROUP:
-            versions[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
-    return dict(sorted(versions.items()))
+            owners[f"{kind}.{item.name}"] = f"{entry.owner} {entry.version}"
+    return dict(sorted(owners.items()))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fedkd.errors import ConfigError
 from fedkd.metrics.asked import ACCURACY, Asked
 from fedkd.metrics.base import Metric
 from fedkd.metrics.columns import Column
-from fedkd.plugins.options import Resolved, resolve
+from fedkd.plugins.options import Resolved, made, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.suite.entries import MetricEntry
 
@@ -39,14 +38,9 @@ def metrics_of(
     return metrics
 
 
-def built(
-    registry: Registry, plain: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Metric]:
-    """Return the metrics of a run's configuration, by label."""
-    return {
-        label: registry.metric(one["name"], one["options"])[0]
-        for label, one in plain.items()
-    }
+def built(registry: Registry, metrics: Mapping[str, Resolved]) -> dict[str, Metric]:
+    """Return new metrics, by label."""
+    return {label: made(registry, "metrics", one) for label, one in metrics.items()}
 
 
 def columns_of(
@@ -57,9 +51,8 @@ def columns_of(
     Raises:
         ConfigError: If they do not fit together.
     """
-    plain = {label: metric.plain() for label, metric in metrics.items()}
     try:
-        asked = Asked(built(registry, plain))
+        asked = Asked(built(registry, metrics))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     own = Asked().columns

@@ -8,7 +8,7 @@ import torch
 from fedkd import testing
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Distillation, Plain
-from fedkd.harness.builder import RunBuilder, protocol_of
+from fedkd.harness.builder import RunBuilder
 from fedkd.ops.generation import all_finite
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -31,11 +31,11 @@ STILL = {
 
 def two_rounds(name, options):
     """Run a strategy in the first cell of the suite ``quick``, for two rounds."""
-    config = grid(load_suite("quick"), REGISTRY)[0].config
-    config["protocol"]["rounds"] = 2
-    federation, _ = RunBuilder(REGISTRY, Path(), torch.device("cpu")).federation(config)
+    cell = grid(load_suite("quick"), REGISTRY)[0]
+    protocol = cell.parts.protocol.model_copy(update={"rounds": 2})
+    federation, _ = RunBuilder(REGISTRY, Path(), torch.device("cpu")).federation(cell)
     strategy, _ = REGISTRY.strategy(name, options)
-    return simulate(strategy, federation, protocol_of(config), seed=0)
+    return simulate(strategy, federation, protocol, seed=0)
 
 
 @pytest.fixture(scope="module")

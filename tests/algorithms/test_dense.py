@@ -9,7 +9,7 @@ from fedkd import testing
 from fedkd.algorithms.averaging import Update
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Distillation, GeneratorLoss, Plain
-from fedkd.algorithms.dense.strategy import Dense, initial_state, start_of
+from fedkd.algorithms.dense.strategy import Dense
 from fedkd.config import build
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.errors import ConfigError
@@ -259,10 +259,10 @@ def test_architectures_are_told_apart_by_their_spec():
     server, _ = both_sides(
         [ModelSpec("cnn"), narrow, ModelSpec("cnn", {"norm": "group"})]
     )
-    state = initial_state(server)
+    state = Dense().init(server)
     assert state.receivers == (0,)
-    assert start_of(state, 0, Round(1, 3, (0,))).weights is state.weights
-    assert start_of(state, 1, Round(1, 3, (0,))).weights is None
+    assert Dense().broadcast(state, 0, Round(1, 3, (0,))).weights is state.weights
+    assert Dense().broadcast(state, 1, Round(1, 3, (0,))).weights is None
 
 
 @pytest.mark.parametrize("participation", [1.0, 2])

@@ -11,6 +11,7 @@ from fedkd.commands.partition import options_of
 from fedkd.errors import ConfigError
 from fedkd.harness.builder import RunBuilder
 from fedkd.partition.counts import read_table
+from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 
 MANY = """
@@ -46,15 +47,12 @@ def record(fedkd, *arguments):
 
 
 def test_the_split_is_that_of_a_run_of_the_bench(fedkd, tmp_path):
-    config = {
-        "dataset": {"name": "digits", "options": {}},
-        "partition": {"name": "dirichlet", "options": {"alpha": 0.5}},
-        "seed": 3,
-        "protocol": {"clients": 7},
-    }
-    world = RunBuilder(load_registry(), tmp_path, torch.device("cpu"))
+    registry = load_registry()
+    digits = resolve(registry, "datasets", "digits", {}, "a test")
+    split = resolve(registry, "partitioners", "dirichlet", {"alpha": 0.5}, "a test")
+    builder = RunBuilder(registry, tmp_path, torch.device("cpu"))
     found = record(fedkd, "--clients", 7, "--seed", 3, "--set", "alpha=0.5")
-    assert found["hash"] == world.split(config).hash
+    assert found["hash"] == builder.split(digits, split, 7, 3).hash
 
 
 def test_without_options_it_shows_ten_clients_of_the_digits(fedkd):

@@ -26,6 +26,7 @@ from fedkd.data.prepared.files import folders_under, read_prepared
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError
 from fedkd.harness.builder import RunBuilder
+from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 
 REGISTRY = load_registry()
@@ -484,14 +485,15 @@ def test_a_run_prepares_a_set_at_its_first_use_and_takes_its_subset(options, tmp
     reader, _ = REGISTRY.dataset(**plain)
     expected = subset(reader.load(tmp_path), reader.config)
     world = RunBuilder(REGISTRY, tmp_path, torch.device("cpu"))
-    assert equal(world.data({"dataset": plain}), expected)
+    thing = resolve(REGISTRY, "datasets", **plain, where="a test")
+    assert equal(world.data(thing), expected)
     assert len(expected.x_train) == (6 if options else 12)
     assert len(list(folders_under(tmp_path, "food101"))) == 1
 
 
 def test_a_run_takes_the_subset_of_a_set_without_files_too(tmp_path):
-    plain = {"name": "digits", "options": {"per_class": 3}}
+    digits = resolve(REGISTRY, "datasets", "digits", {"per_class": 3}, "a test")
     world = RunBuilder(REGISTRY, tmp_path, torch.device("cpu"))
-    data = world.data({"dataset": plain})
+    data = world.data(digits)
     assert torch.bincount(data.y_train).tolist() == [3] * 10
     assert not list(tmp_path.iterdir())

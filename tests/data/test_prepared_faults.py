@@ -17,7 +17,7 @@ from fedkd.data.prepared import write as prepared_write
 from fedkd.data.prepared.files import folders_under, read_prepared
 from fedkd.errors import DataError
 from fedkd.harness.builder import RunBuilder
-from fedkd.plugins.options import resolve
+from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.testing import toy_images
 
@@ -78,10 +78,9 @@ def save(path, value):
     os.utime(path, (1e9, 1e9))
 
 
-def config_of(path):
-    """Return the configuration of a run on own images as they are now."""
-    found = resolve(REGISTRY, "datasets", f"folder:{path}", {}, "a test")
-    return {"dataset": found.plain()}
+def set_of(path):
+    """Return the data set of a run on own images as they are now."""
+    return resolve(REGISTRY, "datasets", f"folder:{path}", {}, "a test")
 
 
 def interrupted(root, at=1024):
@@ -100,66 +99,66 @@ def interrupted(root, at=1024):
 def test_own_images_that_kept_size_and_time_are_prepared_again(root, tmp_path):
     path = tmp_path / "own.npz"
     save(path, 10)
-    assert world_of(root).data(config_of(path)).x_train.max() == 10
+    assert world_of(root).data(set_of(path)).x_train.max() == 10
     save(path, 20)
-    assert world_of(root).data(config_of(path)).x_train.max() == 20
+    assert world_of(root).data(set_of(path)).x_train.max() == 20
     assert len(list(folders_under(root, "folder"))) == 1
 
 
 def test_the_header_holds_the_content_of_own_images_only(root, tmp_path):
     save(tmp_path / "own.npz", 10)
-    config = config_of(tmp_path / "own.npz")
-    world_of(root).data(config)
+    images = set_of(tmp_path / "own.npz")
+    world_of(root).data(images)
     (folder,) = folders_under(root, "folder")
     header = read_prepared(folder / "test.safetensors").header
-    assert header.content == config["dataset"]["content"] != ""
+    assert header.content == images.content != ""
     assert prepared.prepare(Toy(), root)[0].header.content == ""
 
 
 def test_own_images_edited_since_a_run_was_set_up_stop_it(root, tmp_path):
     path = tmp_path / "own.npz"
     save(path, 10)
-    config = config_of(path)
-    world_of(root).data(config)
+    images = set_of(path)
+    world_of(root).data(images)
     (folder,) = folders_under(root, "folder")
     before = (folder / "train.safetensors").read_bytes()
     save(path, 20)
     os.utime(path, (2e9, 2e9))
     with pytest.raises(DataError, match="changed since the run was set up"):
-        world_of(root).data(config)
+        world_of(root).data(images)
     assert (folder / "train.safetensors").read_bytes() == before
 
 
 def test_own_images_edited_since_stop_a_run_that_prepared_none(root, tmp_path):
     path = tmp_path / "own.npz"
     save(path, 10)
-    config = config_of(path)
+    images = set_of(path)
     save(path, 20)
     with pytest.raises(DataError, match="changed since the run was set up"):
-        world_of(root).data(config)
+        world_of(root).data(images)
 
 
 def test_own_images_that_appear_after_a_run_was_set_up_stop_it(root, tmp_path):
-    config = config_of(tmp_path / "own.npz")
-    assert "content" not in config["dataset"]
+    images = set_of(tmp_path / "own.npz")
+    assert images.content == ""
     save(tmp_path / "own.npz", 10)
     with pytest.raises(DataError, match=r"expected none\. Start the run again"):
-        world_of(root).data(config)
+        world_of(root).data(images)
 
 
 def test_edited_images_stop_a_run_in_memory_too(root, tmp_path):
     (root / "prepared").write_text("a file where a folder should be")
     path = tmp_path / "own.npz"
     save(path, 10)
-    config = config_of(path)
+    images = set_of(path)
     with pytest.warns(UserWarning, match="could not be written"):
-        assert world_of(root).data(config).x_train.max() == 10
+        assert world_of(root).data(images).x_train.max() == 10
     save(path, 20)
     with (
         pytest.warns(UserWarning, match="could not be written"),
         pytest.raises(DataError, match="changed since the run was set up"),
     ):
-        world_of(root).data(config)
+        world_of(root).data(images)
 
 
 def test_the_content_of_a_plain_data_set_is_held_against_that_of_the_run(root):
@@ -170,11 +169,10 @@ def test_the_content_of_a_plain_data_set_is_held_against_that_of_the_run(root):
         def content(self):
             return "new"
 
-    registry = SimpleNamespace(dataset=lambda name, options: (Own(), None))
-    plain = {"name": "own", "options": {}, "content": "old"}
+    registry = SimpleNamespace(resolve=lambda kind, name: Own)
     with pytest.raises(DataError, match=r"own: its files changed .* content new,"):
-        world_of(root, registry).data({"dataset": plain})
-    world_of(root, registry).data({"dataset": {**plain, "content": "new"}})
+        world_of(root, registry).data(Resolved("own", {}, {}, "old"))
+    world_of(root, registry).data(Resolved("own", {}, {}, "new"))
 
 
 def test_preparing_by_command_looks_at_the_bytes_of_own_images(root, tmp_path):
@@ -215,12 +213,12 @@ def test_one_relative_path_in_two_projects_is_two_sets(root, tmp_path, monkeypat
         project.mkdir()
         save(project / "own.npz", value)
         monkeypatch.chdir(project)
-        world_of(root).data(config_of("own.npz"))
+        world_of(root).data(set_of("own.npz"))
     folders = list(folders_under(root, "folder"))
     assert len(folders) == 2
     ends = {(folder / "test.safetensors").read_bytes()[-1] for folder in folders}
     assert ends == {10, 20}
-    world_of(root).data(config_of(tmp_path / "b" / "own.npz"))
+    world_of(root).data(set_of(tmp_path / "b" / "own.npz"))
     assert len(list(folders_under(root, "folder"))) == 2
 
 

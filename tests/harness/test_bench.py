@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fedkd.cli import main
 from fedkd.harness import bench as bench_module
 from fedkd.harness import cell as cell_module
 from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
 from fedkd.suite.grid import grid
@@ -392,6 +394,54 @@ def test_a_model_that_does_not_fit_the_data_is_said_before_anything_runs(
     message = capsys.readouterr().err
     assert "toy, iid and toy-linear do not go together: RuntimeError: mat1" in message
     assert list(Path("out/runs").iterdir()) == []
+
+
+def test_a_partition_is_read_once_and_dealt_once_for_every_run_of_a_seed(
+    bench, monkeypatch
+):
+    iid = load_registry().resolve("partitioners", "iid")
+    told, dealt = [], []
+    read, deal = iid.Config.model_validate, iid.split
+
+    def counted_read(options):
+        told.append(options)
+        return read(options)
+
+    def counted_deal(self, *arguments):
+        dealt.append(arguments)
+        return deal(self, *arguments)
+
+    monkeypatch.setattr(iid.Config, "model_validate", counted_read)
+    monkeypatch.setattr(iid, "split", counted_deal)
+    assert bench("toy-mean", "--seeds", "0") == 0
+    assert (len(told), len(dealt)) == (1, 1)
+    assert bench("toy-mean, fedavg", out="both") == 0
+    assert (len(told), len(dealt)) == (2, 3)
+
+
+def test_a_cell_travels_before_the_plug_in_of_its_strategy_is_known(tmp_path):
+    """A worker may read the classes of a plug-in's file later, or at another place."""
+    path = tmp_path / "toy.yaml"
+    path.write_text(SUITE.format(strategies="{name: toy-mean, mu: 0.25}"), "utf-8")
+    registry = load_registry([PLUGIN])
+    cell = grid(load_suite(str(path)), registry)[0]
+    code = (
+        "import pickle, sys\n"
+        "cell = pickle.load(sys.stdin.buffer)\n"
+        "print(cell.run_id, cell.parts.strategy.options['mu'])\n"
+        "print([name for name in sys.modules if name.startswith('fedkd_plugin')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(cell),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().splitlines() == [f"{cell.run_id} 0.25", "[]"]
+    arrived = pickle.loads(pickle.dumps(cell))
+    assert (arrived, arrived.parts) == (cell, cell.parts)
+    ours = RunBuilder(registry, tmp_path, torch.device("cpu")).strategy(arrived)
+    assert ours.config == cell.parts.strategy.config
 
 
 @pytest.mark.slow

@@ -28,7 +28,9 @@ class Clock:
 def cell(label="fedavg", seed=0, rounds=10, dataset="digits"):
     run = RunName("quick", label, dataset, "dirichlet", 0.1, "cnn", 10, rounds, seed)
     run_id = f"{label}-{dataset}-s{seed}"
-    return Cell(run, config_hash="h", run_id=run_id, checkpoint_every=0, config={})
+    return Cell(
+        run, config_hash="h", run_id=run_id, checkpoint_every=0, parts=None, config={}
+    )
 
 
 def row(of, status="done", reason="", accuracy=82.0, seconds=20.0):

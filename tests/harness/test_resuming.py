@@ -10,7 +10,14 @@ from fedkd.suite.grid import Cell
 def cell(seed, every):
     run = RunName("quick", "a", "digits", "iid", None, "cnn", 2, 40, seed)
     run_id = f"a-s{seed}"
-    return Cell(run, config_hash="h", run_id=run_id, checkpoint_every=every, config={})
+    return Cell(
+        run,
+        config_hash="h",
+        run_id=run_id,
+        checkpoint_every=every,
+        parts=None,
+        config={},
+    )
 
 
 @pytest.mark.parametrize(

@@ -364,6 +364,12 @@ def test_a_target_that_cannot_be_loaded_names_its_owner(kind, target, reason, pl
         ("metrics", ":Still", "expected a subclass of fedkd.Metric"),
         ("metrics", "fedkd.metrics.base:Metric", "Metric implements nothing; impl"),
         ("models", "math:pi", "expected a callable"),
+        ("executors", ":Still", "expected a subclass of fedkd.Executor"),
+        (
+            "executors",
+            "fedkd.simulation.executors:Serial",
+            "Serial.name is 'serial'; expected 'one'",
+        ),
     ],
 )
 def test_a_target_of_the_wrong_type_breaks_the_contract(kind, target, reason, plugin):

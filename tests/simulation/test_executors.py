@@ -180,7 +180,7 @@ def test_no_worker_outlives_its_run(monkeypatch):
     real = Processes.close
 
     def close(self):
-        seen.extend(worker.process for worker in self.workers)
+        seen.extend(worker.process for worker in self._others)
         real(self)
 
     monkeypatch.setattr(Processes, "close", close)
@@ -298,7 +298,7 @@ def test_a_wrong_choice_is_refused():
 def test_cells_side_by_side_and_processes_are_too_much():
     from fedkd.commands.bench import _jobs
 
-    with pytest.raises(ConfigError, match="--jobs 2"):
-        _jobs(2, "processes", torch.device("cpu"))
-    assert _jobs(None, "processes", torch.device("cpu")) == 1
-    assert _jobs(3, "auto", torch.device("cpu")) == 3
+    with pytest.raises(ConfigError, match="--jobs 2: with --executor processes"):
+        _jobs(2, (Processes,), torch.device("cpu"))
+    assert _jobs(None, (Processes,), torch.device("cpu")) == 1
+    assert _jobs(3, load_registry().executors(), torch.device("cpu")) == 3

@@ -130,7 +130,7 @@ def test_a_run_resumes_with_memories_on_disk(tmp_path, monkeypatch):
             raise InterruptedError
 
     near = run(tmp_path / "near")
-    monkeypatch.setattr(module.Memories.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(module.ClientMemories.__init__, "__defaults__", (0,))
     far = run(tmp_path / "far")
     with contextlib.suppress(InterruptedError):
         run(tmp_path / "broken", on_round=stop)
@@ -187,14 +187,14 @@ def test_tensors_come_back_with_their_strides_and_types(tmp_path):
         assert found[name].stride() == tree[name].stride(), name
 
 
-def test_a_shelf_writes_over_what_is_as_large(tmp_path):
-    shelf = MappedTrees(tmp_path)
+def test_a_tree_is_written_over_one_as_large(tmp_path):
+    trees = MappedTrees(tmp_path)
     for turn in range(50):
         for k in range(4):
-            shelf[k] = memory_of(turn + k)
-    shelf.save(tmp_path / "saved")
+            trees[k] = memory_of(turn + k)
+    trees.save(tmp_path / "saved")
     assert (tmp_path / "saved").stat().st_size < 4 * 500
-    assert list(shelf) == [0, 1, 2, 3]
-    assert len(shelf) == 4
-    assert json.dumps(shelf[2]["n"]) == "51"
-    shelf.close()
+    assert list(trees) == [0, 1, 2, 3]
+    assert len(trees) == 4
+    assert json.dumps(trees[2]["n"]) == "51"
+    trees.close()

@@ -170,7 +170,8 @@ def run(name, device, folder=None, *, federation=None, executor="serial", **prot
     there = on_device(federation or testing.toy_federation(), device)
     assert isinstance(there.data.x_train, There)
     setting = testing.toy_protocol(2, **protocol)
-    result = simulate(strategy, there, setting, 0, folder=folder, executor=executor)
+    engine = REGISTRY.executor(executor)
+    result = simulate(strategy, there, setting, 0, folder=folder, executor=engine)
     assert result.metrics["global_accuracy"] is not None
     return result
 

@@ -137,7 +137,7 @@ def test_what_a_strategy_leaves_in_bf16_travels_and_is_kept_as_float32():
     answer = work.do(0, work.orders(state, turn))
     assert torch.bfloat16 not in types_of(answer.up)
     assert isinstance(answer.up, Short)
-    assert answer.row["bytes_up"] >= 4 * sum(
+    assert answer.record["bytes_up"] >= 4 * sum(
         v.numel() for v in answer.up.weights.values() if v.is_floating_point()
     )
     assert sides.memories.recall(0)["kept"].dtype == torch.float32

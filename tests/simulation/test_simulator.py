@@ -240,7 +240,7 @@ def test_a_run_names_every_executor_that_has_worked_on_it(tmp_path):
             seed=0,
             folder=tmp_path,
             checkpoint_every=1,
-            executor=executor,
+            executor=REGISTRY.executor(executor),
             on_round=on_round,
         )
 

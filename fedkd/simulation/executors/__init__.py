@@ -1,70 +1,80 @@
 """Where clients do their turns: here, in processes of this machine, or on a cluster.
 
-Or here in another way: steps replayed as CUDA graphs, or several clients stacked.
+Other executors, such as those for GPUs, are plug-ins; see :class:`Executor`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from fedkd.base.machine import cores
-from fedkd.errors import ConfigError
-from fedkd.ops.training import TrainingConfig
+from fedkd.errors import ConfigError, suggestion
 from fedkd.simulation.executors.base import Executor, Serial
-from fedkd.simulation.executors.graphs import Graphs
-from fedkd.simulation.executors.measured import fastest
+from fedkd.simulation.executors.cluster import Cluster
+from fedkd.simulation.executors.processes import Processes
 from fedkd.simulation.turns import Turns
 
 __all__ = [
-    "NAMES",
+    "AUTO",
+    "OWN",
     "SERIAL",
     "Choice",
+    "Cluster",
     "Executor",
+    "Processes",
     "Serial",
     "alone",
-    "check_usable",
     "make_executor",
 ]
 
-NAMES = ("auto", "serial", "graphs", "stacked", "processes", "ray")
-ALONE = ("serial", "graphs", "stacked")
-"""Those that start no process: cells that run side by side can have them too."""
-ENOUGH = 500
-"""Images in a round from which several processes are faster than one."""
-PAYS = 10_000
-"""Images in a run from which it pays to start them."""
+AUTO = "auto"
+"""Stands for the executor that says that it is the fastest for a run."""
+OWN: dict[str, type[Executor]] = {cls.name: cls for cls in (Serial, Processes, Cluster)}
+"""The simulator's own executors, which it knows by name."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which executor, and how large.
 
-    On the CPU ``serial``, ``processes`` and ``ray`` give the same bits; ``graphs`` and
-    ``stacked`` agree with them to rounding.
+    On the CPU ``serial``, ``processes`` and ``ray`` give the same bits; others may agree
+    with them to rounding.
     """
 
-    name: str = "serial"
-    """One of :data:`NAMES`; ``auto`` takes processes where that pays, and on a GPU what
-    was measured there."""
+    executor: str | type[Executor] | tuple[type[Executor], ...] = Serial.name
+    """Its class, or its name if it is one of :data:`OWN`. Of several classes a run takes
+    that which says it is the fastest; ``auto`` means those of :data:`OWN`."""
     workers: int | None = None
     """Processes that work; one a core if None."""
     ray_address: str = "local"
-    """``local`` starts Ray here, ``auto`` joins the cluster that is found; or its
+    """``local`` starts Ray here, ``auto`` joins the cluster that is there; or its
     address."""
     profile: bool = False
     """Whether metrics say where the time went; see :mod:`fedkd.base.phases`."""
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
+        name = self.executor
+        if isinstance(name, str) and name not in (AUTO, *OWN):
             raise ConfigError(
-                f"unknown executor {self.name!r}; choose one of: {', '.join(NAMES)}."
+                f"unknown executor {name!r}.{suggestion(name, OWN)} Choose one of: "
+                f"{', '.join((AUTO, *OWN))}; or give a class, for instance "
+                f"load_registry().executor({name!r})."
             )
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers: found {self.workers}; expected 1 or more.")
+
+    @property
+    def candidates(self) -> tuple[type[Executor], ...]:
+        """The classes of which a run takes one."""
+        if isinstance(self.executor, tuple):
+            return self.executor
+        if isinstance(self.executor, str):
+            own = tuple(OWN.values())
+            return own if self.executor == AUTO else (OWN[self.executor],)
+        return (self.executor,)
 
 
 SERIAL = Choice()
@@ -72,32 +82,8 @@ SERIAL = Choice()
 
 def alone(choice: Choice) -> Choice:
     """Return the choice for a cell beside which others run: without processes."""
-    name = choice.name if choice.name in ALONE else "serial"
-    return Choice(name, profile=choice.profile)
-
-
-def check_usable(name: str, device: torch.device) -> None:
-    """Refuse an executor that does not work on this machine or for a device.
-
-    Raises:
-        ConfigError: Saying what it needs.
-    """
-    if name == "processes" and not _has_locks():
-        raise ConfigError(
-            "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
-        )
-    if name != "ray":
-        return
-    if device.type != "cpu":
-        raise ConfigError(
-            f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
-            f"on {device}. Use another executor, or --device cpu."
-        )
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError(
-            "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]' "
-            "(from a checkout: pip install -e '.[ray]')."
-        )
+    fit = tuple(cls for cls in choice.candidates if not cls.starts_processes)
+    return replace(choice, executor=fit or Serial)
 
 
 def make_executor(choice: Choice, turns: Turns) -> Executor:
@@ -107,62 +93,26 @@ def make_executor(choice: Choice, turns: Turns) -> Executor:
         ConfigError: If it does not work on this machine.
     """
     workers = choice.workers or cores()
-    name = _automatic(turns, workers) if choice.name == "auto" else choice.name
-    check_usable(name, turns.sides.federation.device)
-    if name == "graphs":
-        return Graphs(turns)
-    if name == "processes":
-        from fedkd.simulation.executors.processes import Processes  # noqa: PLC0415 - Unix only
-
-        return Processes(turns, workers)
-    if name == "stacked":
-        from fedkd.simulation.executors.stacked import Stacked  # noqa: PLC0415 - torch.func
-
-        return Stacked(turns)
-    if name == "ray":
-        from fedkd.simulation.executors.cluster import Cluster  # noqa: PLC0415 - an extra
-
-        return Cluster(turns, workers, choice.ray_address)
-    return Serial(turns)
+    first, *others = choice.candidates
+    cls = _fastest(choice.candidates, turns, workers) if others else first
+    cls.check_usable(turns.sides.federation.device)
+    return cls(turns, workers, choice.ray_address)
 
 
-def _automatic(turns: Turns, workers: int) -> str:
+def _fastest(
+    candidates: tuple[type[Executor], ...], turns: Turns, workers: int
+) -> type[Executor]:
     """Return the executor that ``auto`` means for a run."""
-    federation = turns.sides.federation
-    if federation.device.type != "cuda":
-        return "processes" if workers > 1 and _pays(turns) else "serial"
-    device = torch.cuda.get_device_name(federation.device)
-    batch = turns.sides.protocol.training.batch_size
-    known = fastest(device, turns.sides.largest(), batch)
-    if known is None:
+    speeds = [(cls, cls.speed(turns, workers)) for cls in candidates]
+    known = [(speed, cls) for cls, speed in speeds if speed is not None]
+    device = turns.sides.federation.device
+    if device.type == "cuda" and not known:
         warnings.warn(
-            f"nothing was measured on {device} yet, so clients take their turns one "
-            "after another; 'python benchmarks/gpu.py' measures what would be faster, "
-            "and --executor takes it.",
+            f"nothing was measured on {torch.cuda.get_device_name(device)} yet, so "
+            "clients take their turns one after another; 'python benchmarks/gpu.py' "
+            "measures what would be faster, and --executor takes it.",
             RuntimeWarning,
             stacklevel=2,
         )
-    return known or "serial"
-
-
-def _has_locks() -> bool:
-    return importlib.util.find_spec("fcntl") is not None
-
-
-def _pays(turns: Turns) -> bool:
-    """Say whether the rounds are long enough for processes to be worth while."""
-    sides = turns.sides
-    protocol, federation = sides.protocol, sides.federation
-    if federation.device.type != "cpu" or not _has_locks():
-        return False
-    sampled = protocol.clients_per_round()
-    mean = sum(len(c) for c in federation.clients) / len(federation)
-    images = sampled * _images(protocol.training, mean)
-    return sampled > 1 and images >= ENOUGH and images * protocol.rounds >= PAYS
-
-
-def _images(training: TrainingConfig, mean: float) -> float:
-    """Return the images that a client with ``mean`` of them trains on in a round."""
-    if training.local_steps is not None:
-        return training.local_steps * min(training.batch_size, mean)
-    return (training.local_epochs or 1) * mean
+    best, cls = max(known, key=lambda pair: pair[0], default=(0.0, Serial))
+    return cls if best > 1 else Serial

@@ -6,12 +6,13 @@ and client only, so they are the same there.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import ray
 import torch
 from torch import Tensor
 
@@ -19,132 +20,148 @@ from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
 from fedkd.payload import put_together, take_apart
 from fedkd.simulation.executors.base import Executor
-from fedkd.simulation.executors.worker import Fault, Setup, attempted
-from fedkd.simulation.turns import Answer, Orders, Row, Turns, row_of
+from fedkd.simulation.executors.worker import Fault, attempted
+from fedkd.simulation.turns import Answer, Orders, TurnRecord, Turns, record_of
 from fedkd.strategy import Round
 
 RETRIES = 5
 """Times that a turn is given to another worker before the run fails."""
 
 _Tree = tuple[str, list[Tensor]]
-_setups: dict[str, Turns] = {}
+_runs: dict[str, Turns] = {}
 """In a worker: the turns of the run that it works for."""
 
 
 class Cluster(Executor):
-    """Ray tasks, one a turn."""
+    """Ray tasks, one a turn; ``workers`` are the CPUs of a Ray that is started here."""
 
     name = "ray"
+    starts_processes = True
 
-    def __init__(self, turns: Turns, workers: int, address: str) -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            workers: CPUs of a Ray that is started here.
-            address: ``local``, ``auto`` or that of a cluster.
-        """
-        super().__init__(turns)
-        self.workers = workers
-        self.address = address
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet: as :class:`Executor`."""
+        super().__init__(turns, workers, address)
         self._key = uuid.uuid4().hex
-        self._setup: Any = None
+        self._ray: Any = None
+        """The module, an extra that takes a second to import; once it has started."""
+        self._shared: Any = None
         self._owns = False
 
+    @classmethod
+    def check_usable(cls, device: torch.device) -> None:
+        """Refuse GPUs, and machines without Ray.
+
+        Raises:
+            ConfigError: Saying which of both it is.
+        """
+        if device.type != "cpu":
+            raise ConfigError(
+                f"the executor 'ray' is for CPUs: its tasks see no GPU, and this run is "
+                f"on {device}. Use another executor, or --device cpu."
+            )
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(
+                "the executor 'ray' needs Ray; install it with: pip install 'fedkd[ray]' "
+                "(from a checkout: pip install -e '.[ray]')."
+            )
+
     def _started(self) -> None:
-        if self._setup is not None:
+        if self._shared is not None:
             return
-        if not ray.is_initialized():
+        self._ray = importlib.import_module("ray")
+        if not self._ray.is_initialized():
             local: dict[str, Any] = {
                 "num_cpus": self.workers,
                 "include_dashboard": False,
             }
             more = local if self.address == "local" else dict[str, Any]()
             try:
-                ray.init(address=self.address, log_to_driver=False, **more)
+                self._ray.init(address=self.address, log_to_driver=False, **more)
             except ConnectionError as error:
                 raise ConfigError(
                     f"--ray-address {self.address}: no Ray cluster answers there "
                     f"({error}). Start one with 'ray start --head', or use 'local'."
                 ) from None
             self._owns = True
-        self._setup = ray.put(Setup.of(self.turns))
+        self._shared = self._ray.put(self.turns)
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
-        """See :class:`Executor`."""
+        """Yield what the tasks have done, as they end."""
         self._started()
         tasks = self._tasks(orders)
         faults: dict[int, Fault] = {}
         while tasks:
-            (ready,), _ = ray.wait(list(tasks), num_returns=1)
+            (ready,), _ = self._ray.wait(list(tasks), num_returns=1)
             place, size = tasks.pop(ready)
-            found = ray.get(ready)
-            if isinstance(found, Fault):
-                faults[place] = found
+            outcome = self._ray.get(ready)
+            if isinstance(outcome, Fault):
+                faults[place] = outcome
                 continue
             k = orders.round.clients[place]
-            yield k, self._read(k, found, size)
+            yield k, self._read(k, outcome, size)
         if faults:
             faults[min(faults)].throw()
 
     def _tasks(self, orders: Orders) -> dict[Any, tuple[int, int]]:
         """Hand in the turns of a round; return the place and the bytes sent of each."""
         # One core each, whatever the task's own library calls would like.
-        task = ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
+        task = self._ray.remote(max_retries=RETRIES, num_cpus=1)(_turn)
         downs: dict[int, tuple[Any, Any]] = {}
-        found: dict[Any, tuple[int, int]] = {}
+        tasks: dict[Any, tuple[int, int]] = {}
         for place, k in enumerate(orders.round.clients):
             down, size = orders.broadcast(k)
             if id(down) not in downs:
                 # The tree is kept, so that no other gets its id.
-                downs[id(down)] = (down, ray.put(take_apart(down)))
+                downs[id(down)] = (down, self._ray.put(take_apart(down)))
             memory = take_apart(self.turns.sides.memories.recall(k))
             work = (k, orders.round, orders.training)
             sent = downs[id(down)][1]
-            ref = task.remote(self._key, [self._setup], work, sent, memory)
-            found[ref] = (place, size)
-        return found
+            ref = task.remote(self._key, [self._shared], work, sent, memory)
+            tasks[ref] = (place, size)
+        return tasks
 
-    def _read(self, k: int, found: tuple[_Tree, Row], size: int) -> Answer:
-        tree, row = found
+    def _read(self, k: int, outcome: tuple[_Tree, TurnRecord], size: int) -> Answer:
+        tree, known = outcome
         up, memory = put_together(*tree)
         self.turns.sides.memories.keep(k, memory)
-        return Answer(up, row_of(row, size, row.pop("seconds")))
+        return Answer(up, record_of(known, size, known.pop("seconds")))
 
     def close(self) -> None:
         """Free what the run holds in Ray's memory; end a Ray that was started here."""
-        self._setup = None
+        self._shared = None
         if self._owns:
-            ray.shutdown()
+            self._ray.shutdown()
             self._owns = False
 
 
 def _turn(
     key: str,
-    setup: list[Any],
+    shared: list[Any],
     work: tuple[int, Round, TrainingConfig],
     down: _Tree,
     memory: _Tree,
-) -> tuple[_Tree, Row] | Fault:
+) -> tuple[_Tree, TurnRecord] | Fault:
     """Do a turn in a worker of Ray."""
     torch.set_num_threads(1)
-    turns = _turns(key, setup)
+    turns = _turns(key, shared)
 
-    def do() -> tuple[_Tree, Row]:
+    def do() -> tuple[_Tree, TurnRecord]:
         started = time.perf_counter()
         k, this_round, training = work
         store = put_together(*memory)
         orders = Orders(this_round, training, lambda _: (None, 0))
-        up, row = turns.local(k, put_together(*down), orders, store)
-        row["seconds"] = round(time.perf_counter() - started, 4)
-        return take_apart((up, store), f"{turns.name}.local (client {k})"), row
+        up, known = turns.local(k, put_together(*down), orders, store)
+        known["seconds"] = round(time.perf_counter() - started, 4)
+        return take_apart((up, store), f"{turns.name}.local (client {k})"), known
 
     return attempted(do)
 
 
-def _turns(key: str, setup: list[Any]) -> Turns:
+def _turns(key: str, shared: list[Any]) -> Turns:
     """Return the turns of a run; those of another run make room for them."""
-    if key not in _setups:
-        _setups.clear()
-        _setups[key] = ray.get(setup[0]).turns()
-    return _setups[key]
+    import ray  # noqa: PLC0415 - an extra
+
+    if key not in _runs:
+        _runs.clear()
+        _runs[key] = ray.get(shared[0])
+    return _runs[key]

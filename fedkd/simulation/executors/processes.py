@@ -7,58 +7,79 @@ turns that it had taken, with the same numbers.
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 
 from fedkd.base.phases import phase
+from fedkd.base.workers import Worker
+from fedkd.errors import ConfigError
+from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.executors.base import Executor
 from fedkd.simulation.executors.region import Queue, Region
 from fedkd.simulation.executors.worker import (
     Fault,
-    Job,
-    Setup,
+    SharedOrders,
     Task,
     Wiring,
     attempted,
-    interrupts_held,
     serve,
 )
 from fedkd.simulation.turns import Answer, Orders, Turns
 
-PATIENCE = 5.0
-"""Seconds a worker has to end before it is killed."""
 DEATHS = 3
 """Times that a worker is replaced before the run goes on without it."""
+ENOUGH = 500
+"""Images in a round from which several processes are faster than one."""
+PAYS = 10_000
+"""Images in a run from which it pays to start them."""
 
 
 class Processes(Executor):
     """The main process and ``workers - 1`` others."""
 
     name = "processes"
+    starts_processes = True
 
-    def __init__(self, turns: Turns, workers: int, method: str = "") -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            workers: Processes that work, this one among them.
-            method: How processes start: ``fork``, ``spawn``, or, if empty, the first
-                of these that is safe.
-        """
-        super().__init__(turns)
-        self.method = method or self._safe_method()
-        self.workers: list[Process] = []
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet: as :class:`Executor`."""
+        super().__init__(turns, workers, address)
+        self._others: list[TurnWorker] = []
         self._missing = workers - 1
         self._left = DEATHS * max(workers - 1, 0)
         self._queue: Queue | None = None
         self._down: Region | None = None
+
+    @classmethod
+    def check_usable(cls, device: torch.device) -> None:
+        """Refuse systems without Unix's locks.
+
+        Raises:
+            ConfigError: On such a system.
+        """
+        if not _has_locks():
+            raise ConfigError(
+                "the executor 'processes' needs a Unix system; use 'serial' or 'ray'."
+            )
+
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return the number of processes that work, where starting them pays on a CPU."""
+        sides = turns.sides
+        protocol, federation = sides.protocol, sides.federation
+        if federation.device.type != "cpu" or not _has_locks():
+            return None
+        sampled = protocol.clients_per_round()
+        mean = sum(len(c) for c in federation.clients) / len(federation)
+        images = sampled * _images(protocol.training, mean)
+        pays = images >= ENOUGH and images * protocol.rounds >= PAYS
+        return float(min(workers, sampled)) if pays else 1.0
 
     def _safe_method(self) -> str:
         # A fork shares all data and takes no time; CUDA does not survive it, and on
@@ -67,15 +88,15 @@ class Processes(Executor):
         return "fork" if sys.platform.startswith("linux") and not cuda else "spawn"
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
-        """See :class:`Executor`."""
+        """Yield what this process and the others have done, as it comes."""
         queue, down = self._started()
         clients = orders.round.clients
         down.clear()
-        job = self._job(orders, down, queue.start(len(clients)))
-        for worker in self.workers:
-            worker.give(job)
+        shared = self._shared(orders, down, queue.start(len(clients)))
+        for worker in self._others:
+            worker.start(shared)
         faults: dict[int, Fault] = {}
-        for place, answer in self._gather(orders, queue, job.offer):
+        for place, answer in self._gather(orders, queue, shared.offer):
             if isinstance(answer, Fault):
                 faults[place] = answer
                 queue.stop()
@@ -89,29 +110,32 @@ class Processes(Executor):
             self._queue, self._down = Queue(), Region()
         while self._missing:
             self._missing -= 1
-            taken = {worker.number for worker in self.workers}
+            taken = {worker.number for worker in self._others}
             number = next(i for i in range(1, len(taken) + 2) if i not in taken)
             paths = (self._queue.path, self._down.path)
-            self.workers.append(Process(self.turns, number, paths, self.method))
+            method = self._safe_method()
+            self._others.append(TurnWorker(self.turns, number, paths, method))
         return self._queue, self._down
 
-    def _job(self, orders: Orders, down: Region, offer: int) -> Job:
+    def _shared(self, orders: Orders, down: Region, offer: int) -> SharedOrders:
         """Write the round's broadcasts and memories where workers read them."""
-        found: dict[int, tuple[Any, int]] = {}
+        numbers: dict[int, tuple[Any, int]] = {}
         downs: list[tuple[tuple[int, str], int]] = []
         tasks: list[Task] = []
         memories, sender = self.turns.sides.memories, "a client's broadcast"
         for k in orders.round.clients:
             tree, size = orders.broadcast(k)
-            if id(tree) not in found:
+            if id(tree) not in numbers:
                 # The tree is kept, so that no other gets its id.
-                found[id(tree)] = (tree, len(downs))
+                numbers[id(tree)] = (tree, len(downs))
                 with phase("transport"):
                     downs.append((down.put(tree, sender), size))
             memory = memories.recall(k)
             place = down.put(memory, f"the memory of client {k}") if memory else None
-            tasks.append(Task(k, found[id(tree)][1], place))
-        return Job(offer, orders.round, orders.training, tuple(tasks), tuple(downs))
+            tasks.append(Task(k, numbers[id(tree)][1], place))
+        return SharedOrders(
+            offer, orders.round, orders.training, tuple(tasks), tuple(downs)
+        )
 
     def _gather(
         self, orders: Orders, queue: Queue, offer: int
@@ -139,35 +163,34 @@ class Processes(Executor):
         self, queue: Queue, done: set[int], lost: list[int], *, block: bool
     ) -> list[tuple[int, Answer | Fault]]:
         """Return what has come; turns of workers that have died become ``lost``."""
-        pipes: list[Any] = [worker.pipe for worker in self.workers]
+        pipes: list[Any] = [worker.pipe for worker in self._others]
         ready = wait(pipes, None if block else 0)
-        found: list[tuple[int, Answer | Fault]] = []
-        for worker in [w for w in self.workers if w.pipe in ready]:
-            message = worker.listen()
-            if message is not None:
-                found.append(self._read(worker, message))
-                continue
-            self._bury(worker)
-            known = done | {place for place, _ in found}
-            theirs = enumerate(queue.taken())
-            lost += [i for i, w in theirs if w == worker.number and i not in known]
-        return found
+        arrived: list[tuple[int, Answer | Fault]] = []
+        for worker in [w for w in self._others if w.pipe in ready]:
+            try:
+                arrived.append(self._read(worker, worker.take()))
+            except EOFError:
+                self._bury(worker)
+                known = done | {place for place, _ in arrived}
+                theirs = enumerate(queue.taken())
+                lost += [i for i, w in theirs if w == worker.number and i not in known]
+        return arrived
 
     def _read(
-        self, worker: Process, message: tuple[int, Any]
+        self, worker: TurnWorker, message: tuple[int, Any]
     ) -> tuple[int, Answer | Fault]:
         place, content = message
         if isinstance(content, Fault):
             return place, content
-        where, row = content
+        where, record = content
         with phase("transport"):
             up, memory = worker.read(where)
         if memory is not None:
             self.turns.sides.memories.keep(worker.client_of(place), memory)
-        return place, Answer(up, row)
+        return place, Answer(up, record)
 
-    def _bury(self, worker: Process) -> None:
-        self.workers.remove(worker)
+    def _bury(self, worker: TurnWorker) -> None:
+        self._others.remove(worker)
         worker.end()
         code = worker.process.exitcode
         if self._left:
@@ -182,17 +205,28 @@ class Processes(Executor):
 
     def close(self) -> None:
         """End the workers and give the shared memory back."""
-        for worker in self.workers:
+        for worker in self._others:
             worker.end()
-        self.workers.clear()
+        self._others.clear()
         for thing in (self._queue, self._down):
             if thing is not None:
                 thing.close()
         self._queue = self._down = None
 
 
-class Process:
-    """The main process's end of a worker."""
+def _has_locks() -> bool:
+    return importlib.util.find_spec("fcntl") is not None
+
+
+def _images(training: TrainingConfig, mean: float) -> float:
+    """Return the images that a client with ``mean`` of them trains on in a round."""
+    if training.local_steps is not None:
+        return training.local_steps * min(training.batch_size, mean)
+    return (training.local_epochs or 1) * mean
+
+
+class TurnWorker(Worker):
+    """A worker, the round that it is at, and the memory in which it answers."""
 
     def __init__(
         self, turns: Turns, number: int, paths: tuple[str, str], method: str
@@ -200,55 +234,28 @@ class Process:
         self.number = number
         self._up = Region()
         self._read = 0
-        self._job: Job | None = None
-        # torch's own: data that is sent to a new process is shared and not copied.
-        context: Any = torch.multiprocessing.get_context(method)
-        self.pipe, theirs = context.Pipe()
+        self._orders: SharedOrders | None = None
         wiring = Wiring(number, *paths, self._up.path)
-        forked = method == "fork"
-        what = turns if forked else Setup.of(turns)
-        arguments = (theirs, what, wiring, forked)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        with interrupts_held(), warnings.catch_warnings():
-            # Threads of this process: none of them holds a lock that a worker needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
-        theirs.close()
+        super().__init__(serve, turns, wiring, method=method, daemon=True)
 
-    def give(self, job: Job) -> None:
+    def start(self, orders: SharedOrders) -> None:
         """Hand over a round."""
-        self._job = job
-        # A worker that is already dead is noticed when it is listened to.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(job)
-
-    def listen(self) -> tuple[int, Any] | None:
-        """Return a message; None if the worker has died."""
-        pipe: Connection = self.pipe
-        try:
-            message: tuple[int, Any] = pipe.recv()
-        except (EOFError, OSError):
-            return None
-        return message
+        self._orders = orders
+        self.give(orders)
 
     def client_of(self, place: int) -> int:
         """Return the client of a turn of the round."""
-        assert self._job is not None, "an answer belongs to a round"
-        return self._job.tasks[place].client
+        assert self._orders is not None, "an answer belongs to a round"
+        return self._orders.tasks[place].client
 
     def read(self, place: tuple[int, str]) -> Any:
         """Return an answer, and tell the worker that its memory is free."""
-        found = self._up.get(*place)
+        answer = self._up.get(*place)
         self._read += 1
         self._up.set_number(0, self._read)
-        return found
+        return answer
 
     def end(self) -> None:
-        """End the process, whatever it does."""
-        self.process.terminate()
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
+        """End the process, whatever it does, and give its memory back."""
+        super().end()
         self._up.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -67,6 +66,8 @@ class Region:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of such blocks; a process that dies lets go."""
+        import fcntl  # noqa: PLC0415 - there is none but on Unix
+
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             yield
@@ -107,12 +108,12 @@ class Queue:
         """Take the next number; None if none is left, or the offer is an old one."""
         region = self._region
         with region.locked():
-            found = region.number(0)
-            if found >= region.number(1) or offer != region.number(2):
+            following = region.number(0)
+            if following >= region.number(1) or offer != region.number(2):
                 return None
-            region.set_number(3 + found, who)
-            region.set_number(0, found + 1)
-        return found
+            region.set_number(3 + following, who)
+            region.set_number(0, following + 1)
+        return following
 
     def taken(self) -> list[int]:
         """Return who has taken each of the numbers that are gone."""

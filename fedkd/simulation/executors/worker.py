@@ -8,15 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -25,11 +21,8 @@ import torch
 from fedkd.base.phases import Phases, measured
 from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.executors.region import Queue, Region
-from fedkd.simulation.federation import Federation
-from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.sides import Sides
-from fedkd.simulation.turns import Orders, Row, Turns, row_of
-from fedkd.strategy import Round, Strategy
+from fedkd.simulation.turns import Orders, TurnRecord, Turns, record_of
+from fedkd.strategy import Round
 
 Result = TypeVar("Result")
 Place = tuple[int, str]
@@ -48,8 +41,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A round, for the workers."""
+class SharedOrders:
+    """What is to be done in a round, for workers; trees are in shared memory."""
 
     offer: int
     """Its name in the queue."""
@@ -58,38 +51,6 @@ class Job:
     tasks: tuple[Task, ...]
     downs: tuple[tuple[Place, int], ...]
     """The different broadcasts, and the bytes of each."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker is made of. Registry first: it imports what the strategy is of."""
-
-    federation: Federation
-    strategy: Strategy[Any, Any, Any]
-    protocol: Protocol
-    seed: int
-    name: str
-    profile: bool
-
-    @staticmethod
-    def of(turns: Turns) -> Setup:
-        """Return what another process needs to do the same turns."""
-        sides = turns.sides
-        return Setup(
-            sides.federation,
-            turns.strategy,
-            sides.protocol,
-            sides.seed,
-            turns.name,
-            turns.profile,
-        )
-
-    def turns(self) -> Turns:
-        """Return the turns, in this process."""
-        sides = Sides(self.federation, self.protocol, self.seed)
-        turns = Turns(self.strategy, sides, self.name)
-        turns.profile = self.profile
-        return turns
 
 
 @dataclass(frozen=True)
@@ -145,30 +106,19 @@ class Elsewhere(Exception):
     """Holds the traceback of another process."""
 
 
-def serve(
-    pipe: Connection, setup: Setup | Turns, wiring: Wiring, forked: bool = False
-) -> None:
+def serve(pipe: Connection, turns: Turns, wiring: Wiring) -> None:
     """Be a worker: take turns from the queue, round after round, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_main, daemon=True).start()
     # One traversal by the collector would copy every page that the fork shares.
     gc.freeze()
     torch.set_num_threads(1)
-    turns = setup.turns() if isinstance(setup, Setup) else setup
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):
-        worker = Worker(pipe, turns, wiring)
+        state = WorkerState(pipe, turns, wiring)
         while True:
-            worker.work(pipe.recv())
-    if forked:
-        # Not by the interpreter's way out: it would write what the main process had
-        # not written yet.
-        os._exit(0)
+            state.work(pipe.recv())
 
 
-class Worker:
-    """A worker's state between rounds."""
+class WorkerState:
+    """What a worker has from round to round."""
 
     def __init__(self, pipe: Connection, turns: Turns, wiring: Wiring) -> None:
         self.pipe = pipe
@@ -179,15 +129,15 @@ class Worker:
         self.up = Region(wiring.up)
         self._sent = 0
 
-    def work(self, job: Job) -> None:
+    def work(self, shared: SharedOrders) -> None:
         """Take turns of a round until there is none left."""
-        downs = _Downs(self.down, job)
-        orders = Orders(job.round, job.training, downs.of)
-        for place in iter(lambda: self.queue.take(self.number, job.offer), None):
-            turn = functools.partial(self._turn, job.tasks[place], orders)
+        downs = _Broadcasts(self.down, shared)
+        orders = Orders(shared.round, shared.training, downs.of)
+        for place in iter(lambda: self.queue.take(self.number, shared.offer), None):
+            turn = functools.partial(self._turn, shared.tasks[place], orders)
             self.pipe.send((place, attempted(turn)))
 
-    def _turn(self, task: Task, orders: Orders) -> tuple[Place, Row]:
+    def _turn(self, task: Task, orders: Orders) -> tuple[Place, TurnRecord]:
         started = time.perf_counter()
         moving = Phases()
         memory: Any = {}
@@ -196,7 +146,7 @@ class Worker:
         remembers = bool(memory)
         with measured(moving, "transport"):
             down, size = orders.broadcast(task.down)
-        up, row = self.turns.local(task.client, down, orders, memory)
+        up, known = self.turns.local(task.client, down, orders, memory)
         # The main process counts what it has read; then the memory is free again.
         if self.up.number(0) == self._sent:
             self.up.clear()
@@ -207,38 +157,21 @@ class Worker:
         with measured(moving, "transport"):
             place = self.up.put((up, kept), "a client's answer")
         if self.turns.profile:
-            row["phases"]["transport"] += moving.seconds["transport"]
+            known["phases"]["transport"] += moving.seconds["transport"]
         seconds = round(time.perf_counter() - started, 4)
-        return place, row_of(row, size, seconds)
+        return place, record_of(known, size, seconds)
 
 
-class _Downs:
+class _Broadcasts:
     """The broadcasts of a round, each read once; the last one is kept."""
 
-    def __init__(self, region: Region, job: Job) -> None:
+    def __init__(self, region: Region, shared: SharedOrders) -> None:
         self._region = region
-        self._job = job
+        self._shared = shared
         self._last: tuple[int, Any] = (-1, None)
 
     def of(self, number: int) -> tuple[Any, int]:
-        place, size = self._job.downs[number]
+        place, size = self._shared.downs[number]
         if self._last[0] != number:
             self._last = (number, self._region.get(*place))
         return self._last[1], size
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a process starts; the new process inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_main() -> None:
-    main = multiprocessing.parent_process()
-    assert main is not None, "runs in a child process"
-    wait([main.sentinel])
-    os._exit(1)

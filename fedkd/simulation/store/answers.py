@@ -31,7 +31,7 @@ class Answers(Mapping[int, Any]):
         self._left = BUDGET if budget is None else budget
         self._near: dict[int, Any] = {}
         # Closed when nobody holds these answers any more; a state may.
-        self._shelf: MappedTrees | None = None
+        self._mapped: MappedTrees | None = None
 
     def add(self, k: int, up: Any, size: int) -> None:
         """Take in what client ``k`` has sent.
@@ -49,9 +49,9 @@ class Answers(Mapping[int, Any]):
             self._near[k] = up
             return
         with phase("transport"):
-            if self._shelf is None:
-                self._shelf = MappedTrees(self._folder)
-            self._shelf[k] = up
+            if self._mapped is None:
+                self._mapped = MappedTrees(self._folder)
+            self._mapped[k] = up
 
     def __getitem__(self, k: int) -> Any:
         """Return what client ``k`` has sent; a copy if it is in the file.
@@ -59,15 +59,15 @@ class Answers(Mapping[int, Any]):
         Raises:
             KeyError: If it has sent nothing.
         """
-        if k in self._near or self._shelf is None:
+        if k in self._near or self._mapped is None:
             return self._near[k]
-        return self._shelf[k]
+        return self._mapped[k]
 
     def __iter__(self) -> Iterator[int]:
         """Yield the clients in ascending order."""
-        far = () if self._shelf is None else self._shelf
+        far = () if self._mapped is None else self._mapped
         return iter(sorted((*self._near, *far)))
 
     def __len__(self) -> int:
         """Return how many clients have answered."""
-        return len(self._near) + (0 if self._shelf is None else len(self._shelf))
+        return len(self._near) + (0 if self._mapped is None else len(self._mapped))

@@ -59,14 +59,14 @@ def load(folder: Path) -> Checkpoint | None:
 
     A damaged one is a warning: the run starts anew and gives the same bits, later.
     """
-    found: Any = None
+    stored: Any = None
     try:
-        found = decode((folder / NAME).read_bytes())
+        stored = decode((folder / NAME).read_bytes())
     except FileNotFoundError:
         return None
     except ContractError:
         pass
-    if isinstance(found, Checkpoint):
-        return found
+    if isinstance(stored, Checkpoint):
+        return stored
     warnings.warn(f"{UNREADABLE}: {folder / NAME}", RuntimeWarning, stacklevel=2)
     return None

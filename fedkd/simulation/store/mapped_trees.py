@@ -119,28 +119,28 @@ class MappedTrees:
 
     @classmethod
     def load(cls, path: Path, folder: Path | None = None) -> MappedTrees:
-        """Return a new shelf with the trees that :meth:`save` wrote to ``path``.
+        """Return the trees that :meth:`save` wrote to ``path``.
 
         Raises:
             ContractError: If the file is missing or damaged.
         """
-        shelf = cls(folder)
+        trees = cls(folder)
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 head = json.loads(file.read(length))
-                shutil.copyfileobj(file, shelf._file, _PIECE)
-            shelf._file.flush()
-            shelf._end = int(head["end"])
-            shelf._places = {
-                int(k): (start, room, shelf._texts.setdefault(text, text))
+                shutil.copyfileobj(file, trees._file, _PIECE)
+            trees._file.flush()
+            trees._end = int(head["end"])
+            trees._places = {
+                int(k): (start, room, trees._texts.setdefault(text, text))
                 for k, (start, room, text) in head["places"].items()
             }
             checksum = 0
-            for piece in shelf._pieces():
+            for piece in trees._pieces():
                 checksum = zlib.crc32(piece, checksum)
         except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
             raise ContractError(f"{path} is no store of fedkd: {error}") from error
         if checksum != head["checksum"]:
             raise ContractError(f"{path} is damaged; its checksum does not fit.")
-        return shelf
+        return trees

@@ -33,20 +33,20 @@ class ClientMemories:
         self._near: dict[int, dict[str, Any]] = {}
         self._sizes: dict[int, int] = {}
         self._total = 0
-        self._shelf: MappedTrees | None = None
+        self._mapped: MappedTrees | None = None
         self.folder: Path | None = None
         """Where the file goes; the system's own place if None."""
 
     @property
     def on_disk(self) -> bool:
         """Whether the stores are in a file."""
-        return self._shelf is not None
+        return self._mapped is not None
 
     def recall(self, k: int) -> dict[str, Any]:
         """Return what client ``k`` remembers; changes count once they are kept."""
-        if self._shelf is not None:
-            known = k in self._shelf
-            return self._shelf[k] if known else {}
+        if self._mapped is not None:
+            known = k in self._mapped
+            return self._mapped[k] if known else {}
         return dict(self._near.get(k, {}))
 
     def keep(self, k: int, memory: Mapping[str, Any]) -> None:
@@ -56,11 +56,11 @@ class ClientMemories:
             ContractError: If it holds something that cannot be stored.
             OSError: If the disk is full.
         """
-        known = k in (self._near if self._shelf is None else self._shelf)
+        known = k in (self._near if self._mapped is None else self._mapped)
         if not memory and not known:
             return
-        if self._shelf is not None:
-            self._shelf[k] = dict(memory)
+        if self._mapped is not None:
+            self._mapped[k] = dict(memory)
             return
         size = _size(memory, f"the memory of client {k}")
         self._total += size - self._sizes.get(k, 0)
@@ -70,10 +70,10 @@ class ClientMemories:
             self._put_away()
 
     def _put_away(self) -> None:
-        shelf = MappedTrees(self.folder)
+        mapped = MappedTrees(self.folder)
         for k, memory in self._near.items():
-            shelf[k] = memory
-        self._shelf = shelf
+            mapped[k] = memory
+        self._mapped = mapped
         self._near, self._sizes = {}, {}
 
     def save(self, folder: Path, done: int) -> tuple[dict[int, dict[str, Any]], str]:
@@ -90,10 +90,10 @@ class ClientMemories:
         Raises:
             OSError: If the disk is full.
         """
-        if self._shelf is None:
+        if self._mapped is None:
             return dict(sorted(self._near.items())), ""
         name = f"checkpoint-{done}{_SUFFIX}"
-        self._shelf.save(folder / name)
+        self._mapped.save(folder / name)
         return {}, name
 
     def restore(
@@ -102,7 +102,7 @@ class ClientMemories:
         """Take over what :meth:`save` gave; say whether all of it could be read."""
         if name:
             try:
-                self._shelf = MappedTrees.load(folder / name, self.folder)
+                self._mapped = MappedTrees.load(folder / name, self.folder)
             except ContractError:
                 text = f"{UNREADABLE}: {folder / name}"
                 warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -121,6 +121,6 @@ class ClientMemories:
 
 def _size(tree: object, sender: str) -> int:
     """Return about how much memory a tree takes: many small leaves are mostly objects."""
-    found = [leaf for _, leaf in leaves(tree, sender)]
-    tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
-    return LEAF * len(found) + sum(t.numel() * t.element_size() for t in tensors)
+    every = [leaf for _, leaf in leaves(tree, sender)]
+    tensors = [leaf for leaf in every if isinstance(leaf, Tensor)]
+    return LEAF * len(every) + sum(t.numel() * t.element_size() for t in tensors)

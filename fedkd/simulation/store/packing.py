@@ -40,8 +40,8 @@ class Packed:
         Raises:
             ContractError: If a leaf has a type that cannot travel.
         """
-        structure, found = take_apart(tree, sender)
-        self._tensors = [_dense(tensor.detach()) for tensor in found]
+        structure, tensors = take_apart(tree, sender)
+        self._tensors = [_dense(tensor.detach()) for tensor in tensors]
         self._pieces: list[_Piece] = []
         end = 0
         for tensor in self._tensors:

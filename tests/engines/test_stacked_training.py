@@ -9,8 +9,8 @@ from torch import nn
 
 from fedkd.base.randomness import torch_stream
 from fedkd.data.images import Augmentation, ClientData
-from fedkd.ops.stacked_training import (
-    Job,
+from fedkd.engines.stacked_training import (
+    PendingTraining,
     _arranged,
     _place,
     _schedule,
@@ -67,7 +67,7 @@ def data_of(sizes):
 
 def job_of(model, data, training, k):
     with torch_stream(0, "batches", k):
-        return Job(model, data, tuple(draws_of(data, training)), training)
+        return PendingTraining(model, data, tuple(draws_of(data, training)), training)
 
 
 def alone(model, data, training, k):
@@ -135,10 +135,10 @@ def test_rows_that_are_not_next_to_each_other_are_right():
     )
     models = [built("cnn", k) for k in range(4)]
     sizes = (12, 7, 13, 10)
-    jobs = [
+    trainings = [
         job_of(m, d, training, 0) for m, d in zip(models, data_of(sizes), strict=True)
     ]
-    rows = list(_schedule([_sizes(job) for job in _arranged(jobs)[0]]))
+    rows = list(_schedule([_sizes(pending) for pending in _arranged(trainings)[0]]))
     assert any(isinstance(_place(some, CPU), torch.Tensor) for some in rows)
     first, second, *_ = both(models, sizes, training)
     assert worst(first, second) < TOLERANCE
@@ -156,8 +156,8 @@ def test_clipping_is_of_each_models_own_gradient():
 def test_models_keep_their_tensors_and_end_in_train_mode():
     models = [built("cnn", k).eval() for k in range(2)]
     kept = [[v.data_ptr() for v in m.state_dict().values()] for m in models]
-    jobs = [job_of(m, data_of([9])[0], STEPS, k) for k, m in enumerate(models)]
-    train_together(jobs)
+    trainings = [job_of(m, data_of([9])[0], STEPS, k) for k, m in enumerate(models)]
+    train_together(trainings)
     assert kept == [[v.data_ptr() for v in m.state_dict().values()] for m in models]
     assert all(m.training for m in models)
     assert all(p.grad is None for m in models for p in m.parameters())
@@ -186,8 +186,8 @@ def test_one_that_diverges_leaves_the_others_alone():
         models[1].classifier.weight.fill_(float("inf"))
     data = data_of((12, 12, 12))
     second = copy.deepcopy(models)
-    jobs = [job_of(second[k], data[k], STEPS, k) for k in range(3)]
-    sums = train_together(jobs)
+    trainings = [job_of(second[k], data[k], STEPS, k) for k in range(3)]
+    sums = train_together(trainings)
     assert not sums[1].loss < float("inf")
     for k in (0, 2):
         alone(models[k], data[k], STEPS, k)
@@ -202,9 +202,9 @@ def test_a_layer_that_cannot_be_batched_changes_no_model():
     models = [nn.Sequential(Odd(), built("mlp", k)) for k in range(2)]
     before = copy.deepcopy(models)
     data = data_of((12, 12))
-    jobs = [job_of(models[k], data[k], STEPS, k) for k in range(2)]
+    trainings = [job_of(models[k], data[k], STEPS, k) for k in range(2)]
     with pytest.raises(RuntimeError, match="vmap"):
-        train_together(jobs)
+        train_together(trainings)
     assert worst(before, models) == 0
 
 
@@ -235,14 +235,14 @@ def test_kinds_tell_models_settings_and_data_sets_apart():
     frozen.classifier.bias.requires_grad_(False)
     elsewhere = ClientData(toy_images(channels=3, size=16), torch.arange(9))
     assert kind_of(job_of(built("cnn", 1), data[1], longer, 1)) == of[0]
-    for job in (
+    for pending in (
         job_of(built("cnn", 1), data[1], other, 1),
         job_of(built("cnn", 1, hidden=32), data[1], STEPS, 1),
         job_of(built("mlp", 1), data[1], STEPS, 1),
         job_of(frozen, data[1], STEPS, 1),
         job_of(built("cnn", 1), elsewhere, STEPS, 1),
     ):
-        assert kind_of(job) != of[0]
+        assert kind_of(pending) != of[0]
 
 
 def test_full_batches_go_together_and_short_ones_first():
@@ -255,7 +255,7 @@ def test_full_batches_go_together_and_short_ones_first():
 def test_rows_with_most_full_batches_come_first():
     data = data_of((3, 10, 14))
     model = built("mlp", 0)
-    jobs = [job_of(model, d, EPOCHS, k) for k, d in enumerate(data)]
-    arranged, row_of = _arranged(jobs)
-    assert [len(job.data) for job in arranged] == [14, 10, 3]
+    trainings = [job_of(model, d, EPOCHS, k) for k, d in enumerate(data)]
+    arranged, row_of = _arranged(trainings)
+    assert [len(pending.data) for pending in arranged] == [14, 10, 3]
     assert row_of == [2, 1, 0]

@@ -26,7 +26,7 @@ from fedkd.ops.training import TrainingConfig
 
 
 @dataclass(frozen=True)
-class Job:
+class PendingTraining:
     """Training of a model whose batches are drawn and that is not done yet."""
 
     model: nn.Module
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Sums:
-    """What came of a job."""
+    """What came of a training."""
 
     loss: float
     """Sum of the losses of all steps."""
@@ -69,13 +69,13 @@ def _names(model: nn.Module) -> int:
     return len([*parameters, *buffers])
 
 
-def kind_of(job: Job) -> Hashable:
-    """Return a value that is equal for jobs that can be trained together.
+def kind_of(pending: PendingTraining) -> Hashable:
+    """Return a value that is equal for those that can be done together.
 
-    It tells layers and weights by type, shape and name, not what layers are set to: jobs
+    It tells layers and weights by type, shape and name, not what layers are set to: they
     must also be known to have one architecture. Numbers of steps may differ.
     """
-    model, training = job.model, job.training
+    model, training = pending.model, pending.training
     layers = tuple(type(layer) for layer in model.modules())
     weights = tuple(
         (name, p.shape, p.dtype, p.device, p.requires_grad)
@@ -83,27 +83,27 @@ def kind_of(job: Job) -> Hashable:
     )
     buffers = tuple((name, b.shape, b.dtype) for name, b in model.named_buffers())
     rate = (training.lr, training.momentum, training.weight_decay, training.clip_norm)
-    return layers, weights, buffers, rate, training.augment, job.data.images_id
+    return layers, weights, buffers, rate, training.augment, pending.data.images_id
 
 
-def train_together(jobs: Sequence[Job]) -> list[Sums]:
-    """Train the models of jobs of one kind in place, in train mode, by SGD.
+def train_together(trainings: Sequence[PendingTraining]) -> list[Sums]:
+    """Train models of one kind in place, in train mode, by SGD.
 
-    As :func:`fedkd.ops.training.train` with cross-entropy does each; see there.
+    As :func:`fedkd.ops.training.train` with cross-entropy does each.
 
     Raises:
         RuntimeError: If a layer cannot be batched; then no model was changed.
     """
-    jobs_by_row, order = _arranged(jobs)
-    for job in jobs:
-        job.model.train()
-    stack = _Stack([job.model for job in jobs_by_row], jobs[0].training)
-    total_K = torch.zeros(len(jobs), device=jobs[0].data.device)
-    done = [0] * len(jobs)
+    by_row, order = _arranged(trainings)
+    for pending in trainings:
+        pending.model.train()
+    stack = _Stack([pending.model for pending in by_row], trainings[0].training)
+    total_K = torch.zeros(len(trainings), device=trainings[0].data.device)
+    done = [0] * len(trainings)
     with _without_remarks():
-        for rows in _schedule([_sizes(job) for job in jobs_by_row]):
-            draws = [jobs_by_row[row].draws[done[row]] for row in rows]
-            x, y = jobs[0].data.made(Draw.joined(draws))
+        for rows in _schedule([_sizes(pending) for pending in by_row]):
+            draws = [by_row[row].draws[done[row]] for row in rows]
+            x, y = trainings[0].data.made(Draw.joined(draws))
             shape = (len(rows), len(draws[0].chosen))
             place = _place(rows, x.device)
             losses = stack.step(place, x.unflatten(0, shape), y.unflatten(0, shape))
@@ -113,8 +113,8 @@ def train_together(jobs: Sequence[Job]) -> list[Sums]:
     stack.write_back()
     totals = total_K.tolist()
     return [
-        Sums(totals[row], sum(_sizes(job)), len(job.draws))
-        for job, row in zip(jobs, order, strict=True)
+        Sums(totals[row], sum(_sizes(pending)), len(pending.draws))
+        for pending, row in zip(trainings, order, strict=True)
     ]
 
 
@@ -231,23 +231,25 @@ def _clip(grads: Sequence[Tensor], limit: float) -> None:
         g.mul_(scale_K.view(-1, *[1] * (g.dim() - 1)))
 
 
-def _sizes(job: Job) -> list[int]:
-    return [len(draw.chosen) for draw in job.draws]
+def _sizes(pending: PendingTraining) -> list[int]:
+    return [len(draw.chosen) for draw in pending.draws]
 
 
-def _arranged(jobs: Sequence[Job]) -> tuple[list[Job], list[int]]:
-    """Return the jobs as rows of the stack, and the row of each.
+def _arranged(
+    trainings: Sequence[PendingTraining],
+) -> tuple[list[PendingTraining], list[int]]:
+    """Return trainings as rows of the stack, and the row of each.
 
     Who has most batches of full size comes first: then those that still go on are always
     the first rows, which need no copying.
     """
-    sizes = [_sizes(job) for job in jobs]
+    sizes = [_sizes(pending) for pending in trainings]
     full = max((max(s, default=0) for s in sizes), default=0)
     ranked = sorted(
-        range(len(jobs)), key=lambda k: (-sizes[k].count(full), sizes[k], k)
+        range(len(trainings)), key=lambda k: (-sizes[k].count(full), sizes[k], k)
     )
     row_of = {k: row for row, k in enumerate(ranked)}
-    return [jobs[k] for k in ranked], [row_of[k] for k in range(len(jobs))]
+    return [trainings[k] for k in ranked], [row_of[k] for k in range(len(trainings))]
 
 
 def _schedule(sizes: Sequence[Sequence[int]]) -> Iterator[list[int]]:

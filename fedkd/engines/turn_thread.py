@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import copy
 import ctypes
 import threading
 import time
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 
 from fedkd.base.phases import WAITING, phase
 from fedkd.data.images import ClientData
-from fedkd.ops.stacked_training import Job, Sums, kind_of, stackable
+from fedkd.engines.stacked_training import PendingTraining, Sums, kind_of, stackable
+from fedkd.engines.surroundings import ProcessSettings, ThreadSettings
 from fedkd.ops.training import (
     LossFunction,
     TrainingConfig,
@@ -25,7 +25,6 @@ from fedkd.ops.training import (
     report_of,
     train,
 )
-from fedkd.simulation.executors.surroundings import Ambient, Mode
 from fedkd.simulation.turns import Answer, Orders, Turns
 
 PATIENCE = 5.0
@@ -40,14 +39,14 @@ class Abandoned(BaseException):
 class Parked:
     """Where a turn has stopped, for its training to be done."""
 
-    job: Job
+    pending: PendingTraining
     kind: Hashable
     """Equal for those that can be trained together."""
     sums: Sums | None = None
     """What came of it; None: the turn has to train alone."""
 
 
-class Seat:
+class TurnThread:
     """Has a working model of each architecture for one turn at a time."""
 
     def __init__(self, turns: Turns, alone: Collection[str]) -> None:
@@ -57,8 +56,7 @@ class Seat:
             turns: The turns of the run.
             alone: Keys of architectures that cannot be trained together; may grow.
         """
-        self.turns = copy.copy(turns)
-        self.turns.sides = turns.sides.beside(self._train)
+        self.turns = turns.beside(self._train)
         self.parked: Parked | None = None
         """Where the turn has stopped; None if it has ended."""
         self.outcome: Answer | BaseException | None = None
@@ -78,8 +76,8 @@ class Seat:
         self._abandoned = False
         self._seconds = 0.0
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._ambient = Ambient(self._device)
-        self._mode = Mode.now(self._device)
+        self._process = ProcessSettings(self._device)
+        self._settings = ThreadSettings.now(self._device)
         run = contextvars.copy_context().run
         self._thread = threading.Thread(
             target=run, args=(self._turn, k, orders), name=f"turn of {k}", daemon=True
@@ -90,14 +88,14 @@ class Seat:
     def go_on(self) -> None:
         """Let the turn go on; return when it has parked or ended."""
         assert self._thread is not None, "has been started"
-        mine = Ambient(self._device)
+        mine = ProcessSettings(self._device)
         self.parked = None
-        self._ambient.restore()
+        self._process.restore()
         started = time.perf_counter()
         try:
             self._go.release()
             self._back.acquire()
-            self._ambient = Ambient(self._device)
+            self._process = ProcessSettings(self._device)
         except BaseException:
             # Ctrl-C: the turn is in the middle of its work.
             self.abandon()
@@ -114,7 +112,7 @@ class Seat:
         self._thread = None
         if isinstance(self.outcome, Answer):
             # The clock on the wall went on while others were at work.
-            self.outcome.row["seconds"] = round(self._seconds, 4)
+            self.outcome.record["seconds"] = round(self._seconds, 4)
 
     def taken(self) -> Answer | BaseException:
         """Return what the turn, which has ended, gave or raised; keep it no longer."""
@@ -125,16 +123,16 @@ class Seat:
     def add(self, seconds: float, phases: Mapping[str, float]) -> None:
         """Count the turn's share of what was done for several."""
         self._seconds += seconds
-        if self._ambient.clock is not None:
-            self._ambient.clock.add(phases)
+        if self._process.clock is not None:
+            self._process.clock.add(phases)
 
     @contextlib.contextmanager
     def surroundings(self) -> Iterator[None]:
         """Have the settings of the turn, where it has parked, inside the block."""
-        mine = Ambient(self._device)
-        self._ambient.restore()
+        mine = ProcessSettings(self._device)
+        self._process.restore()
         try:
-            with self._mode.entered():
+            with self._settings.entered():
                 yield
         finally:
             mine.restore()
@@ -157,7 +155,7 @@ class Seat:
         """Be the thread."""
         try:
             self._go.acquire()
-            with self._mode.entered():
+            with self._settings.entered():
                 self.outcome = self.turns.do(k, orders)
         # A strategy's code may raise anything; the main thread raises it again.
         except BaseException as error:
@@ -179,17 +177,19 @@ class Seat:
             return train(model, data, training, loss, penalty)
         before = torch.default_generator.get_state()
         with phase("data"):
-            job = Job(model, data, tuple(draws_of(data, training)), training)
-        sums = self._park(job)
+            pending = PendingTraining(
+                model, data, tuple(draws_of(data, training)), training
+            )
+        sums = self._park(pending)
         if sums is not None:
             return report_of(sums.loss, sums.examples, sums.steps, training)
         torch.default_generator.set_state(before)
         return train(model, data, training)
 
-    def _park(self, job: Job) -> Sums | None:
+    def _park(self, pending: PendingTraining) -> Sums | None:
         """Stop until the main thread lets the turn go on."""
-        self._mode = Mode.now(self._device)
-        parked = Parked(job, (self.spec, self._mode, kind_of(job)))
+        self._settings = ThreadSettings.now(self._device)
+        parked = Parked(pending, (self.spec, self._settings, kind_of(pending)))
         with phase(WAITING):
             self.parked = parked
             self._back.release()

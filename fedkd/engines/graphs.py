@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-
-from fedkd.ops.replayed_training import Replayer
+from fedkd.engines.measured import measured_speed
+from fedkd.engines.replayed_training import Replayer
 from fedkd.simulation.executors.base import Serial
 from fedkd.simulation.turns import Turns
 
@@ -18,11 +17,16 @@ class Graphs(Serial):
 
     name = "graphs"
 
-    def __init__(self, turns: Turns) -> None:
-        own = copy.copy(turns)
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`fedkd.simulation.executors.Executor`."""
         self._replayer = Replayer()
-        own.sides = turns.sides.beside(self._replayer)
-        super().__init__(own)
+        super().__init__(turns.beside(self._replayer), workers, address)
+
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return what was measured."""
+        del workers
+        return measured_speed(cls.name, turns)
 
     def close(self) -> None:
         """Free the graphs and their memory."""

@@ -10,11 +10,12 @@ from torch import nn
 
 from fedkd import testing
 from fedkd.data.images import Augmentation
+from fedkd.engines import replayed_training
+from fedkd.engines.replay import WARM_UPS, Replay
+from fedkd.engines.replayed_training import KEPT, Replayer
+from fedkd.engines.static_sgd import StaticSgd
 from fedkd.errors import DivergedError
-from fedkd.ops import replayed_training
-from fedkd.ops.replay import WARM_UPS, Replay
-from fedkd.ops.replayed_training import KEPT, Replayer
-from fedkd.ops.sgd import FastSgd, StaticSgd
+from fedkd.ops.sgd import FastSgd
 from fedkd.ops.training import TrainingConfig, train
 from fedkd.simulation.precision import arithmetic
 

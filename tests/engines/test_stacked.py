@@ -17,12 +17,13 @@ from fedkd.algorithms.fedprox import FedProx
 from fedkd.algorithms.local import Local
 from fedkd.base import phases
 from fedkd.data.images import Augmentation
+from fedkd.engines import stacked, turn_thread
+from fedkd.engines.surroundings import ProcessSettings, ThreadSettings
 from fedkd.errors import DivergedError
 from fedkd.party import ModelSpec
 from fedkd.payload import take_apart
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.executors import Choice, seat, stacked
-from fedkd.simulation.executors.surroundings import Ambient, Mode
+from fedkd.simulation.executors import Choice
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import simulate
 
@@ -40,6 +41,8 @@ IMAGES = replace(testing.toy_images(), augmentation=Augmentation(pad=1, flip=Tru
 def run(strategy, executor, *, models=("cnn",), rounds=3, **protocol):
     federation = testing.toy_federation(5, models=models, data=IMAGES)
     setting = testing.toy_protocol(rounds, 5, **protocol)
+    if executor == "stacked":
+        executor = stacked.StackedClients
     return simulate(strategy, federation, setting, 0, executor=executor)
 
 
@@ -87,10 +90,10 @@ def together(monkeypatch):
     numbers = Numbers()
     real = stacked.train_together
 
-    def counting(jobs):
-        numbers.append(len(jobs))
+    def counting(trainings):
+        numbers.append(len(trainings))
         numbers.lowered.append(torch.is_autocast_enabled("cpu"))
-        return real(jobs)
+        return real(trainings)
 
     monkeypatch.setattr(stacked, "train_together", counting)
     return numbers
@@ -143,7 +146,7 @@ def test_only_clients_of_one_architecture_train_together(together):
 
 
 def test_groups_have_a_largest_size(monkeypatch, together):
-    monkeypatch.setattr(stacked.Stacked.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(stacked, "LARGEST", 2)
     results = [run(named("fedavg"), e) for e in ("serial", "stacked")]
     assert_close(*results)
     assert together == [2, 2] * 3, "the fifth trains alone"
@@ -310,7 +313,9 @@ def test_a_model_that_cannot_be_stacked_trains_alone_and_it_is_said_once(model):
     serial = simulate(strategy, world(), protocol, 0)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        alone = simulate(strategy, world(), protocol, 0, executor="stacked")
+        alone = simulate(
+            strategy, world(), protocol, 0, executor=stacked.StackedClients
+        )
     texts = [str(w.message) for w in said if "one by one" in str(w.message)]
     assert len(texts) == 1
     assert "mine{}" in texts[0]
@@ -321,15 +326,15 @@ def test_seconds_and_phases_are_counted_once(monkeypatch):
     together = []
     real = stacked.train_together
 
-    def timed(jobs):
+    def timed(trainings):
         started = time.perf_counter()
-        found = real(jobs)
+        found = real(trainings)
         together.append(time.perf_counter() - started)
         return found
 
     monkeypatch.setattr(stacked, "train_together", timed)
     training = {"local_steps": 40, "batch_size": 8, "lr": 0.01}
-    choice = Choice("stacked", profile=True)
+    choice = Choice(stacked.StackedClients, profile=True)
     found = run(named("fedavg"), choice, models=("mlp",), training=training)
     rows = found.history[-1]["clients"]
     last = found.metrics
@@ -390,11 +395,11 @@ def test_threads_begin_with_the_mode_of_the_main_thread(monkeypatch):
 
     class Seen(FedAvg):
         def local(self, down, client):
-            modes.append(Mode.now(torch.device("cpu")))
+            modes.append(ThreadSettings.now(torch.device("cpu")))
             return super().local(down, client)
 
     with torch.autocast("cpu", torch.bfloat16):
-        here = Mode.now(torch.device("cpu"))
+        here = ThreadSettings.now(torch.device("cpu"))
         run(Seen(FedAvg.Config()), "stacked", rounds=1, models=("mlp",))
     assert here.autocast == (("cpu", torch.bfloat16),)
     assert modes == [here] * 5
@@ -402,31 +407,31 @@ def test_threads_begin_with_the_mode_of_the_main_thread(monkeypatch):
 
 def test_ambient_settings_come_back():
     clock = phases.Phases()
-    ambient = Ambient(torch.device("cpu"))
+    settings = ProcessSettings(torch.device("cpu"))
     torch.rand(3)
     before = phases.exchange(clock)
-    ambient.restore()
+    settings.restore()
     drawn = torch.rand(3)
-    ambient.restore()
+    settings.restore()
     assert torch.equal(drawn, torch.rand(3))
     assert phases.exchange(before) is before
 
 
 def test_turns_that_have_ended_are_kept_by_nobody():
     executors = []
-    real = stacked.Stacked.__init__
+    real = stacked.StackedClients.__init__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            stacked.Stacked,
+            stacked.StackedClients,
             "__init__",
-            lambda self, turns: (real(self, turns), executors.append(self))[0],
+            lambda self, *given: (real(self, *given), executors.append(self))[0],
         )
         run(named("fedavg"), "stacked", rounds=1)
     gc.collect()
     (executor,) = executors
-    assert len(executor._seats) == 5
-    assert all(s.outcome is None and s.parked is None for s in executor._seats)
-    assert seat.Seat is type(executor._seats[0])
+    assert len(executor._threads) == 5
+    assert all(s.outcome is None and s.parked is None for s in executor._threads)
+    assert turn_thread.TurnThread is type(executor._threads[0])
 
 
 def test_a_penalty_trains_alone_at_once():

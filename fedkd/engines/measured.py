@@ -1,4 +1,4 @@
-"""Which executor was measured to be the faster one, on which devices, up to which size.
+"""How much faster executors were measured to be, on which devices, up to which size.
 
 A row is written only for what was measured, by ``python benchmarks/gpu.py`` on an idle
 device; its JSON under ``benchmarks/results/gpu`` is where a row's numbers come from. As
@@ -10,6 +10,10 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+
+from fedkd.simulation.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -38,27 +42,46 @@ MEASUREMENTS: tuple[Measurement, ...] = ()
 """All that was measured on GPUs."""
 
 
-def fastest(
+def measured_speed(engine: str, turns: Turns) -> float | None:
+    """Return how many times as fast as ``serial`` an executor does a run, as measured.
+
+    Args:
+        engine: The executor.
+        turns: The turns of the run.
+
+    Returns:
+        As :func:`ratio`; None on a CPU, where no executor is measured.
+    """
+    device = turns.sides.federation.device
+    if device.type != "cuda":
+        return None
+    batch = turns.sides.protocol.training.batch_size
+    return ratio(
+        engine, torch.cuda.get_device_name(device), turns.sides.largest(), batch
+    )
+
+
+def ratio(
+    engine: str,
     device: str,
     parameters: int,
     batch: int,
     rows: Sequence[Measurement] = MEASUREMENTS,
-) -> str | None:
-    """Return the executor to take on a device; None if nothing is known of it.
+) -> float | None:
+    """Return how many times as fast as ``serial`` an executor is on a device.
 
     Args:
+        engine: The executor.
         device: The device's name.
         parameters: Of the largest model that clients train.
         batch: Images in a step.
         rows: The measurements.
 
     Returns:
-        The executor with the best ratio among those measured up to this size; ``serial``
-        if the device was measured and none of them was.
+        The best ratio measured up to this size; 1 if the device was measured and the
+        executor was not faster there; None if nothing is known of the device.
     """
     known = [row for row in rows if fnmatch.fnmatchcase(device, row.device)]
-    if not known:
-        return None
-    fit = [r for r in known if parameters <= r.parameters and batch <= r.batch]
-    better = [row for row in fit if row.ratio > 1]
-    return max(better, key=lambda row: row.ratio).engine if better else "serial"
+    own = [row for row in known if row.engine == engine]
+    fit = [r.ratio for r in own if parameters <= r.parameters and batch <= r.batch]
+    return max([1.0, *fit]) if known else None

@@ -13,16 +13,17 @@ import warnings
 from collections.abc import Hashable, Iterator, Sequence
 
 from fedkd.base.phases import Phases, measured
-from fedkd.ops.stacked_training import train_together
+from fedkd.engines.measured import measured_speed
+from fedkd.engines.stacked_training import train_together
+from fedkd.engines.turn_thread import Parked, TurnThread
 from fedkd.simulation.executors.base import Executor
-from fedkd.simulation.executors.seat import Parked, Seat
 from fedkd.simulation.turns import Answer, Orders, Turns
 
 LARGEST = 32
 """Clients whose turns overlap, at most; each has a working model of its own."""
 
 
-class Stacked(Executor):
+class StackedClients(Executor):
     """Turns in groups; for many small models on a GPU.
 
     Weights agree with those of :class:`Serial` to rounding, random numbers to the bit.
@@ -30,20 +31,20 @@ class Stacked(Executor):
 
     name = "stacked"
 
-    def __init__(self, turns: Turns, largest: int = LARGEST) -> None:
-        """Start nothing yet.
-
-        Args:
-            turns: The turns of the run.
-            largest: Clients of a group.
-        """
-        super().__init__(turns)
-        self.largest = largest
-        self._seats: list[Seat] = []
+    def __init__(self, turns: Turns, workers: int = 1, address: str = "local") -> None:
+        """Start nothing yet; see :class:`fedkd.simulation.executors.Executor`."""
+        super().__init__(turns, workers, address)
+        self._threads: list[TurnThread] = []
         self._alone: set[str] = set()
 
+    @classmethod
+    def speed(cls, turns: Turns, workers: int) -> float | None:
+        """Return what was measured."""
+        del workers
+        return measured_speed(cls.name, turns)
+
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
-        """See :class:`Executor`."""
+        """Yield the answers of one group after another."""
         clients = orders.round.clients
         faults: dict[int, BaseException] = {}
         for places in self._groups(clients):
@@ -64,49 +65,48 @@ class Stacked(Executor):
         models = self.turns.sides.federation.client_models
         for place, k in enumerate(clients):
             of_kind.setdefault(models[k].key, []).append(place)
-        size = self.largest
         return [
-            places[start : start + size]
+            places[start : start + LARGEST]
             for places in of_kind.values()
-            for start in range(0, len(places), size)
+            for start in range(0, len(places), LARGEST)
         ]
 
     def _together(
         self, clients: Sequence[int], orders: Orders
     ) -> list[Answer | BaseException]:
         """Do the turns of a group; return what each gives or raises."""
-        while len(self._seats) < len(clients):
-            self._seats.append(Seat(self.turns, self._alone))
-        seats = self._seats[: len(clients)]
+        while len(self._threads) < len(clients):
+            self._threads.append(TurnThread(self.turns, self._alone))
+        threads = self._threads[: len(clients)]
         try:
-            for seat, k in zip(seats, clients, strict=True):
-                seat.start(k, orders)
-            while parked := [seat for seat in seats if seat.parked is not None]:
+            for thread, k in zip(threads, clients, strict=True):
+                thread.start(k, orders)
+            while parked := [thread for thread in threads if thread.parked is not None]:
                 self._train(parked)
-                for seat in parked:
-                    seat.go_on()
+                for thread in parked:
+                    thread.go_on()
         finally:
-            for seat in seats:
-                seat.abandon()
-        return [seat.taken() for seat in seats]
+            for thread in threads:
+                thread.abandon()
+        return [thread.taken() for thread in threads]
 
-    def _train(self, parked: Sequence[Seat]) -> None:
+    def _train(self, parked: Sequence[TurnThread]) -> None:
         """Train together what can be; the others train alone when they go on."""
-        kinds: dict[Hashable, list[tuple[Seat, Parked]]] = {}
-        for seat in parked:
-            if seat.parked is not None:
-                kinds.setdefault(seat.parked.kind, []).append((seat, seat.parked))
+        kinds: dict[Hashable, list[tuple[TurnThread, Parked]]] = {}
+        for thread in parked:
+            if thread.parked is not None:
+                kinds.setdefault(thread.parked.kind, []).append((thread, thread.parked))
         for alike in kinds.values():
             if len(alike) > 1 and alike[0][0].spec not in self._alone:
                 self._train_alike(alike)
 
-    def _train_alike(self, alike: Sequence[tuple[Seat, Parked]]) -> None:
+    def _train_alike(self, alike: Sequence[tuple[TurnThread, Parked]]) -> None:
         first, _ = alike[0]
         clock = Phases()
         started = time.perf_counter()
         try:
             with first.surroundings(), measured(clock, "local"):
-                found = train_together([parked.job for _, parked in alike])
+                all_sums = train_together([parked.pending for _, parked in alike])
         except RuntimeError as error:
             self._alone.add(first.spec)
             warnings.warn(
@@ -119,6 +119,6 @@ class Stacked(Executor):
         share = 1 / len(alike)
         seconds = (time.perf_counter() - started) * share
         phases = {name: share * value for name, value in clock.seconds.items()}
-        for (seat, parked), sums in zip(alike, found, strict=True):
+        for (thread, parked), sums in zip(alike, all_sums, strict=True):
             parked.sums = sums
-            seat.add(seconds, phases)
+            thread.add(seconds, phases)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.data.images import ClientData, Draw
+from fedkd.engines.replay import Replay
+from fedkd.engines.static_sgd import StaticSgd
 from fedkd.ops.hooks import has_hooks
-from fedkd.ops.replay import Replay
-from fedkd.ops.sgd import StaticSgd
 from fedkd.ops.tf32 import tf32_flags
 from fedkd.ops.training import (
     LossFunction,

@@ -17,7 +17,7 @@ from fedkd.base.phases import exchange
 from fedkd.ops.tf32 import set_tf32_flags, tf32_flags
 
 
-class Ambient:
+class ProcessSettings:
     """Settings of the process as they were: generators, arithmetic, warnings, clock."""
 
     def __init__(self, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class Ambient:
 
 
 @dataclass(frozen=True)
-class Mode:
+class ThreadSettings:
     """Settings that torch keeps for each thread; equal if they are the same."""
 
     autocast: tuple[tuple[str, torch.dtype], ...]
@@ -56,7 +56,7 @@ class Mode:
     """The stream on the GPU, which says which GPU too."""
 
     @staticmethod
-    def now(device: torch.device) -> Mode:
+    def now(device: torch.device) -> ThreadSettings:
         """Return those of this thread."""
         kinds = {"cpu", device.type}
         autocast = tuple(
@@ -65,7 +65,7 @@ class Mode:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         )
         stream = torch.cuda.current_stream() if device.type == "cuda" else None
-        return Mode(autocast, torch.is_grad_enabled(), stream)
+        return ThreadSettings(autocast, torch.is_grad_enabled(), stream)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:

@@ -1,0 +1,127 @@
+"""A process that works for this one, at the other end of a pipe.
+
+It leaves Ctrl-C to its master and ends when the master does, however that one ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+PATIENCE = 5.0
+"""Seconds a worker has to end before it is killed."""
+
+
+class Worker:
+    """The master's end of a worker, which starts when this is made."""
+
+    def __init__(
+        self,
+        main: Callable[..., None],
+        *arguments: Any,
+        method: str = "spawn",
+        daemon: bool = False,
+    ) -> None:
+        """Start the worker.
+
+        Args:
+            main: What it does; called with its end of the pipe, then ``arguments``.
+            arguments: What it is given; they travel unless it is forked.
+            method: How it starts: ``spawn``, or ``fork``, which neither CUDA nor torch's
+                threads survive.
+            daemon: Whether Python ends it when this process ends and has not done so;
+                such a worker can start no processes itself.
+        """
+        context: Any = multiprocessing.get_context(method)
+        self.pipe: Connection
+        self.pipe, theirs = context.Pipe()
+        self.process: multiprocessing.Process = context.Process(
+            target=_work, args=(main, method, theirs, *arguments), daemon=daemon
+        )
+        with _interrupts_held(), warnings.catch_warnings():
+            # Threads of this process: none of them holds a lock that a worker needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
+        theirs.close()
+
+    def give(self, message: Any) -> None:
+        """Send a message; that the worker is dead is noticed by :meth:`take`."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(message)
+
+    def take(self) -> Any:
+        """Wait for a message of the worker and return it.
+
+        Raises:
+            EOFError: If the worker has died.
+        """
+        try:
+            return self.pipe.recv()
+        except OSError as error:
+            raise EOFError from error
+
+    def exit_code(self) -> int | None:
+        """Return how a worker that has died ended; None if it does not end in time."""
+        self.process.join(PATIENCE)
+        return self.process.exitcode
+
+    def stop(self) -> None:
+        """Let a spawned worker that waits for a message end by itself.
+
+        A forked one holds both ends of its pipe and waits on; it is terminated.
+        """
+        self.pipe.close()
+        self.process.join(PATIENCE)
+        self.end()
+
+    def end(self) -> None:
+        """End the worker, whatever it does."""
+        self.process.terminate()
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
+
+
+def _work(
+    main: Callable[..., None], method: str, pipe: Connection, *arguments: Any
+) -> None:
+    """Be a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_master, daemon=True).start()
+    main(pipe, *arguments)
+    if method == "fork":
+        # Not by the interpreter's way out: it would write what the master had not
+        # written yet.
+        os._exit(0)
+
+
+def _end_with_master() -> None:
+    master = multiprocessing.parent_process()
+    assert master is not None, "runs in a child process"
+    wait([master.sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while a process starts; the new process inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,118 @@
+"""Worker processes: what they send arrives, and none of them outlives its master."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedkd.base import workers
+from fedkd.base.workers import Worker
+
+METHODS = [
+    "spawn",
+    pytest.param(
+        "fork", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    ),
+]
+
+
+def echo(pipe, extra):
+    try:
+        while True:
+            pipe.send((pipe.recv(), extra))
+    except EOFError:
+        pass
+
+
+def stubborn(pipe):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.send("deaf")
+    time.sleep(600)
+
+
+def dies(pipe):
+    os._exit(7)
+
+
+@pytest.fixture(params=METHODS)
+def start(request):
+    begun = []
+
+    def start(main, *arguments):
+        begun.append(Worker(main, *arguments, method=request.param, daemon=True))
+        return begun[-1]
+
+    yield start
+    for worker in begun:
+        worker.end()
+
+
+def test_messages_go_to_and_fro(start):
+    worker = start(echo, "more")
+    worker.give("this")
+    assert worker.take() == ("this", "more")
+
+
+def test_a_worker_that_waits_ends_by_itself():
+    worker = Worker(echo, "")
+    worker.stop()
+    assert worker.process.exitcode == 0
+
+
+def test_ctrl_c_is_left_to_the_master(start):
+    worker = start(echo, "")
+    worker.give(1)
+    assert worker.take() == (1, "")
+    os.kill(worker.process.pid, signal.SIGINT)
+    worker.give(2)
+    assert worker.take() == (2, "")
+
+
+def test_a_dead_worker_is_noticed_by_who_listens(start):
+    worker = start(dies)
+    assert worker.exit_code() == 7
+    worker.give("nobody reads this")
+    with pytest.raises(EOFError):
+        worker.take()
+
+
+def test_a_worker_that_does_not_end_is_killed(start, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    worker = start(stubborn)
+    assert worker.take() == "deaf"
+    worker.end()
+    assert worker.process.exitcode == -signal.SIGKILL
+
+
+MASTER = """
+import os, sys
+sys.path.insert(0, {folder!r})
+import test_workers
+from fedkd.base.workers import Worker
+
+if __name__ == "__main__":
+    worker = Worker(test_workers.stubborn)
+    worker.take()
+    print(worker.process.pid, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_worker_ends_with_its_master(tmp_path):
+    script = tmp_path / "master.py"
+    script.write_text(MASTER.format(folder=str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    pid = done.stdout.strip()
+    assert pid.isdigit(), done.stderr
+    end = time.monotonic() + 10
+    while Path("/proc", pid).exists():
+        assert time.monotonic() < end, "the worker lives on"
+        time.sleep(0.05)
