@@ -34,7 +34,6 @@ FLOORS = (
     ("suite",),
     ("report",),
     ("harness",),
-    ("toys",),
     ("testing",),
     ("commands",),
     ("cli", "__main__"),

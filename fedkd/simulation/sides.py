@@ -7,9 +7,11 @@ import copy
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from fedkd.base.randomness import torch_stream
+from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig, train
 from fedkd.party import ModelSpec, Trainer
 from fedkd.payload import Weights
@@ -17,6 +19,7 @@ from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import arithmetic, check_precision
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.store.memories import ClientMemories
+from fedkd.simulation.untouched import Untouched
 from fedkd.strategy import Client, Server
 from fedkd.weights import read_weights
 
@@ -33,17 +36,38 @@ class Sides:
         self._models: dict[str, tuple[nn.Module, Weights]] = {}
         self._trainer: Trainer = train
         self._original: Sides | None = None
+        self._shared = [Untouched(federation.data, "the images")]
         self._server = self._build(federation.server_model)
 
     @contextlib.contextmanager
-    def verb(self, *name: int | str) -> Iterator[None]:
-        """Draw from the run's stream ``name`` and compute in the run's precision."""
+    def verb(
+        self, *name: int | str, where: str, given: Untouched | None = None
+    ) -> Iterator[None]:
+        """Draw from the run's stream ``name`` and compute in the run's precision.
+
+        Args:
+            name: Names the stream.
+            where: What messages call the verb: ``"fedprox.local (client 3, round 1)"``.
+            given: What the verb is given and must leave alone.
+
+        Raises:
+            ContractError: If the verb has seeded torch, or has changed what it was
+                given, the initial weights, or the images.
+        """
         device = self.federation.device
         with (
             torch_stream(self.seed, *name, device=device),
             arithmetic(self.protocol.precision, device),
         ):
+            seed = torch.initial_seed()
             yield
+            if torch.initial_seed() != seed:
+                raise ContractError(
+                    f"{where} seeded torch, which already draws from a stream of the "
+                    "run's seed, named after this verb. Leave out torch.manual_seed."
+                )
+        for untouched in (*([given] if given else []), *self._shared):
+            untouched.check(where)
 
     def server(self) -> Server:
         """Return the server's side."""
@@ -120,4 +144,6 @@ class Sides:
     def _build(self, spec: ModelSpec) -> tuple[nn.Module, Weights]:
         """Return a working model and a copy of its initial weights."""
         model = self.federation.build_spec(spec, self.seed)
-        return model, read_weights(model)
+        initial = read_weights(model)
+        self._shared.append(Untouched(initial, f"the initial weights of {spec.shown}"))
+        return model, initial

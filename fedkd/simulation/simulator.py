@@ -29,6 +29,7 @@ from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.store.checkpoint import Checkpoint, Totals
 from fedkd.simulation.turns import Orders, Turns
+from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Server, Strategy
 
 Metrics = dict[str, Any]
@@ -175,8 +176,10 @@ class Run:
             if self.phases is not None:
                 self.phases.add(found.totals.phases)
             return found.state, found.rounds_done
-        with self.sides.verb("server", "init"):
-            state = self.strategy.init(self.sides.server())
+        server, where = self.sides.server(), f"{self.name}.init"
+        with self.sides.verb("server", "init", where=where):
+            state = self.strategy.init(server)
+        refuse_alias(state, server.model, where, "keeps in the state")
         return self._widened(state), 0
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
@@ -223,7 +226,10 @@ class Run:
         started = time.perf_counter()
         ups, rows = self._answers(self.turns.orders(state, round))
         server = self.sides.server()
-        with self.sides.verb("server", round.index), phase("server"):
+        where = f"{self.name}.aggregate (round {round.index + 1})"
+        given = Untouched(state, "the state")
+        verb = self.sides.verb("server", round.index, where=where, given=given)
+        with verb, phase("server"):
             state = self.strategy.aggregate(state, ups, server, round)
         state = self._widened(state)
         measured = self._measure(state, round)
@@ -248,7 +254,10 @@ class Run:
         due = done % self.protocol.evaluation.every == 0 or done == round.total
         if not due and not self.strategy.milestone(state, round):
             return Measured()
-        with self.sides.verb("measure", round.index), phase("evaluation"):
+        where = f"{self.name}.predictors or .personal (round {done})"
+        given = Untouched(state, "the state")
+        verb = self.sides.verb("measure", round.index, where=where, given=given)
+        with verb, phase("evaluation"):
             return measure(
                 self.strategy, state, self.sides, round, self.name, self.asked
             )
@@ -303,7 +312,8 @@ class Run:
     def _save_pictures(self, folder: Path, state: Any) -> None:
         """Write the strategy's images, which are drawn later."""
         federation = self.sides.federation
-        with self.sides.verb("gallery"):
+        given = Untouched(state, "the state")
+        with self.sides.verb("gallery", where=f"{self.name}.gallery", given=given):
             images = self.strategy.gallery(state, self.sides.server())
         if images:
             save_gallery(folder, images, federation.data.info)

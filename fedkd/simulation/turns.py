@@ -7,19 +7,16 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
-
 from fedkd.base.phases import Phases, measured, phase
-from fedkd.errors import ContractError
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import Trainer
-from fedkd.payload import leaves, seal
+from fedkd.payload import seal
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import widen_memory, widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.sides import Sides
+from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Strategy
-from fedkd.weights import entries
 
 TurnRecord = dict[str, Any]
 """What is recorded of a client's turn."""
@@ -72,9 +69,11 @@ class Turns:
     def orders(self, state: Any, round: Round) -> Orders:
         """Return what is to be done in the round ``round``."""
         sealed: list[tuple[Any, int]] = []
+        given = Untouched(state, "the state")
 
         def broadcast(k: int) -> tuple[Any, int]:
             down = self.strategy.broadcast(state, k, round)
+            given.check(f"{self.name}.broadcast (client {k}, round {round.index + 1})")
             # The same object is usually sent to every client.
             if not sealed or sealed[-1][0] is not down:
                 with phase("transport"):
@@ -109,15 +108,18 @@ class Turns:
     ) -> tuple[Any, TurnRecord]:
         sides = self.sides
         client = sides.client(k, orders.training, memory)
-        sender = f"{self.name}.local (client {k})"
-        with sides.verb("client", orders.round.index, k):
+        index = orders.round.index
+        sender = f"{self.name}.local (client {k}, round {index + 1})"
+        given = Untouched(down, "what the server sent")
+        with sides.verb("client", index, k, where=sender, given=given):
             up = self.strategy.local(down, client)
         if sides.protocol.precision == "bf16":
             up = widened(up, sender)
             widen_memory(memory, f"the memory of client {k}")
         with phase("transport"):
             size = seal(up, sender)
-        _check_no_alias(up, client.model, sender)
+        refuse_alias(up, client.model, sender, "sent")
+        refuse_alias(memory, client.model, sender, "keeps in client.memory")
         return up, {"bytes_up": size, "examples": client.examples, **client.logged}
 
 
@@ -138,14 +140,3 @@ def record_of(known: TurnRecord, bytes_down: int, seconds: float) -> TurnRecord:
     """Complete what :meth:`Turns.local` knows of a turn."""
     first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
     return {**first, **known}
-
-
-def _check_no_alias(payload: object, model: nn.Module, sender: str) -> None:
-    """Refuse a payload that shares memory with the working model, which is reused."""
-    own = {value.data_ptr() for _, value in entries(model) if value.numel()}
-    for path, leaf in leaves(payload, sender):
-        if isinstance(leaf, Tensor) and leaf.data_ptr() in own and leaf.numel():
-            raise ContractError(
-                f"{sender} sent {path}, which is the working model's own memory and "
-                "will be overwritten. Send fedkd.strategy.read_weights(client.model)."
-            )

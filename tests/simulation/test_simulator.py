@@ -108,7 +108,7 @@ def test_a_payload_that_shares_memory_with_the_model_is_refused():
             return Update(dict(client.model.state_dict()), 1)
 
     with pytest.raises(
-        ContractError, match=r"aliasing.local \(client 0\) sent weights"
+        ContractError, match=r"aliasing.local \(client 0, round 1\) sent weights"
     ):
         simulate(Aliasing(), testing.toy_federation(), testing.toy_protocol(1), seed=0)
 

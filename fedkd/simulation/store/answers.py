@@ -29,7 +29,8 @@ class Answers(Mapping[int, Any]):
         """
         self._folder = folder
         self._left = BUDGET if budget is None else budget
-        self._near: dict[int, Any] = {}
+        self.near: dict[int, Any] = {}
+        """Those that are held in memory, by client, as they came."""
         # Closed when nobody holds these answers any more; a state may.
         self._mapped: MappedTrees | None = None
 
@@ -46,7 +47,7 @@ class Answers(Mapping[int, Any]):
         """
         if size <= self._left:
             self._left -= size
-            self._near[k] = up
+            self.near[k] = up
             return
         with phase("transport"):
             if self._mapped is None:
@@ -59,15 +60,15 @@ class Answers(Mapping[int, Any]):
         Raises:
             KeyError: If it has sent nothing.
         """
-        if k in self._near or self._mapped is None:
-            return self._near[k]
+        if k in self.near or self._mapped is None:
+            return self.near[k]
         return self._mapped[k]
 
     def __iter__(self) -> Iterator[int]:
         """Yield the clients in ascending order."""
         far = () if self._mapped is None else self._mapped
-        return iter(sorted((*self._near, *far)))
+        return iter(sorted((*self.near, *far)))
 
     def __len__(self) -> int:
         """Return how many clients have answered."""
-        return len(self._near) + (0 if self._mapped is None else len(self._mapped))
+        return len(self.near) + (0 if self._mapped is None else len(self._mapped))

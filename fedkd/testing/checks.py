@@ -1,0 +1,294 @@
+"""Promises that every strategy keeps, one function each: ``check(make, folder)``.
+
+A check raises ``AssertionError`` with a sentence that says which promise was broken, by
+which call and, where it is known, at which entry; or :class:`NotApplicable`. Rounds count
+from 1, as in ``metrics.jsonl``. Checks that look at the same run share it, if ``make`` is
+the same object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkd.errors import NotApplicableError
+from fedkd.payload import encode, leaves
+from fedkd.simulation.simulator import Metrics, simulate
+from fedkd.testing.elsewhere import prints_elsewhere
+from fedkd.testing.needs import VIOLATIONS, needs_of
+from fedkd.testing.prints import difference, fingerprint
+from fedkd.testing.record import Record, first_change
+from fedkd.testing.runs import Factory, NotApplicable, recorded, run
+from fedkd.testing.watching import watched
+
+TIMES = ("seconds",)
+LEFTOVER = 0.37
+"""What the working models are filled with, to see whether it matters."""
+
+
+def same_seed_gives_equal_bits(make: Factory, folder: Path) -> None:
+    """Two runs with one seed end in equal states; another seed ends elsewhere."""
+    del folder
+    first, again, other = (
+        recorded(make),
+        recorded.__wrapped__(make),
+        recorded(make, seed=1),
+    )
+    change = first_change(first.given, again.given)
+    assert change is None, (
+        f"one seed gave two results: {change} the second time. Draw from torch's default "
+        "generator, and keep nothing outside the state and client.memory."
+    )
+    # A strategy whose server learns nothing shows the seed in what its clients log.
+    same = first_change(first.given, other.given) is None
+    assert not same or _untimed(first) != _untimed(other), (
+        "the seed changes nothing: draw from torch's default generator."
+    )
+
+
+def order_of_clients_is_irrelevant(make: Factory, folder: Path) -> None:
+    """Visiting the clients backwards changes no bit."""
+    del folder
+    _needs_clients(make)
+    change = _compared(make, backwards=True)
+    assert change is None, (
+        f"the result depends on the order of the clients: {change} when they took their "
+        "turns backwards. Go through the answers by number, and keep nothing in between."
+    )
+
+
+def inputs_are_left_alone(make: Factory, folder: Path) -> None:
+    """No verb changes the state, the payloads, the initial weights or the images."""
+    del folder
+    _no_fault(recorded(make), "an input was changed", "inputs", "shared")
+
+
+def what_is_kept_stays(make: Factory, folder: Path) -> None:
+    """State and memories are as they were left, when they are given to a verb again."""
+    del folder
+    for record in (recorded(make), recorded(make, leftover=LEFTOVER)):
+        _no_fault(record, "what was kept is the working model's memory", "kept")
+
+
+def nothing_is_kept_in_self(make: Factory, folder: Path) -> None:
+    """No verb changes the strategy itself, or its class."""
+    del folder
+    _no_fault(recorded(make), "something was kept in the strategy", "self")
+
+
+def weights_left_over_are_irrelevant(make: Factory, folder: Path) -> None:
+    """What the working model held before a verb changes no bit."""
+    del folder
+    change = _compared(make, leftover=LEFTOVER)
+    assert change is None, (
+        f"weights left over were used: {change} when the working model held other "
+        "weights before. Load every entry first: client.load(...)."
+    )
+
+
+def training_settings_are_left_alone(make: Factory, folder: Path) -> None:
+    """No client changes the training settings, which it shares with all clients.
+
+    A client may be given other settings for one call, ``client.training = ...``: a client
+    lasts for one call only.
+    """
+    del folder
+    _no_fault(recorded(make), "training settings were changed", "settings")
+
+
+def global_generators_are_left_alone(make: Factory, folder: Path) -> None:
+    """No verb seeds torch, or touches other global generators and settings of torch."""
+    del folder
+    _no_fault(recorded(make), "a global setting was changed", "generators")
+
+
+def hashes_of_texts_are_irrelevant(make: Factory, folder: Path) -> None:
+    """Another process, in which texts have other hashes, gives the same bits.
+
+    Python orders sets of texts by their hashes. Two orders of few texts are often equal:
+    a fault may be missed, but none is invented.
+    """
+    del folder
+    strategy = make()
+    again = type(strategy)(strategy.config)
+    if difference(fingerprint(vars(strategy)), fingerprint(vars(again))):
+        raise NotApplicable("its class makes another strategy from the same config.")
+    elsewhere = prints_elsewhere(strategy)
+    if isinstance(elsewhere, str):
+        raise NotApplicable(elsewhere)
+    change = first_change(recorded(make).given, elsewhere)
+    assert change is None, (
+        f"the result depends on hashes of texts: {change} in another process. Leave out "
+        "hash(), and sort sets before going through them."
+    )
+
+
+def payloads_travel(make: Factory, folder: Path) -> None:
+    """Payloads and states are frozen, detached, and equal after the wire."""
+    del folder
+    _no_fault(recorded(make), "a payload does not travel", "travel")
+
+
+def no_image_leaves_a_client(make: Factory, folder: Path) -> None:
+    """No payload of a client contains one of its images, raw or normalised."""
+    del folder
+    record = recorded(make)
+    data = record.federation.data
+    raw = data.x_train.flatten(1).float()
+    private = torch.cat([raw, data.normalise(data.x_train).flatten(1)])
+    for call, up in record.ups:
+        for path, leaf in leaves(up, str(call)):
+            if isinstance(leaf, Tensor) and leaf.numel() >= private.shape[1]:
+                gaps = torch.cdist(_rows(leaf.float(), private.shape[1]), private)
+                assert gaps.min() > 1e-4, (
+                    f"an image left its client: {call} sent {path}, which holds a "
+                    "training image. Send what was learnt of them."
+                )
+
+
+def resuming_changes_nothing(make: Factory, folder: Path) -> None:
+    """A run killed after round 3 and resumed from round 2 equals the straight one."""
+    straight, broken = folder / "straight", folder / "broken"
+    straight.mkdir(parents=True)
+    broken.mkdir()
+    whole = run(make(), rounds=5, folder=straight, checkpoint_every=2)
+    with contextlib.suppress(InterruptedError):
+        run(make(), rounds=5, folder=broken, checkpoint_every=2, on_round=_stop_at(3))
+    resumed = run(make(), rounds=5, folder=broken, checkpoint_every=2)
+    path = difference(fingerprint(whole.state), fingerprint(resumed.state))
+    remedy = "Keep all that lasts over rounds in the state, or in client.memory."
+    assert path is None, f"resuming changed the state, at {path}. {remedy}"
+    assert encode(whole.state) == encode(resumed.state), "resuming changed the state"
+    first, second = (_lines(f / "metrics.jsonl") for f in (straight, broken))
+    assert first == second, f"resuming changed the metrics. {remedy}"
+
+
+def needs_are_refused_with_a_reason(make: Factory, folder: Path) -> None:
+    """Where a declared need is not met, the simulator says so before any verb."""
+    del folder
+    strategy = make()
+    needs = needs_of(strategy.requires)
+    if strategy.pools_clients:
+        needs = [need for need in needs if not VIOLATIONS[need].mixes]
+    if not needs:
+        raise NotApplicable("it declares no need that a federation could fail to meet.")
+    for need in needs:
+        federation, protocol = VIOLATIONS[need].world(strategy.requires)
+        record = Record(strategy, federation)
+        refusal = ""
+        try:
+            simulate(watched(strategy, record), federation, protocol, 0)
+        except NotApplicableError as error:
+            refusal = str(error)
+        # A stricter need may speak for a weaker one.
+        named = any(VIOLATIONS[other].words in refusal for other in needs)
+        assert named, (
+            f"a need that was not met went unsaid: {need}. Set ``requires`` on the class, "
+            "or in __init__."
+        )
+        assert not record.given, f"{next(iter(record.given))} came before the refusal"
+
+
+def partial_participation_works(make: Factory, folder: Path) -> None:
+    """With one client of three in a round, every round has a measured model."""
+    del folder
+    _needs_clients(make)
+    result = run(make(), participation=1, rounds=4)
+    for line in result.history:
+        assert line["global_accuracy"] is not None, (
+            f"nothing was measured in round {line['round']} with one client of three"
+        )
+        assert len(line["clients"]) == 1, "more than one client took part"
+
+
+def work_is_counted(make: Factory, folder: Path) -> None:
+    """Bytes go both ways and are the sum of the clients'; examples do not shrink."""
+    del folder
+    history = _history(recorded(make))
+    total = {"bytes_up": 0, "bytes_down": 0}
+    for line in history:
+        for key, before in total.items():
+            total[key] = before + sum(row[key] for row in line["clients"].values())
+            assert line[key] == total[key], f"{key} is not the sum of the clients'"
+    examples = [line["client_examples"] for line in history]
+    assert examples == sorted(examples), (
+        f"client_examples shrank: {examples}. Give client.count_examples what a step saw."
+    )
+
+
+STRATEGY_CHECKS: tuple[Callable[[Factory, Path], None], ...] = (
+    same_seed_gives_equal_bits,
+    order_of_clients_is_irrelevant,
+    inputs_are_left_alone,
+    what_is_kept_stays,
+    nothing_is_kept_in_self,
+    weights_left_over_are_irrelevant,
+    training_settings_are_left_alone,
+    global_generators_are_left_alone,
+    hashes_of_texts_are_irrelevant,
+    payloads_travel,
+    no_image_leaves_a_client,
+    resuming_changes_nothing,
+    needs_are_refused_with_a_reason,
+    partial_participation_works,
+    work_is_counted,
+)
+"""Every promise, one function each: ``check(make, folder)``."""
+
+
+def _compared(make: Factory, **differing: Any) -> str | None:
+    """Return the first change in a run that differs from the plain one, if any."""
+    return first_change(recorded(make).given, recorded(make, **differing).given)
+
+
+def _needs_clients(make: Factory) -> None:
+    """Raise :class:`NotApplicable` for a strategy that has one client only."""
+    if make().pools_clients:
+        raise NotApplicable("it pools all clients into one, which is in every round.")
+
+
+def _no_fault(record: Record, promise: str, *kinds: str) -> None:
+    faults = [record.faults[kind] for kind in kinds if kind in record.faults]
+    assert not faults, f"{promise}: {' '.join(faults)}"
+
+
+def _rows(leaf: Tensor, width: int) -> Tensor:
+    flat = leaf.flatten()
+    return flat[: len(flat) // width * width].view(-1, width)
+
+
+def _stop_at(number: int) -> Callable[[Metrics], None]:
+    def on_round(metrics: Metrics) -> None:
+        if metrics["round"] == number:
+            raise InterruptedError
+
+    return on_round
+
+
+def _lines(path: Path) -> list[str]:
+    """Return metrics lines without times."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_without_times(json.loads(line)) for line in lines]
+
+
+def _untimed(record: Record) -> list[str]:
+    """Return the metrics of a run without times."""
+    lines = _history(record)
+    return [_without_times(json.loads(json.dumps(line))) for line in lines]
+
+
+def _history(record: Record) -> tuple[Metrics, ...]:
+    return record.result.history if record.result else ()
+
+
+def _without_times(line: Metrics) -> str:
+    for row in [line, *line["clients"].values()]:
+        for key in TIMES:
+            row.pop(key, None)
+    return json.dumps(line, sort_keys=True)

@@ -1,0 +1,60 @@
+"""For each need that a strategy can declare, a toy world in which it is not met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fedkd.party import ModelSpec
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.protocol import Protocol
+from fedkd.strategy import Requires
+from fedkd.testing.toys import toy_federation, toy_protocol
+
+POLICIES = Requires().buffers
+"""All buffer policies."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A world in which a need is not met."""
+
+    words: str
+    """What the refusal says."""
+    models: Sequence[str | ModelSpec] = ("cnn",)
+    buffers: Callable[[Requires], str] = lambda requires: requires.buffers[0]
+    mixes: bool = False
+    """Whether it takes different models, which pooled clients do not have."""
+
+    def world(self, requires: Requires) -> tuple[Federation, Protocol]:
+        """Return the world for a strategy with these needs."""
+        protocol = toy_protocol(buffers=self.buffers(requires))
+        return toy_federation(models=self.models), protocol
+
+
+VIOLATIONS = {
+    "one_architecture": Violation(
+        "needs one architecture", models=("cnn", "mlp"), mixes=True
+    ),
+    "nested_widths": Violation(
+        "needs one family at nested widths", models=("cnn", "mlp"), mixes=True
+    ),
+    "equal_feature_size": Violation(
+        "needs features of one size",
+        models=("cnn", ModelSpec("cnn", {"width": 0.5})),
+        mixes=True,
+    ),
+    "batch_norm": Violation("needs batch normalisation", models=("cnn-plain",)),
+    "public_data": Violation("needs public data"),
+    "buffers": Violation(
+        "supports the buffer policies",
+        buffers=lambda requires: next(p for p in POLICIES if p not in requires.buffers),
+    ),
+}
+"""By field of :class:`fedkd.strategy.Requires`."""
+
+
+def needs_of(requires: Requires) -> list[str]:
+    """Return the fields that ask for more than their defaults do."""
+    plain = Requires()
+    return [f for f in VIOLATIONS if getattr(requires, f) != getattr(plain, f)]

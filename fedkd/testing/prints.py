@@ -1,0 +1,84 @@
+"""Fingerprints of values: what two of them differ in, by path and to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Print: TypeAlias = dict[str, str]
+"""A short text for each leaf of a value, by path; equal for equal bits."""
+
+
+def fingerprint(value: object) -> Print:
+    """Return the fingerprint of any value.
+
+    It is the same in every process for what :mod:`fedkd.payload` lets travel. Other
+    objects are followed through their attributes, modules through their state.
+    """
+    return dict(_leaves(value, "", ()))
+
+
+def difference(before: Print, after: Print) -> str | None:
+    """Return the path of the first leaf that differs, came or went; None if none."""
+    paths = dict.fromkeys([*before, *after])
+    differing = [path for path in paths if before.get(path) != after.get(path)]
+    if not differing:
+        return None
+    first = differing[0]
+    for path in differing:
+        # What has another length is less to the point than what came or went in it.
+        first = path if path.startswith(f"{first}." if first else "") else first
+    return first or "its value"
+
+
+def _leaves(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    children = None if id(value) in above else _children(value)
+    if children is None:
+        yield path, _text(value)
+        return
+    # Kind and length: an empty list is no empty dict, and neither is nothing.
+    yield path, f"{type(value).__name__} of {len(children)}"
+    for name, child in children.items():
+        inner = f"{path}.{name}" if path else str(name)
+        yield from _leaves(child, inner, (*above, id(value)))
+
+
+def _children(value: Any) -> dict[Any, Any] | None:
+    """Return what a value is made of, by name; None for a leaf."""
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if isinstance(value, tuple | list):
+        return dict(enumerate(value))
+    if isinstance(value, nn.Module):
+        return dict(value.state_dict(keep_vars=True))
+    if isinstance(value, _LEAVES) or callable(value):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return dict(vars(value)) if hasattr(value, "__dict__") else None
+
+
+_LEAVES = (Tensor, np.ndarray, torch.Generator, type, str, int, float, set, frozenset)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, torch.Generator):
+        value = value.get_state()
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return f"{value.dtype}{tuple(value.shape)}{_digest(plain.numpy().tobytes())}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}{_digest(value.tobytes())}"
+    if isinstance(value, set | frozenset):
+        return repr(sorted(map(repr, value)))
+    return value.hex() if isinstance(value, float) else repr(value)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
