@@ -123,6 +123,8 @@ def _strategy(record: Mapping[str, Any]) -> Iterator[str]:
 def _thing(record: Mapping[str, Any]) -> Iterator[str]:
     said = record.get("description") or record["summary"]
     yield from ("", f"### {record['name']}", "", _prose(said).replace("\n", "\n\n"))
+    if "unit" in record:
+        yield from ("", f"Unit: {record['unit']}; {record['better']} is better.")
     if record["options"]:
         yield ""
         yield from _options(record["options"])

@@ -181,6 +181,7 @@ def test_a_plug_in_is_listed_with_its_owner(with_example):
         "datasets": ["stripes"],
         "models": [],
         "partitioners": ["round-robin"],
+        "metrics": [],
         "suites": [],
     }
     assert "fedavg" in [entry["name"] for entry in found["strategies"]]

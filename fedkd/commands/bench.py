@@ -208,7 +208,12 @@ def _report(bench: Bench, ran: Collection[str]) -> int:
     console = Console()
     rows = bench.rows
     console.print(
-        table_rich(rows, title=bench.suite.name, references=bench.references())
+        table_rich(
+            rows,
+            title=bench.suite.name,
+            references=bench.references(),
+            columns=bench.columns,
+        )
     )
     for line in closing_lines(bench, ran):
         click.echo(line)

@@ -15,7 +15,9 @@ from rich.console import Console
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.commands.common import plugin_option
-from fedkd.errors import ConfigError, FedKDError
+from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.metrics.columns import Column
+from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.plots import draw_all
@@ -24,6 +26,7 @@ from fedkd.report.stages import read_metrics, stage_table
 from fedkd.report.summary import summarise
 from fedkd.report.table import table_markdown, table_rich
 from fedkd.simulation.protocol import Protocol
+from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.suite import Suite, load_suite
 
 PROTOCOL = tuple(key for key in Protocol.model_fields if key != "evaluation")
@@ -42,6 +45,8 @@ class _Report:
     rows: list[Row]
     suites: Mapping[ResultsFolder, Suite]
     references: set[str]
+    columns: tuple[Column, ...]
+    """Of the metrics beside accuracy."""
     registry: Registry
 
     @property
@@ -109,7 +114,12 @@ def command(
         click.echo(_render(report, output_format), nl=False)
     home = ResultsFolder(out.parent if out is not None else folders[0])
     if plots is not False and (out is not None or len(set(folders)) == 1):
-        drawn = draw_all(home, folders=read, references=report.references)
+        drawn = draw_all(
+            home,
+            folders=read,
+            references=report.references,
+            columns=report.columns,
+        )
         click.echo(f"Figures: {len(drawn)} in {home.plots}", err=True)
 
 
@@ -136,7 +146,8 @@ def _read(folders: Sequence[ResultsFolder], plugin_files: Sequence[str]) -> _Rep
     # Last: whatever is wrong with the folders is told without loading any plug-in.
     registry = load_registry(plugin_files)
     references = _references(suites.values(), rows, registry)
-    return _Report(places, rows, suites, references, registry)
+    columns = _columns(suites, rows, registry)
+    return _Report(places, rows, suites, references, columns, registry)
 
 
 def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
@@ -186,6 +197,43 @@ def _references(
     return found
 
 
+def _columns(
+    suites: Mapping[ResultsFolder, Suite], rows: Sequence[Row], registry: Registry
+) -> tuple[Column, ...]:
+    """Return the columns of metrics in the rows, as the suites' metrics declare them.
+
+    Raises:
+        ConfigError: If folders mean different things by one label.
+    """
+    first: dict[str, tuple[Path, Resolved]] = {}
+    columns: dict[str, Column] = {}
+    for folder, suite in suites.items():
+        try:
+            metrics = metrics_of(registry, suite.metrics, suite.where)
+            declared = columns_of(registry, metrics, suite.where)
+        except FedKDError as error:
+            click.echo(f"fedkd: remark: {error}", err=True)
+            continue
+        for label, metric in metrics.items():
+            other, known = first.setdefault(label, (folder, metric))
+            if known.plain() != metric.plain():
+                raise ConfigError(
+                    f"{other} and {folder} measure different things as {label!r}: "
+                    f"{known.shown()} and {metric.shown()}. Report them apart, or give "
+                    "one of them another label."
+                )
+        columns |= {column.name: column for column in declared}
+    present = dict.fromkeys(name for row in rows for name in row.metrics)
+    lost = [name for name in present if name not in columns]
+    if lost:
+        click.echo(
+            f"fedkd: remark: nothing says how to show {listing(lost)}; it is in the CSV "
+            "file and in no table. Load the plug-in that measures it with --plugin.",
+            err=True,
+        )
+    return tuple(columns[name] for name in present if name in columns)
+
+
 def _render(report: _Report, output_format: str) -> str:
     """Return the report as text."""
     if output_format == "csv":
@@ -201,7 +249,12 @@ def _render(report: _Report, output_format: str) -> str:
 
 def _print_table(report: _Report, console: Console) -> None:
     console.print(
-        table_rich(report.rows, title=report.title, references=report.references)
+        table_rich(
+            report.rows,
+            title=report.title,
+            references=report.references,
+            columns=report.columns,
+        )
     )
 
 
@@ -220,12 +273,14 @@ def _markdown(report: _Report) -> str:
         references=report.references,
         provenance=origin,
         stages=stage_table(runs),
+        columns=report.columns,
     )
 
 
 def _json(report: _Report) -> dict[str, Any]:
     """Return rows and means as plain values."""
     table = summarise(report.rows, report.references)
+    others = [summarise(report.rows, (), column) for column in report.columns]
     means = [
         {
             "strategy": label,
@@ -236,9 +291,16 @@ def _json(report: _Report) -> dict[str, Any]:
             "runs": dict(entry.counts),
             "best": entry.mark == "best",
             "reference": label in table.references,
+            **{
+                f"{more.column.name}_{what}": getattr(
+                    more.entries[label, setting], what
+                )
+                for more in others
+                for what in ("mean", "std")
+            },
         }
         for setting in table.settings
         for label in table.strategies
         if (entry := table.entries[label, setting]).counts
     ]
-    return {"rows": [asdict(row) for row in report.rows], "means": means}
+    return {"rows": [row.plain() for row in report.rows], "means": means}

@@ -24,6 +24,7 @@ from fedkd.harness.workers import (
     run_serially,
     run_side_by_side,
 )
+from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
@@ -85,6 +86,11 @@ class Bench:
     def rows(self) -> list[Row]:
         """The rows so far, in the order of the grid."""
         return [self.done[c.run_id] for c in self.cells if c.run_id in self.done]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the metrics beside accuracy."""
+        return self.cells[0].columns if self.cells else ()
 
     @property
     def todo(self) -> list[Cell]:
@@ -167,6 +173,7 @@ class Bench:
             references=self.references(),
             provenance=provenance_lines(out.environment),
             stages=self._stages() if whole else "",
+            columns=self.columns,
         )
         write_atomic(out.table, page)
 
@@ -190,7 +197,9 @@ class Bench:
     def draw(self) -> None:
         """Draw the figures."""
         if self.settings.plots and self.rows:
-            plots.draw_all(self.settings.out, references=self.references())
+            plots.draw_all(
+                self.settings.out, references=self.references(), columns=self.columns
+            )
 
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""

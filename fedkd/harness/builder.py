@@ -19,6 +19,7 @@ from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
+from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner
 from fedkd.partition.held_out import even_shards, matched_shards
 from fedkd.party import ModelSpec
@@ -28,6 +29,7 @@ from fedkd.plugins.registry import Registry
 from fedkd.simulation.federation import Federation
 from fedkd.strategy import Strategy
 from fedkd.suite.grid import Cell
+from fedkd.suite.metrics import built
 
 SPLITS = 64
 """Splits that are kept: those that were dealt for the check are those that are used."""
@@ -89,6 +91,10 @@ class RunBuilder:
         strategy: Strategy[Any, Any, Any]
         strategy = made(self.registry, "strategies", cell.parts.strategy)
         return strategy
+
+    def metrics(self, cell: Cell) -> dict[str, Metric]:
+        """Return what a run measures beside accuracy, by label."""
+        return built(self.registry, cell.parts.metrics)
 
     def _load(self, dataset: Resolved) -> ImageSet:
         reader: Dataset = made(self.registry, "datasets", dataset)

@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,26 +105,24 @@ def run_cell(
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
         row = _row(cell, outcome, seconds, peak_memory(builder.device))
         _say(log, f"{row.status} {row.reason}".strip())
-    write_json_atomic(asdict(row), files.result)
-    notify("fedkd_run_ended", run=run, result=asdict(row))
+    write_json_atomic(row.plain(), files.result)
+    notify("fedkd_run_ended", run=run, result=row.plain())
     return row
 
 
 def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
     """Return the row of a run that is finished and need not be run again, or None."""
     try:
-        found = json.loads(folder.result.read_text(encoding="utf-8"))
+        result = json.loads(folder.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or not set(found) <= set(COLUMNS):
+    known = {*COLUMNS, *(column.name for column in cell.columns)}
+    if not isinstance(result, dict) or not known - LATER <= set(result) <= known:
         return None
-    whole = set(found) >= set(COLUMNS) - LATER
-    if not whole or found["config_hash"] != cell.config_hash:
-        return None
-    if found["status"] not in FINAL:
+    if result["config_hash"] != cell.config_hash or result["status"] not in FINAL:
         return None
     # The same run may have been made by a suite of another name.
-    return Row(**{**found, "suite": cell.run.suite, "run_id": cell.run_id})
+    return Row.of({**result, "suite": cell.run.suite, "run_id": cell.run_id})
 
 
 def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
@@ -134,7 +132,7 @@ def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
     files = RunFolder(folder)
     with _log(files) as log:
         _say(log, f"failed {reason}")
-    write_json_atomic(asdict(row), files.result)
+    write_json_atomic(row.plain(), files.result)
     return row
 
 
@@ -199,6 +197,7 @@ def _run(  # noqa: PLR0913 - all of a cell
         checkpoint_every=cell.checkpoint_every,
         on_round=on_round,
         executor=executor,
+        metrics=builder.metrics(cell),
     )
     outcome.status, outcome.metrics = "done", result.metrics
     outcome.engine = result.engine
@@ -232,6 +231,7 @@ def _row(
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,
+        metrics={c.name: c.value(outcome.metrics) for c in cell.columns},
         **measures,
     )
 

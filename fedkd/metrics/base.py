@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedkd.config import Config
 from fedkd.errors import ContractError, listing
-from fedkd.metrics.columns import Column
+from fedkd.metrics.columns import Column, Scope
 
 Line: TypeAlias = Mapping[str, Any]
 """A line of metrics.jsonl: what is known of one round."""
@@ -79,7 +79,7 @@ class Metric:
     higher_is_better: ClassVar[bool] = True
     """Its direction: which value is best in a table."""
     decimals: ClassVar[int] = 2
-    """In tables; ``results.csv`` has two more, but for whole numbers."""
+    """In tables."""
     shown: ClassVar[bool] = True
     """Whether it has columns in ``results.csv``, and so tables and curves; otherwise it
     is in metrics.jsonl only."""
@@ -142,12 +142,14 @@ class Metric:
     def columns(self, label: str) -> tuple[Column, ...]:
         """Return the columns that it fills under a label."""
         place = self.place()
-        names = [label]
         if place == "of_test_set":
-            names = [f"global_{label}", f"local_{label}"]
-        return tuple(self._column(name, place != "of_rounds") for name in names)
+            return (
+                self._column(f"global_{label}", "global"),
+                self._column(f"local_{label}", "local"),
+            )
+        return (self._column(label, "clients" if place == "of_clients" else "rounds"),)
 
-    def _column(self, name: str, by_round: bool) -> Column:
+    def _column(self, name: str, scope: Scope) -> Column:
         about = inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
         return Column(
             name,
@@ -157,5 +159,5 @@ class Metric:
             self.decimals,
             self.higher_is_better,
             self.shown,
-            by_round,
+            scope,
         )

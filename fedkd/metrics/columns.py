@@ -5,7 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+Scope: TypeAlias = Literal["global", "local", "clients", "rounds"]
+"""Of the whole test set; mean over the clients' shards of it; over the clients' values;
+or over the rounds of a run."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,16 @@ class Column:
     unit: str
     """Of its values: ``%``, ``nats``, ``rounds``."""
     decimals: int
-    """In tables; the file has two more, but for whole numbers."""
+    """In tables."""
     higher_is_better: bool
     shown: bool
     """Whether it is in ``results.csv``, and so in tables; metrics.jsonl has it anyway."""
-    by_round: bool
-    """Whether it says how good a round is, so that a curve over the rounds means
-    something."""
+    scope: Scope
+
+    @property
+    def by_round(self) -> bool:
+        """Whether it says how good a round is, so that a curve means something."""
+        return self.scope != "rounds"
 
     def value(self, line: Mapping[str, Any]) -> float | None:
         """Return the number of a line of metrics.jsonl; of several, by class, their mean.

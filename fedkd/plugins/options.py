@@ -90,11 +90,11 @@ def resolve(
 
 
 def made(registry: Registry, kind: str, thing: Resolved) -> Any:
-    """Return a new strategy, data set or partitioner with its options.
+    """Return a new strategy, data set, partitioner or metric with its options.
 
     Args:
         registry: Where it is registered.
-        kind: ``strategies``, ``datasets`` or ``partitioners``.
+        kind: ``strategies``, ``datasets``, ``partitioners`` or ``metrics``.
         thing: What :func:`resolve` returned, maybe in another process.
     """
     cls, _ = _parts(registry.resolve(kind, thing.name))

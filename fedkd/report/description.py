@@ -42,6 +42,8 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
+    if suite.metrics:
+        lines.append(f"Measured: {_measured(suite)}.")
     if suite.precision != "fp32":
         lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
     lines += _models(suite, registry)
@@ -114,6 +116,15 @@ def _provenance(found: Mapping[str, Any]) -> list[str]:
     if others:
         lines.append(f"Plug-ins: {', '.join(sorted(set(others)))}.")
     return lines
+
+
+def _measured(suite: Suite) -> str:
+    """Return the metrics as the suite says them: ``macro_f1, rounds_to (target 80)``."""
+    texts = []
+    for entry in suite.metrics:
+        options = ", ".join(f"{key} {value}" for key, value in entry.options.items())
+        texts.append(f"{entry.name} ({options})" if options else entry.name)
+    return ", ".join(texts)
 
 
 def _training(training: TrainingConfig) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedkd.base.files import write_atomic
+from fedkd.metrics.columns import Column
 
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D",
@@ -51,11 +52,11 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracies of one strategy over its rounds, of several seeds."""
+    """Values of one strategy over its rounds, of several seeds."""
 
     label: str
-    accuracies: NDArray[np.float64]
-    """``[S, T]``: seeds, measured rounds; percent."""
+    values: NDArray[np.float64]
+    """``[S, T]``: seeds, measured rounds."""
     rounds: NDArray[np.float64]
     """``[T]``, from 1."""
     examples: NDArray[np.float64]
@@ -68,18 +69,21 @@ class Curve:
 
     @property
     def final(self) -> float:
-        """Mean accuracy of the last measured round."""
-        return float(self.accuracies[:, -1].mean())
+        """Mean value of the last measured round."""
+        return float(self.values[:, -1].mean())
 
 
-def accuracy_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Draw accuracy against rounds, examples and bytes; the band spans all seeds."""
+def draw_curves(
+    curves: Sequence[Curve], column: Column, path: Path, title: str
+) -> None:
+    """Draw a metric against rounds, examples and bytes; the band spans all seeds."""
     panels = (
         ("rounds", "round"),
         ("examples", "images trained on by clients"),
         ("megabytes", "MB sent, up and down"),
     )
-    ordered = sorted(curves, key=lambda curve: -curve.final)
+    sign = -1 if column.higher_is_better else 1
+    ordered = sorted(curves, key=lambda curve: sign * curve.final)
     columns = 4 if len(ordered) > 3 else max(len(ordered), 1)
     lines = -(-len(ordered) // columns)
     with _figure(12, 4.3 + 0.24 * lines, path) as figure:
@@ -89,15 +93,18 @@ def accuracy_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
                 _draw_curve(axis, getattr(curve, name), curve)
             axis.set_xlabel(xlabel)
             _scale(axis, [getattr(curve, name) for curve in ordered], name)
-        axes[0].set_ylabel("global accuracy (%)")
-        low, high = axes[0].get_ylim()
-        slack = max(LEAST_SPAN - (high - low), 0) / 2
-        axes[0].set_ylim(low - slack, high + slack)
+        axes[0].set_ylabel(
+            f"{column.title[0].lower()}{column.title[1:]} ({column.unit})"
+        )
+        if column.unit == "%":
+            low, high = axes[0].get_ylim()
+            slack = max(LEAST_SPAN - (high - low), 0) / 2
+            axes[0].set_ylim(low - slack, high + slack)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6
         )
-        seeds = {len(curve.accuracies) for curve in curves}
+        seeds = {len(curve.values) for curve in curves}
         many = max(seeds, default=1) > 1
         note = " — mean, band: smallest to largest over seeds" if many else ""
         figure.suptitle(title + note, fontsize=12)
@@ -199,7 +206,7 @@ def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
 
 
 def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
-    mean = curve.accuracies.mean(0)
+    mean = curve.values.mean(0)
     dashes = DASHES[curve.style // len(COLOURS) % len(DASHES)]
     look = {
         "color": COLOURS[curve.style % len(COLOURS)],
@@ -211,8 +218,8 @@ def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
         look |= {"color": REFERENCE_COLOUR, "linestyle": DASHES[1 + curve.style % 3]}
     name = f"{curve.label} (reference)" if curve.reference else curve.label
     axis.plot(x, mean, label=f"{name}  {curve.final:.1f}", **look)
-    if len(curve.accuracies) > 1 and len(x) > 1:
-        low, high = curve.accuracies.min(0), curve.accuracies.max(0)
+    if len(curve.values) > 1 and len(x) > 1:
+        low, high = curve.values.min(0), curve.values.max(0)
         axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 

@@ -15,10 +15,11 @@ from safetensors.numpy import load
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
-from fedkd.report.figures import Curve, accuracy_curves, image_grid, partition_heat_map
+from fedkd.metrics.columns import Column
+from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
 from fedkd.report.results import Row, read_results
 from fedkd.report.stages import Line, read_metrics
-from fedkd.report.summary import Setting, group, setting_titles
+from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
 
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
@@ -28,10 +29,12 @@ def draw_all(
     *,
     folders: Sequence[ResultsFolder] = (),
     references: Collection[str] = (),
+    columns: Sequence[Column] = (),
 ) -> list[Path]:
     """Draw the pictures of a bench into ``out/plots`` and return their files.
 
-    * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes;
+    * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
+      each further metric such as ``global-loss-<setting>.png``;
     * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
     * ``generators-<label>-<setting>-s<seed>.png``: a strategy's images, first seed.
 
@@ -41,6 +44,8 @@ def draw_all(
         out: The results folder.
         folders: Results folders to read in place of ``out``.
         references: Labels of strategies that are drawn as references.
+        columns: Of metrics beside accuracy. Local means have no picture, nor has what
+            is of no round.
 
     Raises:
         DataError: If a file is damaged.
@@ -57,9 +62,9 @@ def draw_all(
     labels = list(dict.fromkeys(label for label, _ in groups))
     drawn: list[Path] = []
     for setting, slug in _slugs(settings).items():
-        runs = {name: found for (name, own), found in groups.items() if own == setting}
+        runs = {name: some for (name, own), some in groups.items() if own == setting}
         page = _Page(out.plots, setting, slug, homes)
-        drawn += page.accuracies(runs, labels, references)
+        drawn += page.curves(runs, labels, references, [GLOBAL, *columns])
         drawn += page.partition(runs)
         drawn += page.galleries(runs)
     return drawn
@@ -102,28 +107,37 @@ class _Page:
         titles, shared = setting_titles([setting])
         self.title = f"{titles[0]} ({shared})"
 
-    def accuracies(
+    def curves(
         self,
         runs: Mapping[str, Sequence[Row]],
         labels: Sequence[str],
         references: Collection[str],
+        columns: Sequence[Column],
     ) -> list[Path]:
-        """Draw the curves of all strategies."""
-        curves = []
-        for label, rows in runs.items():
-            lines = [read_metrics(self.homes[row.run_id]) for row in rows]
-            style = labels.index(label)
-            curve = curve_of(label, lines, style, label in references)
-            curves += [curve] if curve else []
-        if not curves:
-            return []
-        path = self.folder / f"accuracy-{self.slug}.png"
-        accuracy_curves(curves, path, self.title)
-        return [path]
+        """Draw the curves of all strategies, a picture for each metric."""
+        lines = {
+            label: [read_metrics(self.homes[row.run_id]) for row in rows]
+            for label, rows in runs.items()
+        }
+        drawn = []
+        for column in columns:
+            if column.scope not in ("global", "clients"):
+                continue
+            every = [
+                curve_of(label, run, column, labels.index(label), label in references)
+                for label, run in lines.items()
+            ]
+            curves = [curve for curve in every if curve]
+            if curves:
+                name = "accuracy" if column is GLOBAL else column.name.replace("_", "-")
+                path = self.folder / f"{name}-{self.slug}.png"
+                draw_curves(curves, column, path, self.title)
+                drawn.append(path)
+        return drawn
 
     def partition(self, runs: Mapping[str, Sequence[Row]]) -> list[Path]:
         """Draw the client x class table of the first seed that left one."""
-        rows = sorted((row for found in runs.values() for row in found), key=_seed)
+        rows = sorted((row for some in runs.values() for row in some), key=_seed)
         for row in rows:
             source = self.homes[row.run_id].counts
             if source.is_file():
@@ -165,30 +179,33 @@ def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:
 
 
 def curve_of(
-    label: str, runs: Sequence[Sequence[Line]], style: int = 0, reference: bool = False
+    label: str,
+    runs: Sequence[Sequence[Line]],
+    column: Column = GLOBAL,
+    style: int = 0,
+    reference: bool = False,
 ) -> Curve | None:
-    """Return the curve over the rounds that were measured in every run; None if none."""
+    """Return the curve over the rounds that were measured in every run; None if none.
+
+    Runs that were not asked for the metric do not count.
+    """
     by_round = [
-        {
-            line["round"]: line
-            for line in lines
-            if line.get("global_accuracy") is not None
-        }
+        {line["round"]: line for line in lines if column.value(line) is not None}
         for lines in runs
-        if lines
+        if any(column.name in line for line in lines)
     ]
     common = sorted(set.intersection(*map(set, by_round))) if by_round else []
     if not common:
         return None
-    columns = [[run[index] for index in common] for run in by_round]
-    accuracies = np.array([[one["global_accuracy"] for one in run] for run in columns])
-    examples = np.array([[one["client_examples"] for one in run] for run in columns])
+    picked = [[run[index] for index in common] for run in by_round]
+    values = np.array([[column.value(one) for one in run] for run in picked])
+    examples = np.array([[one["client_examples"] for one in run] for run in picked])
     sent = np.array(
-        [[one["bytes_up"] + one["bytes_down"] for one in r] for r in columns]
+        [[one["bytes_up"] + one["bytes_down"] for one in r] for r in picked]
     )
     return Curve(
         label,
-        accuracies.astype(float),
+        values.astype(float),
         np.array(common, dtype=float),
         examples.mean(0),
         sent.mean(0) / 1e6,
@@ -199,7 +216,7 @@ def curve_of(
 
 def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Return a file name's part for every setting; no two are equal."""
-    found: dict[Setting, str] = {}
+    slugs: dict[Setting, str] = {}
     for setting in settings:
         parts = [
             setting.dataset,
@@ -208,10 +225,10 @@ def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
             setting.suite,
         ]
         slug = _slug("-".join(filter(None, parts)))[:100]
-        taken = set(found.values())
+        taken = set(slugs.values())
         tries = (slug if i == 1 else f"{slug}-{i}" for i in range(1, len(settings) + 1))
-        found[setting] = next(one for one in tries if one not in taken)
-    return found
+        slugs[setting] = next(one for one in tries if one not in taken)
+    return slugs
 
 
 def _slug(text: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,30 @@ class Row(RunName):
     engine: str = ""
     """The executor that did the clients' turns; several, joined by ``+``, of a run that
     went on with another; empty of a run that did not end."""
+    metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    """What the suite measures beside accuracy: further columns, by name."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Row:
+        """Return the row with values by column; those it does not know are metrics."""
+        own = {name: value for name, value in values.items() if name in COLUMNS}
+        metrics = {name: value for name, value in values.items() if name not in own}
+        return cls(**own, metrics=metrics)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values by column, those of metrics last."""
+        return {**{name: getattr(self, name) for name in COLUMNS}, **self.metrics}
+
+    def value(self, column: str) -> Any:
+        """Return the value of a column; None if it is one of a metric not asked for."""
+        return getattr(self, column) if column in COLUMNS else self.metrics.get(column)
 
 
-COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
-"""The columns of ``results.csv``, in their order. Other tools rely on it."""
+COLUMNS: tuple[str, ...] = tuple(
+    one.name for one in fields(Row) if one.name != "metrics"
+)
+"""The columns of every ``results.csv``, in their order. Other tools rely on it; those of
+metrics beside accuracy come after them."""
 
 _WHOLE = {
     "clients", "rounds", "seed", "bytes_up", "bytes_down", "client_examples",
@@ -94,14 +114,16 @@ def write_results(rows: Iterable[Row], path: Path) -> None:
 def csv_text(rows: Iterable[Row]) -> str:
     """Return ``rows`` as CSV with a header; equal rows give equal text.
 
-    Accuracies are rounded to 4 decimals, seconds to 3. Values that are missing or not
-    finite are empty. Line breaks inside a reason become spaces.
+    Accuracies are rounded to 4 decimals, seconds to 3, other metrics to 6. Values that
+    are missing or not finite are empty. Line breaks inside a reason become spaces.
     """
+    every = list(rows)
+    header = [*COLUMNS, *dict.fromkeys(name for row in every for name in row.metrics)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_format(name, getattr(row, name)) for name in COLUMNS])
+    writer.writerow(header)
+    for row in every:
+        writer.writerow([_format(name, row.value(name)) for name in header])
     return text.getvalue()
 
 
@@ -133,7 +155,8 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     """Join the rows of several benches; the same run may be in more than one.
 
     A run that was made twice is equal but for its times, its memory and its engine; the
-    first of them counts.
+    first of them counts. So does the first of two that differ in what was measured
+    only, with all that was.
 
     Args:
         tables: Rows by where they came from, for messages.
@@ -152,7 +175,26 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
                     f"{first} and {place} hold different results of run {row.run_id!r} "
                     f"({_difference(old, row)}). Report them apart, or remove one."
                 )
-    return list(merged.values())
+    return _measured_together(merged.values())
+
+
+def _measured_together(rows: Iterable[Row]) -> list[Row]:
+    """Join runs that were trained alike, with equal results, and measured otherwise.
+
+    Metrics change no training, but they are part of what a run is told.
+    """
+    joined: dict[Row, Row] = {}
+    for row in rows:
+        trained = _result(replace(row, config_hash="", run_id="", metrics={}))
+        first = joined.setdefault(trained, row)
+        if first is row:
+            continue
+        if first.metrics.keys() == row.metrics.keys():
+            joined[row] = row  # told something else that made no difference
+        else:
+            metrics = {**row.metrics, **first.metrics}
+            joined[trained] = replace(first, metrics=metrics)
+    return list(joined.values())
 
 
 def _result(row: Row) -> Row:
@@ -164,8 +206,9 @@ def _result(row: Row) -> Row:
 def _difference(one: Row, other: Row) -> str:
     """Name the first column in which two rows differ, with both values."""
     one, other = _result(one), _result(other)
-    name = next(n for n in COLUMNS if getattr(one, n) != getattr(other, n))
-    return f"{name} is {getattr(one, name)!r} and {getattr(other, name)!r}"
+    names = dict.fromkeys((*one.plain(), *other.plain()))
+    name = next(n for n in names if one.value(n) != other.value(n))
+    return f"{name} is {one.value(name)!r} and {other.value(name)!r}"
 
 
 def _format(name: str, value: Any) -> str:
@@ -176,6 +219,8 @@ def _format(name: str, value: Any) -> str:
         return str(int(value))
     if name in _DECIMALS:
         return repr(round(float(value), _DECIMALS[name]))
+    if name not in COLUMNS:
+        return repr(value if isinstance(value, int) else round(float(value), 6))
     return " ".join(str(value).split())
 
 
@@ -200,18 +245,21 @@ def _parse(text: str, path: Path) -> list[Row]:
     return rows
 
 
-def _check_header(found: Sequence[str], path: Path) -> None:
-    missing = [name for name in COLUMNS if name not in (*found, *LATER)]
-    extra = [name for name in found if name not in COLUMNS]
+def _check_header(names: Sequence[str], path: Path) -> None:
+    missing = [name for name in COLUMNS if name not in (*names, *LATER)]
+    known = [place for place, name in enumerate(names) if name in COLUMNS]
+    # Those of metrics come last.
+    extra = [name for name in names[: max(known, default=0)] if name not in COLUMNS]
     if missing:
         problem = f"column {listing(missing)} is missing"
     elif extra:
         problem = f"column {listing(map(repr, extra))} is unknown"
-    elif len(set(found)) < len(found):
+    elif len(set(names)) < len(names):
         problem = "a column is there twice"
     else:
         return
-    raise DataError(f"{path}:1: {problem}; expected {','.join(COLUMNS)}.")
+    expected = f"{','.join(COLUMNS)}, and then those of metrics"
+    raise DataError(f"{path}:1: {problem}; expected {expected}.")
 
 
 def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
@@ -226,7 +274,7 @@ def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
         raise DataError(
             f"{where}: status: found {status!r}, expected one of {listing(STATUSES)}."
         )
-    return Row(**{name: _value(name, text, where) for name, text in values.items()})
+    return Row.of({name: _value(name, text, where) for name, text in values.items()})
 
 
 def _value(name: str, text: str, where: str) -> Any:
@@ -234,14 +282,19 @@ def _value(name: str, text: str, where: str) -> Any:
     if not text:
         if name in _REQUIRED:
             raise DataError(f"{where}: {name}: found nothing, expected a value.")
-        return None if name in _WHOLE or name in _DECIMALS else ""
-    if name not in _WHOLE and name not in _DECIMALS:
+        return None if _is_number(name) else ""
+    if not _is_number(name):
         return text
+    whole = name in _WHOLE or (name not in COLUMNS and text.isdecimal())
     try:
-        number = int(text) if name in _WHOLE else float(text)
+        number = int(text) if whole else float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         kind = "a whole number" if name in _WHOLE else "a number"
         raise DataError(f"{where}: {name}: found {text!r}, expected {kind}.")
     return number
+
+
+def _is_number(name: str) -> bool:
+    return name in _WHOLE or name in _DECIMALS or name not in COLUMNS

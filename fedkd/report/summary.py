@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 from fedkd.base.runname import RunName, with_alpha
+from fedkd.metrics.asked import Asked
+from fedkd.metrics.columns import Column
 from fedkd.report.results import Row
-from fedkd.report.text import DECIMALS
 
-Metric = Literal["global_accuracy", "local_accuracy"]
+GLOBAL, LOCAL = Asked().columns.values()
+"""The columns of accuracy, which all results have."""
+UNDEFINED = "undefined"
+"""What counts for a run that is done and whose metric has no value."""
 Mark = Literal["", "best", "second"]
 _T = TypeVar("_T")
 
@@ -46,7 +50,8 @@ class Entry:
     values: tuple[float, ...] = ()
     """The metric of every run that is done, in the order of the rows."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """How many runs there are of each status."""
+    """How many runs there are of each status; ``undefined`` instead of ``done`` where
+    the metric has no value."""
     mark: Mark = ""
 
     @property
@@ -69,6 +74,8 @@ class Entry:
 class Table:
     """Strategies in rows, settings in columns, both in order of appearance."""
 
+    column: Column
+    """What is in it."""
     strategies: tuple[str, ...]
     settings: tuple[Setting, ...]
     entries: Mapping[tuple[str, Setting], Entry]
@@ -79,8 +86,8 @@ class Table:
     @property
     def common_n(self) -> int | None:
         """Number of runs of every entry that has a mean; None where they differ."""
-        found = {entry.n for entry in self.entries.values() if entry.n}
-        return found.pop() if len(found) == 1 else None
+        numbers = {entry.n for entry in self.entries.values() if entry.n}
+        return numbers.pop() if len(numbers) == 1 else None
 
 
 Groups = dict[tuple[str, Setting], list[Row]]
@@ -105,35 +112,40 @@ def group(rows: Sequence[Row]) -> Groups:
 def summarise(
     rows: Sequence[Row],
     references: Collection[str] = (),
-    metric: Metric = "global_accuracy",
+    column: Column = GLOBAL,
 ) -> Table:
     """Reduce runs to one entry a strategy and setting.
 
-    Only runs that are ``done`` have a value. The best mean of a column and the second
-    are marked, ties alike; references never are, nor is a column with one mean only.
+    Only runs that are ``done`` have a value. The best mean of a setting and the second
+    are marked, ties alike; references never are, nor is a strategy with a run whose
+    metric has no value, nor a setting with one mean only.
     """
     groups = group(rows)
     strategies = _ordered(label for label, _ in groups)
     settings = _ordered(setting for _, setting in groups)
     table: dict[tuple[str, Setting], Entry] = {}
     for setting in settings:
-        column = {s: _entry(groups.get((s, setting), []), metric) for s in strategies}
-        marks = _marks({s: e for s, e in column.items() if s not in references})
-        for label, entry in column.items():
+        entries = {s: _entry(groups.get((s, setting), []), column) for s in strategies}
+        rivals = {s: e for s, e in entries.items() if s not in references}
+        marks = _marks(rivals, column)
+        for label, entry in entries.items():
             mark = marks.get(label, "")
             table[label, setting] = Entry(entry.values, entry.counts, mark)
-    return Table(strategies, settings, table, frozenset(references) & set(strategies))
+    marked = frozenset(references) & set(strategies)
+    return Table(column, strategies, settings, table, marked)
 
 
 def paired_differences(
-    rows: Sequence[Row], baseline: str, metric: Metric = "global_accuracy"
+    rows: Sequence[Row], baseline: str
 ) -> dict[tuple[str, Setting], tuple[float, ...]]:
-    """Return, per strategy and setting, ``strategy - baseline`` of each common seed.
+    """Return ``strategy - baseline`` of global accuracy, of each common seed.
+
+    By strategy and setting.
 
     Seeds that are not done on both sides are left out.
     """
     by_seed = {
-        key: {row.seed: getattr(row, metric) for row in _done(runs, metric)}
+        key: {row.seed: row.value(GLOBAL.name) for row in _done(runs, GLOBAL)}
         for key, runs in group(rows).items()
     }
     found = {}
@@ -197,23 +209,31 @@ def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _done(runs: Sequence[Row], metric: Metric) -> list[Row]:
-    return [r for r in runs if r.status == "done" and getattr(r, metric) is not None]
+def _done(runs: Sequence[Row], column: Column) -> list[Row]:
+    done = (row for row in runs if row.status == "done")
+    return [row for row in done if row.value(column.name) is not None]
 
 
-def _entry(runs: Sequence[Row], metric: Metric) -> Entry:
-    values = tuple(getattr(row, metric) for row in _done(runs, metric))
-    return Entry(values, dict(Counter(row.status for row in runs)))
+def _entry(runs: Sequence[Row], column: Column) -> Entry:
+    values = tuple(row.value(column.name) for row in _done(runs, column))
+    return Entry(values, dict(Counter(_status(row, column) for row in runs)))
 
 
-def _marks(column: Mapping[str, Entry]) -> dict[str, Mark]:
+def _status(row: Row, column: Column) -> str:
+    """Return what became of a run, as far as a column is concerned."""
+    asked = column.name in row.metrics
+    lacks = asked and row.metrics[column.name] is None
+    return UNDEFINED if lacks and row.status == "done" else row.status
+
+
+def _marks(entries: Mapping[str, Entry], column: Column) -> dict[str, Mark]:
     """Mark the best and the second best mean of the strategies that compete."""
     means = {
-        label: round(entry.mean, DECIMALS)
-        for label, entry in column.items()
-        if entry.mean is not None
+        label: round(entry.mean, column.decimals)
+        for label, entry in entries.items()
+        if entry.mean is not None and UNDEFINED not in entry.counts
     }
-    ranks = sorted(set(means.values()), reverse=True)
+    ranks = sorted(set(means.values()), reverse=column.higher_is_better)
     if len(ranks) < 2:
         return {}
     names: dict[float, Mark] = dict(zip(ranks, ("best", "second"), strict=False))

@@ -14,10 +14,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from fedkd.metrics.columns import Column
 from fedkd.report.results import Row
 from fedkd.report.summary import (
+    GLOBAL,
+    LOCAL,
+    UNDEFINED,
     Entry,
-    Metric,
     Table,
     baseline_of,
     group,
@@ -50,7 +53,7 @@ COSTS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
 """Columns of the table of costs, and how to read them from a row."""
 
 
-def table_markdown(
+def table_markdown(  # noqa: PLR0913 - all that a page has
     rows: Sequence[Row],
     *,
     title: str,
@@ -58,8 +61,9 @@ def table_markdown(
     references: Collection[str] = (),
     provenance: Sequence[str] = (),
     stages: str = "",
+    columns: Sequence[Column] = (),
 ) -> str:
-    """Return ``table.md``: accuracies, costs, differences, reasons, protocol.
+    """Return ``table.md``: accuracies, other metrics, costs, differences, protocol.
 
     Args:
         rows: All rows of the bench, in the order that strategies shall have.
@@ -68,14 +72,16 @@ def table_markdown(
         references: Labels of strategies that are marked and never best.
         provenance: Where the numbers come from (versions, commit, device).
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
+        columns: Of metrics beside accuracy; each has a section.
     """
     if not rows:
         return f"# {title}\n\nThere are no results yet.\n"
     table = summarise(rows, references)
-    parts = [f"# {title}", _accuracies(rows, table, "global_accuracy")]
-    local = summarise(rows, references, "local_accuracy")
-    if any(entry.n for entry in local.entries.values()):
-        parts.append(_accuracies(rows, local, "local_accuracy"))
+    parts = [f"# {title}", _values(rows, table)]
+    for column in (LOCAL, *columns):
+        more = summarise(rows, references, column)
+        if _is_asked_for(more):
+            parts.append(_values(rows, more))
     parts += [_costs(rows, table), _differences(rows, table)]
     if stages:
         parts.append(f"## What each stage did\n\n{stages.strip()}")
@@ -87,13 +93,39 @@ def table_markdown(
 
 
 def table_rich(
-    rows: Sequence[Row], *, title: str = "", references: Collection[str] = ()
+    rows: Sequence[Row],
+    *,
+    title: str = "",
+    references: Collection[str] = (),
+    columns: Sequence[Column] = (),
 ) -> RenderableType:
-    """Return the global accuracies, and what belongs under them, for a terminal."""
+    """Return the global accuracies, and what belongs under them, for a terminal.
+
+    Args:
+        rows: All rows of the bench, in the order that strategies shall have.
+        title: Heading.
+        references: Labels of strategies that are marked and never best.
+        columns: Of metrics beside accuracy; each has a table, but for local means.
+    """
     if not rows:
         return Text("There are no results yet.")
     table = summarise(rows, references)
-    titles, shared = setting_titles(table.settings)
+    _, shared = setting_titles(table.settings)
+    parts: list[RenderableType] = [
+        _grid(table, title),
+        *map(Text, _notes(rows, table, shared)),
+    ]
+    for column in columns:
+        table = summarise(rows, references, column)
+        if column.scope != "local" and _is_asked_for(table):
+            note = Text(" ".join(_meaning(rows, table)))
+            parts += [_grid(table, column.title), note]
+    return Group(*parts, *map(Text, reasons(rows)))
+
+
+def _grid(table: Table, title: str) -> Grid:
+    """Return a table for a terminal."""
+    titles, _ = setting_titles(table.settings)
     grid = Grid(title=title or None, title_justify="left", title_style="bold")
     grid.add_column("strategy", no_wrap=True)
     for name in titles:
@@ -104,8 +136,7 @@ def table_rich(
         entries = [table.entries[label, setting] for setting in table.settings]
         texts = [Text(entry_text(e, table), style=styles[e.mark]) for e in entries]
         grid.add_row(Text(_label(label, table)), *texts)
-    notes = [*_notes(rows, table, "global_accuracy", shared), *reasons(rows)]
-    return Group(grid, *(Text(note) for note in notes))
+    return grid
 
 
 def entry_text(entry: Entry, table: Table) -> str:
@@ -117,7 +148,7 @@ def entry_text(entry: Entry, table: Table) -> str:
     }
     if entry.mean is None:
         return _lost(lost) or MISSING
-    text = spread(entry.values)
+    text = spread(entry.values, decimals=table.column.decimals)
     remarks = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
     remarks += [f"{number} {status}" for status, number in lost.items()]
     return f"{text} ({', '.join(remarks)})" if remarks else text
@@ -140,8 +171,12 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _accuracies(rows: Sequence[Row], table: Table, metric: Metric) -> str:
-    name = metric.removesuffix("_accuracy").capitalize()
+def _is_asked_for(table: Table) -> bool:
+    """Say whether any run has a value, or was asked for one and has none."""
+    return any(entry.n or UNDEFINED in entry.counts for entry in table.entries.values())
+
+
+def _values(rows: Sequence[Row], table: Table) -> str:
     titles, shared = setting_titles(table.settings)
     body = []
     for label in table.strategies:
@@ -149,18 +184,31 @@ def _accuracies(rows: Sequence[Row], table: Table, metric: Metric) -> str:
         texts = [_marked(entry_text(entry, table), entry) for entry in entries]
         body.append([_label(label, table), *texts])
     grid = markdown_grid(["strategy", *titles], body)
-    notes = " ".join(_notes(rows, table, metric, shared))
-    return f"## {name} accuracy\n\n{grid}\n\n{notes}"
+    notes = " ".join(_notes(rows, table, shared))
+    return f"## {table.column.title}\n\n{grid}\n\n{notes}"
 
 
-def _notes(rows: Sequence[Row], table: Table, metric: Metric, shared: str) -> list[str]:
-    """Return the sentences that a reader needs to read the table rightly."""
+def _meaning(rows: Sequence[Row], table: Table) -> list[str]:
+    """Return what the values of a table are."""
+    column = table.column
     where = {
-        "global_accuracy": f"on {measured_on(row.dataset for row in rows)}",
-        "local_accuracy": "mean over the clients, each on its own test shard: of the "
-        "client's own model where the strategy has one, else of the global model",
-    }[metric]
-    notes = [f"Percent, {where}, after the last round."]
+        "global": f"on {measured_on(row.dataset for row in rows)}, ",
+        "local": "mean over the clients, each on its own test shard: of the "
+        "client's own model where the strategy has one, else of the global model, ",
+    }.get(column.scope, "")
+    if column in (GLOBAL, LOCAL):
+        return [f"Percent, {where}after the last round."]
+    place = f"{where}after the last round."
+    notes = [column.about, f"{place[0].upper()}{place[1:]}"]
+    notes.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
+    if any(UNDEFINED in entry.counts for entry in table.entries.values()):
+        notes.append(f"A run that is {UNDEFINED} has no such value.")
+    return notes
+
+
+def _notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
+    """Return the sentences that a reader needs to read the table rightly."""
+    notes = _meaning(rows, table)
     deviation = "± is the sample standard deviation over seeds"
     if table.common_n == 1:
         notes.append("n = 1 seed: no spread is known.")

@@ -35,18 +35,19 @@ def markdown_grid(
     )
 
 
-def spread(values: Sequence[float], sign: str = "") -> str:
+def spread(values: Sequence[float], sign: str = "", decimals: int = DECIMALS) -> str:
     """Return ``82.00 ± 2.00``: mean and, for two values or more, sample deviation.
 
     Args:
         values: At least one number.
         sign: ``"+"`` to show the sign of the mean, as differences do.
+        decimals: Of both.
     """
     # Adding zero turns -0.0, which would print a sign, into 0.0.
-    mean = round(statistics.fmean(values), DECIMALS) + 0.0
-    text = f"{mean:{sign}.{DECIMALS}f}"
+    mean = round(statistics.fmean(values), decimals) + 0.0
+    text = f"{mean:{sign},.{decimals}f}"
     if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.{DECIMALS}f}"
+        text += f" ± {statistics.stdev(values):,.{decimals}f}"
     return text
 
 

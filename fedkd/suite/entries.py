@@ -72,6 +72,20 @@ class StrategyEntry(Entry):
         return {"name": self.name, **beside} if beside else self.name
 
 
+class MetricEntry(Entry):
+    """A metric in a suite."""
+
+    label: str | None = None
+    """What its columns are named after; its name, with options that are not the
+    default, if None."""
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return the form that a suite file holds."""
+        if self.label is None:
+            return super().plain()
+        return {"name": self.name, "label": self.label, **self.options}
+
+
 def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return ``raw`` with its lists of registered things as entries.
 
@@ -85,6 +99,11 @@ def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "models" in values:
         values["models"] = [
             _mix(mix, f"{where}: models") for mix in _as_list(values["models"])
+        ]
+    if "metrics" in values:
+        values["metrics"] = [
+            _metric_entry(entry, f"{where}: metrics")
+            for entry in _as_list(values["metrics"])
         ]
     if "strategies" in values:
         values["strategies"] = [
@@ -113,6 +132,16 @@ def strategy_entry(raw: object, where: str) -> StrategyEntry:
     values: dict[str, Any] = {"name": entry.name, "label": label, "options": options}
     values |= beside
     return build(StrategyEntry, values, f"{where}.{label}")
+
+
+def _metric_entry(raw: object, where: str) -> MetricEntry:
+    if isinstance(raw, MetricEntry):
+        return raw
+    entry = _entry(raw, where)
+    options = dict(entry.options)
+    label = options.pop("label", None)
+    values = {"name": entry.name, "label": label, "options": options}
+    return build(MetricEntry, values, f"{where}.{entry.name}")
 
 
 def _entry(raw: object, where: str) -> Entry:

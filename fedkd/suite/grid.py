@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedkd._version import __version__
@@ -14,11 +14,13 @@ from fedkd.base.runname import RunName, with_alpha
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.hookspecs import GROUP
+from fedkd.metrics.columns import Column
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.suite import Suite
 
@@ -32,6 +34,8 @@ class Parts:
     partition: Resolved
     models: Models
     protocol: Protocol
+    metrics: Mapping[str, Resolved] = field(default_factory=dict)
+    """What is measured beside accuracy, by label."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Cell:
     """What it is put together from."""
     config: Mapping[str, Any] = field(compare=False, repr=False)
     """Everything that can change the result, as plain values."""
+    columns: tuple[Column, ...] = ()
+    """Of the metrics beside accuracy."""
 
 
 def grid(suite: Suite, registry: Registry) -> list[Cell]:
@@ -69,12 +75,17 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
     _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
-    return [
-        _cell(registry, suite, label, Parts(strategy, *setting, protocol), seed)
+    metrics = metrics_of(registry, suite.metrics, where)
+    columns = columns_of(registry, metrics, where)
+    cells = [
+        _cell(
+            registry, suite, label, Parts(strategy, *setting, protocol, metrics), seed
+        )
         for setting in itertools.product(datasets, partitions, mixes)
         for seed in suite.seeds
         for label, strategy, protocol in strategies
     ]
+    return [replace(cell, columns=columns) for cell in cells]
 
 
 def _strategy(
@@ -141,6 +152,7 @@ def _cell(
         "partition": partition.plain(),
         **parts.models.plain(),
         "protocol": _plain_protocol(parts.protocol),
+        **_plain_metrics(parts.metrics),
         "seed": seed,
         "plugins": _third_party(registry, parts),
         "fedkd": __version__,
@@ -177,6 +189,12 @@ def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
     return plain
 
 
+def _plain_metrics(metrics: Mapping[str, Resolved]) -> dict[str, Any]:
+    # Younger than the first results too: runs of accuracy alone keep their names.
+    plain = {label: metric.plain() for label, metric in metrics.items()}
+    return {"metrics": plain} if plain else {}
+
+
 def canonical(value: Any) -> str:
     """Return the one JSON text of a plain value: equal values, equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -189,6 +207,7 @@ def _third_party(registry: Registry, parts: Parts) -> dict[str, str]:
         ("datasets", parts.dataset),
         ("partitioners", parts.partition),
         *(("models", model) for model in parts.models.every),
+        *(("metrics", metric) for metric in parts.metrics.values()),
     ]
     owners = {}
     for kind, item in used:

@@ -14,9 +14,16 @@ from fedkd.base import yamlfile
 from fedkd.config import build
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.simulation.protocol import Protocol
-from fedkd.suite.entries import SAFE_NAME, Entry, Mix, StrategyEntry, normalise
+from fedkd.suite.entries import (
+    SAFE_NAME,
+    Entry,
+    MetricEntry,
+    Mix,
+    StrategyEntry,
+    normalise,
+)
 
-ENTRY_LISTS = ("datasets", "partitions", "models")
+ENTRY_LISTS = ("datasets", "partitions", "models", "metrics")
 """The keys of a suite that list registered things."""
 
 
@@ -75,6 +82,9 @@ class Suite(Protocol):
     with ``clients`` and ``server`` gives the server a model of its own, and ``widths``
     beside a name makes nested sub-models of it: a list, or the published rule
     ``{rho: 5, sigma: 4}``."""
+    metrics: tuple[MetricEntry, ...] = ()
+    """What is measured beside accuracy, which always is: ``[macro_f1, {name: rounds_to,
+    target: 80}]``. A ``label`` beside a name gives its columns another one."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[StrategyEntry, ...] = Field(min_length=1)

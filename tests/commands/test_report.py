@@ -213,3 +213,48 @@ def test_results_without_their_suite_are_still_reported(capsys, quick, plugin):
     out, err = report(capsys, quick, "--plugin", plugin, "--no-plots")
     assert "82.00 ± 2.00" in out
     assert "suite.yaml: there is no such file" in err
+
+
+def test_folders_with_other_metrics_are_joined(tmp_path, capsys):
+    plain = rows("toy-mean", 70.0, 72.0)
+    more = [
+        replace(row, run_id=f"{row.run_id}-more", metrics={"global_loss": 0.5})
+        for row in plain
+    ]
+    first = bench(tmp_path / "a", plain)
+    second = bench(tmp_path / "b", more, SUITE + "metrics: [loss]\n")
+    assert main(["report", first, second, "--format", "csv"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == ",".join((*COLUMNS, "global_loss"))
+    assert [line.rpartition(",")[2] for line in lines] == ["0.5", "0.5"]
+    assert main(["report", first, second, "--format", "markdown"]) == 0
+    page = capsys.readouterr().out
+    assert "n = 2." in page.partition("## Global loss")[2].partition("\n##")[0]
+    assert main(["report", first, second, "--format", "json"]) == 0
+    (means,) = json.loads(capsys.readouterr().out)["means"]
+    assert (means["n"], means["global_loss_mean"]) == (2, 0.5)
+
+
+def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, capsys):
+    found = [replace(row, metrics={"mine": 0.5}) for row in rows("toy-mean", 70.0)]
+    folder = bench(tmp_path / "a", found)
+    assert main(["report", folder, "--format", "markdown"]) == 0
+    out, err = capsys.readouterr()
+    assert "nothing says how to show mine; it is in the CSV file" in err
+    assert "Mine" not in out
+
+
+def test_one_label_for_two_things_is_refused(tmp_path, capsys):
+    folders = [
+        bench(
+            tmp_path / name,
+            [replace(row, metrics={"soon": 1}) for row in rows("toy-mean", 70.0)],
+            SUITE + f"metrics: [{{name: rounds_to, label: soon, target: {value}}}]\n",
+        )
+        for name, value in (("a", 70), ("b", 80))
+    ]
+    assert main(["report", *folders]) == 2
+    assert (
+        "measure different things as 'soon': rounds_to[target=70.0] and rounds_to["
+        in (capsys.readouterr().err)
+    )

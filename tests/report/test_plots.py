@@ -8,15 +8,20 @@ from safetensors.numpy import save_file
 
 from fedkd.base.folders import ResultsFolder
 from fedkd.errors import DataError
+from fedkd.metrics.classification import Loss
+from fedkd.metrics.fairness import WorstClient
+from fedkd.metrics.targets import RoundsTo
+from fedkd.report import figures
 from fedkd.report.figures import (
     DPI,
     Curve,
-    accuracy_curves,
+    draw_curves,
     image_grid,
     partition_heat_map,
 )
 from fedkd.report.plots import curve_of, draw_all, read_counts, read_gallery
 from fedkd.report.results import Row, write_results
+from fedkd.report.summary import GLOBAL
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -121,7 +126,7 @@ def test_a_curve_holds_the_rounds_that_every_seed_measured():
     second = [metrics(1, 20.0), metrics(2, 25.0), metrics(3, 50.0, sent=3_000_000)]
     curve = curve_of("a", [first, second])
     assert curve.rounds.tolist() == [1, 3]
-    assert curve.accuracies.tolist() == [[10, 30], [20, 50]]
+    assert curve.values.tolist() == [[10, 30], [20, 50]]
     assert curve.examples.tolist() == [100, 300]
     assert curve.megabytes.tolist() == [2, 12]
     assert curve.final == 40
@@ -132,22 +137,63 @@ def test_runs_without_measurements_have_no_curve():
     assert curve_of("a", [[]]) is None
 
 
+LOSS, LOCAL_LOSS = Loss().columns("loss")
+
+
+def measured(index, **values):
+    return {**metrics(index, 50.0), **values}
+
+
+def test_the_curve_of_a_metric_holds_its_values_and_skips_runs_without_it():
+    asked = [measured(1, global_loss=2.0), measured(2, global_loss=[1.0, None, 3.0])]
+    curve = curve_of("a", [asked, [metrics(1, 50.0)]], LOSS)
+    assert curve.values.tolist() == [[2.0, 2.0]]
+    assert curve_of("a", [[metrics(1, 50.0)]], LOSS) is None
+
+
+def test_each_metric_of_rounds_has_a_picture_but_local_means(tmp_path):
+    one = run(tmp_path)
+    values = {"global_loss": 1.0, "local_loss": 1.0, "worst_client": 3.0, "to": 2}
+    lines = [json.dumps(measured(i, **values)) + "\n" for i in (1, 2)]
+    (tmp_path / "runs" / one.run_id / "metrics.jsonl").write_text("".join(lines))
+    worst = WorstClient().columns("worst_client")
+    to = RoundsTo(RoundsTo.Config(target=1)).columns("to")
+    columns = [LOSS, LOCAL_LOSS, *worst, *to]
+    assert drawn(tmp_path, [one], columns=columns) == [
+        "accuracy-digits-dirichlet0.1-cnn.png",
+        "global-loss-digits-dirichlet0.1-cnn.png",
+        "partition-digits-dirichlet0.1-cnn-s0.png",
+        "worst-client-digits-dirichlet0.1-cnn.png",
+    ]
+
+
+def test_the_legend_begins_with_the_best(tmp_path, monkeypatch):
+    named = []
+    monkeypatch.setattr(
+        figures, "_draw_curve", lambda axis, x, curve: named.append(curve.label)
+    )
+    curves = [curve("low", 1), curve("high", 2)]
+    for column in (GLOBAL, LOSS):
+        draw_curves(curves, column, tmp_path / "x.png", "two")
+    assert named == [*["high", "low"] * 3, *["low", "high"] * 3]
+
+
 def curve(label, ends, **changes):
     x = np.linspace(ends / 5, ends, 5)
-    values = {"accuracies": np.tile(x, (2, 1)), "rounds": x, "examples": x} | changes
+    values = {"values": np.tile(x, (2, 1)), "rounds": x, "examples": x} | changes
     return Curve(label, megabytes=x, **values)
 
 
 @pytest.mark.parametrize("ends", [(1, 1), (1, 1000), (1, 1_000_000)])
 def test_curves_of_any_ratio_of_costs_can_be_drawn(tmp_path, ends):
     curves = [curve(f"s{i}", end, style=i) for i, end in enumerate(ends)]
-    accuracy_curves(curves, tmp_path / "x.png", "costs $ of _any_ {size}")
+    draw_curves(curves, GLOBAL, tmp_path / "x.png", "costs $ of _any_ {size}")
     assert size_of(tmp_path / "x.png")[0] > 10 * DPI
 
 
 def test_forty_curves_can_be_drawn(tmp_path):
     curves = [curve(f"strategy-{i}", 10, style=i, reference=i == 3) for i in range(40)]
-    accuracy_curves(curves, tmp_path / "x.png", "many")
+    draw_curves(curves, GLOBAL, tmp_path / "x.png", "many")
     assert size_of(tmp_path / "x.png")[0] > 10 * DPI
 
 

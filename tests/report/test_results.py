@@ -8,10 +8,12 @@ import os
 import stat
 
 import pytest
+from rich.console import Console
 
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError
+from fedkd.metrics.classification import Loss
 from fedkd.report.results import (
     COLUMNS,
     Row,
@@ -28,7 +30,7 @@ from fedkd.report.summary import (
     split_conflicts,
     summarise,
 )
-from fedkd.report.table import entry_text, table_markdown
+from fedkd.report.table import entry_text, table_markdown, table_rich
 from fedkd.report.text import amount, markdown_grid, spread
 
 HEADER = (
@@ -200,6 +202,120 @@ def test_merging_different_results_of_one_run_is_an_error():
         ConfigError, match=r"x and y .* \(global_accuracy is 1.0 and 2.0"
     ):
         merge_results({"x": rows_of("a", 1.0), "y": rows_of("a", 2.0)})
+
+
+# --- columns of metrics ---------------------------------------------------------------
+
+LOSS, LOCAL_LOSS = Loss().columns("loss")
+
+
+def test_columns_of_metrics_come_last_and_are_empty_where_they_were_not_asked_for():
+    text = csv_text([row("a"), row("b", metrics={"global_loss": 0.12345678, "to": 7})])
+    header, first, second = text.splitlines()
+    assert header == f"{HEADER},global_loss,to"
+    assert first.endswith(",fp32,,,")
+    assert second.endswith(",fp32,,0.123457,7")
+
+
+def test_columns_of_metrics_are_read_back_equal(tmp_path):
+    rows = [row("a", metrics={"loss": 0.5, "to": 7}), row("b", metrics={"loss": None})]
+    write_results(rows, tmp_path / "results.csv")
+    found = read_results(tmp_path / "results.csv")
+    assert found[0] == rows[0]
+    assert found[1].metrics == {"loss": None, "to": None}
+
+
+def test_a_damaged_number_of_a_metric_is_an_error(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(csv_text([row(metrics={"loss": 0.5})]).replace(",0.5", ",half"))
+    with pytest.raises(DataError, match=r":2: loss: found 'half', expected a number"):
+        read_results(path)
+
+
+def test_runs_that_differ_in_what_was_measured_only_are_one_run():
+    plain = row("a", run_id="a-1", config_hash="1", seconds=1.0)
+    more = row("a", run_id="a-2", config_hash="2", metrics={"loss": 0.5})
+    most = row("a", run_id="a-3", config_hash="3", metrics={"loss": 0.5, "to": 7})
+    (found,) = merge_results({"x": [plain], "y": [more], "z": [most]})
+    assert found == dataclasses.replace(plain, metrics={"loss": 0.5, "to": 7})
+    other = row("a", accuracy=81.0, run_id="a-4", metrics={"loss": 0.4})
+    assert merge_results({"x": [plain], "y": [other]}) == [plain, other]
+
+
+def test_runs_that_were_told_different_things_are_two_though_their_results_are_equal():
+    one, two = row("a", run_id="a-1"), row("a", run_id="a-2")
+    assert merge_results({"x": [one], "y": [two]}) == [one, two]
+
+
+def test_merging_names_the_metric_in_which_a_run_differs():
+    one, two = (row("a", metrics={"loss": value}) for value in (0.5, 0.6))
+    with pytest.raises(ConfigError, match=r"\(loss is 0.5 and 0.6\)"):
+        merge_results({"x": [one], "y": [two]})
+
+
+def losses(strategy, *values):
+    return [
+        row(strategy, seed, metrics={"global_loss": value})
+        for seed, value in enumerate(values)
+    ]
+
+
+def entries_of(rows, column):
+    table = summarise(rows, (), column)
+    column = {s: table.entries[s, table.settings[0]] for s in table.strategies}
+    return {s: (entry_text(e, table), e.mark) for s, e in column.items()}
+
+
+def test_the_best_is_the_lowest_where_lower_is_better():
+    rows = [*losses("a", 0.5, 0.7), *losses("b", 0.1, 0.1), *losses("c", 9.0, 9.0)]
+    assert entries_of(rows, LOSS) == {
+        "a": ("0.600 ± 0.141", "second"),
+        "b": ("0.100 ± 0.000", "best"),
+        "c": ("9.000 ± 0.000", ""),
+    }
+
+
+def test_who_has_no_value_in_a_run_says_so_and_is_not_marked():
+    rows = [*losses("a", 0.5, None), *losses("b", 0.6, 0.6), *losses("c", 0.7, 0.7)]
+    rows += [*losses("d", None, None), *rows_of("e", 80.0)]
+    assert entries_of(rows, LOSS) == {
+        "a": ("0.500 (n=1, 1 undefined)", ""),
+        "b": ("0.600 ± 0.000 (n=2)", "best"),
+        "c": ("0.700 ± 0.000 (n=2)", "second"),
+        "d": ("2 undefined", ""),
+        "e": ("-", ""),
+    }
+
+
+def test_a_page_has_a_section_for_each_metric_that_a_run_was_asked_for():
+    rows = [*losses("a", 0.5), *losses("b", 0.25)]
+    page = table_markdown(rows, title="t", columns=[LOSS, LOCAL_LOSS])
+    section = page.partition("## Global loss\n")[2].partition("\n##")[0]
+    assert "| a        |          <u>0.500</u> |" in section
+    assert "| b        |             **0.250** |" in section
+    assert (
+        "Mean cross-entropy of the test images, in nats. On the whole test set, after "
+        "the last round. Lower is better. n = 1 seed: no spread is known. Bold is best"
+    ) in section
+    assert "## Local loss" not in page
+    rows = losses("a", None)
+    page = table_markdown(rows, title="t", columns=[LOSS])
+    assert "| a        |             undefined |" in page
+    assert "A run that is undefined has no such value." in page
+
+
+def test_a_terminal_shows_each_metric_but_no_local_means():
+    rows = [row("a", metrics={"global_loss": 0.5, "local_loss": 0.4})]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table_rich(rows, title="t", columns=[LOSS, LOCAL_LOSS]))
+    text = console.file.getvalue()
+    assert "Global loss" in text
+    assert "0.500" in text
+    assert "0.400" not in text
+
+
+def test_large_numbers_are_easy_to_read():
+    assert spread([1234567.0, 1234569.0], decimals=0) == "1,234,568 ± 1"
 
 
 # --- atomic files --------------------------------------------------------------------

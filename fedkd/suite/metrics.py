@@ -1,0 +1,69 @@
+"""What a suite measures beside accuracy: from its list to metrics and their columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from fedkd.errors import ConfigError
+from fedkd.metrics.asked import ACCURACY, Asked
+from fedkd.metrics.base import Metric
+from fedkd.metrics.columns import Column
+from fedkd.plugins.options import Resolved, made, resolve
+from fedkd.plugins.registry import Registry
+from fedkd.suite.entries import MetricEntry
+
+
+def metrics_of(
+    registry: Registry, entries: Sequence[MetricEntry], where: str
+) -> dict[str, Resolved]:
+    """Return what a suite measures beside accuracy, by label.
+
+    Raises:
+        ConfigError: If a name or an option cannot be used, or a label comes twice.
+    """
+    metrics: dict[str, Resolved] = {}
+    for entry in entries:
+        at = f"{where}: metrics.{entry.label or entry.name}"
+        metric = resolve(registry, "metrics", entry.name, entry.options, at)
+        label = entry.label or _label(metric)
+        if label in metrics:
+            raise ConfigError(
+                f"{where}: metrics: the label {label!r} comes twice. Give one of them a "
+                "'label' of its own."
+            )
+        metrics[label] = metric
+    if ACCURACY in metrics and metrics[ACCURACY].name == ACCURACY:
+        del metrics[ACCURACY]
+    return metrics
+
+
+def built(registry: Registry, metrics: Mapping[str, Resolved]) -> dict[str, Metric]:
+    """Return new metrics, by label."""
+    return {label: made(registry, "metrics", one) for label, one in metrics.items()}
+
+
+def columns_of(
+    registry: Registry, metrics: Mapping[str, Resolved], where: str
+) -> tuple[Column, ...]:
+    """Return the columns that metrics beside accuracy have in ``results.csv``.
+
+    Raises:
+        ConfigError: If they do not fit together.
+    """
+    try:
+        asked = Asked(built(registry, metrics))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    own = Asked().columns
+    return tuple(c for n, c in asked.columns.items() if c.shown and n not in own)
+
+
+def _label(metric: Resolved) -> str:
+    """Return the name with the options that differ: ``rounds_to_80``."""
+    values = [
+        f"{value:g}" if isinstance(value, float) else str(value)
+        for value in metric.changed.values()
+    ]
+    words = re.sub(r"[^a-z0-9]+", "_", " ".join(values).lower()).strip("_")
+    return f"{metric.name}_{words}" if words else metric.name
