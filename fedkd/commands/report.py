@@ -205,7 +205,7 @@ def _columns(
     Raises:
         ConfigError: If folders mean different things by one label.
     """
-    first: dict[str, tuple[Path, Resolved]] = {}
+    first: dict[str, tuple[ResultsFolder, Resolved]] = {}
     columns: dict[str, Column] = {}
     for folder, suite in suites.items():
         try:
@@ -218,7 +218,7 @@ def _columns(
             other, known = first.setdefault(label, (folder, metric))
             if known.plain() != metric.plain():
                 raise ConfigError(
-                    f"{other} and {folder} measure different things as {label!r}: "
+                    f"{other.path} and {folder.path} measure different things as {label!r}: "
                     f"{known.shown()} and {metric.shown()}. Report them apart, or give "
                     "one of them another label."
                 )
