@@ -190,13 +190,13 @@ def _rebuild(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 def _dataclass_named(name: str) -> Any:
     module, _, qualname = name.partition(":")
-    found: Any = sys.modules.get(module)
+    kind: Any = sys.modules.get(module)
     for part in qualname.split("."):
-        found = getattr(found, part, None)
-    params = getattr(found, "__dataclass_params__", None)
+        kind = getattr(kind, part, None)
+    params = getattr(kind, "__dataclass_params__", None)
     if params is None or not params.frozen:
         raise ContractError(
             f"the data names {name!r}, which is no frozen dataclass of an imported "
             "module; load the plug-in that wrote it first."
         )
-    return found
+    return kind

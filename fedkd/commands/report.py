@@ -182,19 +182,20 @@ def _references(
 ) -> set[str]:
     """Return the labels of strategies that are references and not competitors."""
     labels = {row.strategy for row in rows}
-    names = {e.label: e.name for suite in suites for e in suite.strategies}
-    found = set()
+    names = {
+        entry.label: entry.name
+        for suite in suites
+        for entry in suite.strategies
+        if entry.label in labels
+    }
+    references = set()
     for label, name in names.items():
-        if label not in labels:
-            continue
         try:
-            thing: Any = registry.resolve("strategies", name)
+            if registry.is_reference(name):
+                references.add(label)
         except FedKDError as error:
             click.echo(f"fedkd: remark: {error}", err=True)
-            continue
-        if getattr(thing, "strategy", thing).is_reference:
-            found.add(label)
-    return found
+    return references
 
 
 def _columns(
@@ -218,9 +219,9 @@ def _columns(
             other, known = first.setdefault(label, (folder, metric))
             if known.plain() != metric.plain():
                 raise ConfigError(
-                    f"{other.path} and {folder.path} measure different things as {label!r}: "
-                    f"{known.shown()} and {metric.shown()}. Report them apart, or give "
-                    "one of them another label."
+                    f"{other.path} and {folder.path} measure different things as "
+                    f"{label!r}: {known.shown()} and {metric.shown()}. Report them "
+                    "apart, or give one of them another label."
                 )
         columns |= {column.name: column for column in declared}
     present = dict.fromkeys(name for row in rows for name in row.metrics)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -16,10 +16,10 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
+from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import check_cells
 from fedkd.harness.resuming import ResumePoints
 from fedkd.harness.workers import (
-    Listener,
     WorkerSettings,
     run_serially,
     run_side_by_side,
@@ -52,16 +52,6 @@ class Settings:
     plugin_files: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     """The command line, for the record."""
-
-
-class View(Listener, Protocol):
-    """What is shown while cells run."""
-
-    def note(self, cell: Cell, text: str) -> None:
-        """Show a remark on a cell."""
-
-    def close(self) -> None:
-        """Stop showing."""
 
 
 class Bench:
@@ -185,14 +175,10 @@ class Bench:
 
     def references(self) -> set[str]:
         """Return the labels of the strategies that are references, not competitors."""
-        found = set()
-        for label, name in {
-            cell.run.strategy: cell.parts.strategy.name for cell in self.cells
-        }.items():
-            thing = self.registry.resolve("strategies", name)
-            if getattr(thing, "strategy", thing).is_reference:
-                found.add(label)
-        return found
+        names = {cell.run.strategy: cell.parts.strategy.name for cell in self.cells}
+        return {
+            label for label, name in names.items() if self.registry.is_reference(name)
+        }
 
     def draw(self) -> None:
         """Draw the figures."""

@@ -159,11 +159,11 @@ def commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        found = _git(root, "rev-parse", "HEAD")
+        head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{found}-dirty" if changed else found
+    return f"{head}-dirty" if changed else head
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -72,11 +72,11 @@ class ResumePoints:
         return f"{who} goes on from its last checkpoint{which}"
 
 
-def _rounds(found: Sequence[int]) -> str:
+def _rounds(saved: Sequence[int]) -> str:
     """Return the rounds of checkpoints, in brackets; nothing without any."""
-    if not found:
+    if not saved:
         return ""
-    first, last = min(found), max(found)
+    first, last = min(saved), max(saved)
     return f" (round {first})" if first == last else f" (rounds {first} to {last})"
 
 

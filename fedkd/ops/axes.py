@@ -254,7 +254,7 @@ def _hook(path: str, answer: _Answer) -> Callable[[nn.Module, Any, Tensor], Tens
 
 def _ends(x: Tensor) -> set[int]:
     """Return the ids of the constants that a value is made of."""
-    found: set[int] = set()
+    reached: set[int] = set()
     seen: set[Any] = set()
     todo: list[Any] = [x.grad_fn]
     while todo:
@@ -263,6 +263,6 @@ def _ends(x: Tensor) -> set[int]:
             continue
         seen.add(node)
         if hasattr(node, "variable"):
-            found.add(id(node.variable))
+            reached.add(id(node.variable))
         todo += [after for after, _ in node.next_functions]
-    return found
+    return reached

@@ -46,10 +46,10 @@ class IndexMap:
 
         Empty for an entry that is whole.
         """
-        found = tuple(
+        held = tuple(
             None if axis is None else self._along(axis) for axis in self.axes.of(entry)
         )
-        return found if any(kept is not None for kept in found) else ()
+        return held if any(kept is not None for kept in held) else ()
 
     def _along(self, axis: Axis) -> Tensor | None:
         kept = self.channels[axis.group]
@@ -139,17 +139,17 @@ def partial_average(whole: Weights, parts: Sequence[Part]) -> dict[str, Tensor]:
         return dict(whole)
     weights = [part.weight for part in parts]
     weighted_average([{} for _ in parts], weights)  # checks the weights
-    found = {}
+    averaged = {}
     for entry, value in whole.items():
         holders = [part for part in parts if entry in part.weights]
         if not any(part.weight for part in holders):
-            found[entry] = value
+            averaged[entry] = value
         elif all(_is_whole(part, entry) for part in holders):
             states = [{entry: part.weights[entry]} for part in holders]
-            found |= weighted_average(states, [part.weight for part in holders])
+            averaged |= weighted_average(states, [part.weight for part in holders])
         else:
-            found[entry] = _mean_of_parts(entry, value, holders)
-    return found
+            averaged[entry] = _mean_of_parts(entry, value, holders)
+    return averaged
 
 
 def _is_whole(part: Part, entry: str) -> bool:

@@ -50,7 +50,7 @@ def kept_channels(axes: Axes, whole: Weights, part: Weights) -> Sizes:
             f"nested widths: the entry {odd!r} is in one model only; expected one family "
             "at several widths, with equal options otherwise."
         )
-    found: dict[int, int] = {}
+    channels_of: dict[int, int] = {}
     for entry, value in whole.items():
         _check_dimensions(entry, value, part[entry])
         axes_of = axes.of(entry) or (None,) * value.ndim
@@ -59,22 +59,22 @@ def kept_channels(axes: Axes, whole: Weights, part: Weights) -> Sizes:
         ):
             place = f"dimension {i} of {entry!r} ({full} to {kept})"
             if axis is not None:
-                _note(found, axis.group, _share(axes, axis, kept, place), place)
+                _note(channels_of, axis.group, _share(axes, axis, kept, place), place)
             elif full != kept:
                 raise ConfigError(
                     f"nested widths: {place} is narrower, and no convolution, linear "
                     "layer or normalisation says which channels these are. Use a model "
                     "of such layers, or one width."
                 )
-    return tuple(found[g] for g in range(len(axes.channels)))
+    return tuple(channels_of[g] for g in range(len(axes.channels)))
 
 
-def _note(found: dict[int, int], group: int, number: int, place: str) -> None:
+def _note(channels_of: dict[int, int], group: int, number: int, place: str) -> None:
     """Note how many channels of a group are kept, the same by all its axes."""
-    if found.setdefault(group, number) != number:
+    if channels_of.setdefault(group, number) != number:
         raise ConfigError(
             f"nested widths: {place} keeps {number} channels and an axis tied to it "
-            f"{found[group]}; expected equal numbers."
+            f"{channels_of[group]}; expected equal numbers."
         )
 
 

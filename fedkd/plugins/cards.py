@@ -42,10 +42,10 @@ def card(entry: Entry) -> dict[str, Any]:
         PluginError: If it cannot be imported.
         ContractError: If it is not what it should be.
     """
-    found = entry.resolve()
+    target = entry.resolve()
     origin = {"owner": entry.owner, "version": entry.version, "target": entry.target}
     head = {"kind": entry.kind_of_thing, "name": entry.name, "summary": entry.summary}
-    return head | origin | _BODIES[entry.kind_of_thing](entry, found)
+    return head | origin | _BODIES[entry.kind_of_thing](entry, target)
 
 
 def suite_card(name: str) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def suite_card(name: str) -> dict[str, Any]:
     return {"kind": "suites", "name": name, "text": file.read_text(encoding="utf-8")}
 
 
-def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
+def _strategy(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
-    preset = found if isinstance(found, Preset) else Preset(found)
+    preset = target if isinstance(target, Preset) else Preset(target)
     cls = preset.strategy
     keys = method_keys(cls)
     options = options_of(cls.Config)
@@ -69,39 +69,39 @@ def _strategy(entry: Entry, found: Any) -> dict[str, Any]:
         "sends": {"down": _payload(down), "up": _payload(up)},
         "options": options,
     }
-    if isinstance(found, Preset):
-        _override(options, found.options)
+    if isinstance(target, Preset):
+        _override(options, target.options)
         body["preset_of"] = cls.__name__
-        body["preset_deviations"] = list(found.deviations)
+        body["preset_deviations"] = list(target.deviations)
     return body
 
 
-def _dataset(entry: Entry, found: Any) -> dict[str, Any]:
+def _dataset(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
     return {
-        "description": _doc(found),
-        "files": dict(found.files),
-        "options": options_of(found.Config),
+        "description": _doc(target),
+        "files": dict(target.files),
+        "options": options_of(target.Config),
     }
 
 
-def _executor(entry: Entry, found: Any) -> dict[str, Any]:
+def _executor(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
-    return {"description": _doc(found), "options": []}
+    return {"description": _doc(target), "options": []}
 
 
-def _partitioner(entry: Entry, found: Any) -> dict[str, Any]:
+def _partitioner(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
-    return {"description": _doc(found), "options": options_of(found.Config)}
+    return {"description": _doc(target), "options": options_of(target.Config)}
 
 
-def _metric(entry: Entry, found: Any) -> dict[str, Any]:
+def _metric(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
     return {
-        "description": _doc(found),
-        "unit": found.unit,
-        "better": "higher" if found.higher_is_better else "lower",
-        "options": options_of(found.Config),
+        "description": _doc(target),
+        "unit": target.unit,
+        "better": "higher" if target.higher_is_better else "lower",
+        "options": options_of(target.Config),
     }
 
 

@@ -85,11 +85,11 @@ class Entry:
                 "FEDKD_DISABLE_PLUGINS."
             )
         try:
-            found = load_target(self.target)
+            thing = load_target(self.target)
         except PluginError as error:
             raise PluginError(f"{self.title}: {error}") from error
-        _check(self, found)
-        return found
+        _check(self, thing)
+        return thing
 
 
 def problem_of(offer: Offer) -> str | None:
@@ -116,7 +116,7 @@ def problem_of(offer: Offer) -> str | None:
     return None
 
 
-def _check(entry: Entry, found: Any) -> None:
+def _check(entry: Entry, thing: Any) -> None:
     """Hold a target against what its hook registers.
 
     Raises:
@@ -124,32 +124,32 @@ def _check(entry: Entry, found: Any) -> None:
             a verb that cannot be called.
     """
     if entry.kind == "mix":
-        if not _is_mix(found):
+        if not _is_mix(thing):
             raise ContractError(
-                f"{entry.title}: {entry.target} is {_shown(found)}; expected a tuple of "
+                f"{entry.title}: {entry.target} is {_shown(thing)}; expected a tuple of "
                 "mappings, each with the 'name' of a model and its options."
             )
         return
     if entry.kind_of_thing == "models":
-        check_builder(found, f"{entry.title}: {entry.target}")
+        check_builder(thing, f"{entry.title}: {entry.target}")
         return
     base = load_target(_BASES[entry.kind_of_thing])
     also = ""
     if entry.kind_of_thing == "strategies":
         also = " or a fedkd.Preset of one"
-        if isinstance(found, load_target("fedkd.strategy:Preset")):
-            found = found.strategy
-    if not (isinstance(found, type) and issubclass(found, base)):
+        if isinstance(thing, load_target("fedkd.strategy:Preset")):
+            thing = thing.strategy
+    if not (isinstance(thing, type) and issubclass(thing, base)):
         raise ContractError(
-            f"{entry.title}: {entry.target} is {_shown(found)}; expected a subclass of "
+            f"{entry.title}: {entry.target} is {_shown(thing)}; expected a subclass of "
             f"fedkd.{base.__name__}{also}."
         )
-    lacking = sorted(getattr(found, "__abstractmethods__", ()))
+    lacking = sorted(getattr(thing, "__abstractmethods__", ()))
     if lacking:
         raise ContractError(
-            f"{entry.title}: {found.__name__} lacks {listing(lacking)}; implement them."
+            f"{entry.title}: {thing.__name__} lacks {listing(lacking)}; implement them."
         )
-    _check_methods(entry, found, base)
+    _check_methods(entry, thing, base)
 
 
 def _check_methods(entry: Entry, cls: Any, base: type) -> None:
@@ -169,11 +169,11 @@ def _check_methods(entry: Entry, cls: Any, base: type) -> None:
             raise ContractError(f"{entry.title}: {error}") from None
 
 
-def _is_mix(found: Any) -> bool:
+def _is_mix(thing: Any) -> bool:
     return (
-        isinstance(found, tuple)
-        and bool(found)
-        and all(isinstance(one, Mapping) and "name" in one for one in found)
+        isinstance(thing, tuple)
+        and bool(thing)
+        and all(isinstance(one, Mapping) and "name" in one for one in thing)
     )
 
 

@@ -201,17 +201,17 @@ class Loader:
     def _check_hooks(self, status: PluginStatus, plugin: Any) -> tuple[str, ...]:
         """Return the known hooks that a plug-in implements; report misspelt ones."""
         callers = self.manager.get_hookcallers(plugin) or []
-        found = sorted(caller.name for caller in callers)
-        for name in found:
+        names = sorted(caller.name for caller in callers)
+        for name in names:
             if name not in self.specified and not self._is_optional(name, plugin):
                 hint = suggestion(name, self.specified)
                 status.refuse(f"it implements an unknown hook {name!r}.{hint}")
-        if not found:
+        if not names:
             raise PluginError(
                 f"{status.target} implements no hook; mark its functions with "
                 "@fedkd.hookimpl."
             )
-        return tuple(name for name in found if name in self.specified)
+        return tuple(name for name in names if name in self.specified)
 
     def _is_optional(self, name: str, plugin: Any) -> bool:
         impls = getattr(self.manager.hook, name).get_hookimpls()
@@ -268,10 +268,10 @@ def load_target(target: str) -> Any:
     """
     name, _, path = target.partition(":")
     try:
-        found: Any = importlib.import_module(name)
+        thing: Any = importlib.import_module(name)
         for part in path.split("."):
-            found = getattr(found, part)
+            thing = getattr(thing, part)
     # Importing a plug-in runs its code, which may raise anything.
     except (Exception, SystemExit) as error:
         raise PluginError(f"cannot load {target}: {cause(error)}") from error
-    return found
+    return thing

@@ -116,13 +116,22 @@ class Registry:
         Raises:
             ConfigError: If the name or an option is wrong.
         """
-        found = self.resolve("strategies", name)
-        if not isinstance(found, type):  # a preset, as resolve has made sure
-            options = merged(found.options, options or {})
-            found = found.strategy
+        target = self.resolve("strategies", name)
+        if not isinstance(target, type):  # a preset, as resolve has made sure
+            options = merged(target.options, options or {})
+            target = target.strategy
         strategy: tuple[Strategy[Any, Any, Any], Config]
-        strategy = _build(found, options, f"strategies.{name}")
+        strategy = _build(target, options, f"strategies.{name}")
         return strategy
+
+    def is_reference(self, name: str) -> bool:
+        """Say whether a strategy, or that of a preset, is a reference of tables.
+
+        Raises:
+            FedKDError: If the name is unknown or cannot be loaded.
+        """
+        target = self.resolve("strategies", name)
+        return bool(getattr(target, "strategy", target).is_reference)
 
     def dataset(
         self, name: str, options: Mapping[str, Any] | None = None
@@ -132,8 +141,8 @@ class Registry:
         Raises:
             ConfigError: If the name or an option is wrong.
         """
-        found = self.resolve("datasets", name)
-        dataset: tuple[Dataset, Config] = _build(found, options, f"datasets.{name}")
+        target = self.resolve("datasets", name)
+        dataset: tuple[Dataset, Config] = _build(target, options, f"datasets.{name}")
         return dataset
 
     def partitioner(
@@ -144,9 +153,9 @@ class Registry:
         Raises:
             ConfigError: If the name or an option is wrong.
         """
-        found = self.resolve("partitioners", name)
+        target = self.resolve("partitioners", name)
         partitioner: tuple[Partitioner, Config]
-        partitioner = _build(found, options, f"partitions.{name}")
+        partitioner = _build(target, options, f"partitions.{name}")
         return partitioner
 
     def metric(

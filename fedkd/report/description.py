@@ -10,7 +10,7 @@ from typing import Any
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
-from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.suite import Suite
 
@@ -92,25 +92,25 @@ def _cut(numbers: Sequence[int]) -> str:
 def provenance_lines(path: Path) -> list[str]:
     """Return where numbers come from, read from ``environment.json``; none without."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return _provenance(found) if isinstance(found, Mapping) else []
+    return _provenance(facts) if isinstance(facts, Mapping) else []
 
 
-def _provenance(found: Mapping[str, Any]) -> list[str]:
-    packages = found.get("packages") or {}
-    commit = f", commit {found['commit']}" if found.get("commit") else ""
-    device = found.get("gpu") or found.get("cpu")
+def _provenance(facts: Mapping[str, Any]) -> list[str]:
+    packages = facts.get("packages") or {}
+    commit = f", commit {facts['commit']}" if facts.get("commit") else ""
+    device = facts.get("gpu") or facts.get("cpu")
     lines = [
-        f"fedkd {found.get('fedkd')}{commit}, torch {packages.get('torch')}, "
-        f"Python {found.get('python')}.",
-        f"{found.get('device')}: {device}, {found.get('threads_per_cell')} thread a cell, "
-        f"{found.get('jobs')} side by side.",
+        f"fedkd {facts.get('fedkd')}{commit}, torch {packages.get('torch')}, "
+        f"Python {facts.get('python')}.",
+        f"{facts.get('device')}: {device}, {facts.get('threads_per_cell')} thread a cell, "
+        f"{facts.get('jobs')} side by side.",
     ]
     others = [
         f"{plugin['distribution']} {plugin['version']}"
-        for plugin in found.get("plugins", [])
+        for plugin in facts.get("plugins", [])
         if plugin["distribution"] != "fedkd"
     ]
     if others:
@@ -147,7 +147,7 @@ def _training(training: TrainingConfig) -> str:
     return ", ".join(parts)
 
 
-def _departures(entry: StrategyEntry) -> str:
+def _departures(entry: ListedStrategy) -> str:
     """Return how a strategy departs from the suite; empty if it does not."""
     parts = [f"{key} {value}" for key, value in entry.options.items()]
     if entry.rounds is not None:

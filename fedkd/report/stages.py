@@ -35,7 +35,7 @@ def read_metrics(folder: RunFolder) -> list[Line]:
         return []
     text = path.read_bytes().decode(errors="replace")
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    found: list[Line] = []
+    lines: list[Line] = []
     for number, line in enumerate(whole, start=1):
         try:
             metrics = json.loads(line)
@@ -46,8 +46,8 @@ def read_metrics(folder: RunFolder) -> list[Line]:
                 f"{path}:{number}: expected an object with a whole number 'round'; the "
                 "line is damaged."
             )
-        found.append(metrics)
-    return found
+        lines.append(metrics)
+    return lines
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ def last_values(lines: Sequence[Line]) -> dict[str, Last]:
     Measured accuracies are called ``measured <name>``. Values that are missing or not
     finite are passed over, so that what was logged in an early stage is kept.
     """
-    found: dict[str, Last] = {}
+    last: dict[str, Last] = {}
     for line in lines:
         measured = {MEASURED + k: v for k, v in (line.get("measured") or {}).items()}
         for name, value in {**measured, **(line.get("logged") or {})}.items():
             if isinstance(value, int | float) and math.isfinite(value):
-                found[name] = Last(float(value), line["round"])
-    found.pop("train_loss", None)
-    return found
+                last[name] = Last(float(value), line["round"])
+    last.pop("train_loss", None)
+    return last
 
 
 def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
@@ -111,13 +111,13 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
 
 
 def _by_name(runs: Sequence[Mapping[str, Last]]) -> dict[str, list[Last]]:
-    found: dict[str, list[Last]] = {}
+    by_name: dict[str, list[Last]] = {}
     for run in runs:
         for name, last in run.items():
-            found.setdefault(name, []).append(last)
+            by_name.setdefault(name, []).append(last)
     # Accuracies first: they say more than losses.
-    names = sorted(found, key=lambda name: (not name.startswith(MEASURED), name))
-    return {name: found[name] for name in names}
+    names = sorted(by_name, key=lambda name: (not name.startswith(MEASURED), name))
+    return {name: by_name[name] for name in names}
 
 
 def _fields(name: str, values: Sequence[Last]) -> tuple[str, str, str]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 from fedkd.base.runname import RunName, with_alpha
-from fedkd.metrics.asked import Asked
 from fedkd.metrics.columns import Column
+from fedkd.metrics.metric_set import MetricSet
 from fedkd.report.results import Row
 
-GLOBAL, LOCAL = Asked().columns.values()
+GLOBAL, LOCAL = MetricSet().columns.values()
 """The columns of accuracy, which all results have."""
 UNDEFINED = "undefined"
 """What counts for a run that is done and whose metric has no value."""
@@ -44,7 +44,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableField:
     """One field of a table: the runs of a strategy in a setting."""
 
     values: tuple[float, ...] = ()
@@ -78,7 +78,7 @@ class Table:
     """What is in it."""
     strategies: tuple[str, ...]
     settings: tuple[Setting, ...]
-    entries: Mapping[tuple[str, Setting], Entry]
+    entries: Mapping[tuple[str, Setting], TableField]
     """Every pair has an entry; one without runs is empty."""
     references: frozenset[str]
     """Strategies that are marked and never best."""
@@ -123,14 +123,14 @@ def summarise(
     groups = group(rows)
     strategies = _ordered(label for label, _ in groups)
     settings = _ordered(setting for _, setting in groups)
-    table: dict[tuple[str, Setting], Entry] = {}
+    table: dict[tuple[str, Setting], TableField] = {}
     for setting in settings:
         entries = {s: _entry(groups.get((s, setting), []), column) for s in strategies}
         rivals = {s: e for s, e in entries.items() if s not in references}
         marks = _marks(rivals, column)
         for label, entry in entries.items():
             mark = marks.get(label, "")
-            table[label, setting] = Entry(entry.values, entry.counts, mark)
+            table[label, setting] = TableField(entry.values, entry.counts, mark)
     marked = frozenset(references) & set(strategies)
     return Table(column, strategies, settings, table, marked)
 
@@ -148,14 +148,14 @@ def paired_differences(
         key: {row.seed: row.value(GLOBAL.name) for row in _done(runs, GLOBAL)}
         for key, runs in group(rows).items()
     }
-    found = {}
+    differences = {}
     for (label, setting), values in by_seed.items():
         base = by_seed.get((baseline, setting), {})
         common = [seed for seed in values if seed in base]
         if label != baseline and common:
             pairs = tuple(values[seed] - base[seed] for seed in common)
-            found[label, setting] = pairs
-    return found
+            differences[label, setting] = pairs
+    return differences
 
 
 def baseline_of(table: Table) -> str | None:
@@ -163,10 +163,10 @@ def baseline_of(table: Table) -> str | None:
 
     It is ``fedavg``, else the first competitor, else the first reference.
     """
-    found = {label for (label, _), entry in table.entries.items() if entry.n}
+    with_results = {label for (label, _), entry in table.entries.items() if entry.n}
     rest = [label for label in table.strategies if label not in table.references]
     ranked = ["fedavg", *rest, *table.strategies]
-    return next((label for label in ranked if label in found), None)
+    return next((label for label in ranked if label in with_results), None)
 
 
 def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
@@ -202,7 +202,7 @@ def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
         for row in runs:
             if row.split_hash:
                 hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
-    return [key for key, found in hashes.items() if len(found) > 1]
+    return [key for key, seen in hashes.items() if len(seen) > 1]
 
 
 def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:
@@ -214,9 +214,9 @@ def _done(runs: Sequence[Row], column: Column) -> list[Row]:
     return [row for row in done if row.value(column.name) is not None]
 
 
-def _entry(runs: Sequence[Row], column: Column) -> Entry:
+def _entry(runs: Sequence[Row], column: Column) -> TableField:
     values = tuple(row.value(column.name) for row in _done(runs, column))
-    return Entry(values, dict(Counter(_status(row, column) for row in runs)))
+    return TableField(values, dict(Counter(_status(row, column) for row in runs)))
 
 
 def _status(row: Row, column: Column) -> str:
@@ -226,7 +226,7 @@ def _status(row: Row, column: Column) -> str:
     return UNDEFINED if lacks and row.status == "done" else row.status
 
 
-def _marks(entries: Mapping[str, Entry], column: Column) -> dict[str, Mark]:
+def _marks(entries: Mapping[str, TableField], column: Column) -> dict[str, Mark]:
     """Mark the best and the second best mean of the strategies that compete."""
     means = {
         label: round(entry.mean, column.decimals)

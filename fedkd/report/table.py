@@ -20,8 +20,8 @@ from fedkd.report.summary import (
     GLOBAL,
     LOCAL,
     UNDEFINED,
-    Entry,
     Table,
+    TableField,
     baseline_of,
     group,
     paired_differences,
@@ -139,7 +139,7 @@ def _grid(table: Table, title: str) -> Grid:
     return grid
 
 
-def entry_text(entry: Entry, table: Table) -> str:
+def entry_text(entry: TableField, table: Table) -> str:
     """Return a field: ``82.00 ± 2.00``; n where it differs; what is missing."""
     lost = {
         status: number
@@ -165,9 +165,9 @@ def reasons(rows: Sequence[Row]) -> list[str]:
                 key = (label, titles[setting], row.status, row.reason)
                 seeds.setdefault(key, []).append(row.seed)
     return [
-        f"{label}, {title}, {numbered('seed', found)}: "
+        f"{label}, {title}, {numbered('seed', seeds_of)}: "
         f"{status}: {reason or 'no reason given'}"
-        for (label, title, status, reason), found in seeds.items()
+        for (label, title, status, reason), seeds_of in seeds.items()
     ]
 
 
@@ -262,14 +262,14 @@ def _differences(rows: Sequence[Row], table: Table) -> str:
     sizes = {len(values) for values in pairs.values()}
     body = []
     for label in table.strategies:
-        found = [pairs.get((label, setting), ()) for setting in table.settings]
+        columns_of = [pairs.get((label, setting), ()) for setting in table.settings]
         texts = [
             (spread(v, "+") + (f" (n={len(v)})" if len(sizes) > 1 else ""))
             if v
             else MISSING
-            for v in found
+            for v in columns_of
         ]
-        if any(found):
+        if any(columns_of):
             body.append([_label(label, table), *texts])
     grid = markdown_grid(["strategy", *titles], body)
     number = f"n = {sizes.pop()}" if len(sizes) == 1 else "n is in brackets"
@@ -307,7 +307,7 @@ def _label(label: str, table: Table) -> str:
     return f"{label} {REFERENCE}" if label in table.references else label
 
 
-def _marked(text: str, entry: Entry) -> str:
+def _marked(text: str, entry: TableField) -> str:
     if entry.mark == "best":
         return f"**{text}**"
     return f"<u>{text}</u>" if entry.mark == "second" else text

@@ -39,7 +39,7 @@ def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
     return facts
 
 
-def require_same(folder: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+def require_same(folder: Path, stored: dict[str, str], wanted: dict[str, str]) -> None:
     """Refuse a checkpoint of another run.
 
     What only one of them has is an option of another version, and no difference.
@@ -47,12 +47,12 @@ def require_same(folder: Path, found: dict[str, str], wanted: dict[str, str]) ->
     Raises:
         ConfigError: If any part differs; names the parts and both values of the first.
     """
-    other = [name for name in wanted if found.get(name, wanted[name]) != wanted[name]]
+    other = [name for name in wanted if stored.get(name, wanted[name]) != wanted[name]]
     if other:
         first = other[0]
         raise ConfigError(
             f"{folder} holds a checkpoint of another run, which differs in: "
-            f"{', '.join(other)}. Its {first}: {found[first]}; here: "
+            f"{', '.join(other)}. Its {first}: {stored[first]}; here: "
             f"{wanted[first]}. Give this run another folder, or delete that one."
         )
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from fedkd.errors import ContractError
-from fedkd.metrics.asked import ACCURACY, BY_CLIENT, Asked, Value, mean
 from fedkd.metrics.base import Predictions
 from fedkd.metrics.classification import Accuracy
+from fedkd.metrics.metric_set import ACCURACY, BY_CLIENT, MetricSet, Value, mean
 from fedkd.simulation.evaluate import predictions, reestimated
 from fedkd.simulation.sides import Sides
 from fedkd.strategy import Round, Strategy
@@ -38,7 +38,7 @@ def measure(
     sides: Sides,
     round: Round,
     name: str,
-    asked: Asked,
+    asked: MetricSet,
 ) -> Measured:
     """Measure the strategy's predictors: one forward pass a model and test set.
 
@@ -77,7 +77,7 @@ def _of_clients(
     sides: Sides,
     whole: Predictions | None,
     name: str,
-    asked: Asked,
+    asked: MetricSet,
 ) -> tuple[list[Scores], list[Scores]]:
     """Return scores on the whole test set, and each client's on its own shard of it.
 
@@ -106,7 +106,7 @@ def _of_clients(
 
 
 def _values(
-    everywhere: Sequence[Scores], local: Sequence[Scores], asked: Asked
+    everywhere: Sequence[Scores], local: Sequence[Scores], asked: MetricSet
 ) -> dict[str, Any]:
     """Return the means over models, and what is said of the clients together."""
     values: dict[str, Any] = {}

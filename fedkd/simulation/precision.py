@@ -65,8 +65,8 @@ def widened(tree: Tree, sender: str) -> Tree:
     if all(t.dtype != torch.bfloat16 for t in tensors):
         return tree
     wide = [t.float() if t.dtype == torch.bfloat16 else t for t in tensors]
-    found: Tree = put_together(structure, wide)
-    return found
+    widened_tree: Tree = put_together(structure, wide)
+    return widened_tree
 
 
 def widen_memory(memory: MutableMapping[str, Any], sender: str) -> None:

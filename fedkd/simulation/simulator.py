@@ -12,8 +12,8 @@ from typing import Any
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
 from fedkd.errors import ConfigError
-from fedkd.metrics.asked import BY_CLIENT, Asked
 from fedkd.metrics.base import Metric
+from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
 from fedkd.simulation import metrics as lines
 from fedkd.simulation.allocator import keep_freed_memory
 from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
@@ -95,7 +95,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     federation, protocol = fitted(strategy, federation, protocol, seed, label)
     choice = executor if isinstance(executor, Choice) else Choice(executor)
     sides = Sides(federation, protocol, int(seed))
-    run = Run(strategy, sides, label, choice, Asked(metrics))
+    run = Run(strategy, sides, label, choice, MetricSet(metrics))
     home = _made(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
 
@@ -123,14 +123,14 @@ class Run:
         sides: Sides,
         name: str,
         executor: Choice = SERIAL,
-        asked: Asked | None = None,
+        asked: MetricSet | None = None,
     ) -> None:
         keep_freed_memory()
         self.strategy = strategy
         self.sides = sides
         self.protocol = sides.protocol
         self.name = name
-        self.asked = asked or Asked()
+        self.asked = asked or MetricSet()
         self.lines: list[Metrics] = []
         """Of all rounds so far, those of earlier calls included."""
         self.totals = Totals()
@@ -167,15 +167,15 @@ class Run:
         return RunResult(self.lines[-1], state, history, engines)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
-        found = self._checkpoint(folder)
+        checkpoint = self._checkpoint(folder)
         if folder is not None:
-            lines.truncate(folder, found.rounds_done if found else 0)
+            lines.truncate(folder, checkpoint.rounds_done if checkpoint else 0)
             self.lines = lines.read(folder)
-        if found is not None:
-            self.totals = found.totals
+        if checkpoint is not None:
+            self.totals = checkpoint.totals
             if self.phases is not None:
-                self.phases.add(found.totals.phases)
-            return found.state, found.rounds_done
+                self.phases.add(checkpoint.totals.phases)
+            return checkpoint.state, checkpoint.rounds_done
         server, where = self.sides.server(), f"{self.name}.init"
         with self.sides.verb("server", "init", where=where):
             state = self.strategy.init(server)
@@ -189,12 +189,12 @@ class Run:
         if folder is None:
             return None
         self._identity = identity(self.strategy, self.sides)
-        found = store.load(folder)
-        if found is None:
+        checkpoint = store.load(folder)
+        if checkpoint is None:
             return None
-        require_same(folder, found.identity, self._identity)
-        whole = memories.restore(folder, found.memories, found.store)
-        return found if whole else None
+        require_same(folder, checkpoint.identity, self._identity)
+        whole = memories.restore(folder, checkpoint.memories, checkpoint.store)
+        return checkpoint if whole else None
 
     def _keep(
         self, folder: Path | None, state: Any, metrics: Metrics, every: int
@@ -333,4 +333,4 @@ def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
     for row in rows.values():
         for key in row.keys() - fixed:
             values.setdefault(key, []).append(row[key])
-    return {key: sum(found) / len(found) for key, found in sorted(values.items())}
+    return {key: sum(numbers) / len(numbers) for key, numbers in sorted(values.items())}

@@ -14,7 +14,7 @@ SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 """Names that become folder names and parts of dotted paths."""
 
 
-class Entry(Config):
+class Listed(Config):
     """A registered thing in a suite, with the options that were written beside it."""
 
     name: str
@@ -30,12 +30,12 @@ class Entry(Config):
 class Mix(Config):
     """The models of a federation."""
 
-    clients: tuple[Entry, ...] = Field(min_length=1)
+    clients: tuple[Listed, ...] = Field(min_length=1)
     """Client i has entry i mod n."""
-    server: Entry | None = None
+    server: Listed | None = None
     """The server's model, the student of distillation; the first entry if None."""
 
-    def mapped(self, change: Callable[[Entry], Entry]) -> Mix:
+    def mapped(self, change: Callable[[Listed], Listed]) -> Mix:
         """Return the mix with every entry changed."""
         server = None if self.server is None else change(self.server)
         return Mix(clients=tuple(change(one) for one in self.clients), server=server)
@@ -49,7 +49,7 @@ class Mix(Config):
         return {"clients": clients, "server": self.server.plain()}
 
 
-class StrategyEntry(Entry):
+class ListedStrategy(Listed):
     """A strategy in a suite."""
 
     label: str = Field(pattern=SAFE_NAME)
@@ -72,7 +72,7 @@ class StrategyEntry(Entry):
         return {"name": self.name, **beside} if beside else self.name
 
 
-class MetricEntry(Entry):
+class MetricEntry(Listed):
     """A metric in a suite."""
 
     label: str | None = None
@@ -113,13 +113,13 @@ def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     return values
 
 
-def strategy_entry(raw: object, where: str) -> StrategyEntry:
+def strategy_entry(raw: object, where: str) -> ListedStrategy:
     """Return the entry that a name, or a mapping with options beside the name, means.
 
     Raises:
         ConfigError: If it is neither.
     """
-    if isinstance(raw, StrategyEntry):
+    if isinstance(raw, ListedStrategy):
         return raw
     entry = _entry(raw, where)
     options = dict(entry.options)
@@ -131,7 +131,7 @@ def strategy_entry(raw: object, where: str) -> StrategyEntry:
     label = beside.pop("label", entry.name)
     values: dict[str, Any] = {"name": entry.name, "label": label, "options": options}
     values |= beside
-    return build(StrategyEntry, values, f"{where}.{label}")
+    return build(ListedStrategy, values, f"{where}.{label}")
 
 
 def _metric_entry(raw: object, where: str) -> MetricEntry:
@@ -144,11 +144,11 @@ def _metric_entry(raw: object, where: str) -> MetricEntry:
     return build(MetricEntry, values, f"{where}.{entry.name}")
 
 
-def _entry(raw: object, where: str) -> Entry:
-    if isinstance(raw, Entry):
+def _entry(raw: object, where: str) -> Listed:
+    if isinstance(raw, Listed):
         return raw
     if isinstance(raw, str):
-        return Entry(name=raw)
+        return Listed(name=raw)
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
         raise ConfigError(
             f"{where}: found {raw!r}, expected a name, or a mapping with 'name' and "
@@ -160,7 +160,7 @@ def _entry(raw: object, where: str) -> Entry:
             f"{where}.{raw['name']}: found the key {bad[0]!r}, expected text."
         )
     options = {key: value for key, value in raw.items() if key != "name"}
-    return Entry(name=raw["name"], options=options)
+    return Listed(name=raw["name"], options=options)
 
 
 def _mix(raw: object, where: str) -> Mix:

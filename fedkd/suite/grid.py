@@ -19,7 +19,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.protocol import Protocol
-from fedkd.suite.entries import StrategyEntry
+from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.suite import Suite
@@ -89,7 +89,7 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
 
 
 def _strategy(
-    registry: Registry, suite: Suite, entry: StrategyEntry
+    registry: Registry, suite: Suite, entry: ListedStrategy
 ) -> tuple[str, Resolved, Protocol]:
     """Return the label of a strategy, the strategy and its protocol."""
     where = f"{suite.where}: strategies.{entry.label}"

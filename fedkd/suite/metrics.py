@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from fedkd.errors import ConfigError
-from fedkd.metrics.asked import ACCURACY, Asked
 from fedkd.metrics.base import Metric
 from fedkd.metrics.columns import Column
+from fedkd.metrics.metric_set import ACCURACY, MetricSet
 from fedkd.plugins.options import Resolved, made, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.suite.entries import MetricEntry
@@ -52,10 +52,10 @@ def columns_of(
         ConfigError: If they do not fit together.
     """
     try:
-        asked = Asked(built(registry, metrics))
+        asked = MetricSet(built(registry, metrics))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    own = Asked().columns
+    own = MetricSet().columns
     return tuple(c for n, c in asked.columns.items() if c.shown and n not in own)
 
 

@@ -11,7 +11,7 @@ from fedkd.errors import ConfigError, listing
 from fedkd.ops.widths import width_budgets
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
-from fedkd.suite.entries import Entry, Mix
+from fedkd.suite.entries import Listed, Mix
 
 WIDTHS = "widths"
 """Beside a model's name: the widths of its sub-models, or the rule that gives them."""
@@ -68,7 +68,7 @@ def models_of(registry: Registry, mix: Mix, clients: int, where: str) -> Models:
     return Models(tuple(members), server, "+".join(texts))
 
 
-def _resolved(registry: Registry, entry: Entry, where: str) -> list[Resolved]:
+def _resolved(registry: Registry, entry: Listed, where: str) -> list[Resolved]:
     """Return the model of an entry, or the models of a packaged mix.
 
     An option beside a mix is one of each of its models.
@@ -91,7 +91,7 @@ def _resolved(registry: Registry, entry: Entry, where: str) -> list[Resolved]:
     ]
 
 
-def _one(registry: Registry, entry: Entry, where: str) -> Resolved:
+def _one(registry: Registry, entry: Listed, where: str) -> Resolved:
     return resolve(registry, "models", entry.name, entry.options, where)
 
 
@@ -104,7 +104,7 @@ def _is_mix(registry: Registry, name: str) -> bool:
     return entry is not None and entry.kind == "mix"
 
 
-def _label(registry: Registry, entry: Entry, members: Sequence[Resolved]) -> str:
+def _label(registry: Registry, entry: Listed, members: Sequence[Resolved]) -> str:
     if not _is_mix(registry, entry.name):
         return members[-1].shown()
     differs = {name for model in members for name in model.changed}
@@ -113,7 +113,7 @@ def _label(registry: Registry, entry: Entry, members: Sequence[Resolved]) -> str
 
 
 def _nested(
-    registry: Registry, entry: Entry, clients: int, where: str
+    registry: Registry, entry: Listed, clients: int, where: str
 ) -> tuple[list[Resolved], Resolved]:
     """Return sub-models of one family, and the whole that the server has."""
     if _is_mix(registry, entry.name):

@@ -11,7 +11,7 @@ from fedkd.base import yamlfile
 from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
 from fedkd.plugins.options import option_names, spelled_out
 from fedkd.plugins.registry import Registry
-from fedkd.suite.entries import Entry, Mix, StrategyEntry, normalise, strategy_entry
+from fedkd.suite.entries import Listed, ListedStrategy, Mix, normalise, strategy_entry
 from fedkd.suite.suite import Suite, build_suite, read_suite
 
 _SHARED = {
@@ -74,24 +74,24 @@ def load_overridden(name_or_path: str, wishes: Overrides, registry: Registry) ->
 
 def _pick_strategies(
     values: Mapping[str, Any], text: str, registry: Registry
-) -> list[StrategyEntry]:
-    listed: list[StrategyEntry] = values.get("strategies", [])
-    picked: list[StrategyEntry] = []
+) -> list[ListedStrategy]:
+    listed: list[ListedStrategy] = values.get("strategies", [])
+    picked: list[ListedStrategy] = []
     for name in _names(text, "--strategies"):
-        found = [entry for entry in listed if entry.label == name]
-        found = found or [entry for entry in listed if entry.name == name]
-        if not found:
+        matching = [entry for entry in listed if entry.label == name]
+        matching = matching or [entry for entry in listed if entry.name == name]
+        if not matching:
             _known(name, [e.label for e in listed], "strategies", registry)
-            found = [strategy_entry(name, "--strategies")]
-        picked += [entry for entry in found if entry not in picked]
+            matching = [strategy_entry(name, "--strategies")]
+        picked += [entry for entry in matching if entry not in picked]
     return picked
 
 
 def _pick_datasets(
     values: Mapping[str, Any], text: str, registry: Registry
-) -> list[Entry]:
-    listed: list[Entry] = values.get("datasets", [])
-    picked: list[Entry] = []
+) -> list[Listed]:
+    listed: list[Listed] = values.get("datasets", [])
+    picked: list[Listed] = []
     for written in _names(text, "--datasets"):
         bare = written.partition(":")[0]
         if bare not in [entry.name for entry in listed]:
@@ -100,9 +100,9 @@ def _pick_datasets(
                 _known(bare, names, "datasets", registry)
         name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
         # Of those listed, all with this name; with a value, those that have it too.
-        found = [e for e in listed if e.name == name and _has(e, options)]
-        found = found or [Entry(name=name, options=dict(options))]
-        picked += [entry for entry in found if entry not in picked]
+        matching = [e for e in listed if e.name == name and _has(e, options)]
+        matching = matching or [Listed(name=name, options=dict(options))]
+        picked += [entry for entry in matching if entry not in picked]
     return picked
 
 
@@ -120,14 +120,14 @@ def _hint_at_commas(text: str) -> Iterator[None]:
 
 def _with_named(
     values: Mapping[str, Any], text: str, registry: Registry
-) -> list[Entry]:
+) -> list[Listed]:
     """Return the data sets of the suite and those named beside, which --set means too."""
-    listed: list[Entry] = values.get("datasets", [])
+    listed: list[Listed] = values.get("datasets", [])
     picked = _pick_datasets(values, text, registry)
     return [*listed, *(entry for entry in picked if entry not in listed)]
 
 
-def _has(entry: Entry, options: Mapping[str, Any]) -> bool:
+def _has(entry: Listed, options: Mapping[str, Any]) -> bool:
     return all(entry.options.get(key) == value for key, value in options.items())
 
 
@@ -135,17 +135,17 @@ def _spelled_out(
     values: Mapping[str, Any], registry: Registry, where: str
 ) -> dict[str, Any]:
     """Return the values with ``NAME:VALUE`` as a name with options."""
-    found = dict(values)
+    spelled = dict(values)
     kinds = {"datasets": "datasets", "partitions": "partitioners"}
     for key in kinds.keys() & values.keys():
-        found[key] = [
-            Entry(name=name, options=dict(options))
+        spelled[key] = [
+            Listed(name=name, options=dict(options))
             for name, options in (
                 spelled_out(registry, kinds[key], e.name, e.options, f"{where}: {key}")
                 for e in values[key]
             )
         ]
-    return found
+    return spelled
 
 
 def _names(text: str, option: str) -> list[str]:
@@ -204,7 +204,7 @@ def _assign_shared(
     met: set[str] = set()
     hits = 0
 
-    def changed(entry: Entry) -> Entry:
+    def changed(entry: Listed) -> Listed:
         nonlocal hits
         if registry.entry(kind, entry.name).kind == "mix":
             return entry  # its models are as they are
@@ -232,7 +232,7 @@ def _assign_strategy(
     values: dict[str, Any], keys: list[str], value: Any, where: str
 ) -> dict[str, Any]:
     """Set an option of the strategy with the label ``keys[0]``."""
-    listed: list[StrategyEntry] = values.get("strategies", [])
+    listed: list[ListedStrategy] = values.get("strategies", [])
     labels = [entry.label for entry in listed]
     if keys[0] not in labels or len(keys) < 2:
         raise ConfigError(
@@ -240,7 +240,7 @@ def _assign_strategy(
             f"suite.{suggestion(keys[0], labels)} Known: {listing(labels, 30)}."
         )
 
-    def changed(entry: StrategyEntry) -> StrategyEntry:
+    def changed(entry: ListedStrategy) -> ListedStrategy:
         own = {"rounds": entry.rounds, "training": entry.training, **entry.options}
         own = _put(own, keys[1:], value, where)
         return strategy_entry(

@@ -16,10 +16,10 @@ from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import (
     SAFE_NAME,
-    Entry,
+    Listed,
+    ListedStrategy,
     MetricEntry,
     Mix,
-    StrategyEntry,
     normalise,
 )
 
@@ -73,9 +73,9 @@ class Suite(Protocol):
         BeforeValidator(parse_seeds),
     ]
     """Seeds: ``[0, 1, 2]`` or ``0-2``."""
-    datasets: tuple[Entry, ...] = Field(min_length=1)
+    datasets: tuple[Listed, ...] = Field(min_length=1)
     """Data sets."""
-    partitions: tuple[Entry, ...] = Field(min_length=1)
+    partitions: tuple[Listed, ...] = Field(min_length=1)
     """How the data is split over the clients."""
     models: tuple[Mix, ...] = Field(min_length=1)
     """Models; a list within the list is a mix: client i has entry i mod n. A mapping
@@ -87,7 +87,7 @@ class Suite(Protocol):
     target: 80}]``. A ``label`` beside a name gives its columns another one."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
-    strategies: tuple[StrategyEntry, ...] = Field(min_length=1)
+    strategies: tuple[ListedStrategy, ...] = Field(min_length=1)
     """What is compared."""
     _where: str = PrivateAttr("")
 
@@ -135,8 +135,8 @@ def locate(name_or_path: str) -> tuple[Path, str]:
     if path.is_file():
         return path, f"suite {path.name}"
     if path.suffix in (".yaml", ".yml"):
-        found = "is a folder" if path.is_dir() else "there is no such file"
-        raise ConfigError(f"suite {name_or_path}: {found}. Expected a YAML file.")
+        problem = "is a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"suite {name_or_path}: {problem}. Expected a YAML file.")
     raise ConfigError(
         f"unknown suite {name_or_path!r}.{suggestion(name_or_path, suite_names())} "
         f"Known: {listing(suite_names())}; or give the path of a YAML file."

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedkd import testing
-from fedkd.metrics.asked import Asked
+from fedkd.metrics.metric_set import MetricSet
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.simulator import simulate
 
@@ -30,7 +30,7 @@ def test_a_run_measures_all_of_them_at_once():
     line = simulate(
         strategy, world, testing.toy_protocol(1), 0, metrics=metrics
     ).metrics
-    columns = Asked(metrics).columns
+    columns = MetricSet(metrics).columns
     assert columns.keys() < line.keys()
     json.dumps(line, allow_nan=False)
     assert [name for name, c in columns.items() if c.value(line) is None] == []

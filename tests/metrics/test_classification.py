@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from fedkd.metrics.asked import plain
 from fedkd.metrics.base import Predictions
 from fedkd.metrics.classification import (
     Accuracy,
@@ -15,6 +14,7 @@ from fedkd.metrics.classification import (
     Loss,
     MacroF1,
 )
+from fedkd.metrics.metric_set import plain
 
 
 def said(predicted, labels, classes=4):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedkd.metrics.asked import Asked
 from fedkd.metrics.classification import ClassAccuracy, Loss
+from fedkd.metrics.metric_set import MetricSet
 from fedkd.metrics.targets import BytesTo, RoundsTo
 
 LINES = [
@@ -13,7 +13,7 @@ LINES = [
     {"round": 4, "global_accuracy": 70.0, "global_loss": 1.5, "bytes_up": 12},
 ]
 LINES = [{**line, "bytes_down": 2 * line["bytes_up"]} for line in LINES]
-COLUMNS = Asked({"loss": Loss()}).columns
+COLUMNS = MetricSet({"loss": Loss()}).columns
 
 
 def of(metric, **options):
@@ -39,7 +39,7 @@ def test_what_is_better_when_lower_has_to_fall_to_the_target():
 
 
 def test_of_a_metric_by_class_the_mean_is_watched():
-    columns = Asked({"class_accuracy": ClassAccuracy()}).columns
+    columns = MetricSet({"class_accuracy": ClassAccuracy()}).columns
     lines = [
         {"round": 1, "global_class_accuracy": [10.0, None, 40.0]},
         {"round": 2, "global_class_accuracy": [20.0, None, 40.0]},

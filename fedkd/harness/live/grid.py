@@ -137,11 +137,11 @@ def _columns(one: CellProgress) -> dict[str, str]:
 
 def _common(cells: Sequence[CellProgress]) -> tuple[str, ...]:
     """Return what all cells share: the suite, and columns that hold one text."""
-    found = [{one.cell.run.suite} for one in cells[:1]]
+    shared = [{one.cell.run.suite} for one in cells[:1]]
     columns = [_columns(one) for one in cells]
     for name in ("data", "partition", "models"):
-        found.append({column[name] for column in columns})
-    return tuple(texts.pop() for texts in found if len(texts) == 1)
+        shared.append({column[name] for column in columns})
+    return tuple(texts.pop() for texts in shared if len(texts) == 1)
 
 
 def _widths(cells: Sequence[CellProgress], common: Sequence[str]) -> dict[str, int]:
@@ -151,9 +151,9 @@ def _widths(cells: Sequence[CellProgress], common: Sequence[str]) -> dict[str, i
         name: {column[name] for column in columns} for name in (columns or [{}])[0]
     }
     own = {
-        name: max(len(name), *map(len, found))
-        for name, found in texts.items()
-        if name in ("strategy", "seed") or len(found) > 1
+        name: max(len(name), *map(len, names))
+        for name, names in texts.items()
+        if name in ("strategy", "seed") or len(names) > 1
     }
     rounds = max((len(str(one.cell.run.rounds)) for one in cells), default=1)
     return {**own, **_CHANGING, "round": max(5, 2 * rounds + 1)}
@@ -161,11 +161,11 @@ def _widths(cells: Sequence[CellProgress], common: Sequence[str]) -> dict[str, i
 
 def _fitting(widths: Mapping[str, int], width: int) -> dict[str, int]:
     """Return the columns that fit into a terminal of ``width``."""
-    found = dict(widths)
+    fitting = dict(widths)
     for name in _DISPENSABLE:
-        if sum(found.values()) + GAP * (len(found) - 1) > width:
-            found.pop(name, None)
-    return found
+        if sum(fitting.values()) + GAP * (len(fitting) - 1) > width:
+            fitting.pop(name, None)
+    return fitting
 
 
 def _fields(one: CellProgress, now: float) -> dict[str, str]:

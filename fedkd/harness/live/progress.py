@@ -84,35 +84,35 @@ class Progress:
 
     def started(self, cell: Cell) -> CellProgress:
         """Note that a cell starts."""
-        found = self.cells[cell.run_id]
-        found.status, found.started = RUNNING, self.clock()
-        return found
+        progress = self.cells[cell.run_id]
+        progress.status, progress.started = RUNNING, self.clock()
+        return progress
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> CellProgress:
         """Note the metrics of a round."""
-        found = self.cells[cell.run_id]
-        found.round = int(metrics["round"])
-        found.reports += 1
+        progress = self.cells[cell.run_id]
+        progress.round = int(metrics["round"])
+        progress.reports += 1
         accuracy = metrics.get("global_accuracy")
         if accuracy is not None and math.isfinite(accuracy):
-            found.accuracies.append(accuracy)
-        found.bytes = metrics.get("bytes_up", 0) + metrics.get("bytes_down", 0)
-        return found
+            progress.accuracies.append(accuracy)
+        progress.bytes = metrics.get("bytes_up", 0) + metrics.get("bytes_down", 0)
+        return progress
 
     def finished(self, cell: Cell, row: Row) -> CellProgress:
         """Note how a cell ended."""
-        found = self.cells[cell.run_id]
-        found.ended = self.clock()
-        self._end(found, row)
-        if found.started is not None:
-            found.seconds = found.ended - found.started
-        return found
+        progress = self.cells[cell.run_id]
+        progress.ended = self.clock()
+        self._end(progress, row)
+        if progress.started is not None:
+            progress.seconds = progress.ended - progress.started
+        return progress
 
     def counts(self) -> dict[str, int]:
         """Return how many cells have each status; running and waiting come last."""
-        found = Counter(one.status for one in self.cells.values())
+        statuses = Counter(one.status for one in self.cells.values())
         order = ["done", "skipped", "diverged", "failed", RUNNING, WAITING]
-        return {status: found[status] for status in order if found[status]}
+        return {status: statuses[status] for status in order if statuses[status]}
 
     def left(self) -> float | None:
         """Return the seconds that all cells still need; None while nothing is known.
@@ -146,8 +146,8 @@ class Progress:
         for one in self.cells.values():
             if paces.get(one.cell.run.strategy):
                 rounds.setdefault(one.cell.run.strategy, []).append(one.cell.run.rounds)
-        found = [statistics.fmean(rounds[label]) * paces[label] for label in rounds]
-        return statistics.fmean(found) if found else 0.0
+        costs = [statistics.fmean(rounds[label]) * paces[label] for label in rounds]
+        return statistics.fmean(costs) if costs else 0.0
 
     def _paces(self, now: float) -> dict[str, float]:
         """Return the mean seconds a round of every strategy that has run some.
@@ -155,17 +155,17 @@ class Progress:
         Of one that has been skipped so far, that is 0.
         """
         skipped = [one for one in self.cells.values() if one.status == "skipped"]
-        found: dict[str, list[float]] = {
+        by_label: dict[str, list[float]] = {
             one.cell.run.strategy: [0.0] for one in skipped
         }
         for one in self.cells.values():
             spent = one.elapsed(now)
             rounds = one.cell.run.rounds if one.status == "done" else one.reports
             if spent is not None and rounds:
-                found.setdefault(one.cell.run.strategy, []).append(spent / rounds)
+                by_label.setdefault(one.cell.run.strategy, []).append(spent / rounds)
         return {
             label: statistics.fmean([pace for pace in paces if pace] or [0.0])
-            for label, paces in found.items()
+            for label, paces in by_label.items()
         }
 
     def _end(self, one: CellProgress, row: Row) -> None:

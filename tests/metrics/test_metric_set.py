@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fedkd.errors import ConfigError, ContractError
-from fedkd.metrics.asked import TAKEN, Asked, mean, plain
 from fedkd.metrics.base import Metric, Predictions
 from fedkd.metrics.classification import Accuracy, ClassAccuracy, Loss
 from fedkd.metrics.fairness import WorstClient
+from fedkd.metrics.metric_set import TAKEN, MetricSet, mean, plain
 from fedkd.metrics.targets import RoundsTo
 from fedkd.report.results import COLUMNS
 
@@ -29,13 +29,15 @@ class Both(Metric):
 
 
 def test_accuracy_is_measured_always_and_first():
-    assert list(Asked().columns) == ["global_accuracy", "local_accuracy"]
-    asked = Asked({"loss": Loss(), "accuracy": Accuracy()})
+    assert list(MetricSet().columns) == ["global_accuracy", "local_accuracy"]
+    asked = MetricSet({"loss": Loss(), "accuracy": Accuracy()})
     assert list(asked.metrics) == ["accuracy", "loss"]
 
 
 def test_columns_are_named_after_the_label_and_declared_by_the_metric():
-    asked = Asked({"loss": Loss(), "worst": WorstClient(), "by_class": ClassAccuracy()})
+    asked = MetricSet(
+        {"loss": Loss(), "worst": WorstClient(), "by_class": ClassAccuracy()}
+    )
     assert list(asked.columns)[2:] == [
         "global_loss",
         "local_loss",
@@ -53,29 +55,29 @@ def test_columns_are_named_after_the_label_and_declared_by_the_metric():
 
 def test_what_is_reached_has_no_curve():
     metric = RoundsTo(RoundsTo.Config(target=80))
-    assert not Asked({"rounds_to": metric}).columns["rounds_to"].by_round
+    assert not MetricSet({"rounds_to": metric}).columns["rounds_to"].by_round
 
 
 @pytest.mark.parametrize("label", ["Macro", "macro-f1", "_f1", "f1_", ""])
 def test_a_label_that_cannot_name_a_column_is_refused(label):
     with pytest.raises(ConfigError, match="not lower-case words joined by underscores"):
-        Asked({label: Loss()})
+        MetricSet({label: Loss()})
 
 
 @pytest.mark.parametrize("label", ["rounds", "seed", "bytes_up", "measured"])
 def test_a_name_that_means_something_else_is_refused(label):
     with pytest.raises(ConfigError, match=f"the name '{label}' is taken"):
-        Asked({label: WorstClient()})
+        MetricSet({label: WorstClient()})
 
 
 def test_another_metric_cannot_go_by_the_name_of_accuracy():
     with pytest.raises(ConfigError, match="accuracy: is always measured"):
-        Asked({"accuracy": Loss()})
+        MetricSet({"accuracy": Loss()})
 
 
 def test_two_metrics_that_would_share_a_column_are_refused():
     with pytest.raises(ConfigError, match="the name 'global_loss' is taken"):
-        Asked({"loss": Loss(), "global_loss": WorstClient()})
+        MetricSet({"loss": Loss(), "global_loss": WorstClient()})
 
 
 def test_every_other_column_of_the_results_is_taken():
@@ -86,11 +88,11 @@ def test_every_other_column_of_the_results_is_taken():
 def test_what_is_watched_must_be_measured_and_measured_by_round():
     metric = RoundsTo(RoundsTo.Config(target=1, of="global_los"))
     with pytest.raises(ConfigError, match="Did you mean 'global_loss'"):
-        Asked({"loss": Loss(), "rounds_to": metric})
+        MetricSet({"loss": Loss(), "rounds_to": metric})
     again = RoundsTo(RoundsTo.Config(target=1, of="first"))
     first = RoundsTo(RoundsTo.Config(target=1))
     with pytest.raises(ConfigError, match="reads 'first', which this run does not"):
-        Asked({"first": first, "second": again})
+        MetricSet({"first": first, "second": again})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_what_is_watched_must_be_measured_and_measured_by_round():
 )
 def test_a_metric_measures_in_exactly_one_place(metric, what):
     with pytest.raises(ContractError, match=f"{metric.__name__} implements {what}; "):
-        Asked({"mine": metric()})
+        MetricSet({"mine": metric()})
 
 
 @pytest.mark.parametrize(
@@ -144,12 +146,12 @@ def test_logits_are_put_together_if_a_metric_reads_them_and_once(monkeypatch):
         [torch.eye(3), torch.eye(3)], torch.tensor([0, 1, 2, 0, 0, 0])
     )
     halves = [said.part(torch.tensor([0, 1, 2])), said.part(torch.tensor([3, 4, 5]))]
-    Asked().of_test_set(said)
-    assert [Asked().of_test_set(half)["accuracy"] for half in halves] == [
+    MetricSet().of_test_set(said)
+    assert [MetricSet().of_test_set(half)["accuracy"] for half in halves] == [
         100.0,
         pytest.approx(100 / 3),
     ]
     assert joined == [1, 1], "classes only"
     for each in (said, *halves):
-        Asked({"loss": Loss()}).of_test_set(each)
+        MetricSet({"loss": Loss()}).of_test_set(each)
     assert joined == [1, 1, 2, 2]

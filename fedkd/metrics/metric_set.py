@@ -32,7 +32,7 @@ TAKEN = {
 """Names in results.csv and metrics.jsonl that mean something else."""
 
 
-class Asked:
+class MetricSet:
     """What a run measures: accuracy, and what else it is asked for, by label."""
 
     def __init__(self, metrics: Mapping[str, Metric] | None = None) -> None:
