@@ -1,4 +1,4 @@
-"""The strategies that come with fedkd: one file each, with both halves in it."""
+"""The strategies that come with fedkd: a module or a package each, with both halves."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Rules
 from fedkd.algorithms.dense.strategy import Distilling
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Preset
 
@@ -98,6 +98,11 @@ class Boosted:
         self._config = config
         self.moves_images = config.epsilon > 0
         self.moves_weights = config.weight_step > 0
+        self.weights_K: Tensor | None = None
+
+    def fuse(self, logits_KBC: Tensor) -> Tensor:
+        """Return sum_k w_k z_k / sum_k w_k by the weights w of now."""
+        return mean_by(self.weights_K)(logits_KBC)
 
     def label_loss(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return mean_b (1 - p_b)^h CE(z_b, y_b)."""
@@ -110,15 +115,13 @@ class Boosted:
         in_pixels = self._config.epsilon_unit == "pixel"
         return perturbed(x, ensemble, lens.pixels(epsilon) if in_pixels else epsilon)
 
-    def reweigh(
-        self, ensemble: LogitEnsemble, logits_KBC: Tensor, labels_B: Tensor, epoch: int
-    ) -> None:
+    def reweigh(self, logits_KBC: Tensor, labels_B: Tensor, epoch: int) -> None:
         """Take a step of the ensemble's weights, which start equal."""
         config, members = self._config, len(logits_KBC)
         equal_K = logits_KBC.new_full((members,), 1 / members)
-        before_K = equal_K if ensemble.weights_K is None else ensemble.weights_K
+        before_K = equal_K if self.weights_K is None else self.weights_K
         step = config.weight_step * config.weight_decay_per_epoch**epoch
-        ensemble.weights_K = moved_weights(before_K, logits_KBC, labels_B, step)
+        self.weights_K = moved_weights(before_K, logits_KBC, labels_B, step)
 
 
 def perturbed(x: Tensor, model: nn.Module, step: Tensor | float) -> Tensor:
@@ -151,6 +154,7 @@ def moved_weights(
     return torch.where(moved_K.sum() > 0, moved_K, weights_K)
 
 
+@final
 class CoBoosting(Distilling):
     """DENSE whose images get harder and whose ensemble weighs its members."""
 

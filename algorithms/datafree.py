@@ -1,4 +1,4 @@
-"""What FedFTG and DFRD share: weighted teachers and a conditional generator.
+"""What FedFTG, DFRD and FedGen share: label counts, and conditional generators.
 
 Generators persist over rounds as weights. Optimisers do not: their moments start at zero
 in every round, as in the released codes.
@@ -7,14 +7,14 @@ in every round, as in the released codes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fedkd.algorithms.averaging import Update
 from fedkd.data.images import ImageInfo
-from fedkd.ops.averaging import class_weights
-from fedkd.ops.ensembles import stacked_logits
 from fedkd.ops.generation import to_classifier_range
 from fedkd.payload import Weights
 from fedkd.strategy import Server
@@ -24,30 +24,24 @@ Range = Literal["classifier", "as_is"]
 PICTURES = 10
 
 
-class Teachers(nn.Module):
-    """The clients' models, frozen and in eval mode, with what each has seen."""
+@dataclass(frozen=True)
+class CountedUpdate:
+    """What a client sends back: what it has trained, and its label counts."""
 
-    weights_KC: Tensor
+    weights: Weights
+    """The locally trained model, or, where only heads are shared, its head by position."""
+    label_counts: Tensor
+    """n_kc, images of each class, in all or of this round; int32 ``[C]``."""
 
-    def __init__(self, members: Sequence[nn.Module], counts_KC: Tensor) -> None:
-        """Take the clients of a round.
 
-        Args:
-            members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``.
-            counts_KC: Each client's images of each class, whole numbers.
-        """
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.register_buffer("weights_KC", class_weights(counts_KC).float())
-        self.eval().requires_grad_(False)
+def counts_of(ups: Mapping[int, CountedUpdate]) -> Tensor:
+    """Return clients' label counts, in the order of the mapping; int64 ``[K, C]``."""
+    return torch.stack([up.label_counts.long() for up in ups.values()])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to every client's logits ``[K, B, classes]``."""
-        return stacked_logits(list(self.members), x)
 
-    def weights_of(self, labels_B: Tensor) -> Tensor:
-        """Return tau_ky of each client and image, ``[K, B]``; 0 without that class."""
-        return self.weights_KC[:, labels_B]
+def sized(ups: Mapping[int, CountedUpdate]) -> dict[int, Update]:
+    """Return what averages are made of: the weights, with n_k = sum_c n_kc."""
+    return {k: Update(up.weights, int(up.label_counts.sum())) for k, up in ups.items()}
 
 
 class Painter(nn.Module):
@@ -89,15 +83,34 @@ class Painter(nn.Module):
         return self.decode(self.merge(z_BZ, labels_B))
 
 
-def stacked_counts(counts: Mapping[int, Tensor]) -> Tensor:
-    """Return clients' label counts, in the order of the mapping; int64 ``[K, C]``."""
-    return torch.stack([counts_C.long() for counts_C in counts.values()])
+def painter_of(
+    server: Server, weights: Weights | None, kind: str, output: Range, **options: Any
+) -> Painter:
+    """Return a generator with its weights of the round before, as a painter.
+
+    Args:
+        server: Builds it.
+        weights: Those of the generator; new ones if None.
+        kind: The registered network.
+        output: What is done to its images.
+        options: Those of the network.
+    """
+    generator = server.build(kind, **options)
+    if weights is not None:
+        generator.load_state_dict(dict(weights))
+    return Painter(generator, server.images, output)
 
 
-def load(module: nn.Module, weights: Weights) -> nn.Module:
-    """Load stored weights into a module and return it."""
-    module.load_state_dict(dict(weights))
-    return module
+def noise_for(labels_B: Tensor, size: int) -> Tensor:
+    """Return noise ``[B, Z]`` from N(0, 1) for labels, on their device."""
+    z_BZ = torch.randn(len(labels_B), size)
+    return z_BZ.to(labels_B.device, non_blocking=True)
+
+
+def log_means(losses: Mapping[str, Sequence[Tensor]], server: Server) -> None:
+    """Log the mean of each loss of a round; they are scalars without graph."""
+    for name, values in losses.items():
+        server.log(name, torch.stack(list(values)).mean())
 
 
 @torch.no_grad()
@@ -111,7 +124,7 @@ def lesson_images(
         z_BZ: Noise.
         labels_B: Their labels.
         as_searched: Whether BatchNorm uses the statistics of the batch, as while the
-            generator learns, so that these are the images that it found. The running
+            generator learns, so that these are the images of its search. The running
             ones of a generator with few steps make other, almost flat images.
     """
     if not as_searched:

@@ -10,7 +10,10 @@ One round, drawn once::
 * ``broadcast`` says what the server sends to one client.
 * ``local`` says what a client does with it, and what it sends back.
 * ``aggregate`` says what the server makes of the answers.
-* ``predictors`` names the models that are measured; ``personal`` gives a client's own.
+
+Besides, ``predictors`` names the models that are measured. Three more are optional:
+``personal`` gives a client's own model, ``milestone`` says which rounds are measured in
+any case, ``gallery`` gives images.
 
 A strategy never loops over rounds or clients, never measures, never sees a file, a
 process or the other side's data. :class:`Client` is all that ``local`` may touch;

@@ -1,4 +1,4 @@
-"""DENSE, server side: make images that the clients' models know, and distil on them."""
+"""DENSE, Algorithm 1: data generation and model distillation, in turns, at the server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_logits
 from fedkd.ops.generation import BatchNormMatcher, all_finite
+from fedkd.ops.optimisers import Sgd, Stepper
+from fedkd.ops.schedules import Schedule
 from fedkd.ops.synthesis import ImagePool, Lens, adversarial_divergence, synthesise
 from fedkd.strategy import Server
 
@@ -26,6 +28,11 @@ class Rules(Protocol):
     """Whether the ensemble teaches on other images than those of the pool."""
     moves_weights: bool
     """Whether the ensemble's weights change."""
+    weights_K: Tensor | None
+    """The ensemble's weights, in the order of its members; None while they are equal."""
+
+    def fuse(self, logits_KBC: Tensor) -> Tensor:
+        """Return the ensemble's logits ``[B, C]``, the mean by the weights of now."""
 
     def label_loss(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the generator's loss of the ensemble's logits; a scalar."""
@@ -33,9 +40,7 @@ class Rules(Protocol):
     def moved(self, x: Tensor, ensemble: LogitEnsemble, lens: Lens) -> Tensor:
         """Return what is taught on in place of normalised images ``[B, C, H, W]``."""
 
-    def reweigh(
-        self, ensemble: LogitEnsemble, logits_KBC: Tensor, labels_B: Tensor, epoch: int
-    ) -> None:
+    def reweigh(self, logits_KBC: Tensor, labels_B: Tensor, epoch: int) -> None:
         """Change the ensemble's weights by its members' logits of a batch of the pool."""
 
 
@@ -45,24 +50,27 @@ class Plain:
 
     moves_images = False
     moves_weights = False
+    weights_K: Tensor | None = None
+
+    def fuse(self, logits_KBC: Tensor) -> Tensor:
+        """Return the plain mean."""
+        return mean_logits(logits_KBC)
 
     def label_loss(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        """L_CE."""
+        """Return L_CE, the cross-entropy with the wanted labels; a scalar."""
         return F.cross_entropy(logits_BC, labels_B)
 
     def moved(self, x: Tensor, ensemble: LogitEnsemble, lens: Lens) -> Tensor:
-        """Images stay as they are."""
+        """Return the images as they are."""
         del ensemble, lens
         return x
 
-    def reweigh(
-        self, ensemble: LogitEnsemble, logits_KBC: Tensor, labels_B: Tensor, epoch: int
-    ) -> None:
-        """Weights stay equal."""
+    def reweigh(self, logits_KBC: Tensor, labels_B: Tensor, epoch: int) -> None:
+        """Leave the weights equal."""
 
 
 class GeneratorLoss:
-    """L_G = w_CE L_CE + w_BN L_BN + w_adv L_adv of images, for one ensemble."""
+    """Computes L_G = w_CE L_CE + w_BN L_BN + w_adv L_adv of images, for one ensemble."""
 
     def __init__(
         self,
@@ -121,13 +129,13 @@ class GeneratorLoss:
         """Return L_BN of the pass that was watched."""
         config = self._config
         by_layer = config.inversion_over_layers == "mean"
-        found = [
+        gaps = [
             matcher.loss() / (len(matcher.layers) if by_layer else 1)
             for matcher in self._matchers
             if matcher.layers
         ]
         by_client = config.inversion_over_clients == "mean"
-        return torch.stack(found).sum() / (len(self._matchers) if by_client else 1)
+        return torch.stack(gaps).sum() / (len(self._matchers) if by_client else 1)
 
 
 class Distillation:
@@ -151,7 +159,7 @@ class Distillation:
             server: Builds the generator, counts examples and logs.
         """
         self.student = student
-        self.ensemble = LogitEnsemble(members)
+        self.ensemble = LogitEnsemble(members, rules.fuse)
         self.config = config
         self._rules = rules
         self._server = server
@@ -165,14 +173,12 @@ class Distillation:
     def run(self) -> None:
         """Train the student for all epochs, at least one."""
         how, config = self.config.synthesis, self.config.distil
-        sgd = torch.optim.SGD(
-            self.student.parameters(),
-            config.lr,
+        sgd = Sgd(
+            lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            foreach=True,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, how.epochs)
+            schedule=Schedule(cosine=how.epochs if config.cosine else None),
+        ).start(self.student.parameters())
         generator = self._new_generator()
         diverged = 0
         for epoch in range(how.epochs):
@@ -186,8 +192,7 @@ class Distillation:
                 self._reweigh(epoch)
             self._keep(images, labels_B)
             self.teach(sgd)
-            if config.cosine:
-                schedule.step()
+            sgd.advance()
         if diverged:
             self._server.log("diverged_generators", diverged)
 
@@ -213,7 +218,7 @@ class Distillation:
             server.log(f"{name}_loss", value)
         return images, labels_B
 
-    def teach(self, sgd: torch.optim.Optimizer) -> None:
+    def teach(self, sgd: Stepper) -> None:
         """Distil the ensemble into the student on batches of the pool.
 
         L = T^2 KL(softmax(t/T) || softmax(s/T)), mean over the batch.
@@ -226,14 +231,9 @@ class Distillation:
             if self._rules.moves_images:
                 x = self._rules.moved(x, self.ensemble, self._lens)
                 known.clear()
-            teacher_BC = self.ensemble.fused(self._members(x, known))
+            teacher_BC = self.ensemble.fuse(self._members(x, known))
             loss = kl(teacher_BC, self.student(x), config.temperature)
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
-            sgd.step()
-            losses.append(loss.detach())
+            losses.append(sgd.step(loss, config.clip_norm))
             self._server.count_examples(len(x))
         self._server.log("distil_loss", torch.stack(losses).mean())
 
@@ -255,7 +255,7 @@ class Distillation:
     def _reweigh(self, epoch: int) -> None:
         for images, labels_B, *known in self._batches():
             logits_KBC = self._members(self._lens(images), known)
-            self._rules.reweigh(self.ensemble, logits_KBC, labels_B, epoch)
+            self._rules.reweigh(logits_KBC, labels_B, epoch)
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         config = self.config.distil

@@ -1,4 +1,4 @@
-"""DENSE: the strategy, its payloads and its presets."""
+"""DENSE, Algorithm 1: local training, one upload and the server's part; with presets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.averaging import Update, average, local_update
 from fedkd.algorithms.dense.config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
 from fedkd.algorithms.dense.server import Distillation, Plain, Rules
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -108,10 +108,10 @@ class Distilling(Strategy[State, Start, Update]):
         if self.config.synthesis.epochs == 0:
             return State(weights, state.receivers)
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
-        student = server.load(weights)
-        work = Distillation(student, members, self.config, self.rules(), server)
+        student, rules = server.load(weights), self.rules()
+        work = Distillation(student, members, self.config, rules, server)
         work.run()
-        shares_K = work.ensemble.weights_K
+        shares_K = rules.weights_K
         stage = Stage(
             {k: up.weights for k, up in ups.items()},
             None if shares_K is None else shares_K.cpu(),
@@ -127,8 +127,8 @@ class Distilling(Strategy[State, Start, Update]):
             models = state.stage.models
             members = [server.client_model(k, weights) for k, weights in models.items()]
             shares_K = state.stage.shares_K
-            on_device = None if shares_K is None else shares_K.to(server.device)
-            measured["ensemble"] = LogitEnsemble(members, on_device)
+            fuse = mean_by(None if shares_K is None else shares_K.to(server.device))
+            measured["ensemble"] = LogitEnsemble(members, fuse)
         return measured
 
     @final
@@ -138,6 +138,7 @@ class Distilling(Strategy[State, Start, Update]):
         return {} if state.stage is None else {"synthetic": state.stage.images}
 
 
+@final
 class Dense(Distilling):
     """One-shot federated learning by an ensemble, a generator and distillation."""
 

@@ -1,4 +1,4 @@
-"""The losses of DFRD, in the form of the paper and of a released relative."""
+"""The losses of DFRD: fidelity, transferability and the distillation of the ensemble."""
 
 from __future__ import annotations
 

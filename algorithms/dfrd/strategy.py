@@ -1,4 +1,4 @@
-"""DFRD: the strategy, its payloads and its presets."""
+"""DFRD, the round: training, the average, distillation; with its payloads and preset."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.averaging import average, local_update
-from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
+from fedkd.algorithms.datafree import (
+    CountedUpdate,
+    Painter,
+    counts_of,
+    painter_of,
+    pictures,
+)
 from fedkd.algorithms.dfrd.config import DFDG_OPTIONS, DFRDConfig
 from fedkd.algorithms.dfrd.server import Distillation
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.ops.ema import WeightAverage
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import (
@@ -40,15 +47,11 @@ class Broadcast:
 
 
 @dataclass(frozen=True)
-class Update:
-    """What a client sends back."""
+class Update(CountedUpdate):
+    """What a client sends back; its label counts are of this round or in all."""
 
-    weights: Weights
-    """The locally trained model."""
     examples: int
     """n_k, the client's number of training images."""
-    label_counts: Tensor
-    """n_kc, images of each class, of this round or in all; int32 ``[C]``."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
             counts_C = client.data.label_counts().int()
         elif len(client.data) == 1:
             counts_C //= 2  # a batch holds a client's only image twice
-        return Update(update.weights, update.examples, counts_C.cpu())
+        return Update(update.weights, counts_C.cpu(), update.examples)
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
@@ -134,9 +137,8 @@ class DFRD(Strategy[State, Broadcast, Update]):
             state = replace(state, weights=weights, averages=True)
         if state.generator is None:
             return state
-        counts_KC = stacked_counts({k: up.label_counts for k, up in ups.items()})
+        counts_KC = counts_of(ups)
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
-        teachers = Teachers(members, counts_KC).to(server.device)
         painter = self._painter(server, state.generator)
         before = None
         if state.averaged is not None:
@@ -144,14 +146,15 @@ class DFRD(Strategy[State, Broadcast, Update]):
         student = server.load(state.weights)
         work = Distillation(
             student,
-            teachers,
+            LogitEnsemble(members),
+            counts_KC,
             painter,
-            before,
             self.config,
             server,
+            averaged=before,
             averaged_student=state.averages,
         )
-        work.run(counts_KC.sum(0))
+        work.run()
         return replace(
             state,
             weights=read_weights(student),
@@ -183,15 +186,15 @@ class DFRD(Strategy[State, Broadcast, Update]):
 
     def _painter(self, server: Server, weights: Weights | None = None) -> Painter:
         how = self.config.generator
-        generator = server.build(
+        return painter_of(
+            server,
+            weights,
             "acgan-generator",
+            how.output,
             latent_size=how.latent_size,
             width=how.width,
             merge=how.merge,
         )
-        if weights is not None:
-            load(generator, weights)
-        return Painter(generator, server.images, how.output)
 
 
 def averaged_models(

@@ -19,7 +19,7 @@ Deviations: of ``paper``: the divergence is KL(local || global), where the paper
     normalisation or always use the statistics of the batch); the generator's weights
     persist over rounds, both optimisers start anew in every round.
     In ``paper`` the generator uses the statistics of the batch in lessons too, so that
-    lessons are on the images that were found; the others use running ones.
+    lessons are on the images of the search; the others use running ones.
     ``official`` is the released code: the generator's divergence is the mean absolute
     difference of logits; the class's weights reach L_cls only as their mean; the
     generator steps once for each client in turn, and L_dis is divided by their number;
@@ -38,4 +38,3 @@ from fedkd.algorithms.fedftg.strategy import FEDFTG_OFFICIAL as FEDFTG_OFFICIAL
 from fedkd.algorithms.fedftg.strategy import FEDFTG_PAPER as FEDFTG_PAPER
 from fedkd.algorithms.fedftg.strategy import FedFTG as FedFTG
 from fedkd.algorithms.fedftg.strategy import State as State
-from fedkd.algorithms.fedftg.strategy import Update as Update

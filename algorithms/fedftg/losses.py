@@ -1,4 +1,4 @@
-"""The losses of FedFTG, in the forms of the paper and of two released codes.
+"""The losses of FedFTG's search and lesson, as paper and two released codes have them.
 
 In all of them K models answer B images: ``logits_KBC`` are the clients' logits and
 ``weights_KB`` holds tau_ky, the share of client k in the images of class y = y_b.

@@ -1,13 +1,13 @@
-"""FedFTG, server side: the search for hard images, and the lesson drawn from them."""
+"""FedFTG, after the average: the search for hard images, and the lesson from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, Teachers, lesson_images
+from fedkd.algorithms.datafree import Painter, lesson_images, log_means, noise_for
 from fedkd.algorithms.fedftg.config import FedFTGConfig
 from fedkd.algorithms.fedftg.losses import (
     class_loss,
@@ -16,8 +16,12 @@ from fedkd.algorithms.fedftg.losses import (
     official_discrepancy,
     official_student_loss,
 )
+from fedkd.ops.averaging import class_weights
 from fedkd.ops.diversity import diversity_loss
+from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.optimisers import Adam, Sgd, Stepper
 from fedkd.ops.sampling import label_batches
+from fedkd.ops.schedules import Schedule
 from fedkd.strategy import Server
 
 
@@ -27,7 +31,8 @@ class FineTuning:
     def __init__(
         self,
         student: nn.Module,
-        teachers: Teachers,
+        teachers: LogitEnsemble,
+        counts_KC: Tensor,
         painter: Painter,
         config: FedFTGConfig,
         server: Server,
@@ -38,6 +43,7 @@ class FineTuning:
             student: The global model, trained in place, in eval mode: its BatchNorm
                 statistics stay those of the clients' data.
             teachers: The round's clients.
+            counts_KC: Each client's images of each class, whole numbers.
             painter: The generator, trained in place.
             config: Losses and amounts.
             server: Counts the examples and logs.
@@ -47,58 +53,43 @@ class FineTuning:
         self.painter = painter
         self.config = config
         self._server = server
-        self._losses: dict[str, list[Tensor]] = {}
+        self._counts_C = counts_KC.sum(0)
+        self._tau_KC = class_weights(counts_KC).float().to(server.device)
+        self._losses: dict[str, list[Tensor]] = defaultdict(list)
 
-    def run(self, counts_C: Tensor, round: int) -> None:
+    def run(self, round: int) -> None:
         """Search and learn in turns; log the means of the losses over the round.
 
         Args:
-            counts_C: Images of each class at the round's clients.
             round: The round from 0, for the decay of the learning rates.
         """
         how, search = self.config.distil, self.config.generator
-        decay = how.lr_decay**round
-        betas = (search.beta1, 0.999)
-        adam = torch.optim.Adam(self.painter.parameters(), search.lr * decay, betas)
-        sgd = torch.optim.SGD(
-            self.student.parameters(),
-            how.lr * decay,
-            weight_decay=how.weight_decay,
-            foreach=True,
-        )
-        drawn = label_batches(counts_C, how.steps, how.batch_size, how.labels)
+        rates = Schedule(decay=how.lr_decay)
+        adam = Adam(lr=search.lr, betas=(search.beta1, 0.999), schedule=rates)
+        sgd = Sgd(lr=how.lr, weight_decay=how.weight_decay, schedule=rates)
+        searching = adam.start(self.painter.parameters(), round)
+        learning = sgd.start(self.student.parameters(), round)
+        drawn = label_batches(self._counts_C, how.steps, how.batch_size, how.labels)
         for labels_B in drawn.to(self._server.device):
             if self.config.variant == "lightfed":
-                adam = torch.optim.Adam(
-                    self.painter.parameters(), search.lr * decay, betas
-                )
-            z_BZ = torch.randn(len(labels_B), search.latent_size)
-            z_BZ = z_BZ.to(self._server.device, non_blocking=True)
-            self.search(z_BZ, labels_B, adam)
-            self.learn(z_BZ, labels_B, sgd)
-        for name, found in self._losses.items():
-            self._server.log(name, torch.stack(found).mean())
+                searching = adam.start(self.painter.parameters(), round)
+            z_BZ = noise_for(labels_B, search.latent_size)
+            self.search(z_BZ, labels_B, searching)
+            self.learn(z_BZ, labels_B, learning)
+        log_means(self._losses, self._server)
 
-    def search(
-        self, z_BZ: Tensor, labels_B: Tensor, adam: torch.optim.Optimizer
-    ) -> None:
+    def search(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator to find images on which the models differ."""
-        weights_KB = self.teachers.weights_of(labels_B)
+        weights_KB = self._tau_KC[:, labels_B]
         self.painter.train()
         self.student.requires_grad_(False)
         for _ in range(self.config.generator.steps):
             if self.config.variant != "official":
-                self._step(adam, lambda: self.generator_loss(z_BZ, labels_B))
+                adam.step(self.generator_loss(z_BZ, labels_B))
                 self._server.count_examples(len(labels_B))
                 continue
             for k, member in enumerate(self.teachers.members):
-                weights_B = weights_KB[k]
-                self._step(
-                    adam,
-                    lambda m=member, w=weights_B: self.official_loss(  # type: ignore[misc]
-                        z_BZ, labels_B, m, w
-                    ),
-                )
+                adam.step(self.official_loss(z_BZ, labels_B, member, weights_KB[k]))
                 self._server.count_examples(len(labels_B))
         self.student.requires_grad_(True)
 
@@ -111,8 +102,8 @@ class FineTuning:
         how = self.config.generator
         lightfed = self.config.variant == "lightfed"
         x = self.painter(z_BZ, labels_B)
-        logits_KBC, global_BC = self.teachers(x), self.student(x)
-        weights_KB = self.teachers.weights_of(labels_B)
+        logits_KBC, global_BC = self.teachers.each(x), self.student(x)
+        weights_KB = self._tau_KC[:, labels_B]
         gap = discrepancy(
             global_BC.detach() if lightfed else global_BC,
             logits_KBC,
@@ -125,11 +116,11 @@ class FineTuning:
         if how.class_weight:
             of_class = class_loss(logits_KBC, labels_B, weights_KB)
             loss = loss + how.class_weight * of_class
-            self._note("class_loss", of_class)
+            self._losses["class_loss"].append(of_class.detach())
         if how.diversity_weight:
             apart = diversity_loss(z_BZ, x, "l2" if lightfed else "l1")
             loss = loss + how.diversity_weight * apart
-            self._note("diversity_loss", apart)
+            self._losses["diversity_loss"].append(apart.detach())
         return loss
 
     def official_loss(
@@ -142,25 +133,23 @@ class FineTuning:
         gap = official_discrepancy(self.student(x), logits_BC, weights_B)
         of_class = official_class_loss(logits_BC, labels_B, weights_B)
         apart = diversity_loss(z_BZ, x, "l1") / len(self.teachers.members)
-        self._note("class_loss", of_class)
-        self._note("diversity_loss", apart)
+        self._losses["class_loss"].append(of_class.detach())
+        self._losses["diversity_loss"].append(apart.detach())
         return (
             how.class_weight * of_class
             + how.diversity_weight * apart
             - how.discrepancy_weight * gap
         )
 
-    def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: torch.optim.Optimizer) -> None:
-        """Train the global model to answer the found images as the clients do."""
+    def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: Stepper) -> None:
+        """Train the global model to answer the images of the search as the clients do."""
         as_searched = self.config.variant == "paper"
         x = lesson_images(self.painter, z_BZ, labels_B, as_searched=as_searched)
         with torch.no_grad():
-            logits_KBC = self.teachers(x)
-        weights_KB = self.teachers.weights_of(labels_B)
+            logits_KBC = self.teachers.each(x)
+        weights_KB = self._tau_KC[:, labels_B]
         for _ in range(self.config.distil.global_steps):
-            self._step(
-                sgd, lambda: self.student_loss(self.student(x), logits_KBC, weights_KB)
-            )
+            sgd.step(self.student_loss(self.student(x), logits_KBC, weights_KB))
             self._server.count_examples(len(x))
 
     def student_loss(
@@ -169,7 +158,7 @@ class FineTuning:
         """Return the loss of the global model; a scalar."""
         if self.config.variant == "official":
             loss = official_student_loss(global_BC, logits_KBC, weights_KB)
-            self._note("student_loss", loss)
+            self._losses["student_loss"].append(loss.detach())
             return loss
         lightfed = self.config.variant == "lightfed"
         loss = discrepancy(
@@ -180,15 +169,5 @@ class FineTuning:
             temperature=self.config.distil.temperature,
         )
         loss = loss / global_BC.shape[1] if lightfed else loss
-        self._note("student_loss", loss)
+        self._losses["student_loss"].append(loss.detach())
         return loss
-
-    def _step(
-        self, optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]
-    ) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss().backward()
-        optimiser.step()
-
-    def _note(self, name: str, value: Tensor) -> None:
-        self._losses.setdefault(name, []).append(value.detach())

@@ -1,4 +1,4 @@
-"""FedFTG: the strategy, its payloads and its presets."""
+"""FedFTG, the round: FedAvg, then fine-tuning; with its state and its presets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import AverageConfig, Global
-from fedkd.algorithms.averaging import Update as ModelUpdate
-from fedkd.algorithms.datafree import Painter, Teachers, load, pictures, stacked_counts
+from fedkd.algorithms.datafree import (
+    CountedUpdate,
+    Painter,
+    counts_of,
+    painter_of,
+    pictures,
+    sized,
+)
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedftg.config import (
     LIGHTFED_OPTIONS,
@@ -19,6 +25,7 @@ from fedkd.algorithms.fedftg.config import (
 )
 from fedkd.algorithms.fedftg.server import FineTuning
 from fedkd.algorithms.nested import Nested
+from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -29,16 +36,6 @@ from fedkd.strategy import (
     Strategy,
     read_weights,
 )
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a client sends back."""
-
-    weights: Weights
-    """The locally trained model."""
-    label_counts: Tensor
-    """n_kc, images of each class, int32 ``[C]``."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class State:
         return Global(self.weights, self.nested)
 
 
-class FedFTG(Strategy[State, Global, Update]):
+class FedFTG(Strategy[State, Global, CountedUpdate]):
     """FedAvg and, in every round, data-free fine-tuning of the average."""
 
     Config = FedFTGConfig
@@ -73,7 +70,7 @@ class FedFTG(Strategy[State, Global, Update]):
         )
 
     def init(self, server: Server) -> State:
-        """As FedAvg, with a new generator."""
+        """Start as FedAvg does, with a new generator."""
         start = self._fedavg.init(server)
         if self.config.distil.steps == 0:
             return State(start.weights, None, start.nested)
@@ -84,30 +81,31 @@ class FedFTG(Strategy[State, Global, Update]):
         """Send the fine-tuned model; the generator stays at the server."""
         return self._fedavg.broadcast(state.whole, client_id, round)
 
-    def local(self, down: Global, client: Client) -> Update:
-        """As FedAvg; the label counts go with the model."""
+    def local(self, down: Global, client: Client) -> CountedUpdate:
+        """Train as FedAvg does; the label counts go with the model."""
         update = self._fedavg.local(down, client)
-        return Update(update.weights, client.data.label_counts().int())
+        return CountedUpdate(update.weights, client.data.label_counts().int())
 
     def aggregate(
-        self, state: State, ups: Mapping[int, Update], server: Server, round: Round
+        self,
+        state: State,
+        ups: Mapping[int, CountedUpdate],
+        server: Server,
+        round: Round,
     ) -> State:
         """Average; then fine-tune the average on generated images."""
-        models = {
-            k: ModelUpdate(up.weights, int(up.label_counts.sum()))
-            for k, up in ups.items()
-        }
-        whole = self._fedavg.aggregate(state.whole, models, server, round)
+        whole = self._fedavg.aggregate(state.whole, sized(ups), server, round)
         state = replace(state, weights=whole.weights)
         if state.generator is None:
             return state
-        counts_KC = stacked_counts({k: up.label_counts for k, up in ups.items()})
+        counts_KC = counts_of(ups)
         members = [server.client_model(k, up.weights) for k, up in ups.items()]
         painter = self._painter(server, state.generator)
         student = server.load(state.weights)
-        teachers = Teachers(members, counts_KC).to(server.device)
-        work = FineTuning(student, teachers, painter, self.config, server)
-        work.run(counts_KC.sum(0), round.index)
+        work = FineTuning(
+            student, LogitEnsemble(members), counts_KC, painter, self.config, server
+        )
+        work.run(round.index)
         return replace(
             state,
             weights=read_weights(student),
@@ -127,12 +125,8 @@ class FedFTG(Strategy[State, Global, Update]):
     def _painter(self, server: Server, weights: Weights | None = None) -> Painter:
         how = self.config.generator
         options = {"merge": how.merge} if how.kind == "acgan-generator" else {}
-        generator = server.build(
-            how.kind, latent_size=how.latent_size, width=how.width, **options
-        )
-        if weights is not None:
-            load(generator, weights)
-        return Painter(generator, server.images, how.output)
+        sizes = {"latent_size": how.latent_size, "width": how.width}
+        return painter_of(server, weights, how.kind, how.output, **sizes, **options)
 
 
 FEDFTG_PAPER = Preset(

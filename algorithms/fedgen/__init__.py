@@ -28,4 +28,3 @@ from fedkd.algorithms.fedgen.strategy import FEDGEN_CODE as FEDGEN_CODE
 from fedkd.algorithms.fedgen.strategy import Broadcast as Broadcast
 from fedkd.algorithms.fedgen.strategy import FedGen as FedGen
 from fedkd.algorithms.fedgen.strategy import State as State
-from fedkd.algorithms.fedgen.strategy import Update as Update

@@ -1,4 +1,4 @@
-"""FedGen: the generator of features, as the server trains it and clients use it."""
+"""FedGen, Algorithm 1: the generator, which the server trains and clients learn from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from fedkd.ops.averaging import class_weights
 from fedkd.ops.distillation import kl
 from fedkd.ops.diversity import diversity_loss
 from fedkd.ops.ensembles import weighted_logits
+from fedkd.ops.optimisers import Adam
 from fedkd.ops.sampling import label_batches
+from fedkd.ops.schedules import Schedule
 from fedkd.ops.training import LossFunction
 from fedkd.strategy import Party, Server
 
@@ -32,10 +34,11 @@ def build_generator(party: Party, config: GeneratorConfig, size: int) -> nn.Modu
     )
 
 
-def draw_noise(number: int, config: GeneratorConfig) -> Tensor:
-    """Return noise ``[B, Z]``, from U(0, 1) or N(0, 1), on the CPU."""
+def draw_noise(labels_B: Tensor, config: GeneratorConfig) -> Tensor:
+    """Return noise ``[B, Z]`` for labels, from U(0, 1) or N(0, 1), on their device."""
     draw = torch.rand if config.noise == "uniform" else torch.randn
-    return draw(number, config.latent_size)
+    noise_BZ = draw(len(labels_B), config.latent_size)
+    return noise_BZ.to(labels_B.device, non_blocking=True)
 
 
 def generator_loss(
@@ -79,8 +82,7 @@ def batch_loss(
         weights_KB: tau_ky of each client and label.
         config: alpha, beta and eta.
     """
-    noise_BZ = draw_noise(len(labels_B), config)
-    noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
+    noise_BZ = draw_noise(labels_B, config)
     features_BD = generator(noise_BZ, labels_B)
     logits_KBC = torch.stack([head(features_BD) for head in heads])
     global_BC = whole(features_BD) if config.student_weight else None
@@ -114,12 +116,12 @@ def train_generator(  # noqa: PLR0913 - what one round's training needs, by name
         moments: Adam's moments of the round before; empty at first.
         server: Counts the examples and logs the loss.
     """
-    adam = torch.optim.Adam(
-        generator.parameters(),
-        config.lr * config.lr_decay**round,
+    adam = Adam(
+        lr=config.lr,
         weight_decay=config.weight_decay,
-    )
-    load_moments(adam, moments)
+        schedule=Schedule(decay=config.lr_decay),
+    ).start(generator.parameters(), round)
+    adam.restore(moments)
     generator.train()
     tau_KC = class_weights(counts_KC).float().to(server.device)
     drawn = label_batches(
@@ -129,13 +131,10 @@ def train_generator(  # noqa: PLR0913 - what one round's training needs, by name
     for labels_B in drawn.to(server.device):
         tau_KB = tau_KC[:, labels_B]
         loss = batch_loss(generator, heads, whole, labels_B, tau_KB, config)
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        losses.append(loss.detach())
+        losses.append(adam.step(loss))
         server.count_examples(len(labels_B))
     server.log("generator_loss", torch.stack(losses).mean())
-    return read_moments(adam)
+    return adam.moments()
 
 
 def regularised(
@@ -162,8 +161,7 @@ def regularised(
     of_agreement = config.agreement_weight * decay
 
     def generated(labels_B: Tensor) -> Tensor:
-        noise_BZ = draw_noise(len(labels_B), how)
-        noise_BZ = noise_BZ.to(labels_B.device, non_blocking=True)
+        noise_BZ = draw_noise(labels_B, how)
         with torch.no_grad():
             features_BD: Tensor = generator(noise_BZ, labels_B)
         return head(features_BD)
@@ -181,23 +179,3 @@ def regularised(
         return total
 
     return loss
-
-
-def read_moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimiser's moments by parameter and name: ``"0.exp_avg"``; CPU."""
-    return {
-        f"{i}.{name}": value.detach().to("cpu", copy=True)
-        for i, values in optimiser.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-
-
-def load_moments(
-    optimiser: torch.optim.Optimizer, moments: Mapping[str, Tensor]
-) -> None:
-    """Give an optimiser the moments that :func:`read_moments` returned."""
-    values: dict[int, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        number, name = key.split(".")
-        values.setdefault(int(number), {})[name] = value.clone()
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": values})

@@ -1,4 +1,4 @@
-"""FedGen: the strategy, its payloads and its presets."""
+"""FedGen, Algorithm 1: local training, the average and what is sent; with its preset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedkd.algorithms.averaging import (
     local_update,
     private_buffers,
 )
-from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.datafree import CountedUpdate, counts_of, sized
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedgen.config import CODE_OPTIONS, FedGenConfig
 from fedkd.algorithms.fedgen.server import (
@@ -56,16 +56,6 @@ class Broadcast:
 
 
 @dataclass(frozen=True)
-class Update:
-    """What a client sends back."""
-
-    weights: Weights
-    """The locally trained model, or its head by position."""
-    label_counts: Tensor
-    """n_kc, images of each class, int32 ``[C]``."""
-
-
-@dataclass(frozen=True)
 class State:
     """What the server remembers."""
 
@@ -81,7 +71,7 @@ class State:
     """The labels that the server has been told of, ascending."""
 
 
-class FedGen(Strategy[State, Broadcast, Update]):
+class FedGen(Strategy[State, Broadcast, CountedUpdate]):
     """FedAvg whose clients learn from a generator of features."""
 
     Config = FedGenConfig
@@ -96,7 +86,7 @@ class FedGen(Strategy[State, Broadcast, Update]):
         self._fedavg = FedAvg()
 
     def init(self, server: Server) -> State:
-        """As FedAvg; all start from one head where heads are shared."""
+        """Start as FedAvg does; all have one head where heads are shared."""
         one = len(server.alike) == len(server.clients)
         whole = self.config.share != "head" and one
         server.load(server.initial)
@@ -110,31 +100,31 @@ class FedGen(Strategy[State, Broadcast, Update]):
             state.weights, state.whole, state.generator, state.classes, round.index
         )
 
-    def local(self, down: Broadcast, client: Client) -> Update:
+    def local(self, down: Broadcast, client: Client) -> CountedUpdate:
         """Train with the generator's guidance; send what is shared."""
         counts_C = client.data.label_counts().int()
         loss = self._loss(down, client)
         if down.whole:
             private = private_buffers(client)
             update = local_update(down.weights, client, private, loss)
-            return Update(update.weights, counts_C)
+            return CountedUpdate(update.weights, counts_C)
         own_model(down.weights, client)
         client.train(loss)
         client.memory[OWN] = read_weights(client.model)
-        return Update(read_head(client.model), counts_C)
+        return CountedUpdate(read_head(client.model), counts_C)
 
     def aggregate(
-        self, state: State, ups: Mapping[int, Update], server: Server, round: Round
+        self,
+        state: State,
+        ups: Mapping[int, CountedUpdate],
+        server: Server,
+        round: Round,
     ) -> State:
         """Average by n_k; train the generator against every client's head."""
-        models = {
-            k: ModelUpdate(up.weights, int(up.label_counts.sum()))
-            for k, up in ups.items()
-        }
-        state = replace(state, weights={**state.weights, **average(models)})
+        state = replace(state, weights={**state.weights, **average(sized(ups))})
         if self.config.generator.steps == 0:
             return state
-        counts_KC = torch.stack([up.label_counts.long() for up in ups.values()])
+        counts_KC = counts_of(ups)
         size = feature_size(server.model)
         generator = build_generator(server, self.config.generator, size)
         if state.generator is not None:
@@ -160,13 +150,13 @@ class FedGen(Strategy[State, Broadcast, Update]):
         )
 
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
-        """As FedAvg; nothing is global where only heads are shared."""
+        """Measure what FedAvg does; nothing is global where only heads are shared."""
         if not state.whole:
             return {}
         return self._fedavg.predictors(Global(state.weights), server)
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
-        """As FedAvg; the client's own features with the shared head where these are."""
+        """Return the client's features with the shared head; else as FedAvg does."""
         if not state.whole:
             return own_model(state.weights, client)
         return self._fedavg.personal(Global(state.weights), client)
@@ -188,7 +178,9 @@ class FedGen(Strategy[State, Broadcast, Update]):
             batch_size=client.training.batch_size,
         )
 
-    def _member(self, state: State, server: Server, k: int, up: Update) -> nn.Module:
+    def _member(
+        self, state: State, server: Server, k: int, up: CountedUpdate
+    ) -> nn.Module:
         """Return a client's model, frozen; of it only the head may have been sent."""
         model = server.client_model(k, up.weights if state.whole else None)
         if not state.whole:

@@ -132,6 +132,11 @@ class TeacherConfig(Config):
     holdout: float = Field(0.2, ge=0, lt=1)
     """Share of prototypes kept to measure the meta model; released code: 0."""
 
+    @property
+    def wants_features(self) -> bool:
+        """Whether clients have to send feature prototypes."""
+        return self.kind == "meta" and self.prototypes == "features"
+
 
 class DistilConfig(Config):
     """Distillation of the teacher into the global model on generated images."""
@@ -202,9 +207,3 @@ class MosaicConfig(Config):
                 "share of at most 1.0"
             )
         return self
-
-    def warmup_rounds(self, total: int) -> int:
-        """Return how many rounds run before distillation, of ``total``."""
-        share = self.warmup
-        rounds = share if isinstance(share, int) else round(share * total)
-        return min(max(1, int(rounds)), total)

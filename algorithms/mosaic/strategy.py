@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update as ModelUpdate
-from fedkd.algorithms.averaging import local_update
 from fedkd.algorithms.fleet import SERVER, Fleet, assemble
-from fedkd.algorithms.mosaic import teacher as teaching
 from fedkd.algorithms.mosaic.config import MosaicConfig
-from fedkd.algorithms.mosaic.distil import load_generator
-from fedkd.algorithms.mosaic.experts import Members, build_experts
-from fedkd.algorithms.mosaic.generator import draw, train_generator
-from fedkd.algorithms.mosaic.presets import CODE_OPTIONS, ORIGIN_OPTIONS
-from fedkd.algorithms.mosaic.server import Distillation, Stage, fusion_of
+from fedkd.algorithms.mosaic.distillation import Stage, distilled
+from fedkd.algorithms.mosaic.experts import Members, with_weights
+from fedkd.algorithms.mosaic.generators import draw, load_generator, train_generator
+from fedkd.algorithms.mosaic.schedule import RoundPlan
+from fedkd.algorithms.mosaic.teacher import Teacher, build_experts, fusion_of
+from fedkd.ops.ensembles import mean_logits
 from fedkd.ops.prototypes import class_prototypes
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
-    Preset,
     Requires,
     Round,
     Server,
@@ -92,7 +90,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def __init__(self, config: MosaicConfig | None = None) -> None:
         super().__init__(config)
         teacher = self.config.teacher
-        if teacher.kind == "meta" and teacher.prototypes == "features":
+        if teacher.wants_features:
             self.requires = replace(self.requires, equal_feature_size=True)
         if self.config.aggregate != "plain":
             self.requires = replace(self.requires, nested_widths=True)
@@ -105,34 +103,27 @@ class Mosaic(Strategy[State, Broadcast, Update]):
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what else is wanted this round."""
-        config = self.config
-        left = config.warmup_rounds(round.total) - round.index
-        distils = config.distil.steps > 0
-        now = left == 1 or (left > 0 and config.generator.start == "first")
-        features = config.teacher.kind == "meta" and (
-            config.teacher.prototypes == "features"
-        )
+        plan = RoundPlan.of(self.config, round)
         return Broadcast(
             state.fleet.of(client_id, round.index),
-            lr=config.finetune_lr if distils and left <= 0 else None,
-            send_generator=distils and now and client_id not in state.generators,
-            send_features=distils
-            and features
-            and 0 < left <= config.teacher.prototype_rounds,
+            lr=plan.lr,
+            send_generator=plan.generators and client_id not in state.generators,
+            send_features=plan.features,
         )
 
     def local(self, down: Broadcast, client: Client) -> Update:
-        """Stages "local update" and "generator optimisation"."""
+        """Train the model (stage 1) and, once, the generator (stage 2); report both."""
         features = self._features(down, client) if down.send_features else {}
-        if down.lr is not None:
-            client.training = client.training.model_copy(update={"lr": down.lr})
-        update = local_update(down.weights, client)
+        client.load(down.weights)
+        lr = {} if down.lr is None else {"lr": down.lr}
+        client.train(training=client.training.model_copy(update=lr))
+        weights = read_weights(client.model)
         generator = None
         if down.send_generator:
             trained = train_generator(client, self.config.generator)
             generator = None if trained is None else read_weights(trained)
         counts_C = client.data.label_counts()
-        return Update(update.weights, counts_C, generator, features)
+        return Update(weights, counts_C, generator, features)
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
@@ -152,14 +143,13 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             features=_merged(state.features, ups),
             stage=None,
         )
-        last = round.index + 1 == self.config.warmup_rounds(round.total)
-        if not last or self.config.distil.steps == 0 or not state.generators:
+        if not RoundPlan.of(self.config, round).distils or not state.generators:
             return state
         sent_models = {k: up.weights for k, up in ups.items()}
         members = Members(state.fleet, sent_models, state.label_counts, round.index)
-        weights, stage = Distillation(
+        weights, stage = distilled(
             self.config, members, state.generators, state.features, server
-        ).run()
+        )
         fleet = state.fleet.taught(weights)
         return replace(state, fleet=fleet, features={}, stage=stage)
 
@@ -172,26 +162,26 @@ class Mosaic(Strategy[State, Broadcast, Update]):
         """Measure the global model; at distillation also what it came from.
 
         ``before_distillation``: the average of the clients. ``after_distillation``: what
-        became of it, before any fine-tuning. ``experts``: the plain mean
-        of the class experts. ``teacher``: what taught, without the origin prior, which
-        a real image has not.
+        became of it, before any fine-tuning. ``experts``: the plain mean of the class
+        experts. ``teacher``: what taught, without the origin prior, which a real image
+        has not.
         """
         stage = state.stage
         if stage is None:
             return {"global": server.load(state.fleet.whole)}
         members, config = stage.members, self.config.teacher
-        distilled = teaching.with_weights(server, state.fleet.whole)
-        found: dict[str, nn.Module] = {
-            "global": distilled,
-            "after_distillation": distilled,
-            "before_distillation": teaching.with_weights(server, members.fleet.whole),
+        student = with_weights(server, state.fleet.whole)
+        measured: dict[str, nn.Module] = {
+            "global": student,
+            "after_distillation": student,
+            "before_distillation": with_weights(server, members.fleet.whole),
         }
         if config.kind in ("meta", "experts", "diagonal"):
             experts = build_experts(members, config, server)
             fusion = fusion_of(config, members, stage.meta, server)
-            found["experts"] = teaching.Teacher(experts, teaching.Mean())
-            found["teacher"] = teaching.Teacher(experts, fusion)
-        return found
+            measured["experts"] = Teacher(experts, mean_logits)
+            measured["teacher"] = Teacher(experts, fusion)
+        return measured
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
         """A client with another architecture than the server has that one's average."""
@@ -235,31 +225,3 @@ def _merged(
             known = [merged[label]] if label in merged else []
             merged[label] = torch.cat([*known, rows])
     return merged
-
-
-MOSAIC_CODE = Preset(
-    Mosaic,
-    CODE_OPTIONS,
-    doc="The behaviour of the released code, switch by switch.",
-    deviations=(
-        "one program instead of two: the 300 rounds of FedAvg before are warm-up rounds",
-        "rounds are whole passes from named streams, not iterators kept over rounds",
-        "features are taken from all local images, not from I batches",
-        "prototypes are not sent after distillation, where the code does not use them",
-        "two parameters of the meta model that nothing reads (110 values) are left out",
-        "a client that only holds class 0 sends no generator; the code divides by zero",
-    ),
-)
-MOSAIC_ORIGIN = Preset(
-    Mosaic,
-    ORIGIN_OPTIONS,
-    doc=(
-        "Our extension, in neither the paper nor the released code: the teacher's "
-        "logits carry the log label prior of the client whose generator made the image."
-    ),
-    deviations=(
-        "the teacher is that of 'mosaic' plus log((p_k(c) + eps) / (1 + C eps)), k the "
-        "client whose generator made the image; with teacher.kind: global it needs "
-        "neither experts nor a meta model",
-    ),
-)

@@ -12,7 +12,7 @@ from gpu_parts.lab import Lab, interleaved
 from gpu_parts.works import REGISTRY
 from torch import Tensor, nn
 
-from fedkd.ops.stacking import together
+from fedkd.ops.ensembles import LogitEnsemble, apart
 
 
 def measure(lab: Lab) -> dict[str, Any]:
@@ -27,7 +27,10 @@ def measure(lab: Lab) -> dict[str, Any]:
             m.to(lab.device).to(memory_format=torch.channels_last) for m in members
         ]
         x = torch.randn(work.batch, *work.shape, device=lab.device)
-        both = {how: together(members, how) for how in ("loop", "stack")}
+        both = {
+            "loop": LogitEnsemble(members, apart, "loop"),
+            "stack": LogitEnsemble(members, apart, "stack"),
+        }
         with torch.no_grad():
             one, other = (module(x) for module in both.values())
         gap = float((one - other).abs().max() / one.abs().max())

@@ -11,8 +11,10 @@ from typing import Any
 from gpu_parts.lab import Lab
 from gpu_parts.works import REGISTRY
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.errors import FedKDError
-from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.harness.bench import Bench, Settings
+from fedkd.harness.folder import held
 from fedkd.simulation.executors import Choice
 from fedkd.simulation.metrics import read
 from fedkd.suite.grid import grid
@@ -64,7 +66,7 @@ def _suite(
     rounds = 2 if lab.tiny else None
     wishes = Overrides(strategies=name, rounds=rounds, seeds="0")
     loaded = load_overridden(suite, wishes, REGISTRY)
-    out = lab.runs / f"{suite}-{name}"
+    out = ResultsFolder(lab.runs / f"{suite}-{name}")
     settings = Settings(
         out=out,
         data_root=lab.data,
@@ -77,7 +79,7 @@ def _suite(
     bench = Bench(loaded, grid(loaded, REGISTRY), REGISTRY, settings)
     started = time.monotonic()
     try:
-        with results_folder(out):
+        with held(out):
             world, lost = bench.check()
             if lost:
                 return {"skipped": lost[0]}
@@ -86,7 +88,7 @@ def _suite(
     except FedKDError as error:
         return {"skipped": str(error)}
     (cell,) = bench.cells
-    lines = read(settings.runs / cell.run_id)
+    lines = read(out.run(cell.run_id).path)
     last = lines[-1] if lines else {}
     row = bench.done.get(cell.run_id)
     keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")

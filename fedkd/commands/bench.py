@@ -12,15 +12,16 @@ import click
 import torch
 from rich.console import Console
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.base.machine import cores
 from fedkd.commands.closing import closing_lines, warned_line
 from fedkd.commands.common import plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
-from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.environment import pick_device
-from fedkd.harness.folder import refuse_other_suite
+from fedkd.harness.folder import held, refuse_other_suite
 from fedkd.harness.live.lines import make_view
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.table import table_rich
@@ -122,7 +123,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     chosen = pick_device(device)
     candidates = _candidates(executor, registry, chosen)
     settings = Settings(
-        out=Path(out) if out else Path("runs") / loaded.name,
+        out=ResultsFolder(Path(out or Path("runs", loaded.name))),
         data_root=data_root(root),
         device=chosen,
         jobs=_jobs(jobs, candidates, chosen),
@@ -138,7 +139,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         bench.look()
         show_plan(bench)
         return 0
-    with results_folder(settings.out):
+    with held(settings.out):
         return _run(bench, plain)
 
 
@@ -187,7 +188,7 @@ def _run(bench: Bench, plain: bool) -> int:
         except KeyboardInterrupt:
             _say_interrupted(bench)
             return INTERRUPTED
-    bench.write(stages=True)
+    bench.write(whole=True)
     if todo:
         bench.draw()
     return _report(bench, ran)
@@ -221,7 +222,7 @@ def _report(bench: Bench, ran: Collection[str]) -> int:
         click.echo(warned, err=True)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
-        log = bench.settings.runs / failed[0].run_id / "log"
+        log = bench.settings.out.run(failed[0].run_id).log
         click.echo(
             f"fedkd: {len(failed)} of {len(rows)} cells failed; read {log}", err=True
         )

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.harness.bench import Bench
-from fedkd.harness.cell import LOG, STARTED
+from fedkd.harness.cell import STARTED
 from fedkd.harness.folder import finished_beside
 from fedkd.report.results import Row
 from fedkd.report.text import counted
@@ -23,21 +24,21 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
         bench: After its run.
         ran: The ``run_id`` of the cells that were run by this call.
     """
-    runs, out = bench.settings.runs, bench.settings.out
+    out = bench.settings.out
     kept = [row for row in bench.rows if row.run_id not in ran]
     lines = [_kept(kept, len(bench.rows), _not_applied(bench))]
-    lines.append(_beside(runs, {cell.run_id for cell in bench.cells}))
-    lines.append(f"Results: {out / 'results.csv'}, {out / 'table.md'}")
+    lines.append(_beside(out, {cell.run_id for cell in bench.cells}))
+    lines.append(f"Results: {out.results}, {out.table}")
     return [line for line in lines if line]
 
 
 def warned_line(bench: Bench, ran: Collection[str]) -> str:
     """Return how many of the cells that ran have warnings in their logs, if any."""
-    logs = [bench.settings.runs / run_id / LOG for run_id in ran]
-    found = [log for log in sorted(logs) if _has_warning(log)]
-    if not found:
+    logs = [bench.settings.out.run(run_id).log for run_id in ran]
+    warned = [log for log in sorted(logs) if _has_warning(log)]
+    if not warned:
         return ""
-    return f"fedkd: {counted(len(found), 'cell')} logged a warning; read {found[0]}"
+    return f"fedkd: {counted(len(warned), 'cell')} logged a warning; read {warned[0]}"
 
 
 def _kept(kept: Sequence[Row], total: int, ignored: str) -> str:
@@ -64,13 +65,13 @@ def _not_applied(bench: Bench) -> str:
     return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}" if names else ""
 
 
-def _beside(runs: Path, known: Collection[str]) -> str:
-    number = finished_beside(runs, known)
+def _beside(out: ResultsFolder, known: Collection[str]) -> str:
+    number = finished_beside(out, known)
     if not number:
         return ""
     verb, they = ("is", "it is") if number == 1 else ("are", "they are")
     return (
-        f"{counted(number, 'finished run')} in {runs} {verb} not in this table: {they} "
+        f"{counted(number, 'finished run')} in {out.runs} {verb} not in this table: {they} "
         "of other seeds or options."
     )
 

@@ -13,12 +13,12 @@ import click
 from rich.console import Console
 
 from fedkd.base.files import write_atomic
+from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.commands.common import plugin_option
 from fedkd.errors import ConfigError, FedKDError, listing
 from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
-from fedkd.report import results
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.plots import draw_all
 from fedkd.report.results import Row, csv_text, merge_results, read_results
@@ -40,10 +40,10 @@ WIDTH = 120
 class _Report:
     """Everything that is known about the folders."""
 
-    folders: Mapping[str, Path]
-    """Folders by ``run_id``: where each run was read."""
+    folders: Mapping[str, RunFolder]
+    """Run folders by ``run_id``."""
     rows: list[Row]
-    suites: Mapping[Path, Suite]
+    suites: Mapping[ResultsFolder, Suite]
     references: set[str]
     columns: tuple[Column, ...]
     """Of the metrics beside accuracy."""
@@ -103,7 +103,8 @@ def command(
             "--plots: found several folders and no --out, so there is no place for the "
             "figures. Add --out FILE; they go into plots/ beside it."
         )
-    report = _read(folders, plugin_files)
+    read = [ResultsFolder(folder) for folder in folders]
+    report = _read(read, plugin_files)
     if out is not None:
         write_atomic(out, _render(report, output_format))
         click.echo(f"Written: {out}", err=True)
@@ -111,31 +112,32 @@ def command(
         _print_table(report, Console())
     else:
         click.echo(_render(report, output_format), nl=False)
-    home = out.parent if out is not None else folders[0]
+    home = ResultsFolder(out.parent if out is not None else folders[0])
     if plots is not False and (out is not None or len(set(folders)) == 1):
         drawn = draw_all(
             home,
-            folders=folders,
+            folders=read,
             references=report.references,
             columns=report.columns,
         )
-        click.echo(f"Figures: {len(drawn)} in {home / 'plots'}", err=True)
+        click.echo(f"Figures: {len(drawn)} in {home.plots}", err=True)
 
 
-def _read(folders: Sequence[Path], plugin_files: Sequence[str]) -> _Report:
+def _read(folders: Sequence[ResultsFolder], plugin_files: Sequence[str]) -> _Report:
     tables: dict[str, list[Row]] = {}
-    suites: dict[Path, Suite] = {}
-    places: dict[str, Path] = {}
+    suites: dict[ResultsFolder, Suite] = {}
+    places: dict[str, RunFolder] = {}
     for folder in folders:
-        if not (folder / results.NAME).is_file():
-            kind = "has no results.csv" if folder.is_dir() else "is no folder"
+        path = folder.path
+        if not folder.results.is_file():
+            kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
             raise ConfigError(
-                f"{folder} {kind}; expected a results folder of 'fedkd bench', such as "
+                f"{path} {kind}; expected a results folder of 'fedkd bench', such as "
                 "runs/quick."
             )
-        tables[str(folder)] = read_results(folder / results.NAME)
-        for row in tables[str(folder)]:
-            places.setdefault(row.run_id, folder)
+        tables[str(path)] = read_results(folder.results)
+        for row in tables[str(path)]:
+            places.setdefault(row.run_id, folder.run(row.run_id))
         suite = _suite(folder)
         if suite is not None:
             suites[folder] = suite
@@ -148,28 +150,28 @@ def _read(folders: Sequence[Path], plugin_files: Sequence[str]) -> _Report:
     return _Report(places, rows, suites, references, columns, registry)
 
 
-def _check_protocols(suites: Mapping[Path, Suite]) -> None:
+def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
     """Refuse folders of one suite name whose runs are no seeds of the same thing.
 
     Raises:
         ConfigError: Naming the folders and the first key in which they differ.
     """
-    first: dict[str, tuple[Path, Suite]] = {}
+    first: dict[str, tuple[ResultsFolder, Suite]] = {}
     for folder, suite in suites.items():
         other, known = first.setdefault(suite.name, (folder, suite))
         for key in PROTOCOL:
             if getattr(known, key) != getattr(suite, key):
                 raise ConfigError(
-                    f"{other} and {folder} ran suite {suite.name!r} with different "
-                    f"'{key}'; their runs are no seeds of one thing. Report them apart, "
-                    "or give one of the suites another name."
+                    f"{other.path} and {folder.path} ran suite {suite.name!r} with "
+                    f"different '{key}'; their runs are no seeds of one thing. Report "
+                    "them apart, or give one of the suites another name."
                 )
 
 
-def _suite(folder: Path) -> Suite | None:
+def _suite(folder: ResultsFolder) -> Suite | None:
     """Return the suite that was run; None, with a remark, if it cannot be read."""
     try:
-        return load_suite(str(folder / "suite.yaml"))
+        return load_suite(str(folder.suite))
     except FedKDError as error:
         click.echo(f"fedkd: remark: {error} Its protocol is left out.", err=True)
         return None
@@ -196,14 +198,14 @@ def _references(
 
 
 def _columns(
-    suites: Mapping[Path, Suite], rows: Sequence[Row], registry: Registry
+    suites: Mapping[ResultsFolder, Suite], rows: Sequence[Row], registry: Registry
 ) -> tuple[Column, ...]:
     """Return the columns of metrics in the rows, as the suites' metrics declare them.
 
     Raises:
         ConfigError: If folders mean different things by one label.
     """
-    first: dict[str, tuple[Path, Resolved]] = {}
+    first: dict[str, tuple[ResultsFolder, Resolved]] = {}
     columns: dict[str, Column] = {}
     for folder, suite in suites.items():
         try:
@@ -216,7 +218,7 @@ def _columns(
             other, known = first.setdefault(label, (folder, metric))
             if known.plain() != metric.plain():
                 raise ConfigError(
-                    f"{other} and {folder} measure different things as {label!r}: "
+                    f"{other.path} and {folder.path} measure different things as {label!r}: "
                     f"{known.shown()} and {metric.shown()}. Report them apart, or give "
                     "one of them another label."
                 )
@@ -257,18 +259,13 @@ def _print_table(report: _Report, console: Console) -> None:
 
 
 def _markdown(report: _Report) -> str:
-    runs = [
-        (row, read_metrics(report.folders[row.run_id] / "runs" / row.run_id))
-        for row in report.rows
-    ]
+    runs = [(row, read_metrics(report.folders[row.run_id])) for row in report.rows]
     several = len(report.suites) > 1
     protocol, origin = [], []
     for folder, suite in report.suites.items():
         name = f"{suite.name}: " if several else ""
         protocol += [name + line for line in protocol_lines(suite, report.registry)]
-        origin += [
-            name + line for line in provenance_lines(folder / "environment.json")
-        ]
+        origin += [name + line for line in provenance_lines(folder.environment)]
     return table_markdown(
         report.rows,
         title=report.title,

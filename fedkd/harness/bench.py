@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
-from fedkd.errors import ConfigError, FedKDError
+from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
@@ -28,8 +26,7 @@ from fedkd.harness.workers import (
 )
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
-from fedkd.report import plots, results, table
-from fedkd.report import stages as metrics
+from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.results import Row
 from fedkd.simulation.executors import SERIAL, Choice, alone
@@ -37,22 +34,12 @@ from fedkd.simulation.precision import check_precision
 from fedkd.suite.grid import Cell
 from fedkd.suite.suite import Suite
 
-ENVIRONMENT = "environment.json"
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
-
 
 @dataclass(frozen=True)
 class Settings:
     """How a suite is run; none of it changes a result, but the device."""
 
-    out: Path
-    """Folder of the results."""
+    out: ResultsFolder
     data_root: Path
     device: torch.device
     jobs: int = 1
@@ -65,11 +52,6 @@ class Settings:
     plugin_files: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     """The command line, for the record."""
-
-    @property
-    def runs(self) -> Path:
-        """Folder of the run folders."""
-        return self.out / "runs"
 
 
 class View(Listener, Protocol):
@@ -98,7 +80,7 @@ class Bench:
         self.settings = settings
         self.done: dict[str, Row] = {}
         """Rows by ``run_id``."""
-        self.resume_points = ResumePoints(settings.runs)
+        self.resume_points = ResumePoints(settings.out)
 
     @property
     def rows(self) -> list[Row]:
@@ -125,7 +107,7 @@ class Bench:
         if self.settings.fresh:
             return
         for cell in self.cells:
-            row = finished_row(cell, self.settings.runs / cell.run_id)
+            row = finished_row(cell, self.settings.out.run(cell.run_id))
             if row is not None:
                 self.done[cell.run_id] = row
 
@@ -159,14 +141,14 @@ class Bench:
         todo, settings, jobs = self.todo, self.settings, self.jobs
         if settings.fresh:
             for cell in todo:
-                shutil.rmtree(settings.runs / cell.run_id, ignore_errors=True)
+                shutil.rmtree(settings.out.run(cell.run_id).path, ignore_errors=True)
         self._record(todo)
         recorder = _Recorder(self, view)
         if jobs == 1:
-            run_serially(todo, builder, settings.runs, recorder, settings.executor)
+            run_serially(todo, builder, settings.out.runs, recorder, settings.executor)
         else:
             shared = WorkerSettings(
-                settings.runs,
+                settings.out.runs,
                 settings.data_root,
                 str(settings.device),
                 settings.plugin_files,
@@ -175,30 +157,30 @@ class Bench:
             )
             run_side_by_side(todo, jobs, shared, recorder)
 
-    def write(self, stages: bool = False) -> None:
+    def write(self, whole: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
 
         Args:
-            stages: Whether the table tells what each stage did, for which the metrics
+            whole: Whether the table also tells what each stage did, for which the metrics
                 of all runs are read.
         """
         out, rows = self.settings.out, self.rows
-        results.write_results(rows, out / results.NAME)
+        results.write_results(rows, out.results)
         page = table.table_markdown(
             rows,
             title=self.suite.name,
             protocol_lines=protocol_lines(self.suite, self.registry),
             references=self.references(),
-            provenance=provenance_lines(out / ENVIRONMENT),
-            stages=self._stages() if stages else "",
+            provenance=provenance_lines(out.environment),
+            stages=self._stages() if whole else "",
             columns=self.columns,
         )
-        write_atomic(out / "table.md", page)
+        write_atomic(out.table, page)
 
     def _stages(self) -> str:
-        runs = self.settings.runs
-        return metrics.stage_table(
-            [(row, metrics.read_metrics(runs / row.run_id)) for row in self.rows]
+        out = self.settings.out
+        return stages.stage_table(
+            [(row, stages.read_metrics(out.run(row.run_id))) for row in self.rows]
         )
 
     def references(self) -> set[str]:
@@ -222,69 +204,13 @@ class Bench:
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""
         settings = self.settings
-        write_atomic(settings.out / "suite.yaml", yamlfile.dump(self.suite.plain()))
+        write_atomic(settings.out.suite, yamlfile.dump(self.suite.plain()))
         if todo:
-            found = describe(
+            place = describe(
                 self.registry, settings.device, self.jobs, settings.command
             )
-            found["data_root"] = str(settings.data_root)
-            write_json_atomic(found, settings.out / ENVIRONMENT)
-
-
-@contextlib.contextmanager
-def results_folder(out: Path) -> Iterator[None]:
-    """Make a results folder and keep it for this process while the block runs.
-
-    Raises:
-        ConfigError: If it cannot be made or written to.
-        FedKDError: If another bench is writing there, or the disk fills up meanwhile.
-    """
-    try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("a", encoding="utf-8")
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise FedKDError(_no_space(out)) from None
-        raise ConfigError(
-            f"--out {out}: cannot be written to: {error.strerror}. Choose a folder that "
-            "you may write to."
-        ) from None
-    with lock:
-        _hold(lock, out)
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise FedKDError(_no_space(out)) from None
-            if error.errno in _NO_ACCESS:
-                raise FedKDError(
-                    f"{error.filename or out} can no longer be written to: "
-                    f"{error.strerror}. Finished cells are kept; mend that and run the "
-                    "same command again."
-                ) from None
-            raise
-
-
-def _no_space(out: Path) -> str:
-    return (
-        f"the disk that holds {out} is full. Finished cells are kept; free some space "
-        "and run the same command again."
-    )
-
-
-def _hold(lock: IO[str], out: Path) -> None:
-    """Refuse a folder that another process holds; the system frees it with ours."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FedKDError(
-            f"another fedkd bench is writing to {out}; wait for it, or choose another "
-            "folder with --out."
-        ) from None
-    except OSError:
-        return  # some network file systems have no locks; nor has the user then
+            place["data_root"] = str(settings.data_root)
+            write_json_atomic(place, settings.out.environment)
 
 
 class _Recorder:

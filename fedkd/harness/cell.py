@@ -19,21 +19,18 @@ import torch
 from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base.folders import RunFolder
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
-from fedkd.report.plots import COUNTS
 from fedkd.report.results import COLUMNS, LATER, Row
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import Cell
 
-RESULT = "result.json"
-"""The row, written last: a run folder that holds it is finished."""
-LOG = "log"
 STARTED = "started, fedkd"
 """What the log says where a run starts, or starts again."""
 FINAL = ("done", "skipped", "diverged")
@@ -81,15 +78,16 @@ def run_cell(
         OSError: If the disk is full or cannot be written to, which no other cell would
             survive either.
     """
+    files = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "config.yaml", yamlfile.dump(described(cell)))
+    write_atomic(files.config, yamlfile.dump(described(cell)))
     run = RunInfo(
         **vars(cell.run), run_id=cell.run_id, folder=folder, config=cell.config
     )
     notify = builder.registry.notify
 
     notify("fedkd_run_started", run=run)
-    with _log(folder) as log, reproducible(builder.device):
+    with _log(files) as log, reproducible(builder.device):
         heard = False
 
         def round_ended(metrics: Mapping[str, Any]) -> None:
@@ -103,19 +101,19 @@ def run_cell(
         _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
         started = time.perf_counter()
         reset_peak_memory(builder.device)
-        outcome = _attempt(cell, builder, folder, round_ended, log, executor)
+        outcome = _attempt(cell, builder, files, round_ended, log, executor)
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
         row = _row(cell, outcome, seconds, peak_memory(builder.device))
         _say(log, f"{row.status} {row.reason}".strip())
-    write_json_atomic(row.plain(), folder / RESULT)
+    write_json_atomic(row.plain(), files.result)
     notify("fedkd_run_ended", run=run, result=row.plain())
     return row
 
 
-def finished_row(cell: Cell, folder: Path) -> Row | None:
+def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
     """Return the row of a run that is finished and need not be run again, or None."""
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = json.loads(folder.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     known = {*COLUMNS, *(column.name for column in cell.columns)}
@@ -131,9 +129,10 @@ def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
     """Record a cell whose process died, in its folder too; return its row."""
     row = _row(cell, _Outcome(reason=reason), None, None)
     folder.mkdir(parents=True, exist_ok=True)
-    with _log(folder) as log:
+    files = RunFolder(folder)
+    with _log(files) as log:
         _say(log, f"failed {reason}")
-    write_json_atomic(row.plain(), folder / RESULT)
+    write_json_atomic(row.plain(), files.result)
     return row
 
 
@@ -151,14 +150,14 @@ def described(cell: Cell) -> dict[str, Any]:
 def _attempt(
     cell: Cell,
     builder: RunBuilder,
-    folder: Path,
+    files: RunFolder,
     on_round: OnRound,
     log: TextIO,
     executor: Choice,
 ) -> _Outcome:
     outcome = _Outcome()
     try:
-        _run(cell, builder, folder, on_round, outcome, log=log, executor=executor)
+        _run(cell, builder, files, on_round, outcome, log=log, executor=executor)
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
@@ -176,7 +175,7 @@ def _attempt(
 def _run(  # noqa: PLR0913 - all of a cell
     cell: Cell,
     builder: RunBuilder,
-    folder: Path,
+    files: RunFolder,
     on_round: OnRound,
     outcome: _Outcome,
     *,
@@ -185,7 +184,7 @@ def _run(  # noqa: PLR0913 - all of a cell
 ) -> None:
     federation, partition = builder.federation(cell)
     outcome.split_hash = partition.hash
-    write_atomic(folder / COUNTS, partition.to_csv(federation.data.classes))
+    write_atomic(files.counts, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
     result = simulate(
@@ -194,7 +193,7 @@ def _run(  # noqa: PLR0913 - all of a cell
         cell.parts.protocol,
         cell.run.seed,
         name=cell.run.strategy,
-        folder=folder,
+        folder=files.path,
         checkpoint_every=cell.checkpoint_every,
         on_round=on_round,
         executor=executor,
@@ -238,10 +237,10 @@ def _row(
 
 
 @contextlib.contextmanager
-def _log(folder: Path) -> Iterator[TextIO]:
+def _log(files: RunFolder) -> Iterator[TextIO]:
     """Open the run's log for appending; warnings inside the block go there too."""
     with (
-        (folder / LOG).open("a", encoding="utf-8") as log,
+        files.log.open("a", encoding="utf-8") as log,
         warnings.catch_warnings(),
     ):
 

@@ -1,51 +1,122 @@
-"""What a results folder holds beside the cells of this call."""
+"""A results folder while a bench writes to it: whose it is, and what else it holds."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import IO
 
 from fedkd.base import yamlfile
-from fedkd.errors import ConfigError
-from fedkd.harness.cell import FINAL, RESULT
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.harness.cell import FINAL
 from fedkd.report.text import counted
 
-SUITE = "suite.yaml"
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def refuse_other_suite(out: Path, name: str) -> None:
+def refuse_other_suite(out: ResultsFolder, name: str) -> None:
     """Refuse a results folder that holds the runs of another suite.
 
     Raises:
         ConfigError: Naming that suite and how many finished runs it has there.
     """
     try:
-        found = yamlfile.read_mapping(out / SUITE, SUITE).get("name", name)
+        suite = yamlfile.read_mapping(out.suite, out.suite.name)
     except (OSError, ConfigError):
         return  # nothing that a user could tell from a folder of this suite
-    if found != name:
-        number = counted(finished_beside(out / "runs"), "run")
+    other = suite.get("name", name)
+    if other != name:
+        number = counted(finished_beside(out), "run")
         raise ConfigError(
-            f"{out} holds the suite {found!r} ({number}); choose another --out, or "
+            f"{out.path} holds the suite {other!r} ({number}); choose another --out, or "
             "delete it."
         )
 
 
-def finished_beside(runs: Path, known: Collection[str] = ()) -> int:
+def finished_beside(out: ResultsFolder, known: Collection[str] = ()) -> int:
     """Return how many finished runs are in a folder, without the ``known`` ones.
 
     Args:
-        runs: Folder of the run folders.
+        out: The results folder.
         known: Names of run folders that do not count.
     """
-    paths = runs.glob(f"*/{RESULT}")
-    return sum(_is_finished(p) for p in paths if p.parent.name not in known)
+    return sum(
+        _is_finished(run.result)
+        for run in out.every_run()
+        if run.path.name not in known
+    )
 
 
 def _is_finished(path: Path) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("status") in FINAL
+    return isinstance(row, dict) and row.get("status") in FINAL
+
+
+@contextlib.contextmanager
+def held(folder: ResultsFolder) -> Iterator[None]:
+    """Make a results folder and hold it for this process while the block runs.
+
+    Raises:
+        ConfigError: If it cannot be made or written to.
+        FedKDError: If another bench is writing there, or the disk fills up meanwhile.
+    """
+    out = folder.path
+    try:
+        folder.runs.mkdir(parents=True, exist_ok=True)
+        lock = folder.lock.open("a", encoding="utf-8")
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise FedKDError(_no_space(out)) from None
+        raise ConfigError(
+            f"--out {out}: cannot be written to: {error.strerror}. Choose a folder that "
+            "you may write to."
+        ) from None
+    with lock:
+        _hold(lock, out)
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise FedKDError(_no_space(out)) from None
+            if error.errno in _NO_ACCESS:
+                raise FedKDError(
+                    f"{error.filename or out} can no longer be written to: "
+                    f"{error.strerror}. Finished cells are kept; mend that and run the "
+                    "same command again."
+                ) from None
+            raise
+
+
+def _no_space(out: Path) -> str:
+    return (
+        f"the disk that holds {out} is full. Finished cells are kept; free some space "
+        "and run the same command again."
+    )
+
+
+def _hold(lock: IO[str], out: Path) -> None:
+    """Refuse a folder that another process holds; the system frees it with ours."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FedKDError(
+            f"another fedkd bench is writing to {out}; wait for it, or choose another "
+            "folder with --out."
+        ) from None
+    except OSError:
+        return  # some network file systems have no locks; nor has the user then

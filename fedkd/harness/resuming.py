@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fedkd.simulation.store.checkpoint import NAME, UNREADABLE
+from fedkd.base.folders import ResultsFolder
+from fedkd.simulation.store.checkpoint import UNREADABLE
 from fedkd.suite.grid import Cell
 
 
@@ -24,13 +24,13 @@ class _Start:
 class ResumePoints:
     """The cells that run, and which round each would go on after."""
 
-    def __init__(self, runs: Path) -> None:
-        self._runs = runs
+    def __init__(self, out: ResultsFolder) -> None:
+        self._out = out
         self._running: dict[str, _Start] = {}
 
     def started(self, cell: Cell) -> None:
         """Note that a cell starts."""
-        there = (self._runs / cell.run_id / NAME).is_file()
+        there = self._out.run(cell.run_id).checkpoint.is_file()
         self._running[cell.run_id] = _Start(there, None if there else 0)
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> str:

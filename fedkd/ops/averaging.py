@@ -95,25 +95,6 @@ def class_weights(counts_KC: Tensor) -> Tensor:
     return counts_KC / torch.where(total_C > 0, total_C, 1.0)
 
 
-def class_experts(
-    states: Sequence[Weights], counts_KC: Tensor
-) -> dict[int, dict[str, Tensor]]:
-    """Return expert_c = sum_k n_kc w_k / sum_k n_kc by class (Mosaic, released code).
-
-    An expert of a class that one client holds is that client's state bit for bit; a class
-    that none holds has no expert.
-
-    Args:
-        states: The clients' model states.
-        counts_KC: Number of images of each client and class.
-
-    Raises:
-        ValueError: If the states differ in their entries or their number is not K.
-    """
-    present = torch.nonzero(counts_KC.sum(0)).flatten().tolist()
-    return {c: weighted_average(states, counts_KC[:, c]) for c in present}
-
-
 def batch_norm_entries(model: nn.Module) -> frozenset[str]:
     """Return the entries of all BatchNorm layers: parameters and buffers.
 

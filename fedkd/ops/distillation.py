@@ -8,7 +8,6 @@ ruled out) give no NaN on the teacher's side.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,50 +56,6 @@ def jensen_shannon(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
     log_t_BC = _log_probabilities(teacher_BC)
     log_m_BC = torch.logaddexp(log_s_BC, log_t_BC) - math.log(2)
     return (_divergence(log_s_BC, log_m_BC) + _divergence(log_t_BC, log_m_BC)) / 2
-
-
-def mosaic_distillation(  # noqa: PLR0913 - the weights of one sum, given by name
-    student_BC: Tensor,
-    teacher_BC: Tensor,
-    *,
-    kl_weight: float = 0.8,
-    ce_weight: float = 0.2,
-    overlap_weight: float = 1.0,
-    overlap: Literal["bhattacharyya", "jensen_shannon"] = "bhattacharyya",
-    temperature: float = 1.0,
-) -> Tensor:
-    """Return w_kl T^2 KL(t || s) + w_ce CE(s, argmax t) + w_overlap J(s, t).
-
-    Defaults are those of the released Mosaic code (commit a7f8b5b,
-    ``manager_mosaic.py``). A term of weight 0 is skipped.
-
-    Args:
-        student_BC: Logits of the student.
-        teacher_BC: Logits of the teacher.
-        kl_weight: Weight of the Kullback-Leibler term.
-        ce_weight: Weight of the cross-entropy with the teacher's class.
-        overlap_weight: Weight of the symmetric term J.
-        overlap: Which symmetric term J is.
-        temperature: T of the Kullback-Leibler term.
-
-    Raises:
-        ValueError: If all weights are 0: then there is nothing to learn.
-    """
-    terms = []
-    if kl_weight:
-        terms.append(kl_weight * kl(teacher_BC, student_BC, temperature))
-    if ce_weight:
-        hard = F.cross_entropy(student_BC, teacher_BC.argmax(dim=1))
-        terms.append(ce_weight * hard)
-    if overlap_weight:
-        symmetric = bhattacharyya if overlap == "bhattacharyya" else jensen_shannon
-        terms.append(overlap_weight * symmetric(student_BC, teacher_BC))
-    if not terms:
-        raise ValueError(
-            "a distillation loss needs a term; found kl_weight, ce_weight and "
-            "overlap_weight all 0. Set one of them above 0."
-        )
-    return torch.stack(terms).sum()
 
 
 def _log_probabilities(logits_BC: Tensor) -> Tensor:

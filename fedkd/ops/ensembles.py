@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from fedkd.ops.heads import head_of
 from fedkd.ops.hooks import has_hooks
-from fedkd.ops.stacking import together
+from fedkd.ops.stacking import Stacked, pays
+
+Fuse: TypeAlias = Callable[[Tensor], Tensor]
+"""``fuse(logits [K, B, C]) -> [B, C]``, or ``[E, B, C]`` where experts are to be fused
+later: a function of this module, or a trained network."""
 
 
-def stacked_logits(models: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """Return every model's logits of images ``[B, C, H, W]``; ``[K, B, C]``.
-
-    Modes and gradients are left as they are: the caller puts teachers into eval mode.
-    """
-    return torch.stack([model(x) for model in models])
+def apart(logits_KBC: Tensor) -> Tensor:
+    """Return the logits as they are, every model's for itself; ``[K, B, C]``."""
+    return logits_KBC
 
 
 def mean_logits(logits_KBC: Tensor) -> Tensor:
@@ -56,6 +59,18 @@ def weighted_logits(
     return (weights.to(logits_KBC).view(view) * logits_KBC).sum(dim=0)
 
 
+def mean_by(weights_K: Tensor | None) -> Fuse:
+    """Return the mean sum_k w_k z_k / sum_k w_k as a fuse; the plain mean if None."""
+    if weights_K is None:
+        return mean_logits
+    return partial(weighted_logits, weights=weights_K / weights_K.sum())
+
+
+def mixed_logits(logits_KBC: Tensor, share_KE: Tensor) -> Tensor:
+    """Return z_e = sum_k s_ke z_k, experts that are mixtures of models; ``[E, B, C]``."""
+    return torch.einsum("ke,kbc->ebc", share_KE.to(logits_KBC), logits_KBC)
+
+
 def class_diagonal(logits_EBC: Tensor, classes: Sequence[int]) -> Tensor:
     """Return logits in which expert e speaks for class ``classes[e]``; ``[B, C]``.
 
@@ -85,12 +100,12 @@ def class_diagonal(logits_EBC: Tensor, classes: Sequence[int]) -> Tensor:
 
 
 class LogitEnsemble(nn.Module):
-    """Frozen models in eval mode whose mean logits are the answer."""
+    """Frozen models in eval mode whose logits, put together, are the answer."""
 
     def __init__(
         self,
         members: Sequence[nn.Module],
-        weights_K: Tensor | None = None,
+        fuse: Fuse = mean_logits,
         how: Literal["auto", "loop", "stack"] = "auto",
     ) -> None:
         """Put models together.
@@ -98,36 +113,33 @@ class LogitEnsemble(nn.Module):
         Args:
             members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``; their weights
                 stay as they are from the first answer on.
-            weights_K: w of the weighted mean sum_k w_k z_k / sum_k w_k; the plain mean
-                if None.
-            how: Whether members answer one by one or stacked; see
-                :func:`fedkd.ops.stacking.together`. With hooks they answer one by one.
+            fuse: Makes one answer of the members' logits ``[K, B, classes]``.
+            how: Members answer one by one; stacked, which needs one architecture; or
+                stacked where that pays: on a GPU, with several of one architecture. With
+                hooks they answer one by one.
         """
         super().__init__()
-        self._how = how
-        self._together: list[nn.Module] = []  # in a list: the same modules, not others
         self.members = nn.ModuleList(members)
-        self.weights_K = weights_K
-        """May be changed at any time."""
+        self.fuse = fuse
+        self._stack = how == "stack" or (how == "auto" and pays(members))
+        self._stacked: list[Stacked] = []  # in a list: copies, not further members
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to logits ``[B, classes]``."""
-        return self.fused(self.each(x))
+        """Map images ``[B, C, H, W]`` to the fused logits ``[B, classes]``."""
+        return self.fuse(self.each(x))
 
     def each(self, x: Tensor) -> Tensor:
         """Return every member's logits of images ``[B, C, H, W]``; ``[K, B, classes]``."""
-        members = list(self.members)
         # Hooks, such as those on BatchNorm layers, see only what is called.
-        if self._how == "loop" or has_hooks(self.members):
-            return stacked_logits(members, x)
-        if not self._together:
-            self._together.append(together(members, self._how))
-        logits_KBC: Tensor = self._together[0](x)
+        if not self._stack or has_hooks(self.members):
+            return torch.stack([member(x) for member in self.members])
+        if not self._stacked:
+            self._stacked.append(Stacked(list(self.members)))
+        logits_KBC: Tensor = self._stacked[0](x)
         return logits_KBC
 
-    def fused(self, logits_KBC: Tensor) -> Tensor:
-        """Return the mean of the members' logits; ``[B, classes]``."""
-        if self.weights_K is None:
-            return mean_logits(logits_KBC)
-        return weighted_logits(logits_KBC, self.weights_K / self.weights_K.sum())
+    def heads(self, features_ND: Tensor) -> Tensor:
+        """Return the fused logits of features ``[N, D]`` by the members' heads."""
+        logits = [head_of(member)(features_ND) for member in self.members]
+        return self.fuse(torch.stack(logits))

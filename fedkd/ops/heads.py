@@ -41,10 +41,10 @@ def head_entries(model: nn.Module) -> list[str]:
     like = next(iter(named.values()))
     with torch.enable_grad():
         logits_BC = head_of(model)(like.new_zeros(2, feature_size(model)))
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             logits_BC.sum(), list(named.values()), allow_unused=True
         )
-    used = zip(named, found, strict=True)
+    used = zip(named, gradients, strict=True)
     return [name for name, gradient in used if gradient is not None]
 
 

@@ -45,13 +45,13 @@ def class_prototypes(
     features_ND, labels_N = features_ND.detach().cpu(), labels_N.cpu()
     if features_ND.dtype in (torch.bfloat16, torch.float16):
         features_ND = features_ND.float()
-    found: dict[int, Tensor] = {}
+    prototypes: dict[int, Tensor] = {}
     for label in labels_N.unique().tolist():
         rows_MD = features_ND[labels_N == label]
         few = len(rows_MD) < per_class
         mean_1D = rows_MD.mean(dim=0, keepdim=True)
-        found[label] = mean_1D if few else _centres(rows_MD, per_class, seed)
-    return found
+        prototypes[label] = mean_1D if few else _centres(rows_MD, per_class, seed)
+    return prototypes
 
 
 def _centres(rows_MD: Tensor, number: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Frozen models that answer together: one after another, or stacked into one.
+"""Frozen models stacked into one, so that they answer in one call.
 
 A small network on a GPU is bound by the launches of its kernels, not by their work; K of
 one architecture, stacked by ``torch.func``, launch as many kernels as one. On a CPU
@@ -9,25 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
-
-
-class OneByOne(nn.Module):
-    """Frozen models that answer one after another."""
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        """Args: ``members`` map images ``[B, C, H, W]`` to logits ``[B, classes]``."""
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``[B, C, H, W]`` to logits ``[K, B, classes]``."""
-        return torch.stack([member(x) for member in self.members])
 
 
 class Stacked(nn.Module):
@@ -58,20 +44,9 @@ class Stacked(nn.Module):
         return logits_KBC
 
 
-def together(
-    members: Sequence[nn.Module], how: Literal["auto", "loop", "stack"] = "auto"
-) -> nn.Module:
-    """Return a frozen module that maps images to the logits ``[K, B, classes]``.
-
-    Args:
-        members: Models with logits of one size.
-        how: One after another; stacked, which needs one architecture; or stacked where
-            that pays: on a GPU, with several models of one architecture.
-    """
-    pays = len(members) > 1 and _on_gpu(members[0]) and _alike(members)
-    if how == "stack" or (how == "auto" and pays):
-        return Stacked(members)
-    return OneByOne(members)
+def pays(members: Sequence[nn.Module]) -> bool:
+    """Say whether stacking pays: on a GPU, for several models of one architecture."""
+    return len(members) > 1 and _on_gpu(members[0]) and _alike(members)
 
 
 def _on_gpu(model: nn.Module) -> bool:

@@ -212,8 +212,8 @@ def class_averages(
 
     expert_c = sum_k n_kc w_k / sum_k n_kc at each coordinate, over the sub-models that
     hold it; one that no model with images of the class holds keeps the whole model's
-    value. A class that none has, has no expert. With whole models it is
-    :func:`~fedkd.ops.averaging.class_experts`, bit for bit.
+    value. A class that none has, has no expert. With whole models each is
+    :func:`~fedkd.ops.averaging.weighted_average` with the class's counts, bit for bit.
 
     Args:
         whole: The whole model's state, say the partial average of all.

@@ -223,8 +223,8 @@ class ImagePool:
         return (self._read(images), *notes)
 
     def _write(self, images: Tensor) -> Tensor:
-        found = images.detach()
-        return found if self._exact else (found.clamp(0, 1) * 255).round().byte()
+        pixels = images.detach()
+        return pixels if self._exact else (pixels.clamp(0, 1) * 255).round().byte()
 
     def _read(self, kept: Tensor) -> Tensor:
         return kept if self._exact else kept.float() / 255

@@ -12,25 +12,22 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
 from fedkd.metrics.columns import Column
 from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
-from fedkd.report.results import NAME, Row, read_results
+from fedkd.report.results import Row, read_results
 from fedkd.report.stages import Line, read_metrics
 from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
 
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
-FOLDER = "plots"
-COUNTS = "counts.csv"
-GALLERY = "gallery.safetensors"
-
 
 def draw_all(
-    out: Path,
+    out: ResultsFolder,
     *,
-    folders: Sequence[Path] = (),
+    folders: Sequence[ResultsFolder] = (),
     references: Collection[str] = (),
     columns: Sequence[Column] = (),
 ) -> list[Path]:
@@ -44,8 +41,8 @@ def draw_all(
     Runs that left no such files have no pictures. Only runs that are done are drawn.
 
     Args:
-        out: A bench folder.
-        folders: Bench folders to read in place of ``out``.
+        out: The results folder.
+        folders: Results folders to read in place of ``out``.
         references: Labels of strategies that are drawn as references.
         columns: Of metrics beside accuracy. Local means have no picture, nor has what
             is of no round.
@@ -54,11 +51,11 @@ def draw_all(
         DataError: If a file is damaged.
     """
     rows: list[Row] = []
-    homes: dict[str, Path] = {}
+    homes: dict[str, RunFolder] = {}
     for folder in folders or (out,):
-        for row in read_results(folder / NAME):
+        for row in read_results(folder.results):
             if row.status == "done" and row.run_id not in homes:
-                homes[row.run_id] = folder / "runs" / row.run_id
+                homes[row.run_id] = folder.run(row.run_id)
                 rows.append(row)
     groups = group(rows)
     settings = list(dict.fromkeys(setting for _, setting in groups))
@@ -66,7 +63,7 @@ def draw_all(
     drawn: list[Path] = []
     for setting, slug in _slugs(settings).items():
         runs = {name: some for (name, own), some in groups.items() if own == setting}
-        page = _Page(out / FOLDER, setting, slug, homes)
+        page = _Page(out.plots, setting, slug, homes)
         drawn += page.curves(runs, labels, references, [GLOBAL, *columns])
         drawn += page.partition(runs)
         drawn += page.galleries(runs)
@@ -102,7 +99,7 @@ class _Page:
     """The pictures of one setting."""
 
     def __init__(
-        self, folder: Path, setting: Setting, slug: str, homes: Mapping[str, Path]
+        self, folder: Path, setting: Setting, slug: str, homes: Mapping[str, RunFolder]
     ) -> None:
         self.folder = folder
         self.slug = slug
@@ -142,7 +139,7 @@ class _Page:
         """Draw the client x class table of the first seed that left one."""
         rows = sorted((row for some in runs.values() for row in some), key=_seed)
         for row in rows:
-            source = self.homes[row.run_id] / COUNTS
+            source = self.homes[row.run_id].counts
             if source.is_file():
                 counts, classes = read_counts(source)
                 path = self.folder / f"partition-{self.slug}-s{row.seed}.png"
@@ -156,7 +153,7 @@ class _Page:
         drawn = []
         for label, rows in runs.items():
             for row in sorted(rows, key=_seed):
-                images = read_gallery(self.homes[row.run_id] / GALLERY)
+                images = read_gallery(self.homes[row.run_id].gallery)
                 if images:
                     name = f"generators-{_slug(label)}-{self.slug}-s{row.seed}.png"
                     title = f"{label}: {self.title}, seed {row.seed}"

@@ -15,9 +15,6 @@ from fedkd.base.phases import PHASES
 from fedkd.base.runname import RunName
 from fedkd.errors import ConfigError, DataError, listing
 
-NAME = "results.csv"
-"""Name of the file in a bench folder."""
-
 STATUSES = ("done", "failed", "skipped", "diverged")
 """What can have become of a cell. Only ``done`` counts in a table."""
 

@@ -7,16 +7,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from fedkd.base.folders import RunFolder
 from fedkd.errors import DataError
 from fedkd.report.results import Row
 from fedkd.report.summary import group, setting_titles
 from fedkd.report.text import amount, markdown_grid, measured_on, spread
-
-NAME = "metrics.jsonl"
-"""Name of the file in a run's folder."""
 
 MEASURED = "measured "
 """Starts the name of what is an accuracy in percent, in tables."""
@@ -25,7 +22,7 @@ Line = Mapping[str, Any]
 """The metrics of one round."""
 
 
-def read_metrics(folder: Path) -> list[Line]:
+def read_metrics(folder: RunFolder) -> list[Line]:
     """Read the lines of a run, in the order of rounds; none if it left no file.
 
     A last line that was cut short, by a crash in the middle of writing, is left out.
@@ -33,7 +30,7 @@ def read_metrics(folder: Path) -> list[Line]:
     Raises:
         DataError: If another line is damaged; names the file and the line.
     """
-    path = folder / NAME
+    path = folder.metrics
     if not path.is_file():
         return []
     text = path.read_bytes().decode(errors="replace")

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedkd.base.files import write_atomic
+from fedkd.base.folders import RunFolder
 from fedkd.data.images import ImageInfo
 
 
@@ -22,4 +23,4 @@ def save_gallery(folder: Path, images: Mapping[str, Tensor], info: ImageInfo) ->
         for name, x in images.items()
     }
     content = save({name: x.contiguous() for name, x in pixels.items()})
-    write_atomic(folder / "gallery.safetensors", content)
+    write_atomic(RunFolder(folder).gallery, content)

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.files import write_atomic
+from fedkd.base.folders import RunFolder
 from fedkd.errors import DataError
-
-NAME = "metrics.jsonl"
 
 
 def append(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Add the line of a round."""
-    with (folder / NAME).open("a", encoding="utf-8") as file:
+    with RunFolder(folder).metrics.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
 
 
 def truncate(folder: Path, rounds: int) -> None:
     """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
-    path = folder / NAME
+    path = RunFolder(folder).metrics
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rounds]
         write_atomic(path, "".join(lines))
@@ -33,7 +32,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: If a line is damaged.
     """
-    path = folder / NAME
+    path = RunFolder(folder).metrics
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     try:
         return [json.loads(line) for line in lines]

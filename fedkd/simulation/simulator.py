@@ -231,6 +231,7 @@ class Run:
         verb = self.sides.verb("server", round.index, where=where, given=given)
         with verb, phase("server"):
             state = self.strategy.aggregate(state, ups, server, round)
+        refuse_alias(state, server.model, where, "keeps in the state")
         state = self._widened(state)
         measured = self._measure(state, round)
         self._count(rows, server, measured, time.perf_counter() - started)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedkd.base.folders import RunFolder
 from fedkd.errors import NotApplicableError
 from fedkd.payload import encode, leaves
 from fedkd.simulation.simulator import Metrics, simulate
@@ -165,7 +166,7 @@ def resuming_changes_nothing(make: Factory, folder: Path) -> None:
     remedy = "Keep all that lasts over rounds in the state, or in client.memory."
     assert path is None, f"resuming changed the state, at {path}. {remedy}"
     assert encode(whole.state) == encode(resumed.state), "resuming changed the state"
-    first, second = (_lines(f / "metrics.jsonl") for f in (straight, broken))
+    first, second = (_lines(RunFolder(f).metrics) for f in (straight, broken))
     assert first == second, f"resuming changed the metrics. {remedy}"
 
 

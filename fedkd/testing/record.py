@@ -15,7 +15,6 @@ from fedkd.party import Party
 from fedkd.payload import decode, encode, seal
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import RunResult
-from fedkd.simulation.untouched import refuse_alias
 from fedkd.strategy import Client, Strategy
 from fedkd.testing.prints import Print, difference, fingerprint
 from fedkd.testing.watching import AnyStrategy, Call, Watcher
@@ -111,7 +110,6 @@ class Record(Watcher):
         self.given[title] = fingerprint(result)
         if call.verb in ("init", "aggregate"):
             self._kept["the state"] = self.given[title]
-            self._refuse_alias(call, result)
         if call.verb == "local":
             self.ups.append((call, result))
             client = call.party
@@ -119,13 +117,6 @@ class Record(Watcher):
             self._kept[_memory_of(client)] = fingerprint(dict(client.memory))
         if call.verb in SENDING:
             self._travel(title, result)
-
-    def _refuse_alias(self, call: Call, state: Any) -> None:
-        assert call.party is not None
-        try:
-            refuse_alias(state, call.party.model, str(call), "keeps in the state")
-        except ContractError as error:
-            self.faults.setdefault("kept", str(error))
 
     def _travel(self, title: str, payload: Any) -> None:
         try:

@@ -16,7 +16,7 @@ from fedkd.algorithms.dense.server import Plain
 from fedkd.algorithms.dense.strategy import Dense
 from fedkd.config import build
 from fedkd.data.images import ImageInfo
-from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.ops.synthesis import Lens
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -146,8 +146,8 @@ def test_weights_move_by_the_sign_of_the_gradient():
     fused = (w[0] * CLIENTS[0] + w[1] * CLIENTS[1]) / w.sum()
     (gradient,) = torch.autograd.grad(F.cross_entropy(fused, LABELS), w)
     assert gradient.tolist() == pytest.approx([-0.0660193404891683, 0.0660193404891683])
-    found = moved_weights(before, CLIENTS, LABELS, 0.01)
-    assert found.tolist() == pytest.approx([0.51, 0.49], rel=1e-12)
+    after = moved_weights(before, CLIENTS, LABELS, 0.01)
+    assert after.tolist() == pytest.approx([0.51, 0.49], rel=1e-12)
 
 
 def test_weights_stay_between_zero_and_one():
@@ -171,11 +171,13 @@ def test_weights_that_would_all_be_zero_stay_as_they_were():
 
 def test_an_ensemble_moves_from_equal_weights_by_a_falling_step():
     rules = Boosted(config(weight_step=0.1, weight_decay_per_epoch=0.5))
-    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()])
-    rules.reweigh(ensemble, CLIENTS, LABELS, epoch=1)
-    assert ensemble.weights_K.tolist() == pytest.approx([0.55, 0.45])
-    rules.reweigh(ensemble, CLIENTS, LABELS, epoch=2)
-    assert ensemble.weights_K.tolist() == pytest.approx([0.575, 0.425])
+    assert torch.equal(rules.fuse(CLIENTS), CLIENTS.mean(0))
+    rules.reweigh(CLIENTS, LABELS, epoch=1)
+    assert rules.weights_K.tolist() == pytest.approx([0.55, 0.45])
+    rules.reweigh(CLIENTS, LABELS, epoch=2)
+    assert rules.weights_K.tolist() == pytest.approx([0.575, 0.425])
+    expected = 0.575 * CLIENTS[0] + 0.425 * CLIENTS[1]
+    torch.testing.assert_close(rules.fuse(CLIENTS), expected)
 
 
 def test_weights_start_to_move_in_the_second_epoch():
@@ -194,8 +196,11 @@ def test_the_measured_ensemble_has_the_learnt_weights():
     protocol = testing.toy_protocol(1)
     state = simulate(strategy, federation, protocol, seed=3).state
     server = Sides(federation, protocol, 3).server()
-    found = strategy.predictors(state, server)["ensemble"]
-    assert torch.equal(found.weights_K, state.stage.shares_K)
+    ensemble = strategy.predictors(state, server)["ensemble"]
+    logits = torch.randn(3, 4, 3)
+    expected = mean_by(state.stage.shares_K)(logits)
+    assert torch.equal(ensemble.fuse(logits), expected)
+    assert not torch.equal(expected, logits.mean(0))
 
 
 def test_it_and_dense_need_the_same():

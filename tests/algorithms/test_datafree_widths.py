@@ -58,14 +58,14 @@ def test_the_global_model_is_distilled_whole(name, scheme):
 @pytest.mark.parametrize("scheme", ["static", "rolling"])
 def test_without_server_steps_it_is_fedavg_on_the_same_widths(name, scheme):
     federation = nested_federation()
-    found = run(name, {"aggregate": scheme, **STILL[name]}, federation)
+    result = run(name, {"aggregate": scheme, **STILL[name]}, federation)
     expected = run("fedavg", {"aggregate": scheme}, federation)
-    assert same(found.state.weights, expected.state.weights)
+    assert same(result.state.weights, expected.state.weights)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_at_full_width_it_is_itself(name):
     federation = testing.toy_federation()
-    found = run(name, {"aggregate": "rolling", **QUICK[name]}, federation)
+    result = run(name, {"aggregate": "rolling", **QUICK[name]}, federation)
     expected = run(name, QUICK[name], federation)
-    assert same(found.state.weights, expected.state.weights)
+    assert same(result.state.weights, expected.state.weights)

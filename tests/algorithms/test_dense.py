@@ -92,8 +92,8 @@ def loss_of(members, student, images=UNSEEN, labels=LABELS, **weights):
     ],
 )
 def test_generator_losses_are_those_of_the_fixture(weights, expected):
-    found = loss_of(MEMBERS, STUDENT, **weights).item()
-    assert found == pytest.approx(expected, rel=1e-12)
+    loss = loss_of(MEMBERS, STUDENT, **weights).item()
+    assert loss == pytest.approx(expected, rel=1e-12)
 
 
 def batch_norm():
@@ -111,11 +111,9 @@ def batch_norm():
 )
 def test_the_inversion_loss_is_a_mean_or_a_sum_over_clients(over, members, expected):
     x = torch.arange(8.0, dtype=torch.float64).reshape(2, 1, 2, 2)
-    found = loss_of(
-        members, STUDENT, x, inversion_weight=1, inversion_over_clients=over
-    )
+    loss = loss_of(members, STUDENT, x, inversion_weight=1, inversion_over_clients=over)
     # The two maps have mean 3.5 and variance 5.25 against 0 and 1.
-    assert found.item() == pytest.approx(expected, rel=1e-12)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_the_inversion_loss_is_a_mean_or_a_sum_over_layers(layers, clients, expe
         # Hands on what it gets, so that all three layers see the same map.
         layer.eps = 0.0
     x = torch.arange(8.0, dtype=torch.float64).reshape(2, 1, 2, 2)
-    found = loss_of(
+    loss = loss_of(
         [batch_norm(), deep, nn.Identity()],
         STUDENT,
         x,
@@ -142,7 +140,7 @@ def test_the_inversion_loss_is_a_mean_or_a_sum_over_layers(layers, clients, expe
         inversion_over_clients=clients,
     )
     # Of the three clients, one has a layer, one three, and one none.
-    assert found.item() == pytest.approx(expected, rel=1e-12)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_inversion_loss_is_positive_with_trained_clients():
@@ -193,9 +191,9 @@ def test_a_stage_on_identical_models_has_no_adversarial_loss_and_stays_finite(cl
     server.log = lambda name, value: logged.append((name, float(value)))
     work = Distillation(student, members, config(epochs=1), Plain(), server)
     work.run()
-    found = dict(logged)
-    assert found["adversarial_loss"] == 0
-    assert found["inversion_loss"] > 0
+    terms = dict(logged)
+    assert terms["adversarial_loss"] == 0
+    assert terms["inversion_loss"] > 0
     assert all(v.isfinite().all() for v in student.state_dict().values())
 
 
@@ -205,10 +203,10 @@ def test_one_client_is_its_own_ensemble():
     protocol = testing.toy_protocol(1, clients=1)
     state = simulate(strategy, federation, protocol, seed=0).state
     server = Sides(federation, protocol, 0).server()
-    found = strategy.predictors(state, server)["ensemble"]
+    ensemble = strategy.predictors(state, server)["ensemble"]
     x = torch.randn(5, 1, 8, 8)
     alone = server.client_model(0, state.stage.models[0])
-    assert torch.equal(found(x), alone(x))
+    assert torch.equal(ensemble(x), alone(x))
 
 
 def test_the_first_message_is_empty_and_one_model_comes_up():
@@ -339,9 +337,9 @@ def test_distillation_brings_the_student_towards_the_ensemble():
         data = sides.federation.data
         x = data.normalise(data.x_test)
         with torch.no_grad():
-            wanted, found = work.ensemble(x), student.eval()(x)
+            wanted, answers = work.ensemble(x), student.eval()(x)
         return F.kl_div(
-            found.log_softmax(1),
+            answers.log_softmax(1),
             wanted.log_softmax(1),
             log_target=True,
             reduction="batchmean",

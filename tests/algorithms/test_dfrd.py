@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from fedkd import testing
-from fedkd.algorithms.datafree import Painter, Teachers
+from fedkd.algorithms.datafree import Painter
 from fedkd.algorithms.dfrd.config import DFRDConfig, DistilConfig, GeneratorConfig
 from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
@@ -18,7 +18,8 @@ from fedkd.algorithms.dfrd.server import Distillation
 from fedkd.algorithms.dfrd.strategy import DFRD, Broadcast, Update, counting_loss
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
-from fedkd.ops.ensembles import weighted_logits
+from fedkd.ops.ensembles import LogitEnsemble, weighted_logits
+from fedkd.ops.optimisers import Sgd
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -114,11 +115,12 @@ def work(variant="paper", counts=COUNTS, averaged=False, generator=None, distil=
     ]
     return Distillation(
         server.load(server.initial),
-        Teachers(members, counts),
+        LogitEnsemble(members),
+        counts,
         painters[0],
-        painters[1] if averaged else None,
         config,
         server,
+        averaged=painters[1] if averaged else None,
     ), server
 
 
@@ -128,7 +130,7 @@ def test_both_sides_learn_and_clients_and_statistics_stay(variant):
     parts = (stage.student, stage.painter, stage.teachers, stage.averaged)
     before = [read_weights(part) for part in parts]
     buffers = {n: v.clone() for n, v in stage.student.named_buffers()}
-    stage.run(COUNTS.sum(0))
+    stage.run()
     after = [read_weights(part) for part in parts]
     changed = [
         any(not torch.equal(one[name], two[name]) for name in one)
@@ -147,18 +149,20 @@ def test_both_sides_learn_and_clients_and_statistics_stay(variant):
 def test_work_is_counted_with_the_averaged_generators_images():
     for averaged, lessons in ((False, 1), (True, 2)):
         stage, server = work(averaged=averaged)
-        stage.run(COUNTS.sum(0))
+        stage.run()
         assert server.examples == 2 * 8 * (2 + 2 * lessons)
 
 
 def test_an_averaged_generator_of_weight_zero_changes_no_bit():
-    found = []
+    students = []
     for averaged in (False, True):
         stage, _ = work(averaged=averaged, distil={"ema_weight": 0.0})
         torch.manual_seed(1)
-        stage.run(COUNTS.sum(0))
-        found.append(read_weights(stage.student))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        stage.run()
+        students.append(read_weights(stage.student))
+    assert all(
+        torch.equal(students[0][name], students[1][name]) for name in students[0]
+    )
 
 
 def test_the_student_learns_what_the_clients_say():
@@ -183,12 +187,12 @@ def test_empty_classes_and_constant_images_give_finite_numbers(
     if constant:
         for parameter in stage.painter.parameters():
             torch.nn.init.zeros_(parameter)
-    stage.run(counts.sum(0))
-    found = [
+    stage.run()
+    learnt = [
         *read_weights(stage.student).values(),
         *read_weights(stage.painter).values(),
     ]
-    assert all(torch.isfinite(value).all() for value in found)
+    assert all(torch.isfinite(value).all() for value in learnt)
     assert torch.isfinite(torch.tensor([*server.logged.values()])).all()
 
 
@@ -271,14 +275,14 @@ def test_the_preset_of_dfdg_distils_into_the_model_of_the_round_before():
 
 def test_of_several_architectures_the_server_s_is_averaged(monkeypatch):
     """Before the distillation; a round without it goes on from the model before."""
-    monkeypatch.setattr(Distillation, "run", lambda stage, counts_C: None)
+    monkeypatch.setattr(Distillation, "run", lambda stage: None)
     federation = testing.toy_federation(models=("cnn", "mlp"))
     server = Sides(federation, testing.toy_protocol(), 0).server()
     ups = {}
     for k in range(3):
         model = server.client_model(k)
         torch.nn.init.constant_(next(model.parameters()), k + 1.0)
-        ups[k] = Update(read_weights(model), 1 + k, torch.tensor([1, 1, 1]))
+        ups[k] = Update(read_weights(model), torch.tensor([1, 1, 1]), 1 + k)
     turn = Round(0, 2, (0, 1, 2))
     for start, value in (("auto", (1 * 1 + 3 * 3) / 4), ("previous", None)):
         strategy = DFRD(DFRDConfig(start=start))
@@ -326,8 +330,8 @@ def test_a_gallery_has_an_image_of_each_class_from_both_generators():
     server = Sides(federation, protocol, 0).server()
     state = strategy.init(server)
     assert list(strategy.gallery(state, server)) == ["generator"]
-    found = strategy.gallery(run(TINY, rounds=1).state, server)
-    assert [v.shape for v in found.values()] == [(3, 1, 8, 8)] * 2
+    rows = strategy.gallery(run(TINY, rounds=1).state, server)
+    assert [v.shape for v in rows.values()] == [(3, 1, 8, 8)] * 2
 
 
 def test_the_preset_has_the_amounts_of_dfdg():
@@ -342,9 +346,9 @@ def test_the_preset_has_the_amounts_of_dfdg():
 def test_the_averaged_generators_images_weigh_alpha():
     stage, _ = work(averaged=True, distil={"ema_weight": 0.25})
     z, labels = torch.randn(8, 4), torch.arange(8) % 3
-    lessons = stage.lessons(z, labels, COUNTS.sum(0))
+    lessons = stage.lessons(z, labels)
     assert [weight for weight, _, _ in lessons] == [1.0, 0.25]
-    stage.learn(lessons, torch.optim.SGD(stage.student.parameters(), 1e-30))
+    stage.learn(lessons, Sgd(lr=1e-30).start(stage.student.parameters()))
     taught = [p.grad.clone() for p in stage.student.parameters()]
     stage.student.zero_grad()
     for weight, x, logits in lessons:

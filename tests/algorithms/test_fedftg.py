@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.algorithms.datafree import Painter, Teachers
+from fedkd.algorithms.datafree import Painter
 from fedkd.algorithms.fedftg.config import (
     DistilConfig,
     FedFTGConfig,
@@ -21,6 +21,8 @@ from fedkd.algorithms.fedftg.server import FineTuning
 from fedkd.algorithms.fedftg.strategy import FedFTG
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
+from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.optimisers import Adam, Sgd
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import reason_to_skip
 from fedkd.simulation.sides import Sides
@@ -130,15 +132,15 @@ def work(variant="paper", counts=None, clients=2, **options):
     counts = COUNTS[:clients] if counts is None else counts
     student = server.load(server.initial)
     painter = Painter(generator, server.images, "as_is")
-    teachers = Teachers(members, counts)
-    return FineTuning(student, teachers, painter, config, server), server
+    teachers = LogitEnsemble(members)
+    return FineTuning(student, teachers, counts, painter, config, server), server
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_both_sides_learn_and_the_clients_do_not(variant):
     stage, server = work(variant)
     before = [read_weights(m) for m in (stage.student, stage.painter, stage.teachers)]
-    stage.run(COUNTS.sum(0), 0)
+    stage.run(0)
     after = [read_weights(m) for m in (stage.student, stage.painter, stage.teachers)]
     changed = [
         any(not torch.equal(one[name], two[name]) for name in one)
@@ -151,14 +153,14 @@ def test_both_sides_learn_and_the_clients_do_not(variant):
 @pytest.mark.parametrize(("variant", "turns"), [("paper", 1), ("official", 2)])
 def test_the_official_generator_steps_once_for_each_client(variant, turns):
     stage, server = work(variant)
-    stage.run(COUNTS.sum(0), 0)
+    stage.run(0)
     assert server.examples == 2 * 8 * (turns + 2)
 
 
 def test_the_students_statistics_stay_those_of_the_clients():
     stage, _ = work()
     before = {n: v.clone() for n, v in stage.student.named_buffers()}
-    stage.run(COUNTS.sum(0), 0)
+    stage.run(0)
     for name, value in stage.student.named_buffers():
         assert torch.equal(value, before[name]), name
 
@@ -166,7 +168,7 @@ def test_the_students_statistics_stay_those_of_the_clients():
 def test_the_generator_searches_for_disagreement():
     stage, _ = work(generator={"class_weight": 0.0, "diversity_weight": 0.0})
     z, labels = torch.randn(32, 4), torch.arange(32) % 3
-    adam = torch.optim.Adam(stage.painter.parameters(), 1e-2)
+    adam = Adam(lr=1e-2).start(stage.painter.parameters())
     stage.painter.train()
     first = stage.generator_loss(z, labels).item()
     for _ in range(20):
@@ -177,7 +179,7 @@ def test_the_generator_searches_for_disagreement():
 def test_the_student_learns_what_the_clients_say():
     stage, _ = work()
     z, labels = torch.randn(32, 4), torch.arange(32) % 3
-    sgd = torch.optim.SGD(stage.student.parameters(), 0.05)
+    sgd = Sgd(lr=0.05).start(stage.student.parameters())
     stage.learn(z, labels, sgd)
     first = stage._losses["student_loss"][0].item()
     for _ in range(60):
@@ -200,10 +202,10 @@ def test_the_generator_learns_nothing_from_the_student_of_lightfed():
 def test_classes_and_clients_without_images_give_finite_numbers(variant, counts):
     counts = torch.tensor(counts)
     stage, server = work(variant, counts)
-    stage.run(counts.sum(0), 0)
-    found = [*server.logged.values()]
-    found += [v.sum().item() for v in read_weights(stage.student).values()]
-    assert torch.isfinite(torch.tensor(found)).all()
+    stage.run(0)
+    numbers = [*server.logged.values()]
+    numbers += [v.sum().item() for v in read_weights(stage.student).values()]
+    assert torch.isfinite(torch.tensor(numbers)).all()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -212,7 +214,7 @@ def test_a_collapsed_generator_gives_finite_numbers(variant):
     with torch.no_grad():
         for parameter in stage.painter.parameters():
             parameter.zero_()
-    stage.run(COUNTS.sum(0), 0)
+    stage.run(0)
     assert torch.isfinite(torch.tensor([*server.logged.values()])).all()
     for value in read_weights(stage.painter).values():
         assert torch.isfinite(value).all()
@@ -224,7 +226,7 @@ def test_rates_fall_by_the_round():
         stage, _ = work(distil=options)
         before = read_weights(stage.student)
         torch.manual_seed(0)
-        stage.run(COUNTS.sum(0), round)
+        stage.run(round)
         after = read_weights(stage.student)
         outcomes.append(all(torch.equal(before[n], after[n]) for n in before))
     assert outcomes == [False, True]

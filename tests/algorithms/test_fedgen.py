@@ -13,14 +13,13 @@ from fedkd.algorithms.fedgen.server import (
     batch_loss,
     draw_noise,
     generator_loss,
-    load_moments,
-    read_moments,
     regularised,
     train_generator,
 )
 from fedkd.algorithms.fedgen.strategy import FedGen
 from fedkd.errors import ConfigError
 from fedkd.ops.averaging import class_weights
+from fedkd.ops.sampling import label_batches
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -119,22 +118,46 @@ def test_without_weights_a_client_draws_nothing():
 
 
 def test_noise_is_uniform_or_normal():
-    uniform = draw_noise(500, GeneratorConfig())
+    labels = torch.zeros(500, dtype=torch.long)
+    uniform = draw_noise(labels, GeneratorConfig())
     assert uniform.min() >= 0
     assert uniform.max() <= 1
-    assert draw_noise(500, GeneratorConfig(noise="normal")).min() < -1
+    assert draw_noise(labels, GeneratorConfig(noise="normal")).min() < -1
 
 
-def test_adams_moments_go_there_and_back():
-    weight = torch.nn.Parameter(torch.ones(3))
-    adam = torch.optim.Adam([weight])
-    (weight**2).sum().backward()
-    adam.step()
-    kept = read_moments(adam)
-    again = torch.optim.Adam([weight])
-    load_moments(again, kept)
-    assert set(kept) == {"0.step", "0.exp_avg", "0.exp_avg_sq"}
-    assert all(torch.equal(read_moments(again)[name], kept[name]) for name in kept)
+def test_the_rate_falls_by_the_round_and_the_moments_go_on():
+    """Of one parameter: torch's Adam, restarted with its state at 0.01 * 0.5^3."""
+    server = Sides(testing.toy_federation(2), testing.toy_protocol(clients=2), 0)
+    server = server.server()
+    config = GeneratorConfig(**{**QUICK, "steps": 1}, lr_decay=0.5)
+    heads = [torch.nn.Linear(4, 3).requires_grad_(False) for _ in range(3)]
+    ours = server.build("feature-generator", feature_size=4, hidden=8)
+    theirs = server.build("feature-generator", feature_size=4, hidden=8)
+    theirs.load_state_dict(ours.state_dict())
+    adam = torch.optim.Adam(theirs.train().parameters(), 0.01, weight_decay=1e-2)
+    tau = class_weights(COUNTS).float()
+    moments = {}
+    for round in (0, 3):
+        torch.manual_seed(round)
+        moments = train_generator(
+            ours,
+            heads[:2],
+            heads[2],
+            COUNTS,
+            config=config,
+            round=round,
+            moments=moments,
+            server=server,
+        )
+        torch.manual_seed(round)
+        (labels,) = label_batches(COUNTS.sum(0), 1, 8, "uniform")
+        loss = batch_loss(theirs, heads[:2], heads[2], labels, tau[:, labels], config)
+        adam.param_groups[0]["lr"] = 0.01 * 0.5**round
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        assert same(ours.state_dict(), theirs.state_dict())
+    assert moments["0.step"] == 2
 
 
 @pytest.mark.parametrize("constant", [False, True])
@@ -158,8 +181,8 @@ def test_empty_classes_and_a_constant_generator_give_finite_numbers(counts, cons
         moments={},
         server=server,
     )
-    found = [*moments.values(), *read_weights(generator).values()]
-    assert all(torch.isfinite(value).all() for value in found)
+    learnt = [*moments.values(), *read_weights(generator).values()]
+    assert all(torch.isfinite(value).all() for value in learnt)
     assert torch.isfinite(torch.tensor(server.logged["generator_loss"]))
 
 

@@ -11,24 +11,22 @@ from fedkd.algorithms.mosaic.config import (
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic.distil import ImageSource, distil, split_batch
-from fedkd.algorithms.mosaic.generator import (
+from fedkd.algorithms.mosaic.distillation import distil
+from fedkd.algorithms.mosaic.experts import Gate, MetaTransformer, train_meta
+from fedkd.algorithms.mosaic.extensions import log_prior
+from fedkd.algorithms.mosaic.generators import (
     GeneratorLosses,
+    ImageSource,
     draw,
+    split_batch,
     train_generator,
     without_class_zero,
 )
-from fedkd.algorithms.mosaic.strategy import Mosaic
-from fedkd.algorithms.mosaic.teacher import (
-    Gate,
-    MetaTransformer,
-    ParameterExperts,
-    Teacher,
-    log_prior,
-    train_meta,
-)
+from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
+from fedkd.algorithms.mosaic.teacher import Teacher
 from fedkd.config import build
 from fedkd.errors import ConfigError
+from fedkd.ops.ensembles import LogitEnsemble, apart
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
@@ -211,7 +209,7 @@ def test_the_meta_model_gives_the_experts_no_gradient_and_holds_none_of_them():
     _, server = sides()
     members = [server.build("cnn") for _ in range(3)]
     gate = Gate([0, 1, 2], 3, 4.0)
-    teacher = Teacher(ParameterExperts(members), gate)
+    teacher = Teacher(LogitEnsemble(members, apart), gate)
     assert not any(p.requires_grad for p in teacher.experts.parameters())
     assert set(gate.state_dict()) == {"theta_CE", "scale", "bias_C"}
 
@@ -278,15 +276,6 @@ def test_every_image_knows_whose_generator_made_it():
     del client
 
 
-def test_a_student_that_is_its_teacher_only_pays_the_cross_entropy():
-    from fedkd.ops.distillation import mosaic_distillation
-
-    logits = torch.randn(6, 3, dtype=torch.float64)
-    value = mosaic_distillation(logits, logits.clone())
-    expected = 0.2 * nn.functional.cross_entropy(logits, logits.argmax(1))
-    torch.testing.assert_close(value, expected)
-
-
 def test_distillation_moves_the_student_to_the_teacher_and_keeps_its_statistics():
     client, server = sides()
     generator = train_generator(client, TINY)
@@ -307,21 +296,6 @@ def test_distillation_moves_the_student_to_the_teacher_and_keeps_its_statistics(
     assert server.logged["distil_loss_last"] < server.logged["distil_loss_first"]
 
 
-def test_warmup_is_a_share_or_a_number_of_rounds():
-    assert MosaicConfig(warmup=0.75).warmup_rounds(80) == 60
-    assert MosaicConfig(warmup=41).warmup_rounds(80) == 41
-    assert MosaicConfig(warmup=90).warmup_rounds(80) == 80
-    assert MosaicConfig(warmup=0.01).warmup_rounds(10) == 1
-    with pytest.raises(ConfigError, match=r"warmup: found 1\.5; expected a whole"):
-        build(MosaicConfig, {"warmup": 1.5}, "x")
-
-
-def test_the_code_preset_has_341_rounds_before_and_39_after_distillation():
-    _, config = REGISTRY.strategy("mosaic-code", {})
-    assert config.warmup_rounds(380) == 341
-    assert 380 - config.warmup_rounds(380) == 39
-
-
 def test_what_is_asked_of_a_client_in_each_round():
     strategy = Mosaic(
         MosaicConfig(
@@ -335,6 +309,19 @@ def test_what_is_asked_of_a_client_in_each_round():
     assert [d.send_generator for d in asked] == [False, False, True, False, False]
     assert [d.send_features for d in asked] == [False, True, True, False, False]
     assert [d.lr for d in asked] == [None, None, None, 1e-3, 1e-3]
+
+
+def test_fine_tuning_has_a_rate_of_its_own_and_leaves_the_clients_settings_alone():
+    client, _ = sides()
+    settings, still = client.training, Broadcast(client.initial, 1e-12, False, False)
+    sent = Mosaic().local(still, client).weights
+    assert client.training is settings
+    names = [name for name, _ in client.model.named_parameters()]
+    for name in names:
+        torch.testing.assert_close(sent[name], client.initial[name])
+    plain = Broadcast(client.initial, None, False, False)
+    moved = Mosaic().local(plain, client).weights
+    assert any(not torch.allclose(moved[n], client.initial[n]) for n in names)
 
 
 @pytest.mark.parametrize(

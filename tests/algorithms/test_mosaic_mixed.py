@@ -11,9 +11,10 @@ from fedkd.algorithms.mosaic.config import (
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic.experts import Members, build_experts
+from fedkd.algorithms.mosaic.experts import Members
 from fedkd.algorithms.mosaic.strategy import Mosaic
-from fedkd.algorithms.mosaic.teacher import LogitExperts, ParameterExperts
+from fedkd.algorithms.mosaic.teacher import build_experts
+from fedkd.ops.ensembles import apart, mixed_logits
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip
@@ -62,32 +63,32 @@ def members(models, counts):
 def test_a_logit_expert_is_the_mix_of_the_clients_that_hold_its_class():
     known, server = members(MIXED, [[3, 0, 0], [1, 0, 2], [0, 0, 2]])
     experts = build_experts(known, TeacherConfig(), server).eval()
-    assert isinstance(experts, LogitExperts)
+    assert experts.fuse.func is mixed_logits
     x = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         first, second, third = (known.client(k, server)(x) for k in range(3))
-        found = experts(x)
+        answers_EBC = experts(x)
     assert known.expert_classes() == [0, 2]  # nobody holds class 1
-    torch.testing.assert_close(found[0], 0.75 * first + 0.25 * second)
-    torch.testing.assert_close(found[1], 0.5 * second + 0.5 * third)
+    torch.testing.assert_close(answers_EBC[0], 0.75 * first + 0.25 * second)
+    torch.testing.assert_close(answers_EBC[1], 0.5 * second + 0.5 * third)
 
 
 def test_experts_of_one_architecture_are_averages_unless_asked_otherwise():
     known, server = members(("cnn",), [[3, 0, 0], [1, 0, 2], [0, 0, 2]])
-    assert isinstance(build_experts(known, TeacherConfig(), server), ParameterExperts)
+    assert build_experts(known, TeacherConfig(), server).fuse is apart
     logits = TeacherConfig(experts="logits")
-    assert isinstance(build_experts(known, logits, server), LogitExperts)
+    assert build_experts(known, logits, server).fuse.func is mixed_logits
 
 
 def test_both_kinds_of_expert_agree_where_one_client_holds_the_class():
     known, server = members(("cnn",), [[3, 0, 0], [0, 2, 0], [0, 0, 2]])
     x = torch.randn(4, 1, 8, 8)
     with torch.no_grad():
-        found = [
+        answers = [
             build_experts(known, TeacherConfig(experts=how), server).eval()(x)
             for how in ("parameters", "logits")
         ]
-    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(*answers)
 
 
 @pytest.mark.parametrize(

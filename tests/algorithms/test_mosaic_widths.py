@@ -13,9 +13,10 @@ from fedkd.algorithms.mosaic.config import (
     MosaicConfig,
     TeacherConfig,
 )
-from fedkd.algorithms.mosaic.experts import Members, build_experts
+from fedkd.algorithms.mosaic.experts import Members
 from fedkd.algorithms.mosaic.strategy import Mosaic
-from fedkd.algorithms.mosaic.teacher import ParameterExperts
+from fedkd.algorithms.mosaic.teacher import build_experts
+from fedkd.ops.ensembles import apart
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import reason_to_skip
@@ -70,21 +71,21 @@ def test_mosaic_teaches_a_federation_of_nested_widths(scheme, kind, origin_prior
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_without_server_steps_it_is_fedavg_on_the_same_widths(scheme):
     federation, protocol = nested_federation(), testing.toy_protocol(3)
-    found = simulate(Mosaic(config(scheme, steps=0)), federation, protocol, seed=0)
+    result = simulate(Mosaic(config(scheme, steps=0)), federation, protocol, seed=0)
     fedavg = FedAvg(AverageConfig(aggregate=scheme))
     expected = simulate(fedavg, federation, protocol, seed=0)
-    assert same(found.state.weights, expected.state.weights)
+    assert same(result.state.weights, expected.state.weights)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_at_full_width_it_is_mosaic(scheme):
     federation, protocol = testing.toy_federation(), testing.toy_protocol(4)
-    found = simulate(Mosaic(config(scheme)), federation, protocol, seed=0)
+    result = simulate(Mosaic(config(scheme)), federation, protocol, seed=0)
     if scheme == "random":  # it draws the name of its windows, once
-        assert found.metrics["global_accuracy"] is not None
+        assert result.metrics["global_accuracy"] is not None
         return
     expected = simulate(Mosaic(config("plain")), federation, protocol, seed=0)
-    assert same(found.state.weights, expected.state.weights)
+    assert same(result.state.weights, expected.state.weights)
 
 
 def test_an_expert_averages_those_who_hold_a_coordinate_and_its_class():
@@ -97,7 +98,7 @@ def test_an_expert_averages_those_who_hold_a_coordinate_and_its_class():
     counts = [[3, 1, 0], [1, 0, 0], [0, 4, 0]]
     labels = dict(enumerate(torch.tensor(counts)))
     experts = build_experts(Members(fleet, models, labels, 0), TeacherConfig(), server)
-    assert isinstance(experts, ParameterExperts)
+    assert experts.fuse is apart
     bias = next(n for n in fleet.whole if n.endswith("0.weight"))
     first, second = (
         dict(m.named_parameters())[bias][:, 0, 0, 0] for m in experts.members

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.harness import bench as bench_module
 from fedkd.harness import cell as cell_module
-from fedkd.harness.bench import Bench, Settings, results_folder
+from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
+from fedkd.harness.folder import held
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
 from fedkd.suite.grid import grid
@@ -356,7 +358,7 @@ def test_a_folder_that_is_a_file_is_refused(bench, capsys):
 
 
 def test_two_benches_do_not_share_a_folder(bench, capsys):
-    with results_folder(Path("out")):
+    with held(ResultsFolder(Path("out"))):
         assert bench("toy-mean") == 1
     assert "another fedkd bench is writing to out" in capsys.readouterr().err
     assert bench("toy-mean", "--seeds", "0") == 0
@@ -370,7 +372,7 @@ def test_a_single_cell_runs_on_the_device_asked_for(
     path.write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
     registry = load_registry([PLUGIN])
     suite = load_suite(str(path)).model_copy(update={"seeds": seeds})
-    settings = Settings(tmp_path, tmp_path, torch.device("meta"), jobs=2)
+    settings = Settings(ResultsFolder(tmp_path), tmp_path, torch.device("meta"), jobs=2)
     seen = []
     bench = Bench(suite, grid(suite, registry), registry, settings)
     monkeypatch.setattr(

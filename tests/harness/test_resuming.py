@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.base.runname import RunName
 from fedkd.harness.resuming import ResumePoints
 from fedkd.suite.grid import Cell
@@ -47,9 +48,10 @@ def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
 ):
     one = cell(0, every)
     if checkpoint:
-        (tmp_path / one.run_id).mkdir()
-        (tmp_path / one.run_id / "checkpoint.safetensors").write_bytes(b"")
-    starts = ResumePoints(tmp_path)
+        folder = ResultsFolder(tmp_path).run(one.run_id)
+        folder.path.mkdir(parents=True)
+        folder.checkpoint.write_bytes(b"")
+    starts = ResumePoints(ResultsFolder(tmp_path))
     assert starts.prospect() == ""
     starts.started(one)
     assert [starts.round(one, {"round": n}) for n in rounds] == said
@@ -59,7 +61,7 @@ def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
 
 
 def test_cells_side_by_side_are_told_together(tmp_path):
-    starts = ResumePoints(tmp_path)
+    starts = ResumePoints(ResultsFolder(tmp_path))
     cells = [cell(seed, 2) for seed in range(3)]
     for one in cells:
         starts.started(one)

@@ -9,7 +9,6 @@ from fedkd.models.resnet import ResNet18
 from fedkd.ops.averaging import (
     batch_norm_entries,
     buffer_entries,
-    class_experts,
     class_weights,
     normalised,
     weighted_average,
@@ -154,29 +153,6 @@ def test_class_weights_are_those_of_the_fixture():
 def test_class_weights_of_a_class_that_nobody_has_are_zero_and_not_nan():
     tau = class_weights(torch.tensor([[2, 0], [2, 0]]))
     assert tau.tolist() == [[0.5, 0.0], [0.5, 0.0]]
-
-
-def test_an_expert_is_the_average_by_class_counts():
-    experts = class_experts([state(1.0), state(5.0)], COUNTS)
-    assert experts[0]["w"].item() == 0.75 * 1 + 0.25 * 5
-
-
-def test_the_expert_of_a_class_that_one_client_holds_is_its_state_bit_for_bit():
-    states = [random_state(0), random_state(1)]
-    experts = class_experts(states, COUNTS)
-    for label, client in ((1, 1), (2, 0)):
-        for name, value in states[client].items():
-            assert torch.equal(experts[label][name], value), name
-
-
-def test_a_class_without_images_has_no_expert():
-    experts = class_experts([state(1.0), state(2.0)], torch.tensor([[0, 4], [0, 4]]))
-    assert list(experts) == [1]
-
-
-def test_equal_counts_make_every_expert_the_plain_mean():
-    experts = class_experts([state(1.0), state(2.0)], torch.full((2, 3), 8))
-    assert [experts[c]["w"].item() for c in range(3)] == [1.5, 1.5, 1.5]
 
 
 def test_batch_norm_is_found_by_type_also_in_shortcuts():

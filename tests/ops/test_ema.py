@@ -30,24 +30,24 @@ def averaged(values, decay, corrected):
 @pytest.mark.parametrize("steps", [1, 2, 150])
 def test_constant_weights_leave_a_known_share_of_the_start(steps):
     p, q = 5.0, 2.0
-    found = averaged([p] * steps, 0.99, corrected=False).weight.item()
-    assert found == pytest.approx(p + (q - p) * 0.99**steps, abs=1e-12)
+    average = averaged([p] * steps, 0.99, corrected=False).weight.item()
+    assert average == pytest.approx(p + (q - p) * 0.99**steps, abs=1e-12)
 
 
 def test_after_150_steps_the_released_codes_average_holds_22_percent_of_the_start():
-    found = averaged([0.0] * 150, 0.99, corrected=False).weight.item()
-    assert found / 2.0 == pytest.approx(0.2215, abs=5e-5)
+    average = averaged([0.0] * 150, 0.99, corrected=False).weight.item()
+    assert average / 2.0 == pytest.approx(0.2215, abs=5e-5)
 
 
 def test_the_corrected_average_forgets_the_start():
     assert averaged([5.0], 0.99, corrected=True).weight.item() == 5.0
-    found = averaged([5.0] * 150, 0.99, corrected=True).weight.item()
-    assert found == pytest.approx(5.0, abs=1e-12)
+    average = averaged([5.0] * 150, 0.99, corrected=True).weight.item()
+    assert average == pytest.approx(5.0, abs=1e-12)
 
 
 def test_the_corrected_average_weighs_by_powers_of_the_decay():
-    found = averaged([1.0, 2.0, 4.0], 0.5, corrected=True).weight.item()
-    assert found == pytest.approx((0.25 * 1 + 0.5 * 2 + 4) / 1.75, abs=1e-12)
+    average = averaged([1.0, 2.0, 4.0], 0.5, corrected=True).weight.item()
+    assert average == pytest.approx((0.25 * 1 + 0.5 * 2 + 4) / 1.75, abs=1e-12)
 
 
 def test_decay_zero_is_the_newest_weight():

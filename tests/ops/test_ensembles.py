@@ -7,9 +7,11 @@ from torch import nn
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.ensembles import (
     LogitEnsemble,
+    apart,
     class_diagonal,
+    mean_by,
     mean_logits,
-    stacked_logits,
+    mixed_logits,
     weighted_logits,
 )
 
@@ -47,6 +49,36 @@ def test_weights_are_used_as_they_are():
     assert torch.equal(got, 4 * mean_logits(CLIENTS))
 
 
+def test_a_mean_by_weights_divides_by_their_sum():
+    assert mean_by(None) is mean_logits
+    got = mean_by(torch.tensor([3.0, 1.0]))(CLIENTS)
+    assert got.tolist() == [[1.5, 0.25, -0.75], [0.25, 0.75, 0.5]]
+
+
+def test_mixtures_of_models_are_experts():
+    shares = torch.tensor([[0.75, 0.0, 0.5], [0.25, 1.0, 0.5]])
+    got = mixed_logits(CLIENTS, shares)
+    assert got[0].tolist() == [[1.5, 0.25, -0.75], [0.25, 0.75, 0.5]]
+    assert torch.equal(got[1], CLIENTS[1])
+    assert torch.equal(got[2], mean_logits(CLIENTS))
+
+
+def test_heads_are_fused_as_the_models_are():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.head(x.flatten(1)[:, :2])
+
+    members = [Half(), Half()]
+    x = torch.randn(4, 1, 2, 2)
+    for fuse in (mean_logits, apart):
+        ensemble = LogitEnsemble(members, fuse)
+        assert torch.equal(ensemble.heads(x.flatten(1)[:, :2]), ensemble(x))
+
+
 def test_as_many_images_as_classes_are_no_riddle():
     logits = torch.arange(8.0).reshape(2, 2, 2)
     weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -73,7 +105,8 @@ def test_the_models_answer_in_their_order():
         def forward(self, x):
             return torch.full((len(x), 3), self.value)
 
-    got = stacked_logits([Constant(1.0), Constant(2.0)], torch.zeros(4, 1, 8, 8))
+    members = [Constant(1.0), Constant(2.0)]
+    got = LogitEnsemble(members).each(torch.zeros(4, 1, 8, 8))
     assert got.shape == (2, 4, 3)
     assert got[:, 0, 0].tolist() == [1.0, 2.0]
 

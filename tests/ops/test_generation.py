@@ -113,9 +113,9 @@ def test_a_wanted_class_that_is_never_predicted_still_pulls():
 def test_the_evidence_of_a_classifier_is_the_logit_of_z_over_z_plus_one():
     logits = torch.tensor([[1.0, 2.0, -1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     evidence = logits.exp().sum(1)
-    found = class_evidence_logit(logits)
-    assert found.shape == (2,)
-    torch.testing.assert_close(found.sigmoid(), evidence / (evidence + 1))
+    logit = class_evidence_logit(logits)
+    assert logit.shape == (2,)
+    torch.testing.assert_close(logit.sigmoid(), evidence / (evidence + 1))
 
 
 def test_inversion_is_that_of_the_specification():

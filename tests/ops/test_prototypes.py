@@ -9,41 +9,43 @@ from fedkd.ops.prototypes import class_prototypes
 
 def test_a_class_with_fewer_images_than_centres_gives_their_mean():
     features = torch.tensor([[1.0, 0.0], [3.0, 4.0], [9.0, 9.0]])
-    found = class_prototypes(features, torch.tensor([4, 4, 0]), 3, 42)
-    assert list(found) == [0, 4]
-    assert found[4].tolist() == [[2.0, 2.0]]
-    assert found[0].tolist() == [[9.0, 9.0]]
+    centres = class_prototypes(features, torch.tensor([4, 4, 0]), 3, 42)
+    assert list(centres) == [0, 4]
+    assert centres[4].tolist() == [[2.0, 2.0]]
+    assert centres[0].tolist() == [[9.0, 9.0]]
 
 
 def test_as_many_images_as_centres_are_their_own_centres():
     features = torch.tensor([[0.0], [10.0], [20.0]])
-    found = class_prototypes(features, torch.zeros(3, dtype=torch.long), 3, 42)
-    assert sorted(found[0].flatten().tolist()) == [0.0, 10.0, 20.0]
+    centres = class_prototypes(features, torch.zeros(3, dtype=torch.long), 3, 42)
+    assert sorted(centres[0].flatten().tolist()) == [0.0, 10.0, 20.0]
 
 
 def test_centres_are_the_means_of_clusters():
     features = torch.tensor([[0.0], [2.0], [100.0], [104.0]])
-    found = class_prototypes(features, torch.zeros(4, dtype=torch.long), 2, 42)
-    assert sorted(found[0].flatten().tolist()) == [1.0, 102.0]
+    centres = class_prototypes(features, torch.zeros(4, dtype=torch.long), 2, 42)
+    assert sorted(centres[0].flatten().tolist()) == [1.0, 102.0]
 
 
 def test_all_centres_come_back_not_only_ten():
     torch.manual_seed(0)
-    found = class_prototypes(
+    centres = class_prototypes(
         torch.randn(50, 4), torch.zeros(50, dtype=torch.long), 12, 0
     )
-    assert found[0].shape == (12, 4)
+    assert centres[0].shape == (12, 4)
 
 
 def test_classes_do_not_mix():
     features = torch.tensor([[0.0], [1.0], [100.0], [101.0]])
-    found = class_prototypes(features, torch.tensor([0, 0, 1, 1]), 2, 42)
-    assert found[0].max() < 50 < found[1].min()
+    centres = class_prototypes(features, torch.tensor([0, 0, 1, 1]), 2, 42)
+    assert centres[0].max() < 50 < centres[1].min()
 
 
 def test_equal_features_give_all_centres_without_a_warning():
-    found = class_prototypes(torch.ones(6, 2), torch.zeros(6, dtype=torch.long), 3, 42)
-    assert torch.equal(found[0], torch.ones(3, 2))
+    centres = class_prototypes(
+        torch.ones(6, 2), torch.zeros(6, dtype=torch.long), 3, 42
+    )
+    assert torch.equal(centres[0], torch.ones(3, 2))
 
 
 def test_a_seed_gives_the_same_centres_again():

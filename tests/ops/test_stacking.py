@@ -1,19 +1,20 @@
-"""Models that answer together: stacked or one after another, with the same answer."""
+"""Models stacked into one: they answer as they do one after another."""
 
 import pytest
 import torch
 
 from fedkd import testing
-from fedkd.ops.stacking import OneByOne, Stacked, _alike, together
+from fedkd.ops.ensembles import LogitEnsemble
+from fedkd.ops.stacking import Stacked, _alike, pays
 
 
 def models(name, number=3):
     torch.manual_seed(0)
     federation = testing.toy_federation(models=(name,))
-    found = [federation.build(name) for _ in range(number)]
-    for model in found:  # statistics that differ from the initial ones
+    built = [federation.build(name) for _ in range(number)]
+    for model in built:  # statistics that differ from the initial ones
         model.train()(torch.randn(16, 1, 8, 8))
-    return found
+    return built
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp", "lenet4", "resnet18"])
@@ -21,7 +22,7 @@ def test_stacked_models_answer_as_they_do_one_by_one(name):
     members = models(name)
     x = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
-        stacked, single = Stacked(members)(x), OneByOne(members)(x)
+        stacked, single = Stacked(members)(x), LogitEnsemble(members).each(x)
     assert single.shape == (3, 5, 3)
     torch.testing.assert_close(stacked, single, rtol=1e-4, atol=1e-5)
 
@@ -32,7 +33,7 @@ def test_images_get_their_gradient_and_members_do_not():
     for how in ("stack", "loop"):
         x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
         x.requires_grad_()
-        together(members, how)(x).pow(2).sum().backward()
+        LogitEnsemble(members, how=how).each(x).pow(2).sum().backward()
         gradients.append(x.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
     assert all(p.grad is None for m in members for p in m.parameters())
@@ -41,13 +42,13 @@ def test_images_get_their_gradient_and_members_do_not():
 def test_statistics_stay_as_they_are():
     members = models("cnn")
     before = [m.state_dict()["body.1.running_mean"].clone() for m in members]
-    together(members, "stack")(torch.randn(8, 1, 8, 8))
+    Stacked(members)(torch.randn(8, 1, 8, 8))
     after = [m.state_dict()["body.1.running_mean"] for m in members]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_on_the_cpu_models_answer_one_by_one():
-    assert isinstance(together(models("cnn")), OneByOne)
+def test_on_the_cpu_stacking_does_not_pay():
+    assert not pays(models("cnn"))
 
 
 def test_only_models_of_one_architecture_are_alike():

@@ -7,7 +7,7 @@ from torch import nn
 
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.ops.distillation import kl, kl_rows
-from fedkd.ops.ensembles import LogitEnsemble, mean_logits
+from fedkd.ops.ensembles import LogitEnsemble, mean_by, mean_logits
 from fedkd.ops.synthesis import (
     ImagePool,
     Lens,
@@ -55,67 +55,65 @@ def test_kl_rows_and_mask_are_those_of_the_fixture():
 
 
 def test_the_adversarial_term_is_that_of_the_fixture():
-    found = adversarial_divergence(TEACHER, STUDENT)
-    assert found.item() == near(-0.13356909474729609)
+    loss = adversarial_divergence(TEACHER, STUDENT)
+    assert loss.item() == near(-0.13356909474729609)
     plain = adversarial_divergence(TEACHER, STUDENT, masked=False)
     assert plain.item() == near(-0.14503270012464106)
 
 
 def test_the_adversarial_term_has_the_factor_t_squared():
-    found = adversarial_divergence(TEACHER, STUDENT, temperature=20, masked=False)
-    assert found.item() == near(-0.13980003432011445)
+    loss = adversarial_divergence(TEACHER, STUDENT, temperature=20, masked=False)
+    assert loss.item() == near(-0.13980003432011445)
     assert kl(TEACHER, STUDENT, 20).item() == near(0.13980003432011445)
 
 
 def test_an_empty_mask_gives_zero_and_no_gradient():
     student = (TEACHER * 2).requires_grad_()
-    found = adversarial_divergence(TEACHER, student)
-    (gradient,) = torch.autograd.grad(found, student)
-    assert found.item() == 0
+    loss = adversarial_divergence(TEACHER, student)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert loss.item() == 0
     assert not gradient.any()
 
 
 def test_equal_logits_have_no_divergence_also_without_the_mask():
     for masked in (True, False):
-        found = adversarial_divergence(TEACHER, TEACHER, temperature=3, masked=masked)
-        assert found.item() == 0
+        loss = adversarial_divergence(TEACHER, TEACHER, temperature=3, masked=masked)
+        assert loss.item() == 0
 
 
 @pytest.mark.parametrize("size", [1e4, 1e30])
 def test_sure_predictions_give_no_nan(size):
     teacher = torch.tensor([[size, 0.0], [0.0, size]])
     student = torch.tensor([[0.0, size], [0.0, size]]).requires_grad_()
-    found = adversarial_divergence(teacher, student)
-    assert found.isfinite()
-    assert torch.autograd.grad(found, student)[0].isfinite().all()
+    loss = adversarial_divergence(teacher, student)
+    assert loss.isfinite()
+    assert torch.autograd.grad(loss, student)[0].isfinite().all()
 
 
 def test_difficulty_is_that_of_the_fixture():
-    found = difficulty_cross_entropy(TEACHER, LABELS, 1.0)
-    assert found.item() == near(0.35468544078918496)
+    loss = difficulty_cross_entropy(TEACHER, LABELS, 1.0)
+    assert loss.item() == near(0.35468544078918496)
 
 
 def test_difficulty_is_not_a_part_of_the_gradient():
     logits = TEACHER.clone().requires_grad_()
-    (found,) = torch.autograd.grad(
-        difficulty_cross_entropy(logits, LABELS, 1.0), logits
-    )
+    (loss,) = torch.autograd.grad(difficulty_cross_entropy(logits, LABELS, 1.0), logits)
     p = TEACHER.softmax(1)
     expected = (p - F.one_hot(LABELS, 3)) * (1 - p[[0, 1], LABELS])[:, None] / 2
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_without_difficulty_it_is_the_cross_entropy_to_the_bit():
     logits, labels = torch.randn(64, 10), torch.randint(10, (64,))
-    found = difficulty_cross_entropy(logits, labels, 0.0)
-    assert torch.equal(found, F.cross_entropy(logits, labels))
+    loss = difficulty_cross_entropy(logits, labels, 0.0)
+    assert torch.equal(loss, F.cross_entropy(logits, labels))
 
 
 def test_difficulty_of_sure_predictions_is_zero_and_finite():
     logits = torch.tensor([[200.0, 0.0]]).requires_grad_()
-    found = difficulty_cross_entropy(logits, torch.tensor([0]), 0.5)
-    (gradient,) = torch.autograd.grad(found, logits)
-    assert found.item() == 0
+    loss = difficulty_cross_entropy(logits, torch.tensor([0]), 0.5)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == 0
     assert not gradient.any()
 
 
@@ -126,16 +124,17 @@ def test_one_member_is_the_ensemble():
 
 
 def test_weights_of_an_ensemble_are_normalised():
-    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()], torch.tensor([3.0, 1.0]))
-    fused = ensemble.fused(CLIENTS)
+    fuse = mean_by(torch.tensor([3.0, 1.0]))
+    ensemble = LogitEnsemble([nn.Identity(), nn.Identity()], fuse)
+    fused = ensemble.fuse(CLIENTS)
     torch.testing.assert_close(fused, 0.75 * CLIENTS[0] + 0.25 * CLIENTS[1])
     assert all(not m.training for m in ensemble.modules())
 
 
 def test_a_lens_normalises_images():
     lens = Lens(GREY, CPU, augment=True)
-    found = lens(torch.tensor([0.0, 0.3, 1.0]).view(1, 1, 1, 3))
-    assert found.flatten().tolist() == pytest.approx([-1.2, 0.0, 2.8], abs=1e-6)
+    seen = lens(torch.tensor([0.0, 0.3, 1.0]).view(1, 1, 1, 3))
+    assert seen.flatten().tolist() == pytest.approx([-1.2, 0.0, 2.8], abs=1e-6)
     assert lens.pixels(0.5).flatten().tolist() == [2.0]
     assert not lens.is_random
 
@@ -155,19 +154,19 @@ def test_a_lens_pads_with_black_and_passes_gradients():
 
 def test_a_lens_shows_colours_with_a_mean_and_deviation_each():
     lens = Lens(ImageInfo((2, 1, 1), 3, (0.5, 0.2), (0.25, 0.5)), CPU, augment=False)
-    found = lens(torch.ones(1, 2, 1, 1)).flatten()
-    torch.testing.assert_close(found, torch.tensor([2.0, 1.6]))
+    seen = lens(torch.ones(1, 2, 1, 1)).flatten()
+    torch.testing.assert_close(seen, torch.tensor([2.0, 1.6]))
 
 
 def test_the_search_moves_noise_and_generator_and_leaves_the_given_noise():
     generator, z = Images(), torch.zeros(2, 4)
-    found = synthesise(generator, z, lambda x: -x.mean(), steps=3, lr=0.1)
+    images = synthesise(generator, z, lambda x: -x.mean(), steps=3, lr=0.1)
     assert not z.any()
     # Images before each step: the third has seen two steps of 0.1 in both.
     assert generator.offset.item() == pytest.approx(0.3, abs=2e-3)
     expected = torch.sigmoid(torch.tensor(0.4)).expand(2, 1, 2, 2)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
-    assert not found.requires_grad
+    torch.testing.assert_close(images, expected, atol=1e-3, rtol=0)
+    assert not images.requires_grad
 
 
 def test_the_search_keeps_the_images_of_least_loss():
@@ -181,8 +180,8 @@ def test_the_search_keeps_the_images_of_least_loss():
     generator = Images()
     with torch.no_grad():
         generator.offset.fill_(0.7)
-    found = synthesise(generator, torch.randn(2, 4), loss, steps=4, lr=0.1)
-    assert torch.equal(found, seen[1])
+    images = synthesise(generator, torch.randn(2, 4), loss, steps=4, lr=0.1)
+    assert torch.equal(images, seen[1])
 
 
 def test_the_search_clips_the_generator_and_not_the_noise():
@@ -203,10 +202,10 @@ def test_the_search_clips_the_generator_and_not_the_noise():
 
 
 def test_a_generator_that_has_collapsed_gives_finite_images():
-    found = synthesise(
+    images = synthesise(
         Images(1e9), torch.randn(2, 4), lambda x: x.var(0).sum(), steps=3, lr=0.1
     )
-    assert found.isfinite().all()
+    assert images.isfinite().all()
 
 
 def test_a_search_without_steps_is_refused():

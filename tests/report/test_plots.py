@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.errors import DataError
 from fedkd.metrics.classification import Loss
 from fedkd.metrics.fairness import WorstClient
@@ -55,7 +56,7 @@ GALLERY = "gallery.safetensors"
 
 def drawn(out, rows, **options):
     write_results(rows, out / "results.csv")
-    return sorted(path.name for path in draw_all(out, **options))
+    return sorted(path.name for path in draw_all(ResultsFolder(out), **options))
 
 
 def size_of(path):
@@ -102,7 +103,10 @@ def test_runs_that_left_no_files_have_no_pictures(tmp_path):
 def test_runs_of_several_folders_are_drawn_together(tmp_path):
     for name, strategy in (("a", "fedavg"), ("b", "mosaic")):
         write_results([run(tmp_path / name, strategy)], tmp_path / name / "results.csv")
-    found = draw_all(tmp_path, folders=[tmp_path / "a", tmp_path / "b"])
+    found = draw_all(
+        ResultsFolder(tmp_path),
+        folders=[ResultsFolder(tmp_path / name) for name in "ab"],
+    )
     assert [path.name for path in found] == [
         "accuracy-digits-dirichlet0.1-cnn.png",
         "partition-digits-dirichlet0.1-cnn-s0.png",

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError
 from fedkd.metrics.classification import Loss
 from fedkd.report.results import (
@@ -626,18 +627,18 @@ def line(index, **changes):
 def test_metrics_are_read_without_a_last_line_that_was_cut(tmp_path):
     text = json.dumps(line(1)) + "\n" + json.dumps(line(2))[:10]
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert read_metrics(tmp_path) == [line(1)]
+    assert read_metrics(RunFolder(tmp_path)) == [line(1)]
 
 
 def test_metrics_of_a_run_that_left_none_are_empty(tmp_path):
-    assert read_metrics(tmp_path) == []
+    assert read_metrics(RunFolder(tmp_path)) == []
 
 
 @pytest.mark.parametrize("bad", ["{", "[]", '{"round": "1"}'])
 def test_a_damaged_line_of_metrics_is_an_error(tmp_path, bad):
     (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(line(1))}\n{bad}\n")
     with pytest.raises(DataError, match=r"metrics.jsonl:2: "):
-        read_metrics(tmp_path)
+        read_metrics(RunFolder(tmp_path))
 
 
 def test_the_last_value_of_an_early_stage_is_kept():

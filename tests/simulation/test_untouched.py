@@ -98,6 +98,12 @@ class Starts(FedAvg):
         return Global(dict(server.model.state_dict()))
 
 
+class Keeps(FedAvg):
+    def aggregate(self, state, ups, server, round):
+        server.load(super().aggregate(state, ups, server, round).weights)
+        return Global(dict(server.model.state_dict()))
+
+
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
@@ -118,6 +124,8 @@ class Starts(FedAvg):
          "a stream of the run's seed, named after this verb. Leave out "
          "torch.manual_seed."),
         (Remembers, f"remembers.local (client 0, round 1) keeps in client.memory rows.0, "
+         f"{OWN}"),
+        (Keeps, "keeps.aggregate (round 1) keeps in the state weights.body.0.weight, "
          f"{OWN}"),
         (Starts, f"starts.init keeps in the state weights.body.0.weight, {OWN}"),
     ],

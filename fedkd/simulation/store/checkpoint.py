@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.files import write_atomic
+from fedkd.base.folders import RunFolder
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode
 
-NAME = "checkpoint.safetensors"
 UNREADABLE = "its checkpoint cannot be read; starts from round 1"
 
 
@@ -51,7 +51,9 @@ def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:
         ContractError: If the strategy's state or a client's memory holds something that
             cannot be stored; names ``owner``.
     """
-    write_atomic(folder / NAME, encode(checkpoint, f"the state of {owner}"))
+    write_atomic(
+        RunFolder(folder).checkpoint, encode(checkpoint, f"the state of {owner}")
+    )
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -59,14 +61,15 @@ def load(folder: Path) -> Checkpoint | None:
 
     A damaged one is a warning: the run starts anew and gives the same bits, later.
     """
+    path = RunFolder(folder).checkpoint
     stored: Any = None
     try:
-        stored = decode((folder / NAME).read_bytes())
+        stored = decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except ContractError:
         pass
     if isinstance(stored, Checkpoint):
         return stored
-    warnings.warn(f"{UNREADABLE}: {folder / NAME}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"{UNREADABLE}: {path}", RuntimeWarning, stacklevel=2)
     return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fedkd.base.folders import RunFolder
 from fedkd.errors import ContractError
 from fedkd.payload import leaves
 from fedkd.simulation.store.checkpoint import UNREADABLE
@@ -18,7 +19,6 @@ LIMIT = 4 << 20
 """Bytes that are held in memory; beyond, all go into a mapped file."""
 LEAF = 512
 """Bytes that a tensor or number takes beside its content, about."""
-_SUFFIX = ".memories"
 
 
 class ClientMemories:
@@ -92,9 +92,9 @@ class ClientMemories:
         """
         if self._mapped is None:
             return dict(sorted(self._near.items())), ""
-        name = f"checkpoint-{done}{_SUFFIX}"
-        self._mapped.save(folder / name)
-        return {}, name
+        path = RunFolder(folder).memories(done)
+        self._mapped.save(path)
+        return {}, path.name
 
     def restore(
         self, folder: Path, near: Mapping[int, Mapping[str, Any]], name: str
@@ -114,7 +114,7 @@ class ClientMemories:
     @staticmethod
     def tidy(folder: Path, name: str) -> None:
         """Remove the files of older checkpoints than that with the file ``name``."""
-        for path in folder.glob(f"checkpoint-*{_SUFFIX}"):
+        for path in RunFolder(folder).every_memories():
             if path.name != name:
                 path.unlink(missing_ok=True)
 

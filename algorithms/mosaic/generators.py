@@ -1,9 +1,13 @@
-"""Mosaic, client side: a label-agnostic generator of images like the client's own."""
+"""Mosaic, stage 2, generator optimisation: each client's generator, and all at the server.
+
+A generator is label-agnostic: it makes images like the client's own. Clients train theirs
+alone and send it once; the server draws from all of them.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +24,9 @@ from fedkd.ops.generation import (
     prediction_entropy,
     to_classifier_range,
 )
-from fedkd.strategy import Client
+from fedkd.ops.optimisers import Adam
+from fedkd.payload import Weights
+from fedkd.strategy import Client, Server
 
 BETAS = (0.5, 0.999)
 PROBE_IMAGES = 512
@@ -34,7 +40,7 @@ def build_generator(client: Client, config: GeneratorConfig) -> nn.Module:
 
 
 def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None:
-    """Train a generator on the client's images (paper: stage "generator optimisation").
+    """Train a generator on the client's images (paper: "generator optimisation").
 
     L_G = adversarial + entropy + diversity + inversion, each with its weight;
     L_D = BCE(D(x), 1) + BCE(D(G(z)), 0).
@@ -54,18 +60,16 @@ def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None
     generator = build_generator(client, config).train()
     judge = _discriminator(client, config).train()
     losses = GeneratorLosses(classifier, judge, data.label_counts(), config)
-    adam_g = torch.optim.Adam(generator.parameters(), config.lr, BETAS)
-    adam_d = torch.optim.Adam(judge.parameters(), config.lr, BETAS)
+    adam = Adam(lr=config.lr, betas=BETAS)
+    adam_g, adam_d = adam.start(generator.parameters()), adam.start(judge.parameters())
     for real, _ in _batches(client, data, config):
         z_BZ = torch.randn(len(real), config.latent_size)
         z_BZ = z_BZ.to(client.device, non_blocking=True)
         fake = in_range(generator(z_BZ), client.images, config.output_range)
-        adam_d.zero_grad(set_to_none=True)
-        losses.of_discriminator(real, fake.detach()).backward()
-        adam_d.step()
-        adam_g.zero_grad(set_to_none=True)
-        losses.of_generator(fake).backward(inputs=list(generator.parameters()))
-        adam_g.step()
+        adam_d.step(losses.of_discriminator(real, fake.detach()))
+        judge.requires_grad_(False)  # its gradients are of no use to the generator
+        adam_g.step(losses.of_generator(fake))
+        judge.requires_grad_(True)
         # The discriminator steps on real and fake images, the generator on fakes.
         client.count_examples(3 * len(real))
     generator.eval()
@@ -205,7 +209,69 @@ def _log_quality(
     classifier.eval()
     predicted = classifier(images).argmax(1).cpu()
     counts_C = client.data.label_counts()
-    found_C = torch.bincount(predicted, minlength=len(counts_C)) / len(predicted)
-    client.log("generator_own_share", found_C[counts_C > 0].sum())
-    distance = (found_C - counts_C / counts_C.sum()).abs().sum() / 2
+    predicted_C = torch.bincount(predicted, minlength=len(counts_C)) / len(predicted)
+    client.log("generator_own_share", predicted_C[counts_C > 0].sum())
+    distance = (predicted_C - counts_C / counts_C.sum()).abs().sum() / 2
     client.log("generator_mix_distance", distance)
+
+
+def load_generator(
+    weights: Weights, server: Server, config: GeneratorConfig
+) -> nn.Module:
+    """Return a client's generator in eval mode, frozen."""
+    generator = server.build(
+        "dcgan-generator", latent_size=config.latent_size, width=config.width
+    )
+    generator.load_state_dict(dict(weights))
+    return generator.eval().requires_grad_(False)
+
+
+class ImageSource:
+    """The clients' generators, asked together; ``origin`` says whose an image is."""
+
+    def __init__(
+        self,
+        generators: Mapping[int, nn.Module],
+        config: GeneratorConfig,
+        server: Server,
+    ) -> None:
+        self.clients = sorted(generators)
+        """Client of generator ``i``."""
+        self._generators = [generators[k].eval() for k in self.clients]
+        self._config = config
+        self._server = server
+
+    def draw(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Draw ``numbers[i]`` images of generator ``i``.
+
+        Returns:
+            Images ``[B, C, H, W]`` in the classifiers' range and, for each, the
+            position of its client in ``clients``, int64 ``[B]``.
+        """
+        images = [
+            draw(generator, number, self._config, self._server.images)
+            for generator, number in zip(self._generators, numbers, strict=True)
+            if number
+        ]
+        origin = torch.repeat_interleave(
+            torch.arange(len(numbers)), torch.tensor(numbers)
+        )
+        return torch.cat(images), origin.to(self._server.device, non_blocking=True)
+
+
+def split_batch(sizes: Sequence[int], total: int, sampling: str) -> list[int]:
+    """Return how many of ``total`` images each generator gives in a step.
+
+    ``equal`` gives each the same (what is left over is drawn by lot); ``proportional``
+    draws the origin of each image with probability n_k / n.
+    """
+    number = len(sizes)
+    if sampling == "proportional":
+        drawn = torch.multinomial(
+            torch.tensor(sizes, dtype=torch.double), total, replacement=True
+        )
+        return torch.bincount(drawn, minlength=number).tolist()
+    lucky = torch.randperm(number)[: total % number]
+    shares = torch.full((number,), total // number)
+    shares[lucky] += 1
+    return [int(n) for n in shares]

@@ -1,0 +1,107 @@
+"""Where everything lies in a results folder: the name of every file in it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What the run is called, and its whole configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def result(self) -> Path:
+        """The row, written last: a run folder that holds it is finished."""
+        return self.path / "result.json"
+
+    @property
+    def log(self) -> Path:
+        """What was said while it ran: warnings, splits, tracebacks."""
+        return self.path / "log"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a round."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def counts(self) -> Path:
+        """The client x class table of the split."""
+        return self.path / "counts.csv"
+
+    @property
+    def gallery(self) -> Path:
+        """The images that the strategy shows."""
+        return self.path / "gallery.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run can go on."""
+        return self.path / "checkpoint.safetensors"
+
+    def memories(self, done: int) -> Path:
+        """Return the file with the clients' memories after ``done`` rounds."""
+        return self.path / f"checkpoint-{done}.memories"
+
+    def every_memories(self) -> Iterator[Path]:
+        """Yield the files with clients' memories that are there."""
+        return self.path.glob("checkpoint-*.memories")
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The folder that a bench writes and a report reads."""
+
+    path: Path
+
+    @property
+    def results(self) -> Path:
+        """One row a run."""
+        return self.path / "results.csv"
+
+    @property
+    def table(self) -> Path:
+        """The results as a page for people."""
+        return self.path / "table.md"
+
+    @property
+    def suite(self) -> Path:
+        """The suite as it was run."""
+        return self.path / "suite.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Where it was run: versions, machine, device."""
+        return self.path / "environment.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the bench that writes here."""
+        return self.path / ".lock"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of the figures."""
+        return self.path / "plots"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the run folders."""
+        return self.path / "runs"
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(self.runs / run_id)
+
+    def every_run(self) -> Iterator[RunFolder]:
+        """Yield the folders of the runs that are there, of this suite's cells or not."""
+        return (RunFolder(path) for path in self.runs.glob("*"))
