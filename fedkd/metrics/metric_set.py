@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from fedkd.errors import ConfigError, ContractError, listing, suggestion
-from fedkd.metrics.base import Line, Metric, Predictions
+from fedkd.metrics.base import PLACES, Line, Metric, Predictions
 from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.columns import Column
 
@@ -53,7 +53,9 @@ class MetricSet:
             raise ConfigError(
                 f"metrics.{ACCURACY}: is always measured; give this metric another label."
             )
+        self._at: dict[str, dict[str, Metric]] = {place: {} for place in PLACES}
         for label, metric in self.metrics.items():
+            self._at[metric.place()][label] = metric
             for column in metric.columns(label):
                 _check_name(column.name, label, self.columns)
                 self.columns[column.name] = column
@@ -64,25 +66,22 @@ class MetricSet:
         """Measure a model on a test set; by label."""
         return {
             label: plain(metric.of_test_set(predictions), label)
-            for label, metric in self._at("of_test_set").items()
+            for label, metric in self._at["of_test_set"].items()
         }
 
     def of_clients(self, accuracies: Sequence[float]) -> dict[str, Value]:
         """Reduce the clients' accuracies, in percent; by label."""
         return {
             label: plain(metric.of_clients(accuracies), label)
-            for label, metric in self._at("of_clients").items()
+            for label, metric in self._at["of_clients"].items()
         }
 
     def of_rounds(self, lines: Sequence[Line]) -> dict[str, Value]:
         """Reduce the lines of the rounds so far; by label."""
         return {
             label: plain(metric.of_rounds(lines, self.columns), label)
-            for label, metric in self._at("of_rounds").items()
+            for label, metric in self._at["of_rounds"].items()
         }
-
-    def _at(self, place: str) -> dict[str, Metric]:
-        return {k: m for k, m in self.metrics.items() if m.place() == place}
 
     def _check_reads(self, label: str, metric: Metric) -> None:
         for name in metric.reads():
