@@ -1,4 +1,4 @@
-"""The data sets that come with fedkd: one file each, how to read and check its files."""
+"""The data sets that come with fedkd: how to read and check the files of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that come with fedkd: one file for each family of architectures."""
+"""The models that come with fedkd: a module for each family of architectures."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from fedkd.errors import FedKDError
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.folder import held
 from fedkd.simulation.executors import Choice
-from fedkd.simulation.metrics import read
+from fedkd.simulation.metrics import read_metrics
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
@@ -88,7 +88,7 @@ def _suite(
     except FedKDError as error:
         return {"skipped": str(error)}
     (cell,) = bench.cells
-    lines = read(out.run(cell.run_id).path)
+    lines = read_metrics(out.run(cell.run_id))
     last = lines[-1] if lines else {}
     row = bench.done.get(cell.run_id)
     keys = ("round", "global_accuracy", "local_accuracy", "seconds", "phases")

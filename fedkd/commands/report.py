@@ -22,9 +22,10 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.plots import draw_all
 from fedkd.report.results import Row, csv_text, merge_results, read_results
-from fedkd.report.stages import read_metrics, stage_table
+from fedkd.report.stages import stage_table
 from fedkd.report.summary import summarise
 from fedkd.report.table import table_markdown, table_rich
+from fedkd.simulation.metrics import read_metrics
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.suite import Suite, load_suite

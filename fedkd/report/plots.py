@@ -15,11 +15,12 @@ from safetensors.numpy import load
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
+from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
 from fedkd.report.results import Row, read_results
-from fedkd.report.stages import Line, read_metrics
 from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
+from fedkd.simulation.metrics import read_metrics
 
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 

@@ -1,53 +1,19 @@
-"""Lines of ``metrics.jsonl``, one a round: read, and reduced to what each stage did."""
+"""Lines of ``metrics.jsonl``, one a round, reduced to what each stage did."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from fedkd.base.folders import RunFolder
-from fedkd.errors import DataError
+from fedkd.metrics.base import Line
 from fedkd.report.results import Row
 from fedkd.report.summary import group, setting_titles
 from fedkd.report.text import amount, markdown_grid, measured_on, spread
 
 MEASURED = "measured "
 """Starts the name of what is an accuracy in percent, in tables."""
-
-Line = Mapping[str, Any]
-"""The metrics of one round."""
-
-
-def read_metrics(folder: RunFolder) -> list[Line]:
-    """Read the lines of a run, in the order of rounds; none if it left no file.
-
-    A last line that was cut short, by a crash in the middle of writing, is left out.
-
-    Raises:
-        DataError: If another line is damaged; names the file and the line.
-    """
-    path = folder.metrics
-    if not path.is_file():
-        return []
-    text = path.read_bytes().decode(errors="replace")
-    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    lines: list[Line] = []
-    for number, line in enumerate(whole, start=1):
-        try:
-            metrics = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error}.") from None
-        if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):
-            raise DataError(
-                f"{path}:{number}: expected an object with a whole number 'round'; the "
-                "line is damaged."
-            )
-        lines.append(metrics)
-    return lines
 
 
 @dataclass(frozen=True)

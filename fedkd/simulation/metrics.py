@@ -26,18 +26,29 @@ def truncate(folder: Path, rounds: int) -> None:
         write_atomic(path, "".join(lines))
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of the rounds that were run; none without a file.
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the lines of a run, in the order of rounds; none if it left no file.
+
+    A last line that was cut short, by a crash in the middle of writing, is left out.
 
     Raises:
-        DataError: If a line is damaged.
+        DataError: If another line is damaged; names the file and the line.
     """
-    path = RunFolder(folder).metrics
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise DataError(
-            f"{path}: a line is not JSON ({error}). Delete the folder, so that the run "
-            "starts anew."
-        ) from None
+    path = folder.metrics
+    if not path.is_file():
+        return []
+    text = path.read_bytes().decode(errors="replace")
+    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    lines: list[dict[str, Any]] = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            metrics = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON: {error}.") from None
+        if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):
+            raise DataError(
+                f"{path}:{number}: expected an object with a whole number 'round'; the "
+                "line is damaged."
+            )
+        lines.append(metrics)
+    return lines

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.folders import RunFolder
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
 from fedkd.errors import ConfigError
@@ -170,7 +171,7 @@ class Run:
         checkpoint = self._checkpoint(folder)
         if folder is not None:
             lines.truncate(folder, checkpoint.rounds_done if checkpoint else 0)
-            self.lines = lines.read(folder)
+            self.lines = lines.read_metrics(RunFolder(folder))
         if checkpoint is not None:
             self.totals = checkpoint.totals
             if self.phases is not None:

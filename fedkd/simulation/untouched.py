@@ -102,11 +102,22 @@ def refuse_alias(tree: object, model: nn.Module, where: str, how: str) -> None:
     kept = [tensor for tensor in tensors_of(tree) if tensor.numel()]
     if not kept:
         return
-    own = {t.untyped_storage().data_ptr() for _, t in entries(model) if t.numel()}
+    own = {_address_of(t) for _, t in entries(model) if t.numel()} - {None}
     for tensor in kept:
-        if tensor.untyped_storage().data_ptr() in own:
+        if _address_of(tensor) in own:
             raise ContractError(
                 f"{where} {how} {_path_of(tensor, tree)}, which is the working model's "
                 "own memory and will be overwritten. Take a copy: "
                 "fedkd.read_weights(model), or value.clone()."
             )
+
+
+def _address_of(tensor: Tensor) -> int | None:
+    """Return where the memory starts that a tensor is a view of; None without any.
+
+    A tensor of a wrapping class stands for one that lies elsewhere.
+    """
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return None

@@ -22,7 +22,7 @@ from fedkd.report.results import (
     read_results,
     write_results,
 )
-from fedkd.report.stages import last_values, read_metrics, stage_table
+from fedkd.report.stages import last_values, stage_table
 from fedkd.report.summary import (
     baseline_of,
     paired_differences,
@@ -32,6 +32,7 @@ from fedkd.report.summary import (
 )
 from fedkd.report.table import entry_text, table_markdown, table_rich
 from fedkd.report.text import amount, markdown_grid, spread
+from fedkd.simulation.metrics import read_metrics
 
 HEADER = (
     "suite,strategy,dataset,partition,alpha,models,clients,rounds,seed,status,reason,"

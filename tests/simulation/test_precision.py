@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from strategy_settings import SETTINGS
 
-from fedkd import testing
+from fedkd import Round, testing
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig, train
@@ -133,7 +133,7 @@ def test_what_a_strategy_leaves_in_bf16_travels_and_is_kept_as_float32():
     strategy = Careless(FedAvg.Config())
     work = Turns(strategy, sides, "careless")
     state = strategy.init(sides.server())
-    turn = testing.Round(0, 1, (0,))
+    turn = Round(0, 1, (0,))
     answer = work.do(0, work.orders(state, turn))
     assert torch.bfloat16 not in types_of(answer.up)
     assert isinstance(answer.up, Short)
