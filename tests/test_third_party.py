@@ -182,6 +182,7 @@ def test_a_plug_in_is_listed_with_its_owner(with_example):
         "models": [],
         "partitioners": ["round-robin"],
         "metrics": [],
+        "executors": [],
         "suites": [],
     }
     assert "fedavg" in [entry["name"] for entry in found["strategies"]]

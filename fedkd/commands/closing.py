@@ -72,7 +72,7 @@ def _beside(out: ResultsFolder, known: Collection[str]) -> str:
     verb, they = ("is", "it is") if number == 1 else ("are", "they are")
     return (
         f"{counted(number, 'finished run')} in {out.runs} {verb} not in this table: {they} "
-        "of other seeds or options."
+        "of other seeds, options or metrics."
     )
 
 

@@ -189,7 +189,8 @@ def _measured_together(rows: Iterable[Row]) -> list[Row]:
         first = joined.setdefault(trained, row)
         if first is row:
             continue
-        if first.metrics.keys() == row.metrics.keys():
+        # A run without a result may be equal to one of quite other options.
+        if row.status != "done" or first.metrics.keys() == row.metrics.keys():
             joined[row] = row  # told something else that made no difference
         else:
             metrics = {**row.metrics, **first.metrics}

@@ -12,7 +12,7 @@ from typing import Any
 from fedkd.base.folders import RunFolder
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, listing
 from fedkd.metrics.base import Metric
 from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
 from fedkd.simulation import metrics as lines
@@ -172,6 +172,7 @@ class Run:
         if folder is not None:
             lines.truncate(folder, checkpoint.rounds_done if checkpoint else 0)
             self.lines = lines.read_metrics(RunFolder(folder))
+            self._require_measured(folder)
         if checkpoint is not None:
             self.totals = checkpoint.totals
             if self.phases is not None:
@@ -182,6 +183,18 @@ class Run:
             state = self.strategy.init(server)
         refuse_alias(state, server.model, where, "keeps in the state")
         return self._widened(state), 0
+
+    def _require_measured(self, folder: Path) -> None:
+        """Refuse to go on from rounds in which something was not measured."""
+        lacking = {
+            n for n in self.asked.columns for line in self.lines if n not in line
+        }
+        if lacking:
+            raise ConfigError(
+                f"{folder} holds rounds that were measured without "
+                f"{listing(sorted(lacking))}, which cannot be measured any more. Give "
+                "this run another folder, or the metrics that it began with."
+            )
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
         """Return the checkpoint, if it is whole, and take over the memories."""

@@ -62,7 +62,7 @@ def columns_of(
 def _label(metric: Resolved) -> str:
     """Return the name with the options that differ: ``rounds_to_80``."""
     values = [
-        f"{value:g}" if isinstance(value, float) else str(value)
+        f"{value:g}".replace("-", "minus ") if isinstance(value, float) else str(value)
         for value in metric.changed.values()
     ]
     words = re.sub(r"[^a-z0-9]+", "_", " ".join(values).lower()).strip("_")

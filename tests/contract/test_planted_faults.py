@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fedkd import Requires, copy_weights, testing
+from fedkd.algorithms.averaging import Global, Update
 from fedkd.algorithms.central import Central
-from fedkd.algorithms.fedavg import FedAvg, Global, Update
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.testing import checks
 
 

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from fedkd import testing
+from fedkd import Round, testing
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.engines.graphs import Graphs
 from fedkd.plugins.registry import load_registry
@@ -50,7 +50,7 @@ def test_graphs_uses_one_step_for_all_and_frees_it():
     executor = Graphs(turns)
     state = turns.strategy.init(turns.sides.server())
     for index in range(2):
-        orders = turns.orders(state, testing.Round(index, 2, (0, 1, 2)))
+        orders = turns.orders(state, Round(index, 2, (0, 1, 2)))
         assert [k for k, _ in executor.answers(orders)] == [0, 1, 2]
     assert len(executor._replayer._steps) == 1
     executor.close()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedkd import testing
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.errors import ConfigError
 from fedkd.metrics.classification import ClassAccuracy, Loss, MacroF1
 from fedkd.metrics.fairness import WorstClient
@@ -102,3 +103,17 @@ def test_metrics_that_do_not_fit_together_stop_a_run_before_it_starts(tmp_path):
     with pytest.raises(ConfigError, match="reads 'global_loss', which this run does"):
         run(metrics={"rounds_to": metric}, folder=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_does_not_go_on_measuring_what_its_first_rounds_lack(tmp_path):
+    federation, folder = testing.toy_federation(), tmp_path / "run"
+    simulate(FedAvg(), federation, testing.toy_protocol(1), 0, folder=folder)
+    with pytest.raises(ConfigError, match="measured without global_f1 and local_f1"):
+        simulate(
+            FedAvg(),
+            federation,
+            testing.toy_protocol(1),
+            0,
+            folder=folder,
+            metrics={"f1": MacroF1()},
+        )
