@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from house import ROOT
 
 from fedkd.base import workers
 from fedkd.base.workers import Worker
@@ -116,3 +117,9 @@ def test_a_worker_ends_with_its_master(tmp_path):
     while Path("/proc", pid).exists():
         assert time.monotonic() < end, "the worker lives on"
         time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _importable_in_a_new_process(monkeypatch):
+    """A spawned process takes over the path; last, so that nothing is shadowed."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])

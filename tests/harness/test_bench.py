@@ -288,8 +288,8 @@ def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsy
     assert "not in this table" not in capsys.readouterr().out
     bench("fedavg", "--seeds", "1")
     assert (
-        "1 finished run in out/runs is not in this table: it is of other seeds or "
-        "options.\n"
+        "1 finished run in out/runs is not in this table: it is of other "
+        "seeds, options or metrics.\n"
     ) in capsys.readouterr().out
     assert [(row.strategy, row.seed) for row in rows()] == [("fedavg", 1)]
     assert len(list(Path("out/runs").iterdir())) == 2
