@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from house import ROOT
 
 from fedkd.base import workers
 from fedkd.base.workers import Worker
@@ -122,4 +121,4 @@ def test_a_worker_ends_with_its_master(tmp_path):
 @pytest.fixture(autouse=True)
 def _importable_in_a_new_process(monkeypatch):
     """A spawned process takes over the path; last, so that nothing is shadowed."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
