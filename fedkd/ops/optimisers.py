@@ -52,8 +52,7 @@ class Stepper(ABC):
             gradient: Called after the backward pass and before clipping; may change the
                 gradients of the parameters, ``p.grad``, in place.
         """
-        for p in self.parameters:
-            p.grad = None
+        self.zero_grad()
         loss.backward()
         if gradient is not None:
             gradient()
@@ -63,6 +62,12 @@ class Stepper(ABC):
         if self._per_step:
             self.advance()
         return loss.detach()
+
+    @final
+    def zero_grad(self) -> None:
+        """Drop the gradients; a step does so itself, but only after a forward pass."""
+        for p in self.parameters:
+            p.grad = None
 
     @final
     def advance(self) -> None:

@@ -123,6 +123,7 @@ def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
     examples = steps = 0
     for draw in draws_of(data, training):
         x, y = data.made(draw)
+        stepper.zero_grad()  # else they take memory beside the forward pass
         value = whole = criterion(model(x), y)
         if penalty is not None:
             term = penalty(model)

@@ -35,6 +35,18 @@ def bowl(values):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_step_uses_its_own_gradient_only(name):
+    how, _ = CASES[name]
+    clean, littered = pair(), pair()
+    for values in (clean, littered):
+        stepper = how.start(values)
+        if values is littered:
+            bowl([p * 3 for p in values]).backward()  # another loss left its gradients
+        stepper.step(bowl(values))
+    assert all(torch.equal(a, b) for a, b in zip(clean, littered, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_steps_are_torchs_to_the_bit(name):
     how, reference = CASES[name]
     ours, theirs = pair(), pair()

@@ -159,3 +159,15 @@ def test_a_loss_that_explodes_names_the_rate_that_was_used():
 
     with pytest.raises(DivergedError, match=r"training loss became inf.*rate 0.125"):
         on_a_line(1.0, loss=explodes, optimiser=Adam(lr=0.125))
+
+
+def test_no_gradient_takes_memory_in_a_forward_pass():
+    federation = testing.toy_federation(1)
+    model = federation.build_spec(federation.server_model, 0)
+    left = []
+    model.register_forward_pre_hook(
+        lambda module, _: left.append([p.grad is None for p in module.parameters()])
+    )
+    train(model, federation.clients[0], TrainingConfig(local_steps=3, lr=0.01))
+    assert len(left) == 3
+    assert all(map(all, left))
