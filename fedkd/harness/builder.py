@@ -46,6 +46,8 @@ class RunBuilder:
         # The cells of a data set come one after another, so one is enough.
         self._kept_data = functools.lru_cache(maxsize=1)(self._load)
         self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
+        # Large where there are many clients; those of a seed come one after another.
+        self._kept_shards = functools.lru_cache(maxsize=1)(self._hold_out)
 
     def data(self, dataset: Resolved) -> ImageSet:
         """Return a data set, on the device; the last one is kept.
@@ -79,7 +81,13 @@ class RunBuilder:
         federation = Federation(
             data,
             split.indices,
-            _test_shards(parts.protocol.test_shards, data, split, run.seed),
+            self._kept_shards(
+                parts.protocol.test_shards,
+                parts.dataset,
+                parts.partition,
+                run.clients,
+                run.seed,
+            ),
             [_spec(model) for model in parts.models.clients],
             self.registry.model,
             server=None if server is None else _spec(server),
@@ -115,6 +123,22 @@ class RunBuilder:
         rng = numpy_stream(seed, "partition")
         return partitioner.split(labels, clients, data.num_classes, rng)
 
+    def _hold_out(
+        self,
+        kind: str,
+        dataset: Resolved,
+        partition: Resolved,
+        clients: int,
+        seed: int,
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Return the test images that measure each client."""
+        rng = numpy_stream(seed, "test shards")
+        labels = self.data(dataset).y_test.cpu().numpy()
+        split = self.split(dataset, partition, clients, seed)
+        if kind == "matched":
+            return matched_shards(np.asarray(split.counts), labels, rng)
+        return even_shards(len(split.indices), labels, rng)
+
 
 @contextmanager
 def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
@@ -137,13 +161,3 @@ def _spec(model: Resolved) -> ModelSpec:
     # Without defaults: initial weights hang on the spec, and an option that models
     # gain tomorrow must not change the weights of today.
     return ModelSpec(model.name, model.changed)
-
-
-def _test_shards(
-    kind: str, data: ImageSet, split: Partition, seed: int
-) -> tuple[NDArray[np.int64], ...]:
-    rng = numpy_stream(seed, "test shards")
-    labels = data.y_test.cpu().numpy()
-    if kind == "matched":
-        return matched_shards(np.asarray(split.counts), labels, rng)
-    return even_shards(len(split.indices), labels, rng)

@@ -17,6 +17,7 @@ import torch
 from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.harness import bench as bench_module
+from fedkd.harness import builder as builder_module
 from fedkd.harness import cell as cell_module
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
@@ -419,6 +420,18 @@ def test_a_partition_is_read_once_and_dealt_once_for_every_run_of_a_seed(
     assert (len(told), len(dealt)) == (1, 1)
     assert bench("toy-mean, fedavg", out="both") == 0
     assert (len(told), len(dealt)) == (2, 3)
+
+
+def test_test_images_are_held_out_once_for_every_run_of_a_seed(bench, monkeypatch):
+    hold_out, calls = builder_module.matched_shards, []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return hold_out(*arguments)
+
+    monkeypatch.setattr(builder_module, "matched_shards", counted)
+    assert bench("toy-mean, fedavg", "--seeds", "0") == 0
+    assert len(calls) == 1
 
 
 def test_a_cell_travels_before_the_plug_in_of_its_strategy_is_known(tmp_path):
