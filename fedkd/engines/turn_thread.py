@@ -7,18 +7,17 @@ import contextvars
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedkd.base.phases import WAITING, phase
 from fedkd.data.images import ClientData
 from fedkd.engines.stacked_training import PendingTraining, Sums, kind_of, stackable
 from fedkd.engines.surroundings import ProcessSettings, ThreadSettings
 from fedkd.ops.training import (
-    LossFunction,
     TrainingConfig,
     TrainingReport,
     draws_of,
@@ -164,17 +163,12 @@ class TurnThread:
             self._back.release()
 
     def _train(
-        self,
-        model: nn.Module,
-        data: ClientData,
-        training: TrainingConfig,
-        loss: LossFunction | None = None,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
+        self, model: nn.Module, data: ClientData, training: TrainingConfig
     ) -> TrainingReport:
         """Train as :func:`fedkd.ops.training.train`, with others where that can be."""
-        plain = loss is None and penalty is None and torch.is_grad_enabled()
-        if not plain or self.spec in self._alone or not stackable(model):
-            return train(model, data, training, loss, penalty)
+        possible = torch.is_grad_enabled() and self.spec not in self._alone
+        if not possible or not stackable(model):
+            return train(model, data, training)
         before = torch.default_generator.get_state()
         with phase("data"):
             pending = PendingTraining(
