@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from fedkd.config import Config
@@ -19,52 +20,55 @@ class TargetConfig(Config):
     ``global_loss``. Its own direction says whether it has to rise or to fall."""
 
 
-class RoundsTo(Metric):
+class _ToTarget(Metric):
+    """What it takes to reach a target; what is counted is open."""
+
+    Config = TargetConfig
+    higher_is_better = False
+    decimals = 0
+
+    @abstractmethod
+    def until(self, line: Line) -> int:
+        """Return what the rounds up to that of a line have taken."""
+
+    def of_rounds(
+        self, lines: Sequence[Line], columns: Mapping[str, Column]
+    ) -> int | None:
+        """Return what it takes until a round is as good as the target."""
+        line = _first(lines, columns[self.config.of], self.config.target)
+        return None if line is None else self.until(line)
+
+    def reads(self) -> tuple[str, ...]:
+        """Return what is watched."""
+        return (self.config.of,)
+
+
+class RoundsTo(_ToTarget):
     """Rounds until a target is reached for the first time.
 
     Only rounds that were measured count. There is no value where the run does not
     reach the target.
     """
 
-    Config = TargetConfig
     unit = "rounds"
-    higher_is_better = False
-    decimals = 0
 
-    def of_rounds(
-        self, lines: Sequence[Line], columns: Mapping[str, Column]
-    ) -> int | None:
-        """Return the first round, from 1, that is as good as the target."""
-        line = _first(lines, columns[self.config.of], self.config.target)
-        return None if line is None else int(line["round"])
-
-    def reads(self) -> tuple[str, ...]:
-        """Return what is watched."""
-        return (self.config.of,)
+    def until(self, line: Line) -> int:
+        """Return the number of the round, from 1."""
+        return int(line["round"])
 
 
-class BytesTo(Metric):
+class BytesTo(_ToTarget):
     """Bytes sent, up and down, until a target is reached for the first time.
 
     They are those of all clients, in all rounds up to the first measured one that is as
     good as the target. There is no value where the run does not reach it.
     """
 
-    Config = TargetConfig
     unit = "bytes"
-    higher_is_better = False
-    decimals = 0
 
-    def of_rounds(
-        self, lines: Sequence[Line], columns: Mapping[str, Column]
-    ) -> int | None:
-        """Return the bytes up to the first round that is as good as the target."""
-        line = _first(lines, columns[self.config.of], self.config.target)
-        return None if line is None else int(line["bytes_up"] + line["bytes_down"])
-
-    def reads(self) -> tuple[str, ...]:
-        """Return what is watched."""
-        return (self.config.of,)
+    def until(self, line: Line) -> int:
+        """Return the bytes sent so far, both ways."""
+        return int(line["bytes_up"] + line["bytes_down"])
 
 
 def _first(lines: Sequence[Line], column: Column, target: float) -> Line | None:
