@@ -163,14 +163,17 @@ def run(clients):
     simulate(Wide(), *world, 0, folder=Path(sys.argv[2]))
 
 before = resident("VmRSS")
-run(40)
+run(80)
 print(resident("VmHWM") - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_does_not_grow_with_the_clients_of_a_round(tmp_path):
-    """40 answers of 5 MiB, of which 20 MiB may be in memory."""
+    """80 answers of 5 MiB, of which 20 MiB may be in memory.
+
+    Pages of the file count too until the system takes them back, so it is not 20.
+    """
 
     def peak(budget):
         command = [sys.executable, "-c", MEMORY, str(budget), str(tmp_path)]
@@ -180,8 +183,8 @@ def test_memory_does_not_grow_with_the_clients_of_a_round(tmp_path):
         return int(done.stdout)
 
     few, all_of_them = peak(20), peak(1000)
-    assert few < 100
-    assert all_of_them > few + 120, "the measure sees nothing"
+    assert all_of_them > 350, "the measure sees nothing"
+    assert few < all_of_them / 2
 
 
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, monkeypatch):
