@@ -93,9 +93,16 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         return _made, (self.method_class, self.config.model_dump())
 
     def init(self, server: Server) -> Calibrating:
-        """Start the method."""
+        """Start the method, and make sure that there will be a layer to calibrate.
+
+        Raises:
+            ConfigError: If its global model is not of the server's architecture, or
+                that has no features and head.
+        """
         feature_size(server.model)
-        return Calibrating(self.method.init(server))
+        method = self.method.init(server)
+        _global_weights(self.method, method, server)
+        return Calibrating(method)
 
     def broadcast(self, state: Calibrating, client_id: int, round: Round) -> Any:
         """Send what the method sends; in the last round its model and the question."""
@@ -247,9 +254,9 @@ def _global_weights(
     if shapes != {name: value.shape for name, value in like.items()}:
         what = "no global model" if model is None else f"a {type(model).__name__}"
         raise ConfigError(
-            f"calibrate: found {what} after the rounds of {type(method).__name__}, "
-            "expected one of the server's architecture, whose last layer is trained "
-            "anew. Leave calibrate out."
+            f"calibrate: found {what} in {type(method).__name__}, expected one of the "
+            "server's architecture, whose last layer is trained anew. Leave calibrate "
+            "out."
         )
     return weights
 

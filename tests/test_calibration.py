@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from fedkd import ModelSpec, load_registry, simulate, testing
+from fedkd.algorithms.ensemble import Ensemble
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedbn import FedBN
 from fedkd.base.randomness import torch_stream
@@ -154,8 +155,10 @@ def test_one_round_is_too_few():
 
 
 def test_what_has_no_global_model_cannot_be_calibrated():
-    with pytest.raises(FedKDError, match=r"found no global model after the rounds of"):
+    with pytest.raises(FedKDError, match=r"found no global model in FedBN, expected"):
         run(calibrated(FedBN)())
+    with pytest.raises(FedKDError, match=r"found a LogitEnsemble in Ensemble"):
+        run(calibrated(Ensemble)())
 
 
 def test_it_travels_to_another_process():
