@@ -6,8 +6,9 @@ Algorithm: the loss of section 4: -log(e^{z_y} / sum_{i != y} e^{z_i}) with the 
     logits z_c = f_c - tau n_c^{-1/4}, n_c the client's images of class c.
 Code: none by the authors.
 Deviations: the sum has the right class too by default (option ``denominator``): without
-    it the loss has no lower bound, and training diverges under strong skew. A class that the client does not have, for which n_c^{-1/4} has no value, is left out of the
-    sum, as in the limit.
+    it the loss has no lower bound, and training diverges under strong skew. A class that
+    the client does not have, for which n_c^{-1/4} has no value, is left out of the sum,
+    as in the limit.
 """
 
 from __future__ import annotations
