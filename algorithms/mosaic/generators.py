@@ -25,6 +25,7 @@ from fedkd.ops.generation import (
     to_classifier_range,
 )
 from fedkd.ops.optimisers import Adam
+from fedkd.ops.training import train
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Server
 
@@ -146,13 +147,13 @@ def scoring_classifier(client: Client, config: GeneratorConfig) -> nn.Module:
 def _fresh_classifier(client: Client, epochs: int) -> nn.Module:
     """Train a new network on the client's data (released code, ``trainer_init.py``)."""
     local = {n: v.clone() for n, v in client.model.state_dict().items()}
-    logged = dict(client.logged)
-    client.load(client.initial)
+    model = client.load(client.initial)
     amount = {"local_steps": None, "local_epochs": epochs}
-    client.train(training=client.training.model_copy(update=amount))
-    fresh = copy.deepcopy(client.model)
+    # Not by client.train: the loss that is logged is the local model's.
+    report = train(model, client.data, client.training.model_copy(update=amount))
+    client.count_examples(report.examples)
+    fresh = copy.deepcopy(model)
     client.load(local)
-    client.logged = logged
     return fresh
 
 
