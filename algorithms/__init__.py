@@ -27,6 +27,10 @@ STRATEGIES = {
         "fedrs:FedRS",
         "FedAvg with a restricted softmax for classes a client does not have.",
     ),
+    "ccvr": (
+        "ccvr:CCVR",
+        "FedAvg whose last layer is trained anew on Gaussian features by class.",
+    ),
     "heterofl": (
         "heterofl:HeteroFL",
         "Clients hold the first channels; coordinates are averaged by holder.",
