@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic.config import GeneratorConfig
 from fedkd.data.images import ClientData, ImageInfo
+from fedkd.errors import DivergedError
 from fedkd.ops.generation import (
     BatchNormMatcher,
     adversarial_loss,
@@ -205,8 +206,15 @@ def _log_quality(
 
     ``generator_own_share``: images classified as a class the client holds.
     ``generator_mix_distance``: total variation between predicted and real label mix.
+
+    Raises:
+        DivergedError: If a generated image is not finite.
     """
     images = draw(generator, PROBE_IMAGES, config, client.images)
+    if not torch.isfinite(images).all():
+        raise DivergedError(
+            "the generator gives images that are not finite; lower generator.lr."
+        )
     classifier.eval()
     predicted = classifier(images).argmax(1).cpu()
     counts_C = client.data.label_counts()

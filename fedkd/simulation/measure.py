@@ -66,19 +66,24 @@ class Measuring:
         self._round = round
         self._name = name
         self._asked = asked
+        self._odd: Sequence[str] = ()
         self._examples = 0
 
-    def measure(self) -> Measured:
+    def measure(self, odd: Sequence[str] = ()) -> Measured:
         """Measure the strategy's predictors: one forward pass a model and test set.
 
         Logits are held, where they were computed, until all metrics have had them; they
         are put together and moved only if a metric reads them.
+
+        Args:
+            odd: Names of what was logged in the round and not finite.
 
         Raises:
             ContractError: If there is nothing to measure, or something that is no model
                 of this data; or if ``personal`` changes the client's memory.
             DivergedError: If a predictor gives logits that are not finite.
         """
+        self._odd = odd
         federation, protocol = self._sides.federation, self._sides.protocol
         models = self._predictors()
         up = down = 0
@@ -113,7 +118,7 @@ class Measuring:
             try:
                 return predictions(model, data, how.batch_size, shard)
             except DivergedError as error:
-                text = f"{error} {remedy(self._strategy.config)}"
+                text = f"{error} {remedy(self._strategy.config, self._odd)}"
                 raise DivergedError(text) from None
 
     def _predictors(self) -> dict[str, nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -262,7 +262,9 @@ class Run:
             state = self.strategy.aggregate(state, ups, server, round)
         refuse_alias(state, server.model, where, "keeps in the state")
         state = self._widened(state)
-        measured = self._measure(state, round)
+        logged = [*(row["logged"] for row in rows.values()), server.logged]
+        odd = {name for one in logged for name in one if one[name] is None}
+        measured = self._measure(state, round, sorted(odd))
         self._count(rows, server, measured, time.perf_counter() - started)
         return state, self._metrics(round.index + 1, rows, server, measured)
 
@@ -279,7 +281,7 @@ class Run:
                 self.phases.add(row.pop("phases"))
         return ups, {k: rows[k] for k in orders.round.clients}
 
-    def _measure(self, state: Any, round: Round) -> Measured:
+    def _measure(self, state: Any, round: Round, odd: Sequence[str]) -> Measured:
         done = round.index + 1
         with raised_in(f"{self.name}.milestone (round {done})"):
             due = self._due(round) or self.strategy.milestone(state, round)
@@ -289,9 +291,10 @@ class Run:
         given = Untouched(state, "the state")
         verb = self.sides.verb("measure", round.index, where=where, given=given)
         with verb, phase("evaluation"):
-            return Measuring(
+            measuring = Measuring(
                 self.strategy, state, self.sides, round, self.name, self.asked
-            ).measure()
+            )
+            return measuring.measure(odd)
 
     def _due(self, round: Round) -> bool:
         """Say whether a round is one that the protocol measures."""

@@ -190,12 +190,28 @@ def test_a_model_that_diverged_names_the_rates_of_the_strategys_own_stages():
             return {"global": Nan()}
 
     with pytest.raises(
-        DivergedError, match=r"own rates \(.*generator\.lr.*distil\.lr"
+        DivergedError, match=r"own are .*generator\.lr.*distil\.lr"
     ) as e:
         simulate(Bad(), testing.toy_federation(), testing.toy_protocol(1), 0)
-    assert "training.lr or set training.clip_norm" in str(e.value)
+    assert "the clients' is training.lr, beside training.clip_norm" in str(e.value)
     (note,) = e.value.__notes__
     assert note.startswith("in bad.predictors (round 1), model 'global'")
+
+
+def test_what_diverged_is_named_by_what_was_logged_of_it():
+    class Bad(FedAvg):
+        def aggregate(self, state, ups, server, round):
+            server.log("generator_loss", float("nan"))
+            return super().aggregate(state, ups, server, round)
+
+        def predictors(self, state, server):
+            return {"global": Nan()}
+
+    words = (
+        r"not finite: generator_loss\. Lower training\.lr or set training\.clip_norm"
+    )
+    with pytest.raises(DivergedError, match=words):
+        simulate(Bad(), testing.toy_federation(), testing.toy_protocol(1), 0)
 
 
 class Nan(nn.Module):
