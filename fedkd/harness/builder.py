@@ -21,6 +21,7 @@ from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
 from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner
+from fedkd.partition.dealing import dealt
 from fedkd.partition.held_out import even_shards, matched_shards
 from fedkd.party import ModelSpec
 from fedkd.plugins.loader import cause
@@ -120,8 +121,9 @@ class RunBuilder:
         data = self.data(dataset)
         partitioner: Partitioner = made(self.registry, "partitioners", partition)
         labels = data.y_train.cpu().numpy()
-        rng = numpy_stream(seed, "partition")
-        return partitioner.split(labels, clients, data.num_classes, rng)
+        return dealt(
+            partitioner, partition.name, labels, clients, data.num_classes, seed
+        )
 
     def _hold_out(
         self,
