@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.data.dataset import Dataset, FileDataset
+from fedkd.data.dataset import Dataset, FileDataset, finished
 from fedkd.data.images import ImageSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
-from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
 from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner
@@ -43,6 +44,8 @@ class RunBuilder:
         self.root = root
         """Folder of the data files."""
         self.device = device
+        self.notes: dict[Resolved, tuple[str, ...]] = {}
+        """What is to be said of each data set that was loaded."""
         # The cells of a data set come one after another, so one is enough.
         self._kept_data = functools.lru_cache(maxsize=1)(self._load)
         self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
@@ -106,13 +109,21 @@ class RunBuilder:
 
     def _load(self, dataset: Resolved) -> ImageSet:
         reader: Dataset = made(self.registry, "datasets", dataset)
-        with named_faults(self.registry, dataset.name):
+        with (
+            named_faults(self.registry, dataset.name),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always")
             if isinstance(reader, FileDataset):
-                images = prepared.images(reader, self.root, dataset.content)
+                whole = prepared.images(reader, self.root, dataset.content)
+                images = finished(whole, reader.config)
             else:
                 images = reader.load(self.root)
                 require_content(dataset.name, reader.content(), dataset.content)
-            return subset(images, reader.config).to(self.device)
+        said = [" ".join(str(warning.message).split()) for warning in caught]
+        notes = tuple(dict.fromkeys((*images.notes, *said)))
+        self.notes[dataset] = notes
+        return replace(images.to(self.device), notes=notes)
 
     def _deal(
         self, dataset: Resolved, partition: Resolved, clients: int, seed: int
