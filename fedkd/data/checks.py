@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _COLOURS = (1, 3, 4)
-"""Lengths of an axis that is taken for that of channels, where another one is not."""
+"""Channels that images have, as a rule."""
 
 
 def require_sound(images: ImageSet) -> None:
@@ -117,7 +117,7 @@ def _require_images(name: str, key: str, x: object) -> None:
         _refuse(name, f"{key} of type {_short(x.dtype)}", expected, hint)
     if x.ndim != 4 or 0 in x.shape:
         _refuse(name, f"{key} of shape {list(x.shape)}", expected)
-    if x.shape[1] not in _COLOURS and x.shape[3] in _COLOURS:
+    if x.shape[1] > max(_COLOURS) and x.shape[3] in _COLOURS:
         hint = f" Channels come last in {key}: use permute(0, 3, 1, 2)."
         _refuse(name, f"{key} of shape {list(x.shape)}", expected, hint)
 

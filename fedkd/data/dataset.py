@@ -15,7 +15,7 @@ from torch import Tensor
 from fedkd.config import Config
 from fedkd.data.checks import remarks, repeated, repeats
 from fedkd.data.images import Augmentation, ImageSet, ImageShape
-from fedkd.data.subsets import DatasetConfig as DatasetConfig
+from fedkd.data.subsets import DatasetConfig as DatasetConfig  # noqa: PLC0414 - sets say it
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError
 
@@ -180,6 +180,18 @@ class FileDataset(Dataset):
             DataError: If a file is missing or damaged; names it, what was expected and
                 the command that prepares the set.
         """
+
+    def holds_part(self, root: Path) -> bool:
+        """Say whether the files under ``root`` are sound but a part of what is published.
+
+        By their numbers and headers: no image is read. A set that accepts a part says so
+        in its options.
+
+        Raises:
+            DataError: If a file is damaged.
+        """
+        del root
+        return False
 
     @abstractmethod
     def fingerprint(self, root: Path) -> str:

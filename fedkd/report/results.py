@@ -101,7 +101,9 @@ _DECIMALS = {
     "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
     **{f"seconds_{name}": 3 for name in PHASES},
 }  # fmt: skip
-LATER = frozenset({*(f"seconds_{name}" for name in PHASES), "precision", "engine", "notes"})
+LATER = frozenset(
+    {*(f"seconds_{name}" for name in PHASES), "precision", "engine", "notes"}
+)
 """Columns that results of earlier versions lack; then they have their defaults."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",

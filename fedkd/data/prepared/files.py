@@ -33,7 +33,10 @@ FOREIGN = (
     *(RecursionError, struct.error),
 )
 """What :func:`read_header` raises on other files."""
-_KINDS = {"augmentation": dict, "options": dict, "fingerprint": str, "content": str, "notes": list}
+_KINDS = {
+    "augmentation": dict, "options": dict, "fingerprint": str, "content": str,
+    "notes": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
