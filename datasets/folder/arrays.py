@@ -166,6 +166,8 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     """Return images as uint8 ``[N, C, H, W]``, a view where that is possible."""
     if array.dtype != np.uint8:
         hint = " Scale images to 0..255, round them and convert them."
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            hint = " Some values are NaN; replace these first."
         raise _wrong(path, f"{key} of type {array.dtype}", "uint8 in 0..255", hint)
     if array.ndim in (3, 4) and 0 in array.shape[1:]:
         problem = f"{key} of shape {_shown(array.shape)}"

@@ -86,7 +86,7 @@ class Folder(FileDataset):
         """See :meth:`FileDataset.open`; ``root`` is not looked at."""
         del root
         train, test, classes, notes = self._halves()
-        mean, std = self._normalisation(train)
+        mean, std = self._normalisation(train, notes)
         augmentation = Augmentation(self.config.pad, self.config.flip)
         return Source(train, test, classes, mean, std, augmentation, notes)
 
@@ -147,12 +147,12 @@ class Folder(FileDataset):
         return train, test, held.classes, held.notes
 
     def _normalisation(
-        self, train: Split
+        self, train: Split, notes: tuple[str, ...]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation by channel: as given, or computed."""
         mean, std = self.config.mean, self.config.std
         if mean is None:
-            return self._computed(train)
+            return self._computed(train, notes)
         channels = train.shape[0]
         if not len(mean) == len(std) == channels:
             raise ConfigError(
@@ -161,7 +161,9 @@ class Folder(FileDataset):
             )
         return mean, std
 
-    def _computed(self, train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _computed(
+        self, train: Split, notes: tuple[str, ...]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         counts = histogram(train)
         levels = np.arange(256) / 255
         shares = counts / counts.sum(1, keepdims=True)
@@ -170,8 +172,8 @@ class Folder(FileDataset):
         if not std.min() > 0:
             raise DataError(
                 f"folder: all training images of {self._path()} have one value in "
-                f"channel {std.argmin()}; expected pictures. Set mean and std to use "
-                "them as they are."
+                f"channel {std.argmin()}; expected pictures. "
+                + " ".join([*notes, "Set mean and std to use them as they are."])
             )
         return tuple(mean.tolist()), tuple(std.tolist())
 

@@ -65,8 +65,8 @@ def facts_of(folder: Path) -> Iterator[Facts]:
     Raises:
         DataError: If ``train`` or ``test`` is missing, or a class has no image.
     """
-    start = len(str(folder)) + 1
     for name in HALVES:
+        start = len(str(folder / name)) - len(name)
         for _, entry in _listed(folder, name):
             yield entry.path[start:], entry.stat()
 
@@ -114,40 +114,54 @@ def repeated(train: Half, test: Half) -> int:
 
 def left_out(folder: Path) -> tuple[str, ...]:
     """Return a sentence on the files of a folder that are not used; none if all are."""
-    kinds: Counter[str] = Counter()
-    endings: set[str] = set()
-    beside = sorted(
-        _shown(entry.name)
-        for entry in os.scandir(str(folder))
-        if entry.is_dir() and entry.name not in HALVES and not _is_system(entry.name)
-    )
-    for name in HALVES:
-        for place, folders, files in os.walk(str(folder / name), followlinks=True):
-            folders[:] = [one for one in folders if not _is_system(one)]
-            depth = len(Path(place).relative_to(folder).parts)
-            for file in files:
-                kind = _why_left_out(Path(place, file), depth)
-                kinds[kind] += 1
-                if kind == _OTHER:
-                    endings.add(Path(file).suffix.lower() or "no ending")
-            if depth >= _DEEPEST:
-                folders.clear()
-    parts = [f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind]]
-    if endings:
-        parts[-1] += f" ({listing(sorted(map(_shown, endings)), 5)})"
+    kinds, endings = _unused(folder)
+    parts = []
+    if kinds:
+        why = [f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind]]
+        if endings:
+            why[-1] += f": {listing(sorted(endings), 5)}"
+        noun = "file" if kinds.total() == 1 else "files"
+        parts.append(f"{kinds.total():,} {noun} ({', '.join(why)})")
+    with os.scandir(str(folder)) as entries:
+        beside = sorted(
+            _shown(entry.name)
+            for entry in entries
+            if entry.is_dir() and entry.name not in HALVES and not _hides(entry.name)
+        )
     if beside:
         parts.append(f"what is in {listing(beside, 5)} beside train and test")
     return (f"Left out of {_shown(str(folder))}: {'; '.join(parts)}.",) if parts else ()
 
 
+def _unused(folder: Path) -> tuple[Counter[str], set[str]]:
+    """Count the files of both halves that are not used; return the endings of some."""
+    kinds: Counter[str] = Counter()
+    endings: set[str] = set()
+    for name in HALVES:
+        for place, folders, files in os.walk(str(folder / name), followlinks=True):
+            depth = len(Path(place).relative_to(folder).parts)
+            # A link to a class is followed; one in a class may lead back to where it is.
+            folders[:] = [
+                one
+                for one in folders
+                if not _hides(one)
+                and (depth < 2 or not os.path.islink(Path(place, one)))
+            ]
+            for file in files:
+                kind = _why_left_out(Path(place, file), depth)
+                kinds[kind] += 1
+                if kind == _OTHER:
+                    endings.add(_shown(Path(file).suffix.lower()) or "no ending")
+    del kinds[""]
+    return kinds, endings
+
+
 _HIDDEN = "hidden"
-_LOST = "links to nowhere"
+_LOST = "as links to nowhere"
 _DEEP = "in folders inside those of classes"
 _BARE = "in no folder of a class"
 _OTHER = "of other kinds than images"
 _KINDS = (_DEEP, _BARE, _LOST, _HIDDEN, _OTHER)
-_DEEPEST = 40
-"""Folders in each other that are looked at: a link may lead back to where it is."""
 
 
 def _why_left_out(path: Path, depth: int) -> str:
@@ -162,6 +176,10 @@ def _why_left_out(path: Path, depth: int) -> str:
     if not name.endswith(ENDINGS) or not path.is_file():
         return _OTHER
     return "" if depth == 2 else _DEEP if depth > 2 else _BARE
+
+
+def _hides(name: str) -> bool:
+    return name.startswith(".") or _is_system(name)
 
 
 def _is_system(name: str) -> bool:
@@ -210,11 +228,7 @@ def _listed(folder: Path, name: str) -> list[tuple[str, os.DirEntry[str]]]:
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder, but what hides, such as ``.DS_Store``."""
     with os.scandir(str(folder)) as entries:
-        return [
-            entry
-            for entry in entries
-            if not entry.name.startswith(".") and not _is_system(entry.name)
-        ]
+        return [entry for entry in entries if not _hides(entry.name)]
 
 
 def _shown(name: str) -> str:
