@@ -4,6 +4,7 @@ import io
 import json
 import sys
 
+import numpy as np
 import published
 import pytest
 from rich.console import Console
