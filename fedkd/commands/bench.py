@@ -193,6 +193,9 @@ def _run(bench: Bench, plain: bool) -> int:
         world, lost = bench.check()
         for line in lost:
             click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
+        for dataset, notes in world.notes.items():
+            for note in notes:
+                click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):

@@ -26,7 +26,7 @@ from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memo
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
-from fedkd.report.results import COLUMNS, LATER, Row
+from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import Cell
@@ -53,6 +53,7 @@ class _Outcome:
     split_hash: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def run_cell(
@@ -186,6 +187,9 @@ def _run(  # noqa: PLR0913 - all of a cell
 ) -> None:
     federation, partition = builder.federation(cell)
     outcome.split_hash = partition.hash
+    outcome.notes = federation.data.notes
+    for note in outcome.notes:
+        _say(log, f"data: {note}")
     write_atomic(files.counts, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
@@ -237,6 +241,7 @@ def _row(
         peak_memory_bytes=memory,
         precision=cell.parts.protocol.precision,
         engine=outcome.engine,
+        notes=joined_notes(outcome.notes),
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,
