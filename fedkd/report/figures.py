@@ -6,8 +6,10 @@ global state, usable from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,12 +192,14 @@ def image_grid(
 def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
     """Give a figure in inches; written to ``path`` when the block ends well."""
     # Half a second to import, and most commands draw nothing.
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    with _no_backend():
+        import matplotlib as mpl  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
+        _draw_texts_with_letters(figure)
         png = io.BytesIO()
         # No software version in the file: equal results give equal bytes.
         nameless = {"Software": None}
@@ -203,6 +207,54 @@ def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
             png, format="png", metadata=nameless, bbox_inches="tight", pad_inches=0.1
         )
     write_atomic(path, png.getvalue())
+
+
+@contextmanager
+def _no_backend() -> Iterator[None]:
+    """Hide the backend that a notebook names: its package may not be here, nor needed."""
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+
+
+def _drawable(text: str) -> tuple[str, list[str]]:
+    r"""Return a text to draw and the families to draw it with.
+
+    Letters that the usual font lacks are drawn with an installed font that has them all;
+    without one they become escapes, such as ``\u4e2d``.
+    """
+    from matplotlib import font_manager as fonts  # noqa: PLC0415
+
+    usual = fonts.get_font(fonts.findfont("DejaVu Sans")).get_charmap()
+    if all(ord(letter) in usual for letter in text):
+        return text, []
+    for path in dict.fromkeys(font.fname for font in fonts.fontManager.ttflist):
+        with contextlib.suppress(OSError, RuntimeError):
+            letters = fonts.get_font(path).get_charmap()
+            if all(ord(letter) in letters for letter in text):
+                return text, [fonts.FontProperties(fname=path).get_name()]
+    plain = (
+        letter
+        if ord(letter) in usual
+        else letter.encode("ascii", "backslashreplace").decode()
+        for letter in text
+    )
+    return "".join(plain), []
+
+
+def _draw_texts_with_letters(figure: Any) -> None:
+    """Give every text of a figure a font that has its letters, or escape them."""
+    from matplotlib.text import Text  # noqa: PLC0415
+
+    for text in figure.findobj(Text):
+        shown, families = _drawable(text.get_text())
+        if shown != text.get_text():
+            text.set_text(shown)
+        if families:
+            text.set_fontfamily(families)
 
 
 def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
