@@ -156,7 +156,7 @@ def _system_problem(error: OSError) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as one line: its place in the code helps nobody who did not write it."""
+    """Show a warning as one line, without its place in the code."""
     click.echo(f"fedkd: warning: {' '.join(str(message).split())}", err=True)
 
 

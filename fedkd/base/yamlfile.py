@@ -1,6 +1,4 @@
-"""YAML read strictly: a mapping, no key twice, nothing that versions of YAML read
-differently, and every problem in one sentence.
-"""
+"""YAML read strictly: no key twice, no value of two meanings, a sentence each problem."""
 
 from __future__ import annotations
 

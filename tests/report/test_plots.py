@@ -277,3 +277,25 @@ def test_a_damaged_gallery_is_an_error(tmp_path):
     (tmp_path / GALLERY).write_bytes(b"no tensors")
     with pytest.raises(DataError, match="not a gallery"):
         read_gallery(tmp_path / GALLERY)
+
+
+def test_the_backend_of_a_notebook_is_not_asked_for(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from fedkd.report.figures import partition_heat_map\n"
+        "partition_heat_map([[1, 2]], ['a', 'b'], Path('x.png'), 'x')\n"
+    )
+    told = {**os.environ, "MPLBACKEND": "module://no_such_backend"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=told, check=True)
+    assert (tmp_path / "x.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["猫", "\udcff", "😀", "caf\u00e9", "x\x07"])
+def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path, name):
+    path = tmp_path / "x.png"
+    figures.partition_heat_map([[1, 2]], [name, "b"], path, name)
+    assert path.is_file()
+
+
+def test_letters_that_no_font_has_are_escaped():
+    assert figures._drawable("a\udcff") == ("a\\udcff", [])
