@@ -553,19 +553,21 @@ def test_one_client_a_round_is_said(bench, capsys):
 def test_a_dry_run_refuses_what_the_run_refuses(bench, capsys, dry):
     assert bench("toy-mean", "--clients", "5000", *dry) == 2
     assert bench("toy-mean", "--datasets", "mnist", "--data-root", "none", *dry) == 1
-    assert "missing" in capsys.readouterr().err
+    assert "mnist" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_dry_run_says_which_strategies_are_skipped(bench, capsys):
     mixed = ["--set", "models=[[toy-linear, mlp]]", "--dry-run"]
-    assert bench("fedavg, scaffold", *mixed) in (0, 1)
+    assert bench("local, dfrd", *mixed) == 0
     assert "needs one architecture" in capsys.readouterr().out
 
 
-def test_a_figure_that_fails_is_a_warning_below_the_table(tmp_path, monkeypatch, capsys):
+def test_a_figure_that_fails_is_a_warning_below_the_table(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     Path("toy.yaml").write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
-    monkeypatch.setattr("fedkd.report.plots.draw_curves", None)
+    monkeypatch.setattr("fedkd.report.plots.draw_curves", lambda *_, **__: 1 / 0)
     given = ["--plugin", PLUGIN, "--out", "out", "--plain", "--jobs", "1"]
     assert main(["bench", "toy.yaml", *given]) == 0
     told = capsys.readouterr()

@@ -1,6 +1,9 @@
 """Pictures: the files that are drawn, and the numbers that are drawn in them."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ GALLERY = "gallery.safetensors"
 
 def drawn(out, rows, **options):
     write_results(rows, out / "results.csv")
-    return sorted(path.name for path in draw_all(ResultsFolder(out), **options))
+    return sorted(path.name for path in draw_all(ResultsFolder(out), **options).files)
 
 
 def size_of(path):
@@ -103,15 +106,15 @@ def test_runs_that_left_no_files_have_no_pictures(tmp_path):
 def test_runs_of_several_folders_are_drawn_together(tmp_path):
     for name, strategy in (("a", "fedavg"), ("b", "mosaic")):
         write_results([run(tmp_path / name, strategy)], tmp_path / name / "results.csv")
-    found = draw_all(
+    drawn = draw_all(
         ResultsFolder(tmp_path),
         folders=[ResultsFolder(tmp_path / name) for name in "ab"],
-    )
-    assert [path.name for path in found] == [
+    ).files
+    assert [path.name for path in drawn] == [
         "accuracy-digits-dirichlet0.1-cnn.png",
         "partition-digits-dirichlet0.1-cnn-s0.png",
     ]
-    assert found[0].parent == tmp_path / "plots"
+    assert drawn[0].parent == tmp_path / "plots"
 
 
 def test_equal_results_give_equal_pictures(tmp_path):

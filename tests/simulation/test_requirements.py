@@ -229,7 +229,9 @@ class Building(Idle):
 
 def test_a_model_that_cannot_be_built_is_known_before_the_first_round():
     trained.clear()
-    with pytest.raises(NotApplicableError, match=r"will build dcgan-generator\[width=0\]"):
+    with pytest.raises(
+        NotApplicableError, match=r"will build dcgan-generator\[width=0\]"
+    ):
         simulate(Building(), testing.toy_federation(), testing.toy_protocol(), 0)
     assert not trained
 
@@ -245,5 +247,7 @@ def test_batches_of_one_are_refused_where_a_channel_has_one_value():
 
 @pytest.mark.parametrize("name", ["dense", "dfrd", "fedftg", "mosaic"])
 def test_strategies_with_generators_declare_them(name):
-    strategy = made(REGISTRY, "strategies", resolve(REGISTRY, "strategies", name, {}, ""))
+    strategy = made(
+        REGISTRY, "strategies", resolve(REGISTRY, "strategies", name, {}, "")
+    )
     assert "generator" in strategy.requires.builds[0].name
