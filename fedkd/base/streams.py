@@ -51,7 +51,9 @@ def make_patient() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            nowhere = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
+            errors = "backslashreplace"
+            setattr(sys, name, io.TextIOWrapper(nowhere, "utf-8", errors))
         elif type(stream) is io.TextIOWrapper:
             setattr(sys, name, _patient(stream))
 

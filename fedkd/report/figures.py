@@ -231,7 +231,9 @@ def _drawable(text: str) -> tuple[str, list[str]]:
     usual = fonts.get_font(fonts.findfont("DejaVu Sans")).get_charmap()
     if all(ord(letter) in usual for letter in text):
         return text, []
-    for path in dict.fromkeys(font.fname for font in fonts.fontManager.ttflist):
+    # The font of last resort has boxes that name the script, and no letters.
+    every = [f.fname for f in fonts.fontManager.ttflist if "Last Resort" not in f.name]
+    for path in dict.fromkeys(every if text.isprintable() else ()):
         with contextlib.suppress(OSError, RuntimeError):
             letters = fonts.get_font(path).get_charmap()
             if all(ord(letter) in letters for letter in text):

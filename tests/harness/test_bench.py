@@ -558,8 +558,8 @@ def test_a_dry_run_refuses_what_the_run_refuses(bench, capsys, dry):
 
 def test_a_dry_run_says_which_strategies_are_skipped(bench, capsys):
     mixed = ["--set", "models=[[toy-linear, mlp]]", "--dry-run"]
-    assert bench("local, dfrd", *mixed) == 0
-    assert "needs one architecture" in capsys.readouterr().out
+    assert bench("local, heterofl", *mixed) == 0
+    assert "Skips heterofl: needs one family" in capsys.readouterr().out
 
 
 def test_a_figure_that_fails_is_a_warning_below_the_table(
