@@ -301,4 +301,4 @@ def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path, name):
 
 
 def test_letters_that_no_font_has_are_escaped():
-    assert figures._drawable("a\udcff") == ("a\\udcff", [])
+    assert figures._drawable("a\udcff") == "a<dcff>"
