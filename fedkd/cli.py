@@ -7,12 +7,15 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import click
 
 from fedkd._version import __version__
+from fedkd.base.streams import make_patient
 from fedkd.commands.common import plugin_option
 from fedkd.errors import FedKDError, suggestion
 
@@ -99,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; from ``sys.argv`` if None.
     """
     sys.excepthook = _report_bug
+    warnings.showwarning = _show_warning
+    if arguments is None:
+        make_patient()
     argv = None if arguments is None else list(arguments)
     try:
         result = cli.main(argv, prog_name="fedkd", standalone_mode=False)
@@ -147,6 +153,11 @@ def _system_problem(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     hint = advice.get(error.errno or 0)
     return f"{where}{reason}" + (f"; {hint}" if hint else ".")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line, without its place in the code."""
+    click.echo(f"fedkd: warning: {' '.join(str(message).split())}", err=True)
 
 
 def _report_bug(

@@ -8,10 +8,16 @@ is its documentation and is what ``fedkd show`` prints.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from fedkd.errors import ConfigError, listing, suggestion
 
@@ -26,6 +32,42 @@ class Config(BaseModel):
         allow_inf_nan=False,
         validate_default=True,
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_written(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse a number that was made of something else: of text, of true, of 2.0."""
+        result = handler(value)
+        for given, taken in _numbers(value, result):
+            wanted = _wanted(given, taken)
+            if wanted:
+                inside = "" if given is value else f", found {given!r}"
+                raise ValueError(f"Expected {wanted}{inside}")
+        return result
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def _numbers(given: Any, taken: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each number and truth value of an option with what it was made of."""
+    if isinstance(taken, bool | int | float):
+        yield given, taken
+    elif isinstance(taken, Mapping) and isinstance(given, Mapping):
+        for key in taken.keys() & given.keys():
+            yield from _numbers(given[key], taken[key])
+    elif isinstance(taken, list | tuple) and isinstance(given, list | tuple):
+        for one, other in zip(given, taken, strict=False):
+            yield from _numbers(one, other)
+
+
+def _wanted(given: Any, taken: Any) -> str:
+    """Return what was expected in place of ``given``; nothing if it is what was taken."""
+    kind = bool if isinstance(taken, bool) else type(taken)
+    fits = (int, float) if kind is float else kind
+    if isinstance(given, fits) and isinstance(given, bool) == (kind is bool):
+        return ""
+    return _KINDS.get(kind, "")
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -110,6 +110,9 @@ class Requires:
     """Public data at the server. The simulator has none, so this always skips."""
     buffers: tuple[str, ...] = ("average", "local", "reestimate")
     """The buffer policies under which the strategy means something."""
+    builds: tuple[ModelSpec, ...] = ()
+    """Registered models, such as a generator, that its verbs will build for the images of
+    the run. One that cannot be built for them is found out before the first round."""
 
 
 class Strategy(ABC, Generic[State, Down, Up]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    ModelSpec,
     Preset,
     Requires,
     Round,
@@ -66,6 +67,14 @@ class Distilling(Strategy[State, Start, Update]):
 
     config: DenseConfig
     requires = Requires(buffers=("average", "reestimate"))
+
+    def __init__(self, config: DenseConfig | None = None) -> None:
+        super().__init__(config)
+        how = self.config.synthesis
+        if how.epochs:
+            sizes = {"latent_size": how.latent_size, "width": how.width}
+            generator = ModelSpec("dense-generator", sizes)
+            self.requires = replace(self.requires, builds=(generator,))
 
     @abstractmethod
     def rules(self) -> Rules:

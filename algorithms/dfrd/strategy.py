@@ -26,6 +26,7 @@ from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    ModelSpec,
     Preset,
     Requires,
     Round,
@@ -89,6 +90,7 @@ class DFRD(Strategy[State, Broadcast, Update]):
             one_architecture=needs and not nests,
             nested_widths=nests,
             buffers=("average", "reestimate"),
+            builds=(self._network(),) if self.config.distil.steps else (),
         )
 
     def init(self, server: Server) -> State:
@@ -185,16 +187,13 @@ class DFRD(Strategy[State, Broadcast, Update]):
         return {name: value.cpu() for name, value in average.weights().items()}
 
     def _painter(self, server: Server, weights: Weights | None = None) -> Painter:
+        how, network = self.config.generator, self._network()
+        return painter_of(server, weights, network.name, how.output, **network.options)
+
+    def _network(self) -> ModelSpec:
         how = self.config.generator
-        return painter_of(
-            server,
-            weights,
-            "acgan-generator",
-            how.output,
-            latent_size=how.latent_size,
-            width=how.width,
-            merge=how.merge,
-        )
+        sizes = {"latent_size": how.latent_size, "width": how.width}
+        return ModelSpec("acgan-generator", {**sizes, "merge": how.merge})
 
 
 def averaged_models(

@@ -29,6 +29,7 @@ from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    ModelSpec,
     Preset,
     Requires,
     Round,
@@ -66,7 +67,9 @@ class FedFTG(Strategy[State, Global, CountedUpdate]):
         super().__init__(config)
         self._fedavg = FedAvg(AverageConfig(aggregate=self.config.aggregate))
         self.requires = replace(
-            self._fedavg.requires, buffers=("average", "reestimate")
+            self._fedavg.requires,
+            buffers=("average", "reestimate"),
+            builds=(self._network(),) if self.config.distil.steps else (),
         )
 
     def init(self, server: Server) -> State:
@@ -123,10 +126,14 @@ class FedFTG(Strategy[State, Global, CountedUpdate]):
         return {"generator": pictures(self._painter(server, state.generator), server)}
 
     def _painter(self, server: Server, weights: Weights | None = None) -> Painter:
+        how, network = self.config.generator, self._network()
+        return painter_of(server, weights, network.name, how.output, **network.options)
+
+    def _network(self) -> ModelSpec:
         how = self.config.generator
         options = {"merge": how.merge} if how.kind == "acgan-generator" else {}
         sizes = {"latent_size": how.latent_size, "width": how.width}
-        return painter_of(server, weights, how.kind, how.output, **sizes, **options)
+        return ModelSpec(how.kind, {**sizes, **options})
 
 
 FEDFTG_PAPER = Preset(

@@ -28,7 +28,7 @@ from fedkd.ops.generation import (
 from fedkd.ops.optimisers import Adam
 from fedkd.ops.training import train
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Server
+from fedkd.strategy import Client, ModelSpec, Server
 
 BETAS = (0.5, 0.999)
 PROBE_IMAGES = 512
@@ -39,6 +39,15 @@ def build_generator(client: Client, config: GeneratorConfig) -> nn.Module:
     return client.build(
         "dcgan-generator", latent_size=config.latent_size, width=config.width
     )
+
+
+def networks(config: GeneratorConfig) -> tuple[ModelSpec, ...]:
+    """Return the registered models that are built for the images of a run."""
+    sizes = {"latent_size": config.latent_size, "width": config.width}
+    generator = ModelSpec("dcgan-generator", sizes)
+    if config.discriminator != "separate":
+        return (generator,)
+    return generator, ModelSpec("dcgan-discriminator", {"width": config.width})
 
 
 def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None:

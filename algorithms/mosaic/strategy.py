@@ -13,7 +13,12 @@ from fedkd.algorithms.fleet import SERVER, Fleet, assemble
 from fedkd.algorithms.mosaic.config import MosaicConfig
 from fedkd.algorithms.mosaic.distillation import Stage, distilled
 from fedkd.algorithms.mosaic.experts import Members, with_weights
-from fedkd.algorithms.mosaic.generators import draw, load_generator, train_generator
+from fedkd.algorithms.mosaic.generators import (
+    draw,
+    load_generator,
+    networks,
+    train_generator,
+)
 from fedkd.algorithms.mosaic.schedule import RoundPlan
 from fedkd.algorithms.mosaic.teacher import Teacher, build_experts, fusion_of
 from fedkd.ops.ensembles import mean_logits
@@ -90,6 +95,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def __init__(self, config: MosaicConfig | None = None) -> None:
         super().__init__(config)
         teacher = self.config.teacher
+        self.requires = replace(self.requires, builds=networks(self.config.generator))
         if teacher.wants_features:
             self.requires = replace(self.requires, equal_feature_size=True)
         if self.config.aggregate != "plain":

@@ -15,17 +15,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     The content goes to a temporary file beside ``path``, is forced to the disk and
     takes the name of ``path`` in one step. Missing folders are made. Text is UTF-8 and
-    keeps its line ends.
+    keeps its line ends; bytes of file names that are no UTF-8 are written as escapes.
 
     Raises:
         OSError: If the file cannot be written; ``path`` is then as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

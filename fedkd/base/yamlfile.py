@@ -1,4 +1,4 @@
-"""YAML read strictly: a mapping, no key twice, and every problem in one sentence."""
+"""YAML read strictly: no key twice, no value of two meanings, a sentence each problem."""
 
 from __future__ import annotations
 
@@ -57,6 +57,51 @@ for _table in (_Loader, _Dumper):
         "tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789")
     )
 
+_AMBIGUOUS = re.compile(
+    r"""
+    (?P<switch> yes|no|on|off|y|n)                  # true and false
+    | (?P<clock> [-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)   # to the base 60
+    | (?P<octal> [-+]?0[\d_]+)                      # to the base 8
+    | (?P<base> [-+]?0[box][\da-f_]+)
+    | (?P<grouped> [-+]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[-+]?\d+)?)
+    | (?P<day> \d{4}-\d\d?-\d\d?([Tt\s].*)?)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Plain values that YAML 1.1 takes for something else than people and YAML 1.2 do."""
+_INSTEAD = {"switch": "true or false", "day": "it in quotes if it is text"}
+
+
+def _refuse_ambiguous(
+    node: yaml.Node | None, name: str = "", above: tuple[yaml.Node, ...] = ()
+) -> None:
+    """Refuse plain values, at any depth, that nobody can be sure of.
+
+    Raises:
+        yaml.MarkedYAMLError: Naming the value, its key and its line.
+    """
+    if node is None or node in above:
+        return  # a list that holds itself is refused where values are built
+    within = (*above, node)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = str(key.value)
+            _refuse_ambiguous(value, f"{name}.{below}" if name else below, within)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_ambiguous(value, name, within)
+    elif isinstance(node, yaml.ScalarNode) and node.style is None:
+        match = _AMBIGUOUS.fullmatch(node.value)
+        if match is not None:
+            usual = "a plain decimal number, or it in quotes if it is text"
+            raise yaml.MarkedYAMLError(
+                None,
+                None,
+                f"{name or 'value'}: found {node.value}, which YAML may read as "
+                f"something else; write {_INSTEAD.get(str(match.lastgroup), usual)}",
+                node.start_mark,
+            )
+
 
 def read_mapping(path: Path, where: str) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
@@ -96,6 +141,7 @@ def parse(text: str, where: str) -> Any:
         ConfigError: If it is no YAML; names ``where`` and the line.
     """
     try:
+        _refuse_ambiguous(yaml.compose(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

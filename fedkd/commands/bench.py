@@ -20,9 +20,11 @@ from fedkd.commands.plan import show_plan
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
 from fedkd.harness.bench import Bench, Settings
+from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import pick_device
 from fedkd.harness.folder import held, refuse_other_suite
 from fedkd.harness.live.lines import make_view
+from fedkd.harness.precheck import Foreseen
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.table import table_rich
 from fedkd.simulation.executors import AUTO, Choice, Executor
@@ -32,7 +34,9 @@ from fedkd.suite.overrides import Overrides, load_overridden
 INTERRUPTED = 130
 
 
-@click.command(epilog="Exit code: 0 all cells done, 1 a cell failed, 2 a wrong input.")
+@click.command(
+    epilog="Exit code: 0 all cells done, 1 a cell failed or none is done, 2 a wrong input."
+)
 @click.argument("suite", default="quick")
 @click.option(
     "--strategies", metavar="A,B", help="Labels or names; others are left out."
@@ -138,12 +142,37 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     refuse_other_suite(settings.out, loaded.name)
     bench = Bench(loaded, grid(loaded, registry), registry, settings)
+    bench.look()
     if dry_run:
-        bench.look()
-        show_plan(bench)
-        return 0
+        world, foreseen = _checked(bench) if bench.todo else (None, Foreseen())
+        show_plan(bench, foreseen)
+        return 0 if world is None or _some_run(bench, foreseen) else 1
     with held(settings.out):
         return _run(bench, plain)
+
+
+def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
+    """Check a bench that has cells to run, and say what is missing or easily misread."""
+    share, clients = bench.suite.participation, bench.suite.clients
+    if share == 1 and isinstance(share, int) and clients > 1:
+        click.echo(
+            f"fedkd: participation: 1 is one client, 1 of {clients} in each round; all of "
+            "them are 1.0.",
+            err=True,
+        )
+    world, foreseen = bench.check()
+    for line in foreseen.lost:
+        click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
+    for dataset, notes in world.notes.items():
+        for note in notes:
+            click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
+    return world, foreseen
+
+
+def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
+    """Say whether a cell of a grid is done, or will not be skipped."""
+    done = any(row.status == "done" for row in bench.rows)
+    return done or len(foreseen.skipped) < len(bench.todo)
 
 
 def _candidates(
@@ -186,16 +215,10 @@ def _shares(
 
 
 def _run(bench: Bench, plain: bool) -> int:
-    bench.look()
     todo = bench.todo
     ran = {cell.run_id for cell in todo}
     if todo:
-        world, lost = bench.check()
-        for line in lost:
-            click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
-        for dataset, notes in world.notes.items():
-            for note in notes:
-                click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
+        world, _ = _checked(bench)
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):
@@ -204,9 +227,10 @@ def _run(bench: Bench, plain: bool) -> int:
             _say_interrupted(bench)
             return INTERRUPTED
     bench.write(whole=True)
-    if todo:
-        bench.draw()
-    return _report(bench, ran)
+    code = _report(bench, ran)
+    for line in bench.draw() if todo else ():
+        click.echo(f"fedkd: warning: {line}", err=True)
+    return code
 
 
 def _say_interrupted(bench: Bench) -> None:
@@ -241,4 +265,9 @@ def _report(bench: Bench, ran: Collection[str]) -> int:
         click.echo(
             f"fedkd: {len(failed)} of {len(rows)} cells failed; read {log}", err=True
         )
-    return 1 if failed else 0
+    done = any(row.status == "done" for row in rows)
+    if rows and not done and not failed:
+        click.echo(
+            f"fedkd: none of {len(rows)} cells is done; see above why.", err=True
+        )
+    return 0 if done and not failed else 1

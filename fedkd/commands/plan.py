@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedkd.base.streams import is_screen
 from fedkd.harness.bench import Bench
 from fedkd.harness.cost import Cost, estimate, total_line
+from fedkd.harness.precheck import Foreseen
 from fedkd.suite.grid import Cell
 
 AXES = ("data set", "partition", "models", "seed", "rounds")
@@ -19,15 +21,13 @@ WIDE = 120
 """Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
 
 
-def show_plan(bench: Bench) -> None:
-    """Print the grid with the estimated cost of every cell."""
+def show_plan(bench: Bench, foreseen: Foreseen) -> None:
+    """Print the grid with the estimated cost of every cell, and what will be skipped."""
     costs = estimate(bench.cells, bench.rows)
+    statuses = dict.fromkeys(foreseen.skipped, "skips")
+    statuses |= {run_id: row.status for run_id, row in bench.done.items()}
     rows = [
-        _row(
-            cell,
-            cost,
-            bench.done[cell.run_id].status if cell.run_id in bench.done else "",
-        )
+        _row(cell, cost, statuses.get(cell.run_id, ""))
         for cell, cost in zip(bench.cells, costs, strict=True)
     ]
     shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
@@ -46,8 +46,15 @@ def show_plan(bench: Bench) -> None:
     for row in rows:
         table.add_row(*(escape(row[name]) for name in columns))
     console = Console()
-    console.print(table, width=None if console.is_terminal else WIDE)
+    console.print(table, width=None if is_screen(console.file) else WIDE)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
+    labels: dict[str, list[str]] = {}
+    for cell in bench.cells:
+        reason = foreseen.skipped.get(cell.run_id)
+        if reason and cell.run.strategy not in labels.setdefault(reason, []):
+            labels[reason].append(cell.run.strategy)
+    for reason, names in labels.items():
+        click.echo(f"Skips {', '.join(names)}: {reason}")
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:

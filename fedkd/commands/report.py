@@ -121,7 +121,9 @@ def command(
             references=report.references,
             columns=report.columns,
         )
-        click.echo(f"Figures: {len(drawn)} in {home.plots}", err=True)
+        for line in drawn.failed:
+            click.echo(f"fedkd: warning: {line}", err=True)
+        click.echo(f"Figures: {len(drawn.files)} in {home.plots}", err=True)
 
 
 def _read(folders: Sequence[ResultsFolder], plugin_files: Sequence[str]) -> _Report:

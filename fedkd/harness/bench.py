@@ -17,7 +17,7 @@ from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
 from fedkd.harness.live.lines import View
-from fedkd.harness.precheck import check_cells
+from fedkd.harness.precheck import Foreseen, check_cells
 from fedkd.harness.resuming import ResumePoints
 from fedkd.harness.workers import (
     WorkerSettings,
@@ -103,12 +103,11 @@ class Bench:
             if row is not None:
                 self.done[cell.run_id] = row
 
-    def check(self) -> tuple[RunBuilder, list[str]]:
+    def check(self) -> tuple[RunBuilder, Foreseen]:
         """Check all that can be known before the first cell runs.
 
         Returns:
-            Where data was found, for :meth:`run`; and a line for each data set that is
-            missing or damaged, and whose cells will fail.
+            Where data was found, for :meth:`run`; and what will not run.
 
         Raises:
             FedKDError: If no data is there and sound, it cannot be split as asked, a
@@ -182,12 +181,14 @@ class Bench:
             label for label, name in names.items() if self.registry.is_reference(name)
         }
 
-    def draw(self) -> None:
-        """Draw the figures."""
-        if self.settings.plots and self.rows:
-            plots.draw_all(
-                self.settings.out, references=self.references(), columns=self.columns
-            )
+    def draw(self) -> list[str]:
+        """Draw the figures; return a line for each that could not be drawn."""
+        if not self.settings.plots or not self.rows:
+            return []
+        drawn = plots.draw_all(
+            self.settings.out, references=self.references(), columns=self.columns
+        )
+        return drawn.failed
 
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""

@@ -254,7 +254,7 @@ def _row(
 def _log(files: RunFolder) -> Iterator[TextIO]:
     """Open the run's log for appending; warnings inside the block go there too."""
     with (
-        files.log.open("a", encoding="utf-8") as log,
+        files.log.open("a", encoding="utf-8", errors="backslashreplace") as log,
         warnings.catch_warnings(),
     ):
 

@@ -3,52 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 
-from fedkd.errors import ConfigError, DataError, FedKDError
+from fedkd.errors import ConfigError, DataError, FedKDError, NotApplicableError
 from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved
+from fedkd.simulation.requirements import fitted
 from fedkd.suite.grid import Cell
 
 
-def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> list[str]:
-    """Put together what each cell runs on.
+@dataclass
+class Foreseen:
+    """What will not run, and why."""
+
+    lost: list[str] = field(default_factory=list)
+    """A line for each data set that is missing or damaged: its cells will fail with this
+    reason, and the others can run."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why a strategy cannot run in a cell, by ``run_id``."""
+
+
+def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Foreseen:
+    """Put together what each cell runs on, and hold it against its strategy's needs.
 
     Args:
         cells: The cells that are to run.
         builder: Where their data and models come from.
         where: How messages call the suite.
 
-    Returns:
-        A line for each data set that is missing or damaged: its cells will fail with
-        this reason, and the others can run.
-
     Raises:
         DataError: If no cell can run, because all data is missing or damaged.
-        FedKDError: If data cannot be split as asked, or a model does not fit it.
+        FedKDError: If data cannot be split as asked, a model does not fit it, or batches
+            are too small for a model.
     """
-    seen: set[Hashable] = set()
+    foreseen = Foreseen()
+    seen: dict[Hashable, str] = {}
     lost: dict[Resolved, DataError] = {}
     for cell in cells:
         parts, run = cell.parts, cell.run
         dataset = parts.dataset
         key = (dataset, parts.partition, parts.models, run.clients, run.seed)
-        if key in seen or dataset in lost:
+        if dataset in lost:
             continue
-        seen.add(key)
         try:
             builder.data(dataset)
         except DataError as error:
             lost[dataset] = error
-        else:
-            _check_cell(cell, builder, where)
+            continue
+        if key not in seen:
+            seen[key] = ""
+            _check_world(cell, builder, where)
+        # What a strategy needs hangs on no seed.
+        fit = (*key[:-1], parts.strategy, parts.protocol.model_dump_json())
+        if fit not in seen:
+            seen[fit] = _reason_to_skip(cell, builder, where)
+        if seen[fit]:
+            foreseen.skipped[cell.run_id] = seen[fit]
     losing = [cell for cell in cells if cell.parts.dataset in lost]
     if losing and len(losing) == len(cells):
         raise next(iter(lost.values()))
-    return [str(error) for error in lost.values()]
+    foreseen.lost = [str(error) for error in lost.values()]
+    return foreseen
 
 
-def _check_cell(cell: Cell, builder: RunBuilder, where: str) -> None:
+def _reason_to_skip(cell: Cell, builder: RunBuilder, where: str) -> str:
+    """Return why the strategy of a cell cannot run there; nothing if it can.
+
+    Raises:
+        ConfigError: If no strategy could.
+    """
+    federation, _ = builder.federation(cell)
+    protocol, run = cell.parts.protocol, cell.run
+    try:
+        fitted(builder.strategy(cell), federation, protocol, run.seed, run.strategy)
+    except NotApplicableError as error:
+        return error.reason
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    # A strategy's code may raise anything; its cell fails then, and the others run.
+    except Exception:
+        return ""
+    return ""
+
+
+def _check_world(cell: Cell, builder: RunBuilder, where: str) -> None:
     try:
         federation, _ = builder.federation(cell)
         for spec in federation.specs:

@@ -136,6 +136,8 @@ def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:
 def _import_file(path: Path, text: bytes, first: Path) -> ModuleType:
     """Import a plug-in file under a module name that is the same in every process.
 
+    It may import the modules that lie beside it.
+
     The text is run as it was read, without a cache of bytecode beside it, so that the
     version in the results is that of what ran.
     """
@@ -151,6 +153,9 @@ def _import_file(path: Path, text: bytes, first: Path) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     vars(module)["__text__"] = text
+    # Last, so that the modules beside it hide none that is installed.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     sys.modules[name] = module  # before it runs: dataclasses look themselves up here
     linecache.checkcache(str(path))
     try:

@@ -6,8 +6,10 @@ global state, usable from any thread.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,14 @@ COLOURS = (
 DASHES = ("-", "--", ":", "-.")
 REFERENCE_COLOUR = "#666666"
 DPI = 150
+FONTS = (
+    "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR",
+    "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback",
+    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "SimHei", "Yu Gothic",
+    "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+"""Families that are drawn with, as far as they are installed; a later one has the letters
+that those before it lack."""
 LEAST_SPAN = 5.0
 """Percentage points that a y axis spans at least, so that noise does not look grave."""
 
@@ -107,7 +117,7 @@ def draw_curves(
         seeds = {len(curve.values) for curve in curves}
         many = max(seeds, default=1) > 1
         note = " — mean, band: smallest to largest over seeds" if many else ""
-        figure.suptitle(title + note, fontsize=12)
+        figure.suptitle(_drawable(title) + note, fontsize=12)
 
 
 def partition_heat_map(
@@ -142,7 +152,7 @@ def partition_heat_map(
         _name_ticks(axis.yaxis, totals, room=(height - 1.3) / 0.19)
         axis.set_xlabel("class")
         axis.set_ylabel("client")
-        axis.set_title(title)
+        axis.set_title(_drawable(title))
         digits = len(str(int(table.max(initial=0))))
         if number * (digits + 1) * 0.085 < width - 2 and clients * 0.17 < height - 1.3:
             _write_numbers(axis, table)
@@ -177,23 +187,25 @@ def image_grid(
         axis = figure.subplots()
         axis.imshow(canvas, interpolation="nearest")
         axis.set_yticks(
-            [i * (high + gap) + high / 2 for i in range(len(rows))], [*rows]
+            [i * (high + gap) + high / 2 for i in range(len(rows))],
+            [*map(_drawable, rows)],
         )
         axis.set_xticks([])
         axis.tick_params(length=0)
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(_drawable(title), fontsize=11)
 
 
 @contextmanager
 def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
     """Give a figure in inches; written to ``path`` when the block ends well."""
     # Half a second to import, and most commands draw nothing.
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    with _no_backend():
+        import matplotlib as mpl  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, "font.family": _fonts()[0]}):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
         png = io.BytesIO()
@@ -203,6 +215,34 @@ def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
             png, format="png", metadata=nameless, bbox_inches="tight", pad_inches=0.1
         )
     write_atomic(path, png.getvalue())
+
+
+@contextmanager
+def _no_backend() -> Iterator[None]:
+    """Hide the backend that a notebook names: its package may not be here, nor needed."""
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """Return the families to draw with, and the letters that they have together."""
+    from matplotlib import font_manager as fonts  # noqa: PLC0415
+
+    files = {f.name: f.fname for f in reversed(fonts.fontManager.ttflist)}
+    names = [name for name in FONTS if name in files]
+    letters = [fonts.get_font(files[name]).get_charmap() for name in names]
+    return names, frozenset().union(*letters)
+
+
+def _drawable(text: str) -> str:
+    """Return a text whose letters that no font has are escapes, such as ``<4e2d>``."""
+    _, letters = _fonts()
+    return "".join(c if ord(c) in letters else f"<{ord(c):x}>" for c in text)
 
 
 def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
@@ -217,7 +257,7 @@ def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
     if curve.reference:
         look |= {"color": REFERENCE_COLOUR, "linestyle": DASHES[1 + curve.style % 3]}
     name = f"{curve.label} (reference)" if curve.reference else curve.label
-    axis.plot(x, mean, label=f"{name}  {curve.final:.1f}", **look)
+    axis.plot(x, mean, label=f"{_drawable(name)}  {curve.final:.1f}", **look)
     if len(curve.values) > 1 and len(x) > 1:
         low, high = curve.values.min(0), curve.values.max(0)
         axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
@@ -266,7 +306,9 @@ def _name_classes(axis: Any, classes: Sequence[str], inches: float) -> None:
 def _name_ticks(axis: Any, names: Sequence[str], room: float) -> None:
     """Label every tick where there is room, else every k-th."""
     step = max(1, math.ceil(len(names) / max(room, 1)))
-    axis.set_ticks(range(0, len(names), step), [*names[::step]])
+    axis.set_ticks(
+        range(0, len(names), step), [_drawable(name) for name in names[::step]]
+    )
     axis.set_tick_params(length=0)
 
 

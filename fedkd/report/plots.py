@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
+from fedkd.plugins.loader import cause
 from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
 from fedkd.report.results import Row, read_results
 from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
@@ -25,14 +28,32 @@ from fedkd.simulation.metrics import read_metrics
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
 
+@dataclass
+class Drawn:
+    """The pictures of a bench."""
+
+    files: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    """A sentence for each picture that could not be drawn."""
+
+    def draw(self, path: Path, how: Callable[[Path], None]) -> None:
+        """Draw one picture; whatever is wrong with it stops no other."""
+        try:
+            how(path)
+        except Exception as error:
+            self.failed.append(f"{path} could not be drawn: {cause(error)}.")
+        else:
+            self.files.append(path)
+
+
 def draw_all(
     out: ResultsFolder,
     *,
     folders: Sequence[ResultsFolder] = (),
     references: Collection[str] = (),
     columns: Sequence[Column] = (),
-) -> list[Path]:
-    """Draw the pictures of a bench into ``out/plots`` and return their files.
+) -> Drawn:
+    """Draw the pictures of a bench into ``out/plots``.
 
     * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
       each further metric such as ``global-loss-<setting>.png``;
@@ -61,13 +82,13 @@ def draw_all(
     groups = group(rows)
     settings = list(dict.fromkeys(setting for _, setting in groups))
     labels = list(dict.fromkeys(label for label, _ in groups))
-    drawn: list[Path] = []
+    drawn = Drawn()
     for setting, slug in _slugs(settings).items():
         runs = {name: some for (name, own), some in groups.items() if own == setting}
-        page = _Page(out.plots, setting, slug, homes)
-        drawn += page.curves(runs, labels, references, [GLOBAL, *columns])
-        drawn += page.partition(runs)
-        drawn += page.galleries(runs)
+        page = _Page(out.plots, setting, slug, homes, drawn)
+        page.curves(runs, labels, references, [GLOBAL, *columns])
+        page.partition(runs)
+        page.galleries(runs)
     return drawn
 
 
@@ -80,7 +101,7 @@ def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     Raises:
         DataError: If it is damaged; names the file and the line.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         lines = list(csv.reader(file))
     if len(lines) < 2 or len(lines[0]) < 2 or lines[0][0] != "client":
         raise DataError(
@@ -100,11 +121,17 @@ class _Page:
     """The pictures of one setting."""
 
     def __init__(
-        self, folder: Path, setting: Setting, slug: str, homes: Mapping[str, RunFolder]
+        self,
+        folder: Path,
+        setting: Setting,
+        slug: str,
+        homes: Mapping[str, RunFolder],
+        drawn: Drawn,
     ) -> None:
         self.folder = folder
         self.slug = slug
         self.homes = homes
+        self.drawn = drawn
         titles, shared = setting_titles([setting])
         self.title = f"{titles[0]} ({shared})"
 
@@ -114,13 +141,12 @@ class _Page:
         labels: Sequence[str],
         references: Collection[str],
         columns: Sequence[Column],
-    ) -> list[Path]:
+    ) -> None:
         """Draw the curves of all strategies, a picture for each metric."""
         lines = {
             label: [read_metrics(self.homes[row.run_id]) for row in rows]
             for label, rows in runs.items()
         }
-        drawn = []
         for column in columns:
             if column.scope not in ("global", "clients"):
                 continue
@@ -132,11 +158,10 @@ class _Page:
             if curves:
                 name = "accuracy" if column is GLOBAL else column.name.replace("_", "-")
                 path = self.folder / f"{name}-{self.slug}.png"
-                draw_curves(curves, column, path, self.title)
-                drawn.append(path)
-        return drawn
+                how = partial(draw_curves, curves, column, title=self.title)
+                self.drawn.draw(path, how)
 
-    def partition(self, runs: Mapping[str, Sequence[Row]]) -> list[Path]:
+    def partition(self, runs: Mapping[str, Sequence[Row]]) -> None:
         """Draw the client x class table of the first seed that left one."""
         rows = sorted((row for some in runs.values() for row in some), key=_seed)
         for row in rows:
@@ -145,23 +170,21 @@ class _Page:
                 counts, classes = read_counts(source)
                 path = self.folder / f"partition-{self.slug}-s{row.seed}.png"
                 title = f"{self.title}, seed {row.seed}"
-                partition_heat_map(counts, classes, path, title)
-                return [path]
-        return []
+                how = partial(partition_heat_map, counts, classes, title=title)
+                self.drawn.draw(path, how)
+                return
 
-    def galleries(self, runs: Mapping[str, Sequence[Row]]) -> list[Path]:
+    def galleries(self, runs: Mapping[str, Sequence[Row]]) -> None:
         """Draw each strategy's images, of the first seed that left some."""
-        drawn = []
         for label, rows in runs.items():
             for row in sorted(rows, key=_seed):
                 images = read_gallery(self.homes[row.run_id].gallery)
                 if images:
                     name = f"generators-{_slug(label)}-{self.slug}-s{row.seed}.png"
                     title = f"{label}: {self.title}, seed {row.seed}"
-                    image_grid(images, self.folder / name, title)
-                    drawn.append(self.folder / name)
+                    how = partial(image_grid, images, title=title)
+                    self.drawn.draw(self.folder / name, how)
                     break
-        return drawn
 
 
 def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:

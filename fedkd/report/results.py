@@ -155,7 +155,7 @@ def read_results(path: Path) -> list[Row]:
             was found there and what was expected.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark in front
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; 'fedkd bench' writes it into its --out folder."
@@ -268,6 +268,12 @@ def _parse(text: str, path: Path) -> list[Row]:
 
 
 def _check_header(names: Sequence[str], path: Path) -> None:
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            raise DataError(
+                f"{path}:1: the columns are separated by {word}, expected commas; a "
+                "spreadsheet saves it so as 'CSV UTF-8 (comma delimited)'."
+            )
     missing = [name for name in COLUMNS if name not in (*names, *LATER)]
     known = [place for place, name in enumerate(names) if name in COLUMNS]
     # Those of metrics come last.

@@ -117,8 +117,9 @@ def summarise(
     """Reduce runs to one entry a strategy and setting.
 
     Only runs that are ``done`` have a value. The best mean of a setting and the second
-    are marked, ties alike; references never are, nor is a strategy with a run whose
-    metric has no value, nor a setting with one mean only.
+    are marked, ties alike; references never are, nor is a strategy with a run that has
+    no value (the mean of those that survived is none of the strategy), nor a setting
+    with one mean only.
     """
     groups = group(rows)
     strategies = _ordered(label for label, _ in groups)
@@ -231,7 +232,7 @@ def _marks(entries: Mapping[str, TableField], column: Column) -> dict[str, Mark]
     means = {
         label: round(entry.mean, column.decimals)
         for label, entry in entries.items()
-        if entry.mean is not None and UNDEFINED not in entry.counts
+        if entry.mean is not None and set(entry.counts) == {"done"}
     }
     ranks = sorted(set(means.values()), reverse=column.higher_is_better)
     if len(ranks) < 2:

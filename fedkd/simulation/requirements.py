@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -47,10 +48,33 @@ def fitted(
             f"{protocol.clients}; give both the same number."
         )
     federation, protocol = arranged(strategy, federation, protocol)
+    check_batches(federation, protocol)
     reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
     if reason:
         raise NotApplicableError(name, reason)
     return federation, protocol
+
+
+def check_batches(federation: Federation, protocol: Protocol) -> None:
+    """Refuse batches of one image where a model's batch normalisation has single values.
+
+    Raises:
+        ConfigError: Naming the model.
+    """
+    if protocol.training.batch_size > 1:
+        return
+    one = torch.zeros(1, *federation.data.shape, device=federation.device)
+    for spec in {spec.key: spec for spec in federation.client_models}.values():
+        model = federation.build_spec(spec, 0).train()
+        try:
+            with torch.no_grad():
+                model(one)
+        except ValueError as error:
+            raise ConfigError(
+                "training.batch_size: found 1, expected at least 2: the batch "
+                f"normalisation of {spec.shown} has a single value a channel for one "
+                f"image of {_size(federation)} ({error}). Give a larger batch_size."
+            ) from None
 
 
 def arranged(
@@ -88,7 +112,26 @@ def reason_to_skip(
             f"supports the buffer policies {', '.join(requires.buffers)}; "
             f"the run has {buffers!r}."
         )
-    return _reason_in_models(requires, federation)
+    reason = _reason_in_models(requires, federation)
+    return reason or _reason_in_builds(requires.builds, federation)
+
+
+def _reason_in_builds(
+    builds: Sequence[ModelSpec], federation: Federation
+) -> str | None:
+    """Return why a model that the strategy will build cannot be; None if all can."""
+    for spec in builds:
+        try:
+            federation.build_spec(spec, 0)
+        except NotApplicableError as error:
+            return error.reason
+        except ConfigError as error:
+            return f"will build {spec.shown} for images of {_size(federation)}: {error}"
+    return None
+
+
+def _size(federation: Federation) -> str:
+    return "x".join(map(str, federation.data.shape[1:]))
 
 
 def _reason_in_models(requires: Requires, federation: Federation) -> str | None:

@@ -26,6 +26,9 @@ from fedkd.suite.entries import (
 ENTRY_LISTS = ("datasets", "partitions", "models", "metrics")
 """The keys of a suite that list registered things."""
 
+_SEED = r"(0|[1-9]\d{0,8})"
+"""A seed in text: 010 is none, which may be 8 or 10."""
+
 
 def parse_seeds(value: object) -> object:
     """Return the seeds that ``0-4``, ``"0,3"``, ``2`` or a list of numbers means.
@@ -46,7 +49,7 @@ def parse_seeds(value: object) -> object:
 
 
 def _seed_range(part: str) -> list[int]:
-    match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+    match = re.fullmatch(rf"\s*{_SEED}\s*(?:-\s*{_SEED}\s*)?", part, re.ASCII)
     if match is None:
         raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
     first = int(match[1])

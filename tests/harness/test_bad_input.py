@@ -135,7 +135,7 @@ def test_a_file_that_is_no_suite(complain, text, words):
         ),
         (
             swap("[toy-linear]", "[{name: toy-linear, width: 2020-01-01}]"),
-            "models.toy-linear.width: found datetime.date(2020, 1, 1). Input should be a v",
+            "line 6: models.width: found 2020-01-01, which YAML may read",
         ),
         (swap("[toy-mean]", "[toy-men]"), "Did you mean 'toy-mean'?"),
         (

@@ -559,3 +559,40 @@ def test_no_worker_outlives_its_master(how, tmp_path, monkeypatch):
     if how == "ctrl-c":
         assert process.returncode == 130
         assert b"interrupted with 0 of 2 cells done; the 2 that were running" in message
+
+
+def test_no_cell_done_is_exit_code_1(bench, capsys):
+    assert bench("toy-mean", "--set", "training.lr=1e30", "--set", "rounds=6") == 1
+    assert {row.status for row in rows()} == {"diverged"}
+    assert "cells is done" in capsys.readouterr().err
+
+
+def test_one_client_a_round_is_said(bench, capsys):
+    assert bench("toy-mean", "--set", "participation=1") == 0
+    assert "participation: 1 is one client, 1 of 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_dry_run_refuses_what_the_run_refuses(bench, capsys, dry):
+    assert bench("toy-mean", "--clients", "5000", *dry) == 2
+    assert bench("toy-mean", "--datasets", "mnist", "--data-root", "none", *dry) == 1
+    assert "mnist" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_dry_run_says_which_strategies_are_skipped(bench, capsys):
+    mixed = ["--set", "models=[[toy-linear, mlp]]", "--dry-run"]
+    assert bench("local, heterofl", *mixed) == 0
+    assert "Skips heterofl: needs one family" in capsys.readouterr().out
+
+
+def test_a_figure_that_fails_is_a_warning_below_the_table(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("toy.yaml").write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
+    monkeypatch.setattr("fedkd.report.plots.draw_curves", lambda *_, **__: 1 / 0)
+    given = ["--plugin", PLUGIN, "--out", "out", "--plain", "--jobs", "1"]
+    assert main(["bench", "toy.yaml", *given]) == 0
+    told = capsys.readouterr()
+    assert "Results: " in told.out
+    assert "could not be drawn" in told.err

@@ -385,3 +385,9 @@ def test_times_are_written_like_a_clock(seconds, expected):
 )
 def test_bytes_are_written_in_decimal_units(number, expected):
     assert bytes_text(number) == expected
+
+
+def test_colours_that_are_forced_make_no_terminal_of_a_file(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(make_view([cell()]), PlainView)

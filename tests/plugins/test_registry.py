@@ -444,3 +444,14 @@ def test_suites_are_listed_by_the_first_line_of_their_description(
     (tmp_path / "notes.txt").write_text("no suite")
     monkeypatch.setattr("importlib.resources.files", lambda _: Path(tmp_path))
     assert load_registry().suites() == {"bare": "", "small": "One line."}
+
+
+def test_a_plugin_file_sees_the_modules_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "its_neighbour.py").write_text("NAME = 'x'\n")
+    text = "import fedkd\nfrom its_neighbour import NAME\n@fedkd.hookimpl\n"
+    text += "def fedkd_register_strategies(register): pass\n"
+    (tmp_path / "with_neighbour.py").write_text(text)
+    registry = load_registry([str(tmp_path / "with_neighbour.py")])
+    (status,) = [s for s in registry.plugins if s.name == "with_neighbour.py"]
+    assert (status.status, status.error) == ("ok", None)

@@ -1,6 +1,9 @@
 """Pictures: the files that are drawn, and the numbers that are drawn in them."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ GALLERY = "gallery.safetensors"
 
 def drawn(out, rows, **options):
     write_results(rows, out / "results.csv")
-    return sorted(path.name for path in draw_all(ResultsFolder(out), **options))
+    return sorted(path.name for path in draw_all(ResultsFolder(out), **options).files)
 
 
 def size_of(path):
@@ -103,15 +106,15 @@ def test_runs_that_left_no_files_have_no_pictures(tmp_path):
 def test_runs_of_several_folders_are_drawn_together(tmp_path):
     for name, strategy in (("a", "fedavg"), ("b", "mosaic")):
         write_results([run(tmp_path / name, strategy)], tmp_path / name / "results.csv")
-    found = draw_all(
+    drawn = draw_all(
         ResultsFolder(tmp_path),
         folders=[ResultsFolder(tmp_path / name) for name in "ab"],
-    )
-    assert [path.name for path in found] == [
+    ).files
+    assert [path.name for path in drawn] == [
         "accuracy-digits-dirichlet0.1-cnn.png",
         "partition-digits-dirichlet0.1-cnn-s0.png",
     ]
-    assert found[0].parent == tmp_path / "plots"
+    assert drawn[0].parent == tmp_path / "plots"
 
 
 def test_equal_results_give_equal_pictures(tmp_path):
@@ -277,3 +280,25 @@ def test_a_damaged_gallery_is_an_error(tmp_path):
     (tmp_path / GALLERY).write_bytes(b"no tensors")
     with pytest.raises(DataError, match="not a gallery"):
         read_gallery(tmp_path / GALLERY)
+
+
+def test_the_backend_of_a_notebook_is_not_asked_for(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from fedkd.report.figures import partition_heat_map\n"
+        "partition_heat_map([[1, 2]], ['a', 'b'], Path('x.png'), 'x')\n"
+    )
+    told = {**os.environ, "MPLBACKEND": "module://no_such_backend"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=told, check=True)
+    assert (tmp_path / "x.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["猫", "\udcff", "😀", "caf\u00e9", "x\x07"])
+def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path, name):
+    path = tmp_path / "x.png"
+    figures.partition_heat_map([[1, 2]], [name, "b"], path, name)
+    assert path.is_file()
+
+
+def test_letters_that_no_font_has_are_escaped():
+    assert figures._drawable("a\udcff") == "a<dcff>"

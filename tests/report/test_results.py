@@ -695,3 +695,28 @@ def test_each_note_on_the_data_is_told_once_with_the_data_set():
         "## Notes on the data\n\n- digits: Left out: 3 files.\n- digits: There" in page
     )
     assert "Notes on the data" not in table_markdown([row()], title="x")
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "skipped"])
+def test_the_survivors_of_a_strategy_are_not_best(status):
+    rows = rows_of("fedavg", 80.0, 81.0) + rows_of("fedprox", 70.0, 71.0)
+    rows += [row("mine", 0, 99.0), lost("mine", 1, status, "it was too fast")]
+    assert marks(rows)["mine"] == ""
+    assert marks(rows)["fedavg"] == "best"
+
+
+def test_a_results_file_with_a_byte_order_mark_or_other_line_ends_is_read(tmp_path):
+    path = tmp_path / "results.csv"
+    write_results([row()], path)
+    text = path.read_bytes()
+    for saved in (b"\xef\xbb\xbf" + text, text.replace(b"\n", b"\r\n")):
+        path.write_bytes(saved)
+        assert read_results(path) == [row()]
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_results_file_of_another_separator_is_refused_by_name(tmp_path, mark, word):
+    path = tmp_path / "results.csv"
+    path.write_text(csv_text([row()]).replace(",", mark), encoding="utf-8")
+    with pytest.raises(DataError, match=f":1: the columns are separated by {word}"):
+        read_results(path)

@@ -9,6 +9,7 @@ from fedkd import Requires, testing
 from fedkd.base.signatures import check_verbs
 from fedkd.errors import ConfigError, ContractError, NotApplicableError
 from fedkd.party import ModelSpec
+from fedkd.plugins.options import made, resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import reason_to_skip
 from fedkd.simulation.simulator import simulate
@@ -218,3 +219,35 @@ def test_a_need_that_is_not_met_is_an_error_of_its_own_that_holds_the_reason():
     reason = "needs one architecture, but the models are cnn, cnn[width=0.5]."
     assert (refusal.value.reason, str(refusal.value)) == (reason, f"picky {reason}")
     assert trained == []
+
+
+class Building(Idle):
+    """Says that it will build a generator of no size."""
+
+    requires = Requires(builds=(ModelSpec("dcgan-generator", {"width": 0}),))
+
+
+def test_a_model_that_cannot_be_built_is_known_before_the_first_round():
+    trained.clear()
+    with pytest.raises(
+        NotApplicableError, match=r"will build dcgan-generator\[width=0\]"
+    ):
+        simulate(Building(), testing.toy_federation(), testing.toy_protocol(), 0)
+    assert not trained
+
+
+def test_batches_of_one_are_refused_where_a_channel_has_one_value():
+    deep = testing.toy_federation(models=(ModelSpec("vgg11", {"width": 0.1}),))
+    protocol = testing.toy_protocol()
+    one = protocol.training.model_copy(update={"batch_size": 1})
+    protocol = protocol.model_copy(update={"training": one})
+    with pytest.raises(ConfigError, match=r"training\.batch_size: found 1.*vgg11"):
+        simulate(Idle(), deep, protocol, 0)
+
+
+@pytest.mark.parametrize("name", ["dense", "dfrd", "fedftg", "mosaic"])
+def test_strategies_with_generators_declare_them(name):
+    strategy = made(
+        REGISTRY, "strategies", resolve(REGISTRY, "strategies", name, {}, "")
+    )
+    assert "generator" in strategy.requires.builds[0].name

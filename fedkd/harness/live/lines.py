@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
+from fedkd.base.streams import is_screen
 from fedkd.harness.live.grid import LiveView
 from fedkd.harness.live.progress import (
     CellProgress,
@@ -65,8 +66,11 @@ def make_view(
         clock: Returns seconds.
     """
     target = console or Console(stderr=True)
+    # FORCE_COLOR makes rich take a file for a terminal; colours are fine there, a
+    # cursor that goes up is not.
+    drawable = target.is_terminal and (console is not None or is_screen(target.file))
     progress = Progress(cells, finished, clock)
-    if plain or not target.is_terminal or target.is_dumb_terminal:
+    if plain or not drawable or target.is_dumb_terminal:
         return PlainView(progress, target)
     return LiveView(progress, target)
 
