@@ -63,6 +63,13 @@ def test_batches_without_class_zero_are_as_many_and_smaller(drop, sizes):
     assert drop == (sum(shown) < 8)
 
 
+def test_a_batch_of_class_zero_alone_is_passed_over():
+    client = client_of()
+    config = TINY.model_copy(update={"batch_size": 2, "drop_class_zero": True})
+    client.data = client.data.subset(client.data.labels == 0)
+    assert list(real_batches(client, config)) == []
+
+
 def test_a_step_without_class_zero_counts_the_images_that_are_left():
     client = client_of()
     dropped = TINY.model_copy(
