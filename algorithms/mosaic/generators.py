@@ -244,7 +244,7 @@ def load_generator(
 
 
 class ImageSource:
-    """The clients' generators, asked together; ``origin`` says whose an image is."""
+    """The clients' generators, as they are, asked together; ``origin`` says whose an image is."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ class ImageSource:
     ) -> None:
         self.clients = sorted(generators)
         """Client of generator ``i``."""
-        self._generators = [generators[k].eval() for k in self.clients]
+        self._generators = [generators[k] for k in self.clients]
         self._config = config
         self._server = server
 

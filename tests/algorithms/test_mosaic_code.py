@@ -113,6 +113,7 @@ def test_new_weights_are_those_that_the_constructor_draws():
 
 def test_a_fresh_classifier_trains_for_its_epochs():
     client = client_of()
+    client.training = client.training.model_copy(update={"batch_size": 3})
     config = TINY.model_copy(update={"classifier": "fresh", "classifier_epochs": 3})
     scoring_classifier(client, config)
     assert client.examples == 3 * len(client.data)
