@@ -244,7 +244,7 @@ def load_generator(
 
 
 class ImageSource:
-    """The clients' generators, as they are, asked together; ``origin`` says whose an image is."""
+    """The clients' generators asked together; ``origin`` says whose an image is."""
 
     def __init__(
         self,
