@@ -71,7 +71,15 @@ STRATEGIES = {
         "mosaic:Mosaic",
         "Local generators, class experts and a meta model distilled into one.",
     ),
+    "mosaic-paper": (
+        "mosaic:MOSAIC_PAPER",
+        "Mosaic as described: the local model judges, four losses, a transformer.",
+    ),
     "mosaic-code": ("mosaic:MOSAIC_CODE", "Mosaic as its released code runs it."),
+    "mosaic-code-cifar100": (
+        "mosaic:MOSAIC_CODE_CIFAR100",
+        "Mosaic as its released code runs it on CIFAR-100.",
+    ),
     "mosaic-origin": (
         "mosaic:MOSAIC_ORIGIN",
         "Mosaic with the origin prior, an extension of this project.",

@@ -25,7 +25,7 @@ REGISTRY = load_registry()
 MOSAIC = {
     "generator": {"steps": 5, "epochs": None, "width": 8, "classifier_epochs": 1},
     "teacher": {"steps": 5},
-    "distil": {"steps": 5, "batch_size": 64},
+    "distil": {"steps": 5, "batch_size": 64, "sampling": "equal"},
     "warmup": 1,
 }
 ONE_SHOT = {

@@ -115,8 +115,8 @@ def _strategy(record: Mapping[str, Any]) -> Iterator[str]:
     is_preset = "preset_of" in record
     if is_preset:
         yield f"- **Preset of**: `{record['preset_of']}`, with the options below."
-        deviations = record["preset_deviations"] or ["none"]
-        yield f"- **Deviations of the preset**: {'; '.join(deviations)}."
+        deviations = "".join(f"\n- {text}." for text in record["preset_deviations"])
+        yield f"- **Deviations of the preset**:{_item(deviations) or ' none.'}"
     else:
         for key in KEYS:
             yield f"- **{key}**: {_item(record[key.lower()])}"

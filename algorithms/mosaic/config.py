@@ -1,7 +1,8 @@
 """The hyper-parameters of Mosaic and of its presets; each with its source.
 
-"Released code" is github.com/Wings-Of-Disaster/Mosaic, commit a7f8b5b. "Trial" is this
-project's own measurement on Fashion-MNIST; see the results in the README.
+"Paper" is what its abstract and published summaries show. "Released code" is
+github.com/Wings-Of-Disaster/Mosaic, commit a7f8b5b. "Trial" is this project's own
+measurement on Fashion-MNIST; see the results in the README.
 """
 
 from __future__ import annotations
@@ -40,29 +41,32 @@ class GeneratorConfig(Config):
     adversarial_weight: float = Field(1.0, ge=0)
     """Weight of L_adv = BCE(D(G(z)), 1)."""
     entropy_weight: float = Field(0.0, ge=0)
-    """Weight of L_entropy, the mean entropy of the classifier on generated images;
-    released code: 0."""
+    """Weight of L_entropy, the mean entropy of the classifier on generated images; the
+    paper has the term, the released code has weight 0."""
     diversity_weight: float = Field(1.0, ge=0)
     """Weight of L_diversity; released code: 5."""
     diversity: Literal["own", "uniform"] = "own"
     """What the mean prediction on a batch should be: the client's label mix p_k, by
     KL(p_k || mean), or uniform, by sum_c mean_c log mean_c (paper, released code)."""
     inversion_weight: float = Field(0.0, ge=0)
-    """Weight of L_inversion, BatchNorm statistics matched as in DeepInversion; the
-    released code has 10 but never switches the term on."""
+    """Weight of L_inversion, BatchNorm statistics matched as in DeepInversion (paper).
+    The released code would have 10 x 0.001 = 0.01, with a minus sign unless its ``flag``
+    is 1; it never switches the term on, and no gradient would come of it."""
     inversion_below: int = Field(1000, ge=0)
     """tau: only clients with fewer images use L_inversion; the paper gives no value."""
     classifier: Literal["local", "fresh"] = "local"
-    """Who scores generated images: a frozen copy of the local model (paper), or a new
-    network trained on the client's data and left in train mode (released code)."""
+    """Who scores generated images: a frozen copy of the local model (paper), or a network
+    of the same architecture with new weights of each client's own, trained on the client's
+    data and left in train mode (released code)."""
     classifier_epochs: int = Field(50, ge=1)
     """Passes that train a ``fresh`` classifier; released code: 50."""
     output_range: Literal["classifier", "tanh"] = "classifier"
     """The range of generated images: that of normalised data, or [-1, 1] (released
     code, which classifiers never see in training)."""
     drop_class_zero: bool = False
-    """Leave class 0 out of the generator's real images, as the released code does by
-    mistake (it tests the key and not the count)."""
+    """Leave class 0 out of each batch of real images, as the released code does by mistake
+    (it tests the key and not the count). Batches get smaller, and one that becomes empty
+    is passed over; ``steps`` counts it."""
 
     @model_validator(mode="after")
     def _exactly_one_amount(self) -> GeneratorConfig:
@@ -113,6 +117,12 @@ class TeacherConfig(Config):
     through the experts' heads (released code)."""
     per_class: int = Field(10, ge=1)
     """k: centres per class and client; released code: 10 (CIFAR-100: 60)."""
+    centres_sent: int | None = Field(None, ge=1)
+    """How many of the k centres a client sends, the first of them; null for all.
+    Released code: 10, whatever k is."""
+    features_of: Literal["images", "batches"] = "images"
+    """Of what features are taken: of all the client's images as they are, or of as many
+    training batches, augmented, as its local training has (released code)."""
     prototype_rounds: int = Field(1, ge=1)
     """Last warm-up rounds in which clients send features; they accumulate. The released
     code has 41."""
@@ -145,9 +155,11 @@ class DistilConfig(Config):
     """Adam steps; 0 switches generators, experts and distillation off. Released code:
     1500 at alpha 0.01, 2500 at 0.1 and 1."""
     batch_size: int = Field(128, ge=1)
-    """Generated images in a step; released code: 32 from each of 10 generators."""
-    sampling: Literal["proportional", "equal"] = "proportional"
-    """How images are shared out among generators: by n_k, or equally (released code)."""
+    """Generated images in a step, or with ``sampling: each`` those of one generator;
+    released code: 32 from each."""
+    sampling: Literal["proportional", "equal", "each"] = "proportional"
+    """How images are shared out among generators: by n_k, equally, or ``batch_size`` from
+    each of them, however many there are (released code)."""
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate; released code: 1e-4, CIFAR-100 1e-5."""
     batch_norm: Literal["auto", "eval", "train"] = "auto"

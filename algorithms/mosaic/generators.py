@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic.config import GeneratorConfig
-from fedkd.data.images import ClientData, ImageInfo
+from fedkd.data.images import ImageInfo
 from fedkd.errors import DivergedError
 from fedkd.ops.generation import (
     BatchNormMatcher,
@@ -64,16 +64,16 @@ def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None
         The trained generator in eval mode, or None if the released code's dropping of
         class 0 leaves the client without images.
     """
-    data = without_class_zero(client.data) if config.drop_class_zero else client.data
-    if len(data) == 0:
+    if config.drop_class_zero and not client.data.labels.any():
         return None
     classifier = scoring_classifier(client, config)
     generator = build_generator(client, config).train()
     judge = _discriminator(client, config).train()
-    losses = GeneratorLosses(classifier, judge, data.label_counts(), config)
+    counts_C = client.data.label_counts()
+    losses = GeneratorLosses(classifier, judge, counts_C, config)
     adam = Adam(lr=config.lr, betas=BETAS)
     adam_g, adam_d = adam.start(generator.parameters()), adam.start(judge.parameters())
-    for real, _ in _batches(client, data, config):
+    for real in real_batches(client, config):
         z_BZ = torch.randn(len(real), config.latent_size)
         z_BZ = z_BZ.to(client.device, non_blocking=True)
         fake = in_range(generator(z_BZ), client.images, config.output_range)
@@ -158,6 +158,7 @@ def _fresh_classifier(client: Client, epochs: int) -> nn.Module:
     """Train a new network on the client's data (released code, ``trainer_init.py``)."""
     local = {n: v.clone() for n, v in client.model.state_dict().items()}
     model = client.load(client.initial)
+    draw_weights_anew(model)
     amount = {"local_steps": None, "local_epochs": epochs}
     # Not by client.train: the loss that is logged is the local model's.
     report = train(model, client.data, client.training.model_copy(update=amount))
@@ -167,27 +168,43 @@ def _fresh_classifier(client: Client, epochs: int) -> nn.Module:
     return fresh
 
 
+def draw_weights_anew(model: nn.Module) -> None:
+    """Give the layers of a model new initial weights, as their constructors draw them.
+
+    What belongs to no layer of torch keeps its values.
+    """
+    for layer in model.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+
+
 def _discriminator(client: Client, config: GeneratorConfig) -> nn.Module:
     if config.discriminator == "separate":
         return client.build("dcgan-discriminator", width=config.width)
     return LocalDiscriminator(copy.deepcopy(client.model))
 
 
-def _batches(
-    client: Client, data: ClientData, config: GeneratorConfig
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return data.batches(
+def real_batches(client: Client, config: GeneratorConfig) -> Iterator[Tensor]:
+    """Return the real images ``[B, C, H, W]`` of each step; see ``drop_class_zero``."""
+    batches = client.data.batches(
         config.batch_size,
         steps=config.steps,
         epochs=config.epochs,
         drop_last=client.training.drop_last,
         augment=client.training.augment,
     )
+    if not config.drop_class_zero:
+        return (x for x, _ in batches)
+    return (kept for x, y in batches if len(kept := without_class_zero(x, y)))
 
 
-def without_class_zero(data: ClientData) -> ClientData:
-    """Return the images of other classes than 0 (the released code's defect)."""
-    return data.subset(data.labels != 0)
+def without_class_zero(x: Tensor, y: Tensor) -> Tensor:
+    """Return the images ``[B, C, H, W]`` whose label is not 0 (the released code's defect).
+
+    One that is left alone is given twice, as batch normalisation needs two.
+    """
+    kept = x[y != 0]
+    return kept.repeat(2, 1, 1, 1) if len(kept) == 1 else kept
 
 
 def in_range(images: Tensor, info: ImageInfo, output_range: str) -> Tensor:
@@ -245,7 +262,7 @@ def load_generator(
 
 
 class ImageSource:
-    """The clients' generators, asked together; ``origin`` says whose an image is."""
+    """The clients' generators asked together; ``origin`` says whose an image is."""
 
     def __init__(
         self,
@@ -255,7 +272,7 @@ class ImageSource:
     ) -> None:
         self.clients = sorted(generators)
         """Client of generator ``i``."""
-        self._generators = [generators[k].eval() for k in self.clients]
+        self._generators = [generators[k] for k in self.clients]
         self._config = config
         self._server = server
 
@@ -281,9 +298,12 @@ def split_batch(sizes: Sequence[int], total: int, sampling: str) -> list[int]:
     """Return how many of ``total`` images each generator gives in a step.
 
     ``equal`` gives each the same (what is left over is drawn by lot); ``proportional``
-    draws the origin of each image with probability n_k / n.
+    draws the origin of each image with probability n_k / n; ``each`` gives ``total`` of
+    each generator (released code).
     """
     number = len(sizes)
+    if sampling == "each":
+        return [total] * number
     if sampling == "proportional":
         drawn = torch.multinomial(
             torch.tensor(sizes, dtype=torch.double), total, replacement=True

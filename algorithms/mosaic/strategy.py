@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,6 +23,7 @@ from fedkd.algorithms.mosaic.schedule import RoundPlan
 from fedkd.algorithms.mosaic.teacher import Teacher, build_experts, fusion_of
 from fedkd.ops.ensembles import mean_logits
 from fedkd.ops.prototypes import class_prototypes
+from fedkd.ops.training import draws_of
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -210,15 +211,24 @@ class Mosaic(Strategy[State, Broadcast, Update]):
 
     def _features(self, down: Broadcast, client: Client) -> dict[int, Tensor]:
         """Return k-means centres of the received model's features, by class."""
+        teacher = self.config.teacher
         model = client.load(down.weights).eval()
         features, labels = [], []
         with torch.no_grad():
-            for x, y in client.data.images(client.training.batch_size):
+            for x, y in _seen(client, teacher.features_of):
                 features.append(model.features(x))  # type: ignore[operator]
                 labels.append(y)
-        return class_prototypes(
-            torch.cat(features), torch.cat(labels), self.config.teacher.per_class, 42
+        centres = class_prototypes(
+            torch.cat(features), torch.cat(labels), teacher.per_class, 42
         )
+        return {c: rows[: teacher.centres_sent] for c, rows in centres.items()}
+
+
+def _seen(client: Client, features_of: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches whose features a client takes, ``(x [B, C, H, W], y [B])``."""
+    if features_of == "images":
+        return client.data.images(client.training.batch_size)
+    return map(client.data.made, draws_of(client.data, client.training))
 
 
 def _merged(

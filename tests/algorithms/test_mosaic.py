@@ -20,7 +20,6 @@ from fedkd.algorithms.mosaic.generators import (
     draw,
     split_batch,
     train_generator,
-    without_class_zero,
 )
 from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
 from fedkd.algorithms.mosaic.teacher import Teacher
@@ -173,13 +172,6 @@ def test_quality_is_logged_against_the_clients_own_classes():
     train_generator(client, TINY)
     assert 0 <= client.logged["generator_own_share"] <= 1
     assert 0 <= client.logged["generator_mix_distance"] <= 1
-
-
-def test_the_released_codes_defect_drops_class_zero_and_only_with_the_switch():
-    client, _ = sides()
-    assert 0 in client.data.labels
-    assert 0 not in without_class_zero(client.data).labels
-    assert len(without_class_zero(client.data)) < len(client.data)
 
 
 def test_a_client_with_only_class_zero_trains_a_generator():

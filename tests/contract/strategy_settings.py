@@ -5,6 +5,11 @@ QUICK_MOSAIC = {
     "teacher": {"steps": 3, "samples_per_client": 8},
     "distil": {"steps": 2, "batch_size": 8},
 }
+QUICK_CODE = {
+    **QUICK_MOSAIC,
+    "generator": {**QUICK_MOSAIC["generator"], "classifier_epochs": 1},
+    "teacher": {"steps": 3, "expansion": 2},
+}
 QUICK_DENSE = {
     "synthesis": {"epochs": 2, "generator_steps": 2, "batch_size": 8, "width": 2},
     "distil": {"batch_size": 8},
@@ -30,10 +35,8 @@ SETTINGS = {
     "coboosting": SHORT_DENSE,
     "coboosting-code": QUICK_DENSE,
     "mosaic": QUICK_MOSAIC,
-    "mosaic-code": {
-        **QUICK_MOSAIC,
-        "generator": {**QUICK_MOSAIC["generator"], "classifier_epochs": 1},
-        "teacher": {"steps": 3, "expansion": 2},
-    },
+    "mosaic-paper": {**QUICK_MOSAIC, "teacher": {"steps": 3, "expansion": 2}},
+    "mosaic-code": QUICK_CODE,
+    "mosaic-code-cifar100": QUICK_CODE,
     "mosaic-origin": QUICK_MOSAIC,
 }
