@@ -172,7 +172,9 @@ def test_legacy_does_not_touch_the_global_generator():
 
 
 def test_legacy_without_a_seed_is_refused():
-    with pytest.raises(ConfigError, match="rng 'legacy' needs a seed; with 'legacy', 5363"):
+    with pytest.raises(
+        ConfigError, match="rng 'legacy' needs a seed; with 'legacy', 5363"
+    ):
         build(DirichletConfig, {"rng": "legacy"}, "partitions.dirichlet")
 
 
