@@ -2,7 +2,7 @@
 
 AVERAGING = "algorithms/averaging.py"
 OLD = "tests/algorithms/test_averaging.py -k 'not keeps_the_contract'"
-REPLAY = "tests/algorithms/test_replay_averages.py"
+REPLAY = "tests/algorithms/test_replay_averages.py -k"
 MEAN = "tests/ops/test_averaging.py"
 
 FAULTS = [
@@ -32,7 +32,7 @@ FAULTS = [
         path=AVERAGING,
         old="return Update(weights, len(client.data), besides=besides)",
         new="return Update(weights, client.training.batch_size, besides=besides)",
-        tests=OLD,
+        tests=f"{REPLAY} 'test_fedavg and not with and not whose'",
     ),
     dict(
         name="fedavg: a client goes on from what is in the working model",
@@ -46,7 +46,7 @@ FAULTS = [
         path=AVERAGING,
         old="    client.load(weights)\n    if private:",
         new="    client.load({n: client.initial[n] for n in weights})\n    if private:",
-        tests=OLD,
+        tests=f"{REPLAY} 'test_fedavg and not with and not whose'",
     ),
     dict(
         name="fedavg: clients train twice",
@@ -88,21 +88,21 @@ FAULTS = [
         path="algorithms/fedprox.py",
         old="anchor = [p.detach().clone() for p in client.model.parameters()]",
         new="anchor = [p.detach() for p in client.model.parameters()]",
-        tests="tests/algorithms/test_fedprox.py",
+        tests=f"{REPLAY} fedprox",
     ),
     dict(
         name="fedprox: the anchor is the initial model",
         path="algorithms/fedprox.py",
         old="anchor = [p.detach().clone() for p in client.model.parameters()]",
         new="anchor = [client.initial[n] for n, _ in client.model.named_parameters()]",
-        tests="tests/algorithms/test_fedprox.py",
+        tests=f"{REPLAY} fedprox",
     ),
     dict(
         name="fedprox: the pull is not given to training",
         path="algorithms/fedprox.py",
         old="client.train(penalty=pull if mu else None)",
         new="client.train(penalty=None if mu else pull)",
-        tests="tests/algorithms/test_fedprox.py",
+        tests=f"{REPLAY} fedprox",
     ),
     dict(
         name="fedprox: the mean over entries for the sum",
@@ -130,7 +130,7 @@ FAULTS = [
         path="algorithms/fedrs.py",
         old='rule = paper_scale if self.config.variant == "paper" else official_scale',
         new='rule = official_scale if self.config.variant == "paper" else paper_scale',
-        tests="tests/algorithms/test_fedrs.py",
+        tests=f"{REPLAY} paper_has_it",
     ),
     dict(
         name="fedrs: the official head bias is trained",
@@ -172,7 +172,7 @@ FAULTS = [
         path="algorithms/fedrs.py",
         old="client.train(self._loss(sent, client))",
         new="self._loss(sent, client)\n        client.train()",
-        tests="tests/algorithms/test_fedrs.py",
+        tests=f"{REPLAY} paper_has_it",
     ),
     dict(
         name="fedbn: only the statistics stay",

@@ -6,6 +6,7 @@ ROLEX = f"tests/algorithms/test_fedrolex.py {SUBMODELS}"
 HETERO = f"tests/algorithms/test_heterofl.py {SLOW}"
 FJORD = f"tests/algorithms/test_fjord.py {SLOW}"
 NESTED = f"tests/algorithms/test_nested.py {SLOW}"
+REPLAY = "tests/algorithms/test_replay_nested.py -k"
 
 FAULTS = [
     dict(
@@ -27,14 +28,14 @@ FAULTS = [
         path="algorithms/heterofl.py",
         old="layers = sent.narrowed if config.scaler else ()",
         new="layers = () if config.scaler else sent.narrowed",
-        tests=HETERO,
+        tests=f"{REPLAY} 'heterofl_and_fedrolex and options0'",
     ),
     dict(
         name="heterofl: the mask is off where it is on",
         path="algorithms/heterofl.py",
         old="masked_loss(counts_C, client.device) if config.masked else None",
         new="None if config.masked else masked_loss(counts_C, client.device)",
-        tests=HETERO,
+        tests=f"{REPLAY} 'heterofl_and_fedrolex and options0'",
     ),
     dict(
         name="heterofl: the classes that a client has are masked",
@@ -69,7 +70,7 @@ FAULTS = [
         path="algorithms/heterofl_config.py",
         old='weights: Literal["uniform", "examples"] = "uniform"',
         new='weights: Literal["uniform", "examples"] = "examples"',
-        tests=HETERO,
+        tests=f"{REPLAY} 'heterofl_and_fedrolex and options0'",
     ),
     dict(
         name="heterofl: a client is told another's width",
@@ -137,8 +138,8 @@ FAULTS = [
     dict(
         name="nested: every client's window is that of round 0",
         path="algorithms/averaging.py",
-        old="state.nested.broadcast(state.weights, client_id, round.index)",
-        new="state.nested.broadcast(state.weights, client_id, 0)",
+        old="state.nested.broadcast(weights, client_id, round.index)",
+        new="state.nested.broadcast(weights, client_id, 0)",
         tests=f"tests/algorithms/test_fedrolex.py {NESTED}",
     ),
     dict(
