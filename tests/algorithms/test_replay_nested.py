@@ -14,6 +14,7 @@ from replaying import (
     agree,
     batches,
     clients_of,
+    images_of,
     initial,
     mean,
     net,
@@ -207,7 +208,7 @@ def statistics_of(state):
 @pytest.mark.parametrize("distil", [False, True])
 def test_fjord(distil):
     result, _ = finished("fjord", {"distil": distil})
-    whole, known = initial(), {}
+    whole, known, seen = initial(), {}, 0
     for t, clients in enumerate(clients_of(result)):
         answers, losses, heard = [], [], {}
         for k in clients:
@@ -233,6 +234,8 @@ def test_fjord(distil):
         line = result.history[t]
         assert line["train_loss"] == pytest.approx(sum(losses) / 2, abs=1e-5)
         assert line["global_accuracy"] == pytest.approx(accuracy(net(whole)))
+        seen += sum(map(images_of, clients))
+        assert line["client_examples"] == seen
     agree(result.state.weights, whole)
     assert result.state.statistics.keys() == known.keys()
     for width, statistics in known.items():

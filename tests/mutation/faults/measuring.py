@@ -5,6 +5,8 @@ EVALUATE = "fedkd/simulation/evaluate.py"
 SIMULATOR = "fedkd/simulation/simulator.py"
 TESTS = "tests/simulation/test_measure.py"
 METRICS = "tests/metrics/test_classification.py"
+EVERY_MODE = "tests/simulation/test_measuring.py"
+REPLAY = "tests/algorithms/test_replay_averages.py -k 'test_fedavg and not with'"
 
 FAULTS = [
     dict(
@@ -12,49 +14,49 @@ FAULTS = [
         path=EVALUATE,
         old="    model.eval()\n    x, y = data",
         new="    model.train()\n    x, y = data",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: a model is left in eval mode",
         path=EVALUATE,
         old="    model.train(was_training)\n",
         new="",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: on training images",
         path=EVALUATE,
         old="x, y = data.x_test, data.y_test",
         new="x, y = data.x_train, data.y_train",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: images are not normalised",
         path=EVALUATE,
         old="logits = model(data.normalise(images))",
         new="logits = model(images.float())",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: a global model's local accuracy on the whole test set",
         path=MEASURE,
         old="local.append(asked.of_test_set(mine.part(shard)))",
         new="local.append(asked.of_test_set(mine))",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: a personal model's local accuracy on the whole test set",
         path=MEASURE,
         old="local.append(asked.of_test_set(predictions(own, data, size, shard)))",
         new="local.append(asked.of_test_set(predictions(own, data, size)))",
-        tests=f"{TESTS} tests/algorithms/test_fedbn.py",
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: a client on its neighbour's shard",
         path=MEASURE,
         old="for k, shard in enumerate(federation.test_shards):",
         new="for k, shard in enumerate(federation.test_shards[::-1]):",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: a client's own model is the first client's",
@@ -68,14 +70,14 @@ FAULTS = [
         path=MEASURE,
         old="mine = whole if own is None else predictions(own, data, size)",
         new="mine = whole if whole is not None else predictions(own, data, size)",
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: global and local are swapped",
         path=MEASURE,
         old='values[f"global_{label}"] = mean([scores[label] for scores in everywhere])',
         new='values[f"global_{label}"] = mean([scores[label] for scores in local])',
-        tests=TESTS,
+        tests=EVERY_MODE,
     ),
     dict(
         name="measuring: the last round is not measured out of its turn",

@@ -7,6 +7,7 @@ OPTIMISERS = "tests/ops/test_optimisers.py"
 SCHEDULES = "tests/ops/test_schedules.py"
 IMAGES = "fedkd/data/images.py"
 BATCHES = "tests/data/test_images.py"
+REPLAY = "tests/algorithms/test_replay_averages.py -k 'test_fedavg and not with'"
 
 FAULTS = [
     dict(
