@@ -4,6 +4,7 @@ import pytest
 
 from fedkd import testing
 from fedkd.ops.optimisers import Sgd
+from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.sides import Sides
 
 
@@ -44,3 +45,12 @@ def test_plain_training_is_the_executors_and_all_other_is_ones_own(client):
     client.train(gradient=lambda model: None)
     client.train(optimiser=Sgd(lr=0.1))
     assert client._trainer.asked == 1
+
+
+def test_images_of_several_trainings_add_up_and_own_settings_are_heeded(client):
+    first = client.train()
+    once = TrainingConfig(local_steps=1, batch_size=4, lr=0.1)
+    second = client.train(training=once)
+    client.count_examples(5)
+    assert (first.examples, second.examples) == (16, 4)
+    assert client.examples == 16 + 4 + 5

@@ -240,3 +240,9 @@ def test_fjord(distil):
     assert result.state.statistics.keys() == known.keys()
     for width, statistics in known.items():
         agree(result.state.statistics[width], statistics)
+
+
+def test_the_width_of_a_client_is_over_that_of_the_server():
+    strategy, _ = REGISTRY.strategy("heterofl", {})
+    result, _ = run(strategy, (0.5, 0.25, 0.25), rounds=1)
+    assert result.state.nested.rates == (1.0, 0.5)

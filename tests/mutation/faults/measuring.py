@@ -5,6 +5,7 @@ EVALUATE = "fedkd/simulation/evaluate.py"
 SIMULATOR = "fedkd/simulation/simulator.py"
 TESTS = "tests/simulation/test_measure.py"
 METRICS = "tests/metrics/test_classification.py"
+PARTY = "tests/test_party.py"
 EVERY_MODE = "tests/simulation/test_measuring.py"
 REPLAY = "tests/algorithms/test_replay_averages.py -k 'test_fedavg and not with'"
 
@@ -210,14 +211,14 @@ FAULTS = [
         path=SIMULATOR,
         old='for key in ("bytes_up", "bytes_down", "examples")',
         new='for key in ("bytes_down", "bytes_up", "examples")',
-        tests="tests/simulation/test_simulator.py tests/algorithms/test_communication.py",
+        tests=REPLAY,
     ),
     dict(
         name="bytes: those of the last round only",
         path=SIMULATOR,
         old="bytes_up=old.bytes_up + up + measured.bytes_up,",
         new="bytes_up=up + measured.bytes_up,",
-        tests="tests/simulation/test_simulator.py tests/algorithms/test_communication.py",
+        tests=REPLAY,
     ),
     dict(
         name="bytes: what is sent down is counted for the first client only",
@@ -231,14 +232,14 @@ FAULTS = [
         path="fedkd/party.py",
         old="self.examples += int(number)",
         new="self.examples = int(number)",
-        tests="tests/test_party.py",
+        tests=PARTY,
     ),
     dict(
         name="images: the server's count as the clients'",
         path=SIMULATOR,
         old="server_examples=old.server_examples + server.examples,",
         new="server_examples=old.server_examples + examples,",
-        tests="tests/simulation/test_simulator.py",
+        tests=REPLAY,
     ),
     dict(
         name="sampling: the same clients in every round",

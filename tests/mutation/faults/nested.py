@@ -98,7 +98,7 @@ FAULTS = [
         path="algorithms/nested.py",
         old='rates.append(width / float(server.spec.options.get("width", 1.0)))',
         new="rates.append(width)",
-        tests=f"{REPLAY} 'heterofl_and_fedrolex and options0'",
+        tests=f"{REPLAY} over_that_of_the_server",
     ),
     dict(
         name="fedrolex: the window does not roll",
