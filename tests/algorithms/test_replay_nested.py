@@ -246,3 +246,12 @@ def test_the_width_of_a_client_is_over_that_of_the_server():
     strategy, _ = REGISTRY.strategy("heterofl", {})
     result, _ = run(strategy, (0.5, 0.25, 0.25), rounds=1)
     assert result.state.nested.rates == (1.0, 0.5)
+
+
+def test_statistics_of_a_width_stay_while_only_narrower_clients_take_part():
+    strategy, _ = REGISTRY.strategy("fjord", {})
+    before, _ = run(strategy, WIDTHS, rounds=6, participation=1)
+    after, _ = run(strategy, WIDTHS, rounds=7, participation=1)
+    assert list(after.history[-1]["clients"]) == [2]  # the narrowest
+    assert after.state.statistics.keys() == {0.5, 0.25}
+    agree(after.state.statistics[0.5], before.state.statistics[0.5])

@@ -252,7 +252,7 @@ FAULTS = [
         path="algorithms/fjord.py",
         old="statistics = {**state.statistics, **averaged}",
         new="statistics = averaged",
-        tests=f"{REPLAY} 'fjord and False'",
+        tests=f"{REPLAY} statistics_of_a_width_stay",
     ),
     dict(
         name="fjord: images are not counted",
