@@ -1,3 +1,7 @@
 """The faults that survive because they change no result, each with the reason."""
 
-EQUIVALENT = {}
+EQUIVALENT = {
+    "schedule: the cosine begins again": (
+        "the last quotient has made the rate 0.0 exactly: 1 + cos(pi) is 0.0 in floats"
+    ),
+}
