@@ -294,7 +294,7 @@ FAULTS = [
         path="fedkd/ops/schedules.py",
         old="        yield 0.0\n",
         new="        yield lr\n",
-        tests=REPLAY,
+        tests=SCHEDULES,
     ),
     dict(
         name="batches: every pass has the order of the split",
