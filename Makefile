@@ -14,7 +14,7 @@ CODE := fedkd algorithms datasets models benchmarks tests docs
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bench test check format lint types docs docs-check benchmark benchmark-check clean
+.PHONY: help venv bench test check format lint types docs docs-check benchmark benchmark-check mutate clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
@@ -54,6 +54,9 @@ benchmark: venv ## Measure speed with pytest-benchmark
 
 benchmark-check: venv ## Fail if a speed ratio fell below the recorded one
 	$(BIN)/python benchmarks/check.py $(ARGS)
+
+mutate: venv ## Plant faults, one by one, and see which tests notice: ARGS="-j 4 fedavg"
+	@$(BIN)/python tests/mutation/mutate.py $(ARGS)
 
 clean: ## Remove the environment and everything that tools leave behind; results stay
 	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .coverage

@@ -7,6 +7,7 @@ import torch
 from fedkd import testing
 from fedkd.errors import ContractError
 from fedkd.ops.optimisers import Sgd
+from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.sides import Sides
 
 
@@ -92,3 +93,12 @@ def test_what_is_not_finite_is_logged_as_missing(client):
     client.log("rate", torch.tensor(float("inf")))
     client.log("fine", torch.tensor([2.5]))
     assert client.logged == {"loss": None, "rate": None, "fine": 2.5}
+
+
+def test_images_of_several_trainings_add_up_and_own_settings_are_heeded(client):
+    first = client.train()
+    once = TrainingConfig(local_steps=1, batch_size=4, lr=0.1)
+    second = client.train(training=once)
+    client.count_examples(5)
+    assert (first.examples, second.examples) == (16, 4)
+    assert client.examples == 16 + 4 + 5

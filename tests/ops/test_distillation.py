@@ -10,6 +10,7 @@ from fedkd.ops.distillation import (
     bhattacharyya,
     jensen_shannon,
     kl,
+    kl_rows,
 )
 
 
@@ -115,3 +116,14 @@ def test_losses_are_means_over_the_batch(loss):
     twice = loss(ENSEMBLE.repeat(2, 1), STUDENT.repeat(2, 1))
     assert twice.item() == near(once.item())
     assert once.shape == ()
+
+
+def test_rows_are_an_image_each_and_their_mean_is_the_whole():
+    """Teacher (3/4, 1/4) against (1/2, 1/2): 3/4 ln 3/2 + 1/4 ln 1/2; equal rows: 0."""
+    teacher = torch.tensor([[3.0, 1.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    student = torch.zeros(3, 2, dtype=torch.float64)
+    rows = kl_rows(teacher.log(), student)
+    expected = torch.tensor([0.130812035941137, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(rows, expected, rtol=1e-12, atol=1e-15)
+    hot = kl_rows(teacher, student, 2.0)
+    torch.testing.assert_close(hot.mean(), kl(teacher, student, 2.0))

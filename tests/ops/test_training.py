@@ -1,14 +1,17 @@
 """Local training: amounts, rates and refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fedkd import testing
 from fedkd.config import build
+from fedkd.data.images import Augmentation
 from fedkd.errors import ConfigError, DivergedError
 from fedkd.ops.optimisers import Adam, AdamW, Sgd
 from fedkd.ops.schedules import Schedule
-from fedkd.ops.training import TrainingConfig, train
+from fedkd.ops.training import TrainingConfig, draws_of, train
 
 
 def trained(**settings):
@@ -27,6 +30,21 @@ def test_local_epochs_are_passes_with_a_short_last_batch():
     report = trained(local_epochs=2, batch_size=9, lr=0.01)
     assert report.examples == 2 * number
     assert report.steps == 2 * -(-number // 9)
+
+
+def test_short_batches_and_augmentation_are_as_the_settings_say():
+    images = replace(testing.toy_images(), augmentation=Augmentation(1, flip=True))
+    data = testing.toy_federation(1, data=images).clients[0]
+    number = len(data)
+
+    def drawn(**settings):
+        training = TrainingConfig(local_epochs=1, batch_size=number - 1, **settings)
+        draws = list(draws_of(data, training))
+        return [len(draw.chosen) for draw in draws], draws[0].corners is not None
+
+    assert drawn() == ([number - 1], True)
+    assert drawn(drop_last="never", augment=False) == ([number - 1, 1], False)
+    assert drawn(drop_last="always") == ([number - 1], True)
 
 
 @pytest.mark.parametrize("both", [{}, {"local_steps": 1, "local_epochs": 1}])
