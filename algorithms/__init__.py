@@ -27,6 +27,34 @@ STRATEGIES = {
         "fedrs:FedRS",
         "FedAvg with a restricted softmax for classes a client does not have.",
     ),
+    "scaffold": (
+        "scaffold:Scaffold",
+        "Control variates take the clients' drift out of their gradients.",
+    ),
+    "fednova": (
+        "fednova:FedNova",
+        "FedAvg of moves that are normalised by the clients' work.",
+    ),
+    "fedavgm": ("fedopt:FEDAVGM", "FedAvg with momentum at the server."),
+    "fedadam": ("fedopt:FEDADAM", "The clients' mean move, through Adam."),
+    "fedyogi": ("fedopt:FEDYOGI", "The clients' mean move, through Yogi."),
+    "fedadagrad": ("fedopt:FEDADAGRAD", "The clients' mean move, through Adagrad."),
+    "feddyn": (
+        "feddyn:FedDyn",
+        "A dynamic regulariser makes the clients' optima meet.",
+    ),
+    "fedexp": (
+        "fedexp:FedExP",
+        "The server goes further than the mean, the more clients disagree.",
+    ),
+    "fedlc": (
+        "fedlc:FedLC",
+        "Logits are calibrated by how often a client has a class.",
+    ),
+    "ccvr": (
+        "ccvr:CCVR",
+        "FedAvg whose last layer is trained anew on Gaussian features by class.",
+    ),
     "heterofl": (
         "heterofl:HeteroFL",
         "Clients hold the first channels; coordinates are averaged by holder.",

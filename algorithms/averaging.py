@@ -102,6 +102,11 @@ def nothing(*given: object) -> None:
     del given
 
 
+def measured(state: Global) -> Weights:
+    """Return the weights of the state: clients start from what is measured."""
+    return state.weights
+
+
 def taken(
     state: Global,
     mean: Weights,
@@ -126,6 +131,9 @@ class Choices:
     stays: Callable[[Party], frozenset[str]] = private_buffers
     """``stays(party)``: entries of the model that no client sends. Each client goes on
     from its own, at first from the initial ones."""
+    starts: Callable[[Global], Weights] = measured
+    """``starts(state)``: the whole model that clients start from, where that is not the
+    one that is measured."""
     sent: Callable[[Global, int, Round], Any] = nothing
     """``sent(state, client_id, round)``: what a client gets besides the weights."""
     shares: Callable[[Mapping[int, Update]], Mapping[int, float]] | None = None
@@ -190,12 +198,13 @@ class Averaging(Strategy[Global, Global, Update]):
     def broadcast(self, state: Global, client_id: int, round: Round) -> Global:
         """Send the global model, or the client's sub-model."""
         sent = self.choices.sent(state, client_id, round)
+        weights = self.choices.starts(state)
         if state.nested is not None:
-            weights = state.nested.broadcast(state.weights, client_id, round.index)
+            weights = state.nested.broadcast(weights, client_id, round.index)
             return Global(weights, besides=sent)
         # The same object for every client is checked and measured once.
-        same = sent is state.besides
-        return state if same else Global(state.weights, besides=sent)
+        same = sent is state.besides and weights is state.weights
+        return state if same else Global(weights, besides=sent)
 
     @final
     def local(self, down: Global, client: Client) -> Update:

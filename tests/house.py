@@ -27,6 +27,7 @@ FLOORS = (
     ("metrics",),
     ("party",),
     ("strategy",),
+    ("calibration",),
     ("datasets", "models", "algorithms", "suites"),
     ("simulation",),
     ("engines",),

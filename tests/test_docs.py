@@ -232,12 +232,12 @@ def test_the_strategy_on_the_page_for_authors_is_a_plug_in(tmp_path, monkeypatch
     blocks = re.findall(r"```python\n(.*?)```", PAGES[AUTHORS], re.DOTALL)
     (whole,) = [block for block in blocks if "hookimpl" in block]
     suite = re.search(r"```yaml\n(.*?)```", PAGES[AUTHORS], re.DOTALL)[1]
-    (tmp_path / "fedavgm.py").write_text(whole, encoding="utf-8")
+    (tmp_path / "my_fedavgm.py").write_text(whole, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    shown = ["show", "fedavgm", "--plugin", "fedavgm.py"]
+    shown = ["show", "my-fedavgm", "--plugin", "my_fedavgm.py"]
     assert main(shown) == 0
-    assert main(["bench", "mine.yaml", "--plugin", "fedavgm.py", "--dry-run"]) == 0
+    assert main(["bench", "mine.yaml", "--plugin", "my_fedavgm.py", "--dry-run"]) == 0
 
 
 def test_pages_name_no_folder_of_one_machine():

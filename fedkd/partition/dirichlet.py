@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from fedkd.errors import ConfigError
 from fedkd.partition.base import (
     AnyRandom,
     Indices,
@@ -34,17 +35,29 @@ class DirichletConfig(SplitConfig):
     """Samples that each client gets at least; 10 in the published scheme."""
     tries: int = Field(20, ge=1)
     """Splits that are drawn until one gives each client ``min_size`` samples; then the
-    best is repaired. The published scheme draws for ever."""
-    rng: Literal["default", "legacy"] = "default"
-    """``legacy`` draws from ``numpy.random.RandomState(seed)`` as published code does
-    after ``numpy.random.seed(seed)``; it needs ``seed``. Seed 5363 with 10 clients is
-    the published CIFAR-10 and CIFAR-100 split of Mosaic."""
+    best is repaired. The published scheme draws for ever: in its forms (see ``rng``)
+    the default is 10,000, nothing is repaired, and the run is refused after them."""
+    rng: Literal["default", "legacy", "legacy-niid-bench"] = "default"
+    """The other two draw from ``numpy.random.RandomState(seed)`` as published code does
+    after ``numpy.random.seed(seed)``, and need ``seed``. ``legacy`` is the form of
+    Mosaic's released code and LightFed, which shuffle every client's samples in each
+    try; ``legacy-niid-bench`` that of NIID-Bench and DENSE, which shuffle after the
+    last. They differ where the first try fails. Mosaic's splits of its seed s have
+    5363 + s here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_forms_draw_on(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("rng", "default") != "default":
+            return {"tries": 10_000, **given}
+        return given
 
     @model_validator(mode="after")
     def _legacy_has_a_seed(self) -> DirichletConfig:
-        if self.rng == "legacy" and self.seed is None:
+        if self.rng != "default" and self.seed is None:
             raise ValueError(
-                "rng 'legacy' needs a seed; 5363 gives the splits published with Mosaic"
+                f"rng {self.rng!r} needs a seed; with 'legacy', 5363 gives the splits "
+                "published with Mosaic"
             )
         return self
 
@@ -57,11 +70,11 @@ class Dirichlet(Partitioner):
     the classes that follow. The cap makes sizes less uneven than a plain Dirichlet
     does.
 
-    Departures: tries are bounded and then repaired. Weights that all underflow, which
-    make the published scheme fail, count as their limit, the whole class at one client.
-    Cuts are rounded to whole samples; the published scheme truncates them, which gives
-    the last client one sample of nearly every class, at the cap or not (``rng: legacy``
-    does so too).
+    Departures: tries are bounded and then repaired (with ``rng: legacy``, refused).
+    Weights that all underflow, which make the published scheme fail, count as their
+    limit, the whole class at one client. Cuts are rounded to whole samples; the
+    published scheme truncates them, which gives the last client one sample of nearly
+    every class, at the cap or not (its forms, ``rng: legacy``, do so too).
     """
 
     Config = DirichletConfig
@@ -73,7 +86,7 @@ class Dirichlet(Partitioner):
         config: DirichletConfig = self.config
         check_demand(labels, clients, num_classes, config.min_size)
         random: AnyRandom = config.stream(rng)
-        if config.rng == "legacy":
+        if config.rng != "default":
             random = np.random.RandomState(config.seed)
         positions = [np.flatnonzero(labels == c) for c in range(num_classes)]
         best, least = None, np.inf
@@ -84,11 +97,29 @@ class Dirichlet(Partitioner):
                 best, least = (pools, counts), lacking
             if not lacking:
                 break
+            if config.rng == "legacy":
+                for size in counts.sum(1):
+                    random.shuffle(np.empty(size, np.int8))  # drawn by released code
         assert best is not None  # at least one try
         pools, counts = best
-        counts, notes = repaired(counts, config.min_size)
+        notes: list[str] = []
+        if config.rng == "default":
+            counts, notes = repaired(counts, config.min_size)
+        elif least:
+            raise ConfigError(self._refusal(clients, counts.sum(1)))
         dealt = deal(pools, counts, random)
         return Partition.of(dealt, labels, num_classes, notes)
+
+    def _refusal(self, clients: int, sizes: Indices) -> str:
+        """Say that no try gave every client enough; ``sizes [K]`` are the best's."""
+        config: DirichletConfig = self.config
+        poor = int((sizes < config.min_size).sum())
+        return (
+            f"found no split in {config.tries} tries that gives each of {clients} "
+            f"clients {config.min_size} samples (the best leaves {poor} with fewer), "
+            f"expected one, as rng {config.rng!r} draws on and repairs nothing; give a "
+            "larger alpha, fewer clients, a smaller min_size, more tries or rng default."
+        )
 
 
 def _draw(

@@ -15,7 +15,7 @@ from fedkd.errors import ConfigError, DataError, listing
 from fedkd.partition.base import Partitioner
 from fedkd.plugins.builders import config_of
 from fedkd.plugins.fields import plain
-from fedkd.plugins.registry import Registry, merged
+from fedkd.plugins.registry import Registry, composed, merged
 from fedkd.strategy import Preset
 
 _READING = ("datasets", "partitioners")
@@ -78,6 +78,7 @@ def resolve(
         return _resolve_model(name, target, options, where)
     cls, preset = _parts(target)
     wanted = merged(preset, options)
+    cls = composed(kind, cls, wanted)
     argument = getattr(cls, "argument", "")
     if argument and argument not in wanted and is_required(cls.Config, argument):
         raise ConfigError(
@@ -98,6 +99,7 @@ def made(registry: Registry, kind: str, thing: Resolved) -> Any:
         thing: What :func:`resolve` returned, maybe in another process.
     """
     cls, _ = _parts(registry.resolve(kind, thing.name))
+    cls = composed(kind, cls, thing.options)
     config = thing.config or build(cls.Config, thing.options, f"{kind}.{thing.name}")
     return cls(config)
 

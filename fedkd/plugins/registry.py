@@ -120,6 +120,7 @@ class Registry:
         if not isinstance(target, type):  # a preset, as resolve has made sure
             options = merged(target.options, options or {})
             target = target.strategy
+        target = composed("strategies", target, options or {})
         strategy: tuple[Strategy[Any, Any, Any], Config]
         strategy = _build(target, options, f"strategies.{name}")
         return strategy
@@ -348,6 +349,23 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _words(text: str) -> set[str]:
     return {word.strip() for word in text.split(",") if word.strip()}
+
+
+def composed(kind: str, cls: Any, options: Mapping[str, Any]) -> Any:
+    """Return the class that options ask for: one key adds a last step to any strategy.
+
+    Args:
+        kind: ``strategies``, or another kind, whose class is returned as it is.
+        cls: What is registered.
+        options: With ``calibrate``, calibration (CCVR) is the strategy's last round.
+    """
+    if kind != "strategies" or "calibrate" not in options:
+        return cls
+    if "calibrate" in cls.Config.model_fields:
+        return cls  # a strategy whose own option has this name
+    from fedkd.calibration import calibrated  # noqa: PLC0415 - torch
+
+    return calibrated(cls)
 
 
 def _build(cls: Any, options: Mapping[str, Any] | None, where: str) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from fedkd.calibration import calibrated
 from fedkd.testing.prints import Print
 from fedkd.testing.runs import recorded
 from fedkd.testing.watching import AnyStrategy
@@ -34,7 +35,7 @@ def prints_elsewhere(strategy: AnyStrategy) -> Prints | str:
     Raises:
         RuntimeError: If the run fails there; the traceback is on stderr.
     """
-    kind = type(strategy)
+    kind = getattr(type(strategy), "method_class", type(strategy))
     if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
         return (
             f"{kind.__name__} cannot be imported by another process; define it at the "
@@ -44,6 +45,7 @@ def prints_elsewhere(strategy: AnyStrategy) -> Prints | str:
         "module": kind.__module__,
         "file": getattr(sys.modules.get(kind.__module__), "__file__", None),
         "name": kind.__qualname__,
+        "calibrated": kind is not type(strategy),
         "config": strategy.config.model_dump(mode="json"),
         "threads": torch.get_num_threads(),
     }
@@ -102,6 +104,7 @@ def _answer(request: dict[str, Any]) -> Prints | str:
     torch.set_num_threads(request["threads"])
     try:
         kind = _class_of(request)
+        kind = calibrated(kind) if request["calibrated"] else kind
     except (ImportError, AttributeError, OSError) as error:
         return f"another process cannot import {request['name']}: {error}."
     config = kind.Config.model_validate(request["config"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -38,7 +39,10 @@ def difference(before: Print, after: Print) -> str | None:
 
 
 def _leaves(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    children = None if id(value) in above else _children(value)
+    if id(value) in above:
+        yield path, f"the {type(value).__name__} that it is in"
+        return
+    children = _children(value)
     if children is None:
         yield path, _text(value)
         return
@@ -51,12 +55,12 @@ def _leaves(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str
 
 def _children(value: Any) -> dict[Any, Any] | None:
     """Return what a value is made of, by name; None for a leaf."""
-    if isinstance(value, Mapping):
-        return dict(value.items())
-    if isinstance(value, tuple | list):
-        return dict(enumerate(value))
+    if isinstance(value, Mapping | tuple | list):
+        return dict(value.items() if isinstance(value, Mapping) else enumerate(value))
     if isinstance(value, nn.Module):
         return dict(value.state_dict(keep_vars=True))
+    if inspect.ismethod(value):
+        return {value.__name__: value.__self__}
     if isinstance(value, _LEAVES) or callable(value):
         return None
     if dataclasses.is_dataclass(value):

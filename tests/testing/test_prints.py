@@ -57,3 +57,20 @@ def test_a_module_is_its_state():
     assert difference(fingerprint(one), fingerprint(other)) is None
     other.bias.data.add_(1)
     assert difference(fingerprint(one), fingerprint(other)) == "bias"
+
+
+class Chooser:
+    def __init__(self, number):
+        self.number = number
+        self.choice = self.choose
+
+    def choose(self):
+        return self.number
+
+
+def test_a_bound_method_is_its_name_and_what_it_is_bound_to():
+    assert difference(fingerprint(Chooser(1)), fingerprint(Chooser(1))) is None
+    assert difference(fingerprint(Chooser(1)), fingerprint(Chooser(2))) == "number"
+    other = Chooser(1)
+    other.choice = other.__init__
+    assert difference(fingerprint(Chooser(1)), fingerprint(other)) == "choice.choose"

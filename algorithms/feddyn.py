@@ -1,0 +1,116 @@
+"""FedDyn: a dynamic regulariser makes the clients' optima meet at that of all.
+
+Paper: Acar, Zhao, Matas, Mattina, Whatmough, Saligrama, "Federated Learning Based on
+    Dynamic Regularization", ICLR 2021, arXiv:2111.04263v2.
+Algorithm: Algorithm 1. A client minimises L_k(w) - <g_k, w> + alpha/2 ||w - w_t||^2 and
+    then lowers g_k by alpha (w_k - w_t); the server averages its clients and adds what
+    all clients have been pulled by. Kept in units of weights, h_k = -g_k / alpha.
+Code: github.com/alpemreacar/FedDyn.
+Deviations: all clients have the same alpha, as in the paper; the code gives a client
+    alpha times the mean number of images over its own. What is measured is the mean of
+    the clients' weights, as in the code; clients are sent that mean and the correction
+    together, as in the paper. Buffers (BatchNorm) are averaged, not corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from fedkd.algorithms.averaging import (
+    AverageConfig,
+    Averaging,
+    Choices,
+    Global,
+    Update,
+)
+from fedkd.payload import Weights
+from fedkd.strategy import Client, Requires, Round, Server
+
+_MEMORY = "h"
+
+
+class FedDynConfig(AverageConfig):
+    """Hyper-parameters of FedDyn."""
+
+    aggregate: Literal["plain"] = "plain"
+    """One architecture."""
+    weights: Literal["examples", "uniform"] = "uniform"
+    """The weight of a client in the mean: 1 as in the paper, or its images."""
+    alpha: float = Field(0.01, ge=0)
+    """alpha, the strength of the regulariser; the paper tunes over 0.001, 0.01, 0.1. 0 is
+    FedAvg with uniform weights, bit for bit."""
+
+
+class FedDyn(Averaging):
+    """FedAvg whose clients' optima are moved together."""
+
+    Config = FedDynConfig
+    config: FedDynConfig
+    requires = Requires(one_architecture=True)
+
+    def __init__(self, config: FedDynConfig | None = None) -> None:
+        super().__init__(config)
+        self.choices = Choices(first=_at_rest, starts=_corrected, moved=self._moved)
+
+    def train(self, client: Client, sent: None) -> None:
+        """Train with the regulariser; move h_k by what the client has moved."""
+        alpha = self.config.alpha
+        if not alpha:
+            client.train()
+            return
+        model, device = client.model, client.device
+        kept: Weights = client.memory.get(_MEMORY, _zeros(model))
+        start = {n: p.detach().clone() for n, p in model.named_parameters()}
+        # alpha (w - w_t + h_k) is alpha (w - anchor).
+        anchor = {n: p - kept[n].to(device) for n, p in start.items()}
+
+        def regularised(model: nn.Module) -> None:
+            for n, p in model.named_parameters():
+                if p.grad is not None:
+                    p.grad += alpha * (p.detach() - anchor[n])
+
+        client.train(gradient=regularised)
+        client.memory[_MEMORY] = {
+            n: kept[n] + (p.detach() - start[n]).cpu()
+            for n, p in model.named_parameters()
+        }
+
+    def _moved(
+        self,
+        state: Global,
+        mean: Weights,
+        ups: Mapping[int, Update],
+        server: Server,
+        round: Round,
+    ) -> Global:
+        """Return the mean, and h + sum_k (w_k - w_t) / N over all N clients."""
+        del round
+        if not self.config.alpha:
+            return Global(mean, besides=state.besides)
+        sent, number = _corrected(state), len(server.clients)
+        h = {
+            n: value + sum((up.weights[n] - sent[n]) / number for up in ups.values())
+            for n, value in state.besides.items()
+        }
+        return Global(mean, besides=h)
+
+
+def _at_rest(server: Server) -> Global:
+    return Global(server.initial, besides=_zeros(server.model))
+
+
+def _corrected(state: Global) -> Weights:
+    """Return what clients start from: the mean and the mean of all h_k."""
+    return {
+        **state.weights,
+        **{n: state.weights[n] + h for n, h in state.besides.items()},
+    }
+
+
+def _zeros(model: nn.Module) -> Weights:
+    return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}

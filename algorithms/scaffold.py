@@ -1,0 +1,146 @@
+"""SCAFFOLD: control variates take the clients' drift out of their gradients.
+
+Paper: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: Stochastic Controlled
+    Averaging for Federated Learning", ICML 2020, arXiv:1910.06378v4.
+Algorithm: Algorithm 1; control variates by option II, or by option I.
+Code: none by the authors.
+Deviations: c_k+ of option II, c_k - c + (x - y_k) / (K eta_l), is the mean of the
+    gradients that the client has seen, and is computed as this mean: the same for the
+    paper's plain SGD, and still a mean of gradients under momentum, weight decay and
+    clipping. Buffers (BatchNorm) have no variates; they are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedkd.algorithms.averaging import (
+    AverageConfig,
+    Averaging,
+    Choices,
+    Global,
+    Update,
+    initial,
+)
+from fedkd.payload import Weights
+from fedkd.strategy import Client, Requires, Round, Server
+
+_MEMORY = "c"
+
+
+class ScaffoldConfig(AverageConfig):
+    """Hyper-parameters of SCAFFOLD."""
+
+    aggregate: Literal["plain"] = "plain"
+    """One architecture: a variate belongs to every channel."""
+    weights: Literal["examples", "uniform"] = "uniform"
+    """The weight of a client in the mean: 1 as in the paper, or its images."""
+    option: Literal["I", "II"] = "II"
+    """How a client's variate is renewed: ``I`` by the gradient of all its images at the
+    model that it received (a pass more), ``II`` by the gradients of its steps."""
+    server_lr: float = Field(1.0, gt=0)
+    """eta_g, the share of the clients' mean move that the server makes."""
+
+
+class Scaffold(Averaging):
+    """FedAvg with gradients g - c_k + c."""
+
+    Config = ScaffoldConfig
+    config: ScaffoldConfig
+    requires = Requires(one_architecture=True)
+
+    def __init__(self, config: ScaffoldConfig | None = None) -> None:
+        super().__init__(config)
+        self.choices = Choices(first=at_zero, sent=variate, moved=self._moved)
+
+    def train(self, client: Client, sent: Weights) -> Weights:
+        """Train with corrected gradients; return how c_k has changed."""
+        model, device = client.model, client.device
+        kept: Weights = client.memory.get(_MEMORY, zeros(model))
+        correction = {n: (c - kept[n]).to(device) for n, c in sent.items()}
+        renewed = None
+        if self.config.option == "I":
+            renewed = _whole_gradient(client)
+        seen = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+
+        def corrected(model: nn.Module) -> None:
+            for n, p in model.named_parameters():
+                if p.grad is not None:
+                    seen[n] += p.grad
+                    p.grad += correction[n]
+
+        report = client.train(gradient=corrected)
+        if renewed is None:
+            renewed = {n: (g / report.steps).cpu() for n, g in seen.items()}
+        client.memory[_MEMORY] = renewed
+        return {n: value - kept[n] for n, value in renewed.items()}
+
+    def _moved(
+        self,
+        state: Global,
+        mean: Weights,
+        ups: Mapping[int, Update],
+        server: Server,
+        round: Round,
+    ) -> Global:
+        """Return x + eta_g mean(y_k - x) and c + sum_k (c_k+ - c_k) / N."""
+        del round
+        changes = [up.besides for up in ups.values()]
+        number = len(server.clients)
+        c = {n: v + _sum(changes, n) / number for n, v in state.besides.items()}
+        eta = self.config.server_lr
+        moved = dict(mean)
+        if eta != 1:
+            for n in c:
+                moved[n] = state.weights[n] + eta * (mean[n] - state.weights[n])
+        return Global(moved, besides=c)
+
+
+def at_zero(server: Server) -> Global:
+    """Return the initial weights and c = 0."""
+    return Global(initial(server).weights, besides=zeros(server.model))
+
+
+def variate(state: Global, client_id: int, round: Round) -> Weights:
+    """Send c beside the weights."""
+    del client_id, round
+    c: Weights = state.besides
+    return c
+
+
+def zeros(model: nn.Module) -> dict[str, Tensor]:
+    """Return a zero for every parameter, by name, on the CPU."""
+    return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}
+
+
+def _sum(trees: list[Weights], name: str) -> Tensor:
+    total = trees[0][name].clone()
+    for tree in trees[1:]:
+        total += tree[name]
+    return total
+
+
+def _whole_gradient(client: Client) -> dict[str, Tensor]:
+    """Return the gradient of the client's mean loss at its model, in train mode."""
+    model = client.model.train()
+    buffers = {n: b.clone() for n, b in model.named_buffers()}
+    total = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+    number = 0
+    size = client.training.batch_size
+    for x, y in client.data.batches(size, epochs=1, drop_last="singleton"):
+        loss = functional.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        for n, gradient in zip(total, gradients, strict=True):
+            total[n] += gradient * len(y)
+        number += len(y)
+    client.count_examples(number)
+    with torch.no_grad():
+        for n, b in model.named_buffers():
+            b.copy_(buffers[n])
+    return {n: (value / number).cpu() for n, value in total.items()}

@@ -1,0 +1,270 @@
+"""Calibration: the last layer trained anew on virtual features, as a method's last round.
+
+``calibrate: {}`` beside any strategy of one architecture with a global model makes its
+last round that of CCVR (Luo et al., NeurIPS 2021, arXiv:2106.05001, Algorithm 1): every
+client computes count, mean and covariance of the model's features by class (Eq. 3) and
+sends them; the server pools them (Eqs. 4 and 5), draws M_c virtual features of each class
+c from N(mu_c, Sigma_c), and trains the classifier on them with the cross-entropy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, create_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedkd.config import Config
+from fedkd.errors import ConfigError
+from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
+from fedkd.ops.heads import feature_size, head_entries, head_of
+from fedkd.ops.optimisers import Sgd
+from fedkd.payload import Weights
+from fedkd.strategy import (
+    Client,
+    Round,
+    Server,
+    Strategy,
+    read_weights,
+)
+
+_FORWARD = 256
+"""Images in a forward pass at a client."""
+
+
+class Calibration(Config):
+    """How the last layer is calibrated (``calibrate: {}`` beside any strategy)."""
+
+    per_class: int = Field(200, ge=1)
+    """M_c, the number of virtual features of each class that any client has."""
+    steps: int = Field(500, ge=0)
+    """Steps of SGD on the last layer; 0 leaves the model as it was."""
+    batch_size: int = Field(64, ge=1)
+    """Virtual features in a step."""
+    lr: float = Field(0.01, ge=0)
+    """Learning rate of these steps."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Their momentum."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Their L2 penalty."""
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """The server's state."""
+
+    method: Any
+    """The state of the method that is calibrated."""
+    trained: Weights | None = None
+    """The global model when the method's rounds are over."""
+    calibrated: Weights | None = None
+    """The same model with a new last layer; after the last round only."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a client is asked in the last round: the moments of its features."""
+
+    weights: Weights
+    """The model that makes the features."""
+
+
+class _Calibrated(Strategy[Calibrating, Any, Any]):
+    """A method, and calibration in its last round."""
+
+    method_class: ClassVar[type[Strategy[Any, Any, Any]]]
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        cls = self.method_class
+        options = {name: getattr(self.config, name) for name in cls.Config.model_fields}
+        self.method = cls(cls.Config(**options))
+        self.how: Calibration = self.config.calibrate
+        self.requires = replace(self.method.requires, one_architecture=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the method and its options: the class itself is made when needed."""
+        return _made, (self.method_class, self.config.model_dump())
+
+    def init(self, server: Server) -> Calibrating:
+        """Start the method, and make sure that there will be a layer to calibrate.
+
+        Raises:
+            ConfigError: If its global model is not of the server's architecture, or
+                that has no features and head.
+        """
+        feature_size(server.model)
+        method = self.method.init(server)
+        _global_weights(self.method, method, server)
+        return Calibrating(method)
+
+    def broadcast(self, state: Calibrating, client_id: int, round: Round) -> Any:
+        """Send what the method sends; in the last round its model and the question."""
+        if _is_last(round):
+            if state.trained is None:
+                raise ConfigError(
+                    "calibrate: found a run of 1 round, expected 2 or more: the last "
+                    "one is the calibration's. Give the strategy more rounds."
+                )
+            return Question(state.trained)
+        return self.method.broadcast(state.method, client_id, _without_last(round))
+
+    def local(self, down: Any, client: Client) -> Any:
+        """Do the method's work, or answer with the moments of the features."""
+        if not isinstance(down, Question):
+            return self.method.local(down, client)
+        client.load(down.weights).eval()
+        return moments(_features(client), client.num_classes)
+
+    def aggregate(
+        self, state: Calibrating, ups: Mapping[int, Any], server: Server, round: Round
+    ) -> Calibrating:
+        """Go on as the method does; in the last round calibrate."""
+        if _is_last(round):
+            known = pooled(ups.values(), server.num_classes)
+            assert state.trained is not None  # the clients were asked about it
+            model = server.load(state.trained)
+            calibrate(model, known, self.how)
+            return replace(state, calibrated=read_weights(model))
+        inner = _without_last(round)
+        method = self.method.aggregate(state.method, ups, server, inner)
+        if round.index < inner.total - 1:
+            return Calibrating(method)
+        return Calibrating(method, _global_weights(self.method, method, server))
+
+    def predictors(self, state: Calibrating, server: Server) -> Mapping[str, nn.Module]:
+        """Measure the calibrated model, and the one before; until then, the method's."""
+        if state.calibrated is None or state.trained is None:
+            return self.method.predictors(state.method, server)
+        before = copy.deepcopy(server.load(state.trained))
+        return {"global": server.load(state.calibrated), "uncalibrated": before}
+
+    def personal(self, state: Calibrating, client: Client) -> nn.Module | None:
+        """Return the method's personal model; the calibrated one is everybody's."""
+        if state.calibrated is not None:
+            return None
+        return self.method.personal(state.method, client)
+
+    def milestone(self, state: Calibrating, round: Round) -> bool:
+        """Measure what the method measures, and the model before calibration."""
+        inner = _without_last(round)
+        if _is_last(round) or round.index == inner.total - 1:
+            return True
+        return self.method.milestone(state.method, inner)
+
+    def gallery(self, state: Calibrating, server: Server) -> Mapping[str, Tensor]:
+        """Show the method's images."""
+        return self.method.gallery(state.method, server)
+
+
+@cache
+def calibrated(cls: type[Strategy[Any, Any, Any]]) -> type[Strategy[Any, Any, Any]]:
+    """Return a strategy with calibration as its last round and an option for it.
+
+    Args:
+        cls: Any strategy that offers a global model of the server's architecture.
+
+    Returns:
+        A strategy class whose ``Config`` has the options of ``cls`` and ``calibrate``,
+        a :class:`Calibration`.
+    """
+    config = create_model(
+        f"Calibrated{cls.Config.__name__}",
+        __base__=cls.Config,
+        calibrate=(Calibration, Calibration()),
+    )
+    attributes = {
+        "Config": config,
+        "method_class": cls,
+        "is_reference": cls.is_reference,
+        "pools_clients": cls.pools_clients,
+        "__doc__": f"{cls.__name__}, and calibration in its last round.",
+        "__module__": cls.__module__,
+    }
+    return type(f"Calibrated{cls.__name__}", (_Calibrated,), attributes)
+
+
+def _made(
+    cls: type[Strategy[Any, Any, Any]], options: Mapping[str, Any]
+) -> Strategy[Any, Any, Any]:
+    """Return a calibrated strategy with its options, in another process."""
+    made = calibrated(cls)
+    return made(made.Config(**options))
+
+
+def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> None:
+    """Train the last layer of a model, in place, on virtual features of every class.
+
+    Batches go through the features in an order that is shuffled anew for every pass.
+
+    Args:
+        model: Made of features and a head; the features are left alone.
+        known: Moments of its features by class.
+        how: Amounts.
+    """
+    features, labels = draw(known, how.per_class)
+    parameters = [model.get_parameter(name) for name in head_entries(model)]
+    device = parameters[0].device
+    features, labels = features.to(device), labels.to(device)
+    sgd = Sgd(lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
+    stepper = sgd.start(parameters)
+    head = head_of(model)
+    model.eval()
+    for chosen in _chosen(len(labels), how.batch_size, how.steps):
+        logits = head(features[chosen])
+        stepper.step(functional.cross_entropy(logits, labels[chosen]))
+    stepper.zero_grad()
+
+
+def _chosen(number: int, size: int, steps: int) -> Iterator[Tensor]:
+    """Yield positions of ``steps`` batches, pass after pass, each shuffled anew."""
+    done = 0
+    while done < steps:
+        for chosen in torch.randperm(number).split(size)[: steps - done]:
+            yield chosen
+            done += 1
+
+
+def _features(client: Client) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features and labels of a client's images, without augmentation."""
+    model: Any = client.model
+    with torch.no_grad():
+        for x, y in client.data.images(_FORWARD):
+            yield model.features(x), y
+
+
+def _global_weights(
+    method: Strategy[Any, Any, Any], state: Any, server: Server
+) -> Weights:
+    """Return the weights of the method's global model.
+
+    Raises:
+        ConfigError: If it has none of the server's architecture.
+    """
+    model = method.predictors(state, server).get("global")
+    like = server.initial
+    weights = {} if model is None else read_weights(model)
+    shapes = {name: value.shape for name, value in weights.items()}
+    if shapes != {name: value.shape for name, value in like.items()}:
+        what = "no global model" if model is None else f"a {type(model).__name__}"
+        raise ConfigError(
+            f"calibrate: found {what} in {type(method).__name__}, expected one of the "
+            "server's architecture, whose last layer is trained anew. Leave calibrate "
+            "out."
+        )
+    return weights
+
+
+def _is_last(round: Round) -> bool:
+    return round.index == round.total - 1
+
+
+def _without_last(round: Round) -> Round:
+    """Return the round as the method sees it, whose run is one round shorter."""
+    return replace(round, total=round.total - 1)

@@ -1,0 +1,184 @@
+"""CCVR: the last round replayed by hand, what it leaves alone, and what it refuses."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from fedkd import ModelSpec, load_registry, simulate, testing
+from fedkd.algorithms.ensemble import Ensemble
+from fedkd.algorithms.fedavg import FedAvg
+from fedkd.algorithms.fedbn import FedBN
+from fedkd.base.randomness import torch_stream
+from fedkd.calibration import Calibration, calibrate, calibrated
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.ops.gaussians import moments, pooled
+
+SEED, ROUNDS = 3, 3
+SHORT = {"per_class": 20, "steps": 30, "batch_size": 16}
+
+
+def ccvr(**options):
+    return load_registry().strategy("ccvr", {"calibrate": {**SHORT, **options}})[0]
+
+
+def run(strategy, rounds=ROUNDS, **changes):
+    federation = testing.toy_federation(3)
+    return simulate(strategy, federation, testing.toy_protocol(rounds, **changes), SEED)
+
+
+def told(strategy, **changes):
+    """The state at the end and the metrics of every round, by number."""
+    metrics = {}
+    protocol = testing.toy_protocol(ROUNDS, **changes)
+
+    def note(one):
+        metrics[one["round"]] = one
+
+    state = simulate(
+        strategy, testing.toy_federation(3), protocol, SEED, on_round=note
+    ).state
+    return state, metrics
+
+
+def trained():
+    """The global model of FedAvg after the rounds that a calibrated run trains."""
+    return run(FedAvg(), ROUNDS - 1).state.weights
+
+
+def features_of(weights, client):
+    federation = testing.toy_federation(3)
+    model = federation.build_spec(ModelSpec("cnn"), SEED)
+    model.load_state_dict(dict(weights))
+    data = federation.data
+    chosen = federation.clients[client].indices
+    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
+    x = (data.x_train[chosen] / 255 - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        return model.eval().features(x.float()).double().numpy(), data.y_train[chosen]
+
+
+def test_the_last_round_is_that_of_the_paper_replayed_with_numpy():
+    """Eqs. 3 to 5 on all features in one place, the same draws, SGD written out."""
+    before = trained()
+    parts = [features_of(before, k) for k in range(3)]
+    x = np.concatenate([features for features, _ in parts])
+    y = np.concatenate([labels.numpy() for _, labels in parts])
+    assert x.min() >= 0, "the features of this model come from a ReLU"
+    virtual, labels = [], []
+    with torch_stream(SEED, "server", ROUNDS - 1):
+        noise = torch.randn(3, 20, x.shape[1], dtype=torch.float64).numpy()
+        for c in range(3):
+            variances, axes = np.linalg.eigh(np.cov(x[y == c].T))
+            root = axes @ np.diag(np.sqrt(variances.clip(min=0))) @ axes.T
+            virtual.append((x[y == c].mean(0) + noise[c] @ root).clip(min=0))
+            labels += [c] * 20
+        orders = [torch.randperm(60) for _ in range(8)]
+    virtual = np.concatenate(virtual)
+    w = before["classifier.weight"].double().numpy()
+    b = before["classifier.bias"].double().numpy()
+    velocity_w, velocity_b = np.zeros_like(w), np.zeros_like(b)
+    batches = [chosen.numpy() for order in orders for chosen in order.split(16)][:30]
+    for chosen in batches:
+        logits = virtual[chosen] @ w.T + b
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        p[np.arange(len(chosen)), np.array(labels)[chosen]] -= 1
+        velocity_w = 0.9 * velocity_w + p.T @ virtual[chosen] / len(chosen)
+        velocity_b = 0.9 * velocity_b + p.mean(0)
+        w = w - 0.01 * velocity_w
+        b = b - 0.01 * velocity_b
+    after = run(ccvr()).state.calibrated
+    np.testing.assert_allclose(after["classifier.bias"], b, atol=1e-5)
+    np.testing.assert_allclose(after["classifier.weight"], w, atol=1e-5)
+
+
+def test_only_the_last_layer_changes_and_the_rest_is_fedavgs():
+    before, state = trained(), run(ccvr()).state
+    changed = [n for n, v in state.calibrated.items() if not torch.equal(v, before[n])]
+    assert changed == ["classifier.weight", "classifier.bias"]
+    assert all(torch.equal(state.trained[n], v) for n, v in before.items())
+
+
+def test_no_step_leaves_the_model_as_it_was():
+    state, metrics = told(ccvr(steps=0))
+    before = trained()
+    assert all(torch.equal(v, before[n]) for n, v in state.calibrated.items())
+    last = metrics[ROUNDS]
+    assert last["global_accuracy"] == last["measured"]["uncalibrated"]
+
+
+def test_both_models_are_measured_and_the_round_before_is_too():
+    _, metrics = told(ccvr(), evaluation={"every": 10})
+    before = metrics[ROUNDS]["measured"]["uncalibrated"]
+    assert before == metrics[ROUNDS - 1]["global_accuracy"]
+    assert 0 < before <= 100
+
+
+def test_a_client_sends_counts_means_and_half_a_covariance_of_its_classes():
+    """Two of three classes, 64 features: 2 x (8 + 8 + 4 x 64 + 4 x 64 x 65 / 2) bytes."""
+    _, metrics = told(ccvr())
+    sent = 2 * (8 + 8 + 4 * 64 + 4 * 64 * 65 // 2)
+    for client in metrics[ROUNDS]["clients"].values():
+        assert client["bytes_up"] == sent
+        assert client["bytes_down"] == metrics[1]["clients"][0]["bytes_down"]
+        assert client["examples"] == 0
+
+
+def test_any_strategy_takes_calibrate_beside_its_options():
+    strategy, config = load_registry().strategy(
+        "fedprox", {"mu": 0.5, "calibrate": {"steps": 7}}
+    )
+    assert (config.mu, config.calibrate.steps) == (0.5, 7)
+    assert strategy.method.config.mu == 0.5
+    with pytest.raises(ConfigError, match=r"calibrate.*stepps"):
+        load_registry().strategy("fedprox", {"calibrate": {"stepps": 7}})
+
+
+def test_a_method_sees_a_run_that_is_one_round_shorter():
+    totals = set()
+
+    class Nosy(FedAvg):
+        def milestone(self, state, round):
+            totals.add((round.index, round.total))
+            return False
+
+    run(calibrated(Nosy)(), evaluation={"every": 10})
+    assert totals == {(0, 2)}
+
+
+def test_one_round_is_too_few():
+    with pytest.raises(FedKDError, match=r"found a run of 1 round, expected 2 or more"):
+        run(ccvr(), 1)
+
+
+def test_what_has_no_global_model_cannot_be_calibrated():
+    with pytest.raises(FedKDError, match=r"found no global model in FedBN, expected"):
+        run(calibrated(FedBN)())
+    with pytest.raises(FedKDError, match=r"found a LogitEnsemble in Ensemble"):
+        run(calibrated(Ensemble)())
+
+
+def test_it_travels_to_another_process():
+    again = pickle.loads(pickle.dumps(ccvr(steps=5)))
+    assert again.how.steps == 5
+    assert isinstance(again.method, FedAvg)
+    assert calibrated(FedAvg) is calibrated(FedAvg)
+
+
+def test_calibration_learns_classes_that_the_head_has_forgotten():
+    torch.manual_seed(0)
+    model = testing.toy_federation(3).build_spec(ModelSpec("cnn"), SEED)
+    centres = torch.randn(3, model.feature_size).relu() * 3
+    labels = torch.arange(3).repeat(40)
+    x = (centres[labels] + 0.3 * torch.randn(120, model.feature_size)).relu()
+    with torch.no_grad():
+        model.classifier.weight[2] = 0
+        model.classifier.bias[2] = -20
+    known = pooled([moments([(x, labels)], 3)], 3)
+    calibrate(model, known, Calibration())
+    loss = functional.cross_entropy(model.head(x), labels)
+    assert (model.head(x).argmax(1) == labels).all()
+    assert loss < 0.1
