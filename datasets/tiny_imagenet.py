@@ -60,6 +60,19 @@ class TinyImageNet(JpegSet):
             augmentation=Augmentation(pad=4, flip=True),
         )
 
+    def holds_part(self, root: Path) -> bool:
+        """See :meth:`FileDataset.holds_part`; by the size of the zip, or its files."""
+        if (root / ARCHIVE).is_file() and (
+            root / ARCHIVE
+        ).stat().st_size >= ARCHIVE_BYTES:
+            return False
+        tree = type(self)(self.config.model_copy(update={"partial": True}))._tree(root)[
+            0
+        ]
+        folders = [f"train/{name}/images" for name in tree.folders("train")]
+        number = sum(len(_jpegs(tree, name)) for name in [*folders, "val/images"])
+        return number < self.classes * sum(self.images_a_class)
+
     def fingerprint(self, root: Path) -> str:
         """See :meth:`FileDataset.fingerprint`; of the zip, or of the folders' times."""
         if (root / ARCHIVE).is_file():

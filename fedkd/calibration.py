@@ -130,7 +130,7 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
             known = pooled(ups.values(), server.num_classes)
             assert state.trained is not None  # the clients were asked about it
             model = server.load(state.trained)
-            calibrate(model, known, self.how)
+            server.count_examples(calibrate(model, known, self.how))
             return replace(state, calibrated=read_weights(model))
         inner = _without_last(round)
         method = self.method.aggregate(state.method, ups, server, inner)
@@ -198,7 +198,7 @@ def _made(
     return made(made.Config(**options))
 
 
-def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> None:
+def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> int:
     """Train the last layer of a model, in place, on virtual features of every class.
 
     Batches go through the features in an order that is shuffled anew for every pass.
@@ -207,6 +207,9 @@ def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> None
         model: Made of features and a head; the features are left alone.
         known: Moments of its features by class.
         how: Amounts.
+
+    Returns:
+        The virtual features that went through a step.
     """
     features, labels = draw(known, how.per_class)
     parameters = [model.get_parameter(name) for name in head_entries(model)]
@@ -216,10 +219,13 @@ def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> None
     stepper = sgd.start(parameters)
     head = head_of(model)
     model.eval()
+    number = 0
     for chosen in _chosen(len(labels), how.batch_size, how.steps):
         logits = head(features[chosen])
         stepper.step(functional.cross_entropy(logits, labels[chosen]))
+        number += len(chosen)
     stepper.zero_grad()
+    return number
 
 
 def _chosen(number: int, size: int, steps: int) -> Iterator[Tensor]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fedkd.data.images import ClientData, ImageInfo
+from fedkd.errors import ContractError
 from fedkd.ops.optimisers import Optimiser
 from fedkd.ops.training import (
     GradientHook,
@@ -87,9 +91,18 @@ class Party:
         self.buffers = buffers
         """The run's buffer policy: ``average``, ``local`` or ``reestimate``."""
         self._builder = builder
-        self.examples = 0
+        self._examples = 0
+        self._logged: dict[str, float | None] = {}
+
+    @property
+    def examples(self) -> int:
         """Images that went through a training step during this call."""
-        self.logged: dict[str, float] = {}
+        return self._examples
+
+    @property
+    def logged(self) -> Mapping[str, float | None]:
+        """What was logged during this call; None for what was not finite."""
+        return MappingProxyType(self._logged)
 
     @property
     def num_classes(self) -> int:
@@ -106,18 +119,66 @@ class Party:
         Entries that ``weights`` lacks keep their value.
 
         Raises:
-            KeyError: If ``weights`` has an entry that the model has not.
+            ContractError: If ``weights`` has an entry that the model has not, or one of
+                another shape.
         """
         copy_weights(weights, self.model)
         return self.model
 
     def count_examples(self, number: int) -> None:
-        """Count images of a training step done outside :meth:`Client.train`."""
-        self.examples += int(number)
+        """Count images of a training step done outside :meth:`Client.train`.
+
+        Raises:
+            ContractError: If ``number`` is no whole number from 0 on.
+        """
+        whole = None if isinstance(number, bool) else _index(number)
+        if whole is None or whole < 0:
+            raise ContractError(
+                f"count_examples was given {number!r}; expected a whole number from 0 "
+                "on, the images of a training step. Give it len(labels)."
+            )
+        self._examples += whole
 
     def log(self, name: str, value: float | Tensor) -> None:
-        """Record a number for the run's metrics. It is measured, not sent."""
-        self.logged[name] = float(value)
+        """Record a number for the run's metrics. It is measured, not sent.
+
+        It stands in a place of its own, whatever it is called: no name overwrites what
+        the simulator counts. What is not finite is recorded as missing.
+
+        Raises:
+            ContractError: If ``name`` is no text or ``value`` is not one number.
+        """
+        number = None if isinstance(value, str | bytes) else _number(value)
+        if number is None or not isinstance(name, str):
+            raise ContractError(
+                f"log was given the name {name!r} and {_shown(value)}; expected a text "
+                "and one number. Log other things one number at a time."
+            )
+        self._logged[name] = number if math.isfinite(number) else None
+
+
+def _index(value: Any) -> int | None:
+    """Return a whole number of any type as an int; None if it is none."""
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of any type as a float; None if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _shown(value: Any) -> str:
+    """Return what a message calls a value: a short text, and of a tensor its shape."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 ModelSource = Callable[[ModelSpec], tuple[nn.Module, Weights]]
@@ -161,7 +222,8 @@ class Server(Party):
             weights: What it holds; the initial weights of its architecture if None.
 
         Raises:
-            KeyError: If ``weights`` has an entry that the model has not.
+            ContractError: If ``weights`` has an entry that the model has not, or one of
+                another shape.
         """
         working, initial = self._models(self.clients[k])
         model = copy.deepcopy(working)

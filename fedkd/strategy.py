@@ -158,7 +158,13 @@ class Strategy(ABC, Generic[State, Down, Up]):
         """
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
-        """Return the model that this client predicts with, or None for ``global``."""
+        """Return the model that this client predicts with, or None for ``global``.
+
+        It is called whenever models are measured. It may train, which is counted each
+        time, in ``client_examples`` and apart in ``personal_examples``; it may read what
+        the client remembers but not change it, for training must not hang on how often
+        models are measured.
+        """
         del state, client
         return None
 

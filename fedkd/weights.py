@@ -7,13 +7,14 @@ look up its parameters and buffers where they are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from fedkd.errors import ContractError, listing, suggestion
 from fedkd.payload import Weights
 
 _Slot = tuple[str, MutableMapping[str, Tensor | None], str]
@@ -86,15 +87,38 @@ def entries(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @torch.no_grad()
 def copy_weights(weights: Weights, model: nn.Module) -> None:
-    """Copy entries into a model, in place.
+    """Copy entries into a model, in place; of none if one does not fit.
 
     Raises:
-        KeyError: If ``weights`` has an entry that the model has not.
+        ContractError: If ``weights`` is no mapping, or has an entry that the model has
+            not, or one of another shape.
     """
+    if not isinstance(weights, Mapping):
+        raise ContractError(
+            f"found {type(weights).__name__} in the place of weights; expected a mapping "
+            "of entry names to tensors. Give it the payload's field that holds them."
+        )
     own = dict(entries(model))
+    for name, value in weights.items():
+        if name not in own or own[name].shape != value.shape:
+            raise ContractError(_misfit(name, value, own, type(model).__name__))
     for name, value in weights.items():
         # Without waiting for the device, which on the way back would be unsafe.
         own[name].copy_(value, non_blocking=value.device.type == "cpu")
+
+
+def _misfit(name: str, value: Tensor, own: dict[str, Tensor], model: str) -> str:
+    """Return a sentence on an entry that a model cannot take."""
+    if name not in own:
+        return (
+            f"the weights have an entry {name!r}, which the model {model} has not."
+            f"{suggestion(name, own)} It has: {listing(own)}. Give it weights of a model "
+            "like it."
+        )
+    return (
+        f"the weights have {name} of shape {list(value.shape)}; the model {model} "
+        f"expects {list(own[name].shape)}. Give it weights of a model like it."
+    )
 
 
 def read_weights(model: nn.Module) -> dict[str, Tensor]:

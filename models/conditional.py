@@ -16,15 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError
 from fedkd.models.base import Model, ModelConfig, Size
-from fedkd.models.dcgan import (
-    WIDEST,
-    GeneratorConfig,
-    initialise,
-    inner_side,
-    upward,
-)
+from fedkd.models.canvas import centre, multiples, power_of_two
+from fedkd.models.dcgan import WIDEST, GeneratorConfig, initialise, upward
 
 
 class AcganConfig(GeneratorConfig):
@@ -80,8 +74,8 @@ class AcganGenerator(ConditionalGenerator):
     the merged vector becomes a 4x4 map (without BatchNorm), each doubling of the side
     halves the channels, and the last one makes the image by tanh. Channels are 8w, 4w, 2w
     at 32x32, with w more at 64x64 and without the widest at smaller sides; w is the
-    width. Sides are 8, 16, 28, 32 or 64; for 28x28 it makes 32x32 images and keeps their
-    centre. Initial weights:
+    width. Sides are 8 or more; for 28x28 it makes 32x32 images and keeps their centre, and
+    likewise for all other sizes but powers of two. Initial weights:
     N(0, 0.02) for convolutions, N(1, 0.02) for BatchNorm's scale, N(0, 1) for the
     embedding of labels. For 3x32x32 images, 10 classes, latent size 100, width 64 and
     merge ``mul`` it has 3,448,552 parameters.
@@ -93,13 +87,12 @@ class AcganGenerator(ConditionalGenerator):
         self, image_shape: ImageShape, num_classes: int, config: AcganConfig
     ) -> None:
         super().__init__()
-        side = inner_side(image_shape)
+        side = power_of_two(image_shape)
         self.image_shape = image_shape
         self.num_classes = num_classes
         self.latent_size = config.latent_size
         self.width = width = config.width
         self._how = config.merge
-        self._margin = (side - image_shape[1]) // 2
         longer = {"cat": self.latent_size, "cat_naive": num_classes}.get(self._how, 0)
         channels = _channels(side, width)
         first = nn.ConvTranspose2d(
@@ -128,8 +121,7 @@ class AcganGenerator(ConditionalGenerator):
     def decode(self, h_BA: Tensor) -> Tensor:
         """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]`` in [-1, 1]."""
         images: Tensor = self.layers(h_BA[:, :, None, None])
-        cut = self._margin
-        return images[..., cut:-cut, cut:-cut] if cut else images
+        return centre(images, self.image_shape)
 
 
 @final
@@ -140,10 +132,10 @@ class UpsamplingGenerator(ConditionalGenerator):
     and one-hot label each go through a linear layer to w maps of a quarter of the side;
     BatchNorm, up by 2, conv 2w, BatchNorm, LeakyReLU 0.2, up by 2, conv w, BatchNorm,
     LeakyReLU, conv, tanh, BatchNorm without scale and shift. That last layer standardises
-    the output, which suits classifiers trained on normalised images. Sides are multiples
-    of 4. Initial weights are
-    PyTorch's. For 3x32x32 images, 10 classes, latent size 100 and width 64 it has
-    682,499 parameters.
+    the output, which suits classifiers trained on normalised images. Sides are 8 or more;
+    where they are no multiples of 4, it makes the next larger ones and standardises
+    their centre. Initial weights are PyTorch's. For 3x32x32 images, 10 classes, latent
+    size 100 and width 64 it has 682,499 parameters.
     """
 
     Config = GeneratorConfig
@@ -152,13 +144,8 @@ class UpsamplingGenerator(ConditionalGenerator):
         self, image_shape: ImageShape, num_classes: int, config: GeneratorConfig
     ) -> None:
         super().__init__()
-        channels, height, breadth = image_shape
-        if height % 4 or breadth % 4:
-            raise ConfigError(
-                f"upsampling generator: found images of {height}x{breadth}; supported "
-                "are sides that are multiples of 4. Choose another resolution of the "
-                "data set, or a strategy without a generator."
-            )
+        channels = image_shape[0]
+        height, breadth = multiples(image_shape, 4)
         self.image_shape = image_shape
         self.num_classes = num_classes
         self.latent_size = config.latent_size
@@ -186,8 +173,9 @@ class UpsamplingGenerator(ConditionalGenerator):
         """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]``."""
         z_BZ, label_BC = h_BA.split([self.latent_size, self.num_classes], dim=1)
         maps = torch.cat([self.from_noise(z_BZ), self.from_label(label_BC)], dim=1)
-        images: Tensor = self.layers(maps.view(-1, *self._first))
-        return images
+        images: Tensor = self.layers[:-1](maps.view(-1, *self._first))
+        standardised: Tensor = self.layers[-1](centre(images, self.image_shape))
+        return standardised
 
 
 @final

@@ -3,7 +3,8 @@
 Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep Convolutional
 Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434; for 32x32 images with the
 layers of github.com/Wings-Of-Disaster/Mosaic, commit a7f8b5b (``utils/degan.py``). Other
-sizes have a stage more or fewer for each factor of two.
+sizes have a stage more or fewer for each factor of two; images whose sides are no equal
+powers of two lie in the centre of the next larger square that has such a side.
 
 Initial weights, drawn from torch's default generator: N(0, 0.02) for convolutions,
 N(1, 0.02) for BatchNorm's scale, 0 for its shift.
@@ -19,11 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError, listing
 from fedkd.models.base import Model, ModelConfig, Size
+from fedkd.models.canvas import centre, framed, power_of_two
 
-# Sides that are no power of two are worked on inside the next larger one.
-INNER_SIDE = {8: 8, 16: 16, 28: 32, 32: 32, 64: 64}
 WIDEST = 8
 """A stage has at most this many times the base width."""
 
@@ -50,8 +49,9 @@ class Generator(Model):
 
     Each doubling of the side halves the channels (but they are at most 8 * width), up to
     ``width`` channels at full size; a 1x1 transposed convolution and tanh make the image.
-    Sides are 8, 16, 28, 32 or 64; for 28x28 it makes 32x32 images and keeps their centre.
-    For 3x32x32 images, latent size 100 and width 64 it has 3,573,824 parameters.
+    Sides are 8 or more; for 28x28 it makes 32x32 images and keeps their centre, and
+    likewise for all other sizes. For 3x32x32 images, latent size 100 and width 64 it has
+    3,573,824 parameters.
     """
 
     Config = GeneratorConfig
@@ -61,11 +61,10 @@ class Generator(Model):
     ) -> None:
         super().__init__()
         del num_classes  # it knows no labels
-        side = inner_side(image_shape)
+        side = power_of_two(image_shape)
         self.image_shape = image_shape
         self.latent_size = config.latent_size
         self.width = width = config.width
-        self._margin = (side - image_shape[1]) // 2
         doublings = (side // 4).bit_length() - 1
         channels = [width * min(2**i, WIDEST) for i in range(doublings, -1, -1)]
         layers = upward(self.latent_size, channels[0], stride=1, padding=0)
@@ -78,8 +77,7 @@ class Generator(Model):
     def forward(self, z_BZ: Tensor) -> Tensor:
         """Map noise ``[B, Z]`` or ``[B, Z, 1, 1]`` to images ``[B, C, H, W]``."""
         images: Tensor = self.layers(z_BZ.reshape(len(z_BZ), self.latent_size, 1, 1))
-        cut = self._margin
-        return images[..., cut:-cut, cut:-cut] if cut else images
+        return centre(images, self.image_shape)
 
 
 @final
@@ -89,8 +87,8 @@ class Discriminator(Model):
     Each stage halves the side and doubles the channels (but they are at most 8 * width)
     down to a 2x2 map, which a last convolution turns into one number. The published form
     ends in a sigmoid; here the loss applies it, which is the same and more exact. Sides
-    are 8, 16, 28, 32 or 64; 28x28 images are padded by zeros to 32x32 in the first
-    convolution. For 3x32x32 images and width 64 it has 2,759,424 parameters.
+    are 8 or more; 28x28 images are padded by zeros to 32x32 in the first convolution, and
+    likewise all other sizes. For 3x32x32 images and width 64 it has 2,759,424 parameters.
     """
 
     Config = DiscriminatorConfig
@@ -100,10 +98,12 @@ class Discriminator(Model):
     ) -> None:
         super().__init__()
         del num_classes  # it knows no labels
-        side = inner_side(image_shape)
+        side = power_of_two(image_shape)
         self.image_shape = image_shape
         self.width = width = config.width
-        margin = (side - image_shape[1]) // 2
+        # The first convolution pads by whole margins; what is left is framed before.
+        margin = (side - max(image_shape[1:])) // 2
+        self._inner = side - 2 * margin
         halvings = (side // 2).bit_length() - 1
         channels = [width * min(2**i, WIDEST) for i in range(halvings)]
         layers: list[nn.Module] = [
@@ -122,7 +122,7 @@ class Discriminator(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``[B, C, H, W]`` to logits ``[B]``."""
-        logits: Tensor = self.layers(x)
+        logits: Tensor = self.layers(framed(x, self._inner, self._inner))
         return logits.flatten()
 
 
@@ -139,19 +139,3 @@ def initialise(layer: nn.Module) -> None:
     if isinstance(layer, _BatchNorm):
         nn.init.normal_(layer.weight, 1.0, 0.02)
         nn.init.zeros_(layer.bias)
-
-
-def inner_side(image_shape: ImageShape) -> int:
-    """Return the side, a power of two, at which images of this shape are made.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    _, height, breadth = image_shape
-    if height != breadth or height not in INNER_SIDE:
-        sides = listing(f"{side}x{side}" for side in INNER_SIDE)
-        raise ConfigError(
-            f"DCGAN: found images of {height}x{breadth}; supported are {sides}. Choose "
-            "another resolution of the data set, or a strategy without a generator."
-        )
-    return INNER_SIDE[height]

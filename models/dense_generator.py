@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.data.images import ImageShape
-from fedkd.errors import ConfigError
 from fedkd.models.base import Model, ModelConfig, Size
+from fedkd.models.canvas import centre, multiples
 
-DOUBLINGS = 4
+SHRINKING = 4
 """The first map is this many times smaller than the image."""
 
 
@@ -38,8 +38,9 @@ class Generator(Model):
 
     Linear(Z -> 2w x H/4 x W/4), BatchNorm, up by 2, conv 2w, BatchNorm, LeakyReLU 0.2,
     up by 2, conv w, BatchNorm, LeakyReLU, conv with bias, sigmoid; w is the width and
-    convolutions are 3x3. Sides are multiples of 4. Classifiers that are trained on
-    normalised images must be given (x - mean)/std. For 3x32x32 images, latent size 256 and
+    convolutions are 3x3. Sides are 8 or more; where they are no multiples of 4, it makes
+    the next larger ones and keeps the centre. Classifiers that are trained on normalised
+    images must be given (x - mean)/std. For 3x32x32 images, latent size 256 and
     width 64 it has 2,328,899 parameters.
     """
 
@@ -50,17 +51,12 @@ class Generator(Model):
     ) -> None:
         super().__init__()
         del num_classes  # it knows no labels
-        channels, height, breadth = image_shape
-        if height % DOUBLINGS or breadth % DOUBLINGS:
-            raise ConfigError(
-                f"DENSE's generator: found images of {height}x{breadth}; supported are "
-                "sides that are multiples of 4. Choose another resolution of the data "
-                "set, or a strategy without a generator."
-            )
+        channels = image_shape[0]
+        height, breadth = multiples(image_shape, SHRINKING)
         self.image_shape = image_shape
         self.latent_size = config.latent_size
         self.width = width = config.width
-        self._first = (2 * width, height // DOUBLINGS, breadth // DOUBLINGS)
+        self._first = (2 * width, height // SHRINKING, breadth // SHRINKING)
         self.expand = nn.Linear(
             config.latent_size, 2 * width * self._first[1] * self._first[2]
         )
@@ -82,7 +78,7 @@ class Generator(Model):
     def forward(self, z_BZ: Tensor) -> Tensor:
         """Map noise ``[B, Z]`` to images ``[B, C, H, W]``."""
         images: Tensor = self.layers(self.expand(z_BZ).view(-1, *self._first))
-        return images
+        return centre(images, self.image_shape)
 
 
 def _convolution(before: int, after: int) -> list[nn.Module]:

@@ -1,8 +1,11 @@
 """What a client is given to train with, and what it counts and logs."""
 
+import numpy as np
 import pytest
+import torch
 
 from fedkd import testing
+from fedkd.errors import ContractError
 from fedkd.ops.optimisers import Sgd
 from fedkd.simulation.sides import Sides
 
@@ -44,3 +47,48 @@ def test_plain_training_is_the_executors_and_all_other_is_ones_own(client):
     client.train(gradient=lambda model: None)
     client.train(optimiser=Sgd(lr=0.1))
     assert client._trainer.asked == 1
+
+
+@pytest.mark.parametrize("number", [-1, -40, 1.5, 2.0, True, "3", None, np.nan])
+def test_examples_are_whole_numbers_from_0_on(client, number):
+    with pytest.raises(
+        ContractError, match=r"count_examples was given .* whole number"
+    ):
+        client.count_examples(number)
+    assert client.examples == 0
+
+
+def test_whole_numbers_of_every_type_are_counted(client):
+    for number in (2, np.int64(3), torch.tensor(4), 0):
+        client.count_examples(number)
+    assert client.examples == 9
+
+
+def test_what_is_counted_and_logged_is_read_only(client):
+    with pytest.raises(AttributeError):
+        client.examples = 7
+    with pytest.raises(TypeError):
+        client.logged["a"] = 7
+
+
+@pytest.mark.parametrize(
+    "value", ["high", "3", None, [1.0, 2.0], torch.rand(2), {"a": 1}, 1j, b"1"]
+)
+def test_what_is_no_number_is_not_logged_and_the_name_is_said(client, value):
+    with pytest.raises(
+        ContractError, match=r"log was given the name 'mine' and .*one num"
+    ):
+        client.log("mine", value)
+    assert not client.logged
+
+
+def test_a_name_that_is_no_text_is_not_logged(client):
+    with pytest.raises(ContractError, match=r"the name 7 and 1.0; expected a text"):
+        client.log(7, 1.0)
+
+
+def test_what_is_not_finite_is_logged_as_missing(client):
+    client.log("loss", float("nan"))
+    client.log("rate", torch.tensor(float("inf")))
+    client.log("fine", torch.tensor([2.5]))
+    assert client.logged == {"loss": None, "rate": None, "fine": 2.5}

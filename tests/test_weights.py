@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedkd import weights as module
+from fedkd.errors import ContractError
 from fedkd.weights import copy_weights, entries, read_weights
 
 
@@ -108,8 +109,23 @@ def test_weights_are_copied_in_place_and_the_others_stay():
     assert model.own.requires_grad
     assert torch.equal(model.kept, kept)
     assert {name: value.data_ptr() for name, value in entries(model)} == places
-    with pytest.raises(KeyError, match="unknown"):
+    with pytest.raises(ContractError, match="unknown"):
         copy_weights({"unknown": torch.rand(1)}, model)
+
+
+def test_an_entry_that_does_not_fit_is_named_and_nothing_is_copied():
+    model = Odd()
+    before = model.kept.clone()
+    wrong = {"kept": torch.zeros(2), "own": torch.rand(3)}
+    with pytest.raises(ContractError, match=r"own of shape \[3\]; .* expects \[2\]"):
+        copy_weights(wrong, model)
+    with pytest.raises(ContractError, match=r"own of shape \[1\]"):
+        copy_weights({"own": torch.rand(1)}, model)  # torch would spread it out
+    assert torch.equal(model.kept, before)
+    with pytest.raises(ContractError, match=r"'ownn'.* Did you mean 'own'"):
+        copy_weights({"ownn": torch.rand(2)}, model)
+    with pytest.raises(ContractError, match="found Tensor in the place of weights"):
+        copy_weights(torch.rand(2), model)
 
 
 def test_a_round_trip_changes_no_bit():

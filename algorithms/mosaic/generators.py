@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic.config import GeneratorConfig
 from fedkd.data.images import ClientData, ImageInfo
+from fedkd.errors import DivergedError
 from fedkd.ops.generation import (
     BatchNormMatcher,
     adversarial_loss,
@@ -25,6 +26,7 @@ from fedkd.ops.generation import (
     to_classifier_range,
 )
 from fedkd.ops.optimisers import Adam
+from fedkd.ops.training import train
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Server
 
@@ -146,13 +148,13 @@ def scoring_classifier(client: Client, config: GeneratorConfig) -> nn.Module:
 def _fresh_classifier(client: Client, epochs: int) -> nn.Module:
     """Train a new network on the client's data (released code, ``trainer_init.py``)."""
     local = {n: v.clone() for n, v in client.model.state_dict().items()}
-    logged = dict(client.logged)
-    client.load(client.initial)
+    model = client.load(client.initial)
     amount = {"local_steps": None, "local_epochs": epochs}
-    client.train(training=client.training.model_copy(update=amount))
-    fresh = copy.deepcopy(client.model)
+    # Not by client.train: the loss that is logged is the local model's.
+    report = train(model, client.data, client.training.model_copy(update=amount))
+    client.count_examples(report.examples)
+    fresh = copy.deepcopy(model)
     client.load(local)
-    client.logged = logged
     return fresh
 
 
@@ -204,8 +206,15 @@ def _log_quality(
 
     ``generator_own_share``: images classified as a class the client holds.
     ``generator_mix_distance``: total variation between predicted and real label mix.
+
+    Raises:
+        DivergedError: If a generated image is not finite.
     """
     images = draw(generator, PROBE_IMAGES, config, client.images)
+    if not torch.isfinite(images).all():
+        raise DivergedError(
+            "the generator gives images that are not finite; lower generator.lr."
+        )
     classifier.eval()
     predicted = classifier(images).argmax(1).cpu()
     counts_C = client.data.label_counts()

@@ -1,4 +1,4 @@
-"""Images and labels as arrays in a NumPy file: x_train, y_train, x_test, y_test."""
+"""Images and labels as arrays in a NumPy file, called as Keras or MedMNIST call them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,11 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fedkd.data.checks import repeated, repeats
 from fedkd.data.dataset import Split
 from fedkd.datasets.folder.images import Form, fitted
 from fedkd.errors import DataError, listing
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+SPELLINGS = (
+    KEYS,  # Keras
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
+)
+"""What the arrays of both halves are called, in small or capital letters."""
 _CHUNK = 1 << 20
 CHANNELS = (1, 3)
 """Numbers of channels that images may have."""
@@ -30,34 +37,50 @@ Labelled: TypeAlias = tuple[Tensor, Tensor]
 """Images uint8 ``[N, C, H, W]`` and labels int64 ``[N]``."""
 
 
-def read_arrays(path: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Arrays:
+    """What a file holds."""
+
+    train: Labelled
+    test: Labelled
+    classes: tuple[str, ...]
+    """Class names; label ``c`` is ``classes[c]``."""
+    notes: tuple[str, ...]
+    """What is to be said of the file."""
+
+
+def read_arrays(path: Path) -> Arrays:
     """Read both halves and the class names.
 
     Raises:
         DataError: If an array is missing, of another type or shape, or a label is no
             class; names the file and the array.
     """
-    arrays = _loaded(path)
-    names = arrays.get("classes")
-    x_train, x_test = (_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
-    labels = {key: arrays[key] for key in ("y_train", "y_test")}
-    for (key, y), x in zip(labels.items(), (x_train, x_test), strict=True):
-        _require_whole_numbers(path, key, y)
+    stored, rest = _loaded(path)
+    names = stored.pop("classes", None)
+    keys = list(stored)  # those of the images and labels of both halves, in turn
+    x_train, x_test = (_images(path, key, stored[key]) for key in keys[::2])
+    labels = {key: _labels(path, key, stored[key]) for key in keys[1::2]}
+    for x_key, (key, y), x in zip(
+        keys[::2], labels.items(), (x_train, x_test), strict=True
+    ):
         if len(x) != len(y) or not len(x):
             raise _wrong(
                 path,
-                f"{len(x)} images in x{key[1:]} and {len(y)} labels in {key}",
+                f"{len(x)} images in {x_key} and {len(y)} labels in {key}",
                 "a label for each image, and at least one",
             )
     if x_train.shape[1:] != x_test.shape[1:]:
         shapes = " and ".join(_shown(x.shape[1:]) for x in (x_train, x_test))
         problem = f"training and test images of {shapes} (channels, height, width)"
         raise _wrong(path, problem, "one shape")
-    classes = _classes(path, names, labels["y_train"])
+    classes = _classes(path, names, keys[1], labels[keys[1]])
     _require_in_range(path, labels, len(classes))
-    _require_every_class(path, labels["y_train"], classes)
+    _require_every_class(path, labels[keys[1]], classes)
     y_train, y_test = (torch.from_numpy(y.astype(np.int64)) for y in labels.values())
-    return (x_train, y_train), (x_test, y_test), classes
+    notes = [f"Left out of {path}: the arrays {listing(rest)}."] if rest else []
+    notes += repeats(repeated(x_train, x_test), len(x_test))
+    return Arrays((x_train, y_train), (x_test, y_test), classes, tuple(notes))
 
 
 def digest_of(path: Path) -> str:
@@ -103,37 +126,48 @@ def split_of(half: Labelled, form: Form) -> Split:
     return Split(y, form.shape, read)
 
 
-def _loaded(path: Path) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of a file that are of use, all :data:`KEYS` among them."""
+def _loaded(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the arrays that are of use, in the order of :data:`KEYS`, then ``classes``.
+
+    And the names of the others. Whatever is pickled is refused.
+    """
     if not zipfile.is_zipfile(path):
         raise _wrong(path, "no .npz file", "one as numpy.savez writes it")
     name = ""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            _require_keys(path, stored.files)
+            names = _names(path, stored.files)
             arrays = {}
-            for name in [key for key in (*KEYS, "classes") if key in stored.files]:
+            for name in names:
                 arrays[name] = np.asarray(stored[name])
-            return arrays
+            return arrays, sorted(set(stored.files) - set(names))
     except _READING as error:
         cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         what = f"{name} that cannot be read" if name else "a file that cannot be read"
         raise _wrong(path, f"{what} ({cause})", "plain arrays") from error
 
 
-def _require_keys(path: Path, keys: Sequence[str]) -> None:
-    missing = [key for key in KEYS if key not in keys]
+def _names(path: Path, there: Sequence[str]) -> list[str]:
+    """Return what the arrays of use are called in a file."""
+    known = {name.lower(): name for name in there}
+    by_likeness = sorted(SPELLINGS, key=lambda keys: -len(set(keys) & set(known)))
+    keys = by_likeness[0]
+    missing = [key for key in keys if key not in known]
     if missing:
         problem = (
-            f"no array {listing(missing)} (arrays: {listing(sorted(keys)) or 'none'})"
+            f"no array {listing(missing)} (arrays: {listing(sorted(there)) or 'none'})"
         )
-        raise _wrong(path, problem, listing(KEYS))
+        raise _wrong(path, problem, " or ".join(map(listing, SPELLINGS)))
+    also = ["classes"] if "classes" in there else []
+    return [known[key] for key in keys] + also
 
 
 def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     """Return images as uint8 ``[N, C, H, W]``, a view where that is possible."""
     if array.dtype != np.uint8:
         hint = " Scale images to 0..255, round them and convert them."
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            hint = " Some values are NaN; replace these first."
         raise _wrong(path, f"{key} of type {array.dtype}", "uint8 in 0..255", hint)
     if array.ndim in (3, 4) and 0 in array.shape[1:]:
         problem = f"{key} of shape {_shown(array.shape)}"
@@ -153,25 +187,30 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     )
 
 
-def _require_whole_numbers(path: Path, key: str, y: NDArray[Any]) -> None:
+def _labels(path: Path, key: str, y: NDArray[Any]) -> NDArray[Any]:
+    """Return labels ``[N]``, of whole numbers; they may be stored as ``[N, 1]``."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
         problem = f"{key} of shape {_shown(y.shape)} and type {y.dtype}"
-        raise _wrong(path, problem, "whole numbers of shape [N]")
+        hint = " Of one-hot labels, take argmax(1)." if y.ndim == 2 else ""
+        raise _wrong(path, problem, "whole numbers of shape [N] or [N, 1]", hint)
+    return y
 
 
 def _classes(
-    path: Path, names: NDArray[Any] | None, y_train: NDArray[Any]
+    path: Path, names: NDArray[Any] | None, key: str, y_train: NDArray[Any]
 ) -> tuple[str, ...]:
     """Return the class names: as given, or the labels, of which none is left out."""
     if names is None:
-        _require_in_range(path, {"y_train": y_train}, None)
+        _require_in_range(path, {key: y_train}, None)
         labels = np.unique(y_train)
         gaps = np.flatnonzero(labels != np.arange(len(labels)))
         if len(gaps):  # before names are made: a label may be as large as 2^64
             missing, label = gaps[0], labels[gaps[0]]
             raise _wrong(
                 path,
-                f"the label {label} at y_train[{_first(y_train == label)}], but no "
+                f"the label {label} at {key}[{_first(y_train == label)}], but no "
                 f"training image of the class '{missing}' (label {missing})",
                 "labels from 0 without a gap",
             )
@@ -198,7 +237,7 @@ def _require_in_range(
                 path,
                 f"the label {y[position]} at {key}[{position}]",
                 f"labels from 0{upper}",
-                " Without an array 'classes', y_train says which there are.",
+                " Without an array 'classes', training labels say which there are.",
             )
 
 

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from fedkd.base.files import spelled
+from fedkd.data.checks import normalisation_fault, repeats
 from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
 from fedkd.data.images import Augmentation
-from fedkd.datasets.folder import arrays, contents, images
+from fedkd.datasets.folder import arrays, contents, files, images
 from fedkd.errors import ConfigError, DataError
 
 PIECE = 4_000_000
@@ -25,8 +27,9 @@ class FolderConfig(DatasetConfig):
 
     path: str = Field(min_length=1)
     """A folder with ``train/<class>/*`` and ``test/<class>/*``, or a file ``.npz`` with
-    ``x_train``, ``y_train``, ``x_test`` and ``y_test``; relative to the current
-    folder."""
+    ``x_train``, ``y_train``, ``x_test`` and ``y_test``, or MedMNIST's
+    ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``; relative to
+    the current folder."""
     resolution: int | None = Field(None, ge=1)
     """Height and width that all images are stretched to, bilinearly with antialiasing;
     None keeps them, if all have one size."""
@@ -42,12 +45,20 @@ class FolderConfig(DatasetConfig):
     flip: bool = False
     """Whether training images are mirrored left to right at random."""
 
+    @field_validator("path")
+    @classmethod
+    def _spelled_once(cls, path: str) -> str:
+        return spelled(path)
+
     @model_validator(mode="after")
     def _mean_and_deviation_go_together(self) -> FolderConfig:
         if (self.mean is None) != (self.std is None):
             raise ValueError("expected mean and std, or neither; found one of them")
         if self.std is not None and min(self.std, default=0) <= 0:
             raise ValueError("expected values of std above 0")
+        fault = normalisation_fault(self.mean or (), self.std or ())
+        if fault:
+            raise ValueError(fault)
         return self
 
 
@@ -55,10 +66,12 @@ class Folder(FileDataset):
     """Your own images: ``train/<class>/*`` and ``test/<class>/*``, or an ``.npz``.
 
     Named with its path, ``folder:PATH``. In a folder, classes are the names of the
-    folders in ``train``, sorted; files with other endings than those of images are left
-    alone. In an ``.npz``, images are uint8, ``[N, H, W]``, ``[N, H, W, C]`` or
+    folders in ``train``, sorted. Images are read as a viewer shows them: turned as their
+    EXIF data say, on white where they are transparent, and the first of several pages;
+    what is left out is counted in a note. In an ``.npz``, arrays are called as Keras or
+    MedMNIST call them. Images are uint8, ``[N, H, W]``, ``[N, H, W, C]`` or
     ``[N, C, H, W]``: C is the axis of length 1 or 3. Labels are whole numbers from 0,
-    and an array ``classes`` may name them.
+    ``[N]`` or ``[N, 1]``, and an array ``classes`` may name them.
 
     Unless given, mean and standard deviation are those of all training pixels, found in
     a pass over the training images that keeps none of them; each is decoded twice then.
@@ -67,15 +80,15 @@ class Folder(FileDataset):
     name = "folder"
     Config = FolderConfig
     argument = "path"
-    preparation = 2  # 1 took images of a grey palette for colour
+    preparation = 3  # 1 took grey palettes for colour, 2 showed photos as they lie
 
     def open(self, root: Path) -> Source:
         """See :meth:`FileDataset.open`; ``root`` is not looked at."""
         del root
-        train, test, classes = self._halves()
-        mean, std = self._normalisation(train)
+        train, test, classes, notes = self._halves()
+        mean, std = self._normalisation(train, notes)
         augmentation = Augmentation(self.config.pad, self.config.flip)
-        return Source(train, test, classes, mean, std, augmentation)
+        return Source(train, test, classes, mean, std, augmentation, notes)
 
     def fingerprint(self, root: Path) -> str:
         """See :meth:`FileDataset.fingerprint`; of names, sizes and times."""
@@ -97,7 +110,7 @@ class Folder(FileDataset):
 
         def read() -> str:
             if path.is_dir():
-                return images.digest_of(path)
+                return files.digest_of(path)
             return arrays.digest_of(path)
 
         place = str(path.resolve())
@@ -105,7 +118,7 @@ class Folder(FileDataset):
 
     def _facts(self, path: Path) -> Iterable[contents.Facts]:
         if path.is_dir():
-            return images.facts_of(path)
+            return files.facts_of(path)
         return [(path.name, path.stat())]
 
     def _path(self) -> Path:
@@ -118,29 +131,28 @@ class Folder(FileDataset):
             "test/<class>/*, or a file that ends in .npz."
         )
 
-    def _halves(self) -> tuple[Split, Split, tuple[str, ...]]:
+    def _halves(self) -> tuple[Split, Split, tuple[str, ...], tuple[str, ...]]:
+        """Return both halves, the class names, and what is to be said of the files."""
         path, config = self._path(), self.config
         if path.is_dir():
-            *halves, classes = images.find_halves(path)
+            *halves, classes = files.find_halves(path)
             form = images.form_of(
                 halves[0].files[0], config.channels, config.resolution
             )
             train, test = (images.split_of(half, classes, form) for half in halves)
-            return train, test, classes
-        *labelled, classes = arrays.read_arrays(path)
-        form = arrays.form_like(
-            path, labelled[0][0], config.channels, config.resolution
-        )
-        train, test = (arrays.split_of(half, form) for half in labelled)
-        return train, test, classes
+            return train, test, classes, _notes(path, *halves)
+        held = arrays.read_arrays(path)
+        form = arrays.form_like(path, held.train[0], config.channels, config.resolution)
+        train, test = (arrays.split_of(half, form) for half in (held.train, held.test))
+        return train, test, held.classes, held.notes
 
     def _normalisation(
-        self, train: Split
+        self, train: Split, notes: tuple[str, ...]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation by channel: as given, or computed."""
         mean, std = self.config.mean, self.config.std
         if mean is None:
-            return self._computed(train)
+            return self._computed(train, notes)
         channels = train.shape[0]
         if not len(mean) == len(std) == channels:
             raise ConfigError(
@@ -149,7 +161,9 @@ class Folder(FileDataset):
             )
         return mean, std
 
-    def _computed(self, train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _computed(
+        self, train: Split, notes: tuple[str, ...]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         counts = histogram(train)
         levels = np.arange(256) / 255
         shares = counts / counts.sum(1, keepdims=True)
@@ -158,10 +172,20 @@ class Folder(FileDataset):
         if not std.min() > 0:
             raise DataError(
                 f"folder: all training images of {self._path()} have one value in "
-                f"channel {std.argmin()}; expected pictures. Set mean and std to use "
-                "them as they are."
+                f"channel {std.argmin()}; expected pictures. "
+                + " ".join([*notes, "Set mean and std to use them as they are."])
             )
         return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _notes(path: Path, train: files.Half, test: files.Half) -> tuple[str, ...]:
+    """Return what is to be said of the files of a folder: left out, pages, twice."""
+    notes = files.left_out(path)
+    pages = images.several_pages([*train.files, *test.files])
+    if pages:
+        of = "1 file has" if pages == 1 else f"{pages:,} files have"
+        notes += (f"{of} several pages; of each the first page is used.",)
+    return notes + repeats(files.repeated(train, test), len(test.files))
 
 
 def histogram(half: Split) -> NDArray[np.int64]:

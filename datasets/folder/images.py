@@ -1,34 +1,23 @@
-"""A folder of images by class: ``train/<class>/*`` and ``test/<class>/*``."""
+"""Decoding image files: upright, on white where they are transparent, first page only."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fedkd.data.dataset import Split
-from fedkd.datasets.folder.contents import Facts, encoded
-from fedkd.errors import DataError, listing
+from fedkd.datasets.folder.files import TOGETHER, Half
+from fedkd.errors import DataError
 
-ENDINGS = (
-    *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
-    ".webp",
-)
-"""Endings of the files that are images, in small or capital letters."""
-_TOGETHER = 256
-"""Files that a thread reads at a time: one costs less than handing it over."""
 GREY = ("1", "L", "LA")
 """Pillow's modes of grey images; those of a palette may be grey, too."""
 _PALETTE = ("P", "PA")
@@ -39,17 +28,6 @@ _DECODING = (
     *(zlib.error, Image.DecompressionBombError),
 )
 """What Pillow raises on damaged images."""
-
-
-@dataclass(frozen=True)
-class Half:
-    """The training or the test half: its files and their classes, in order."""
-
-    name: str
-    """``train`` or ``test``."""
-    files: Sequence[str]
-    classes: Sequence[str]
-    """For each file, the name of its folder."""
 
 
 @dataclass(frozen=True)
@@ -73,81 +51,14 @@ class Form:
         return self.channels, self.height, self.width
 
 
-def find_halves(folder: Path) -> tuple[Half, Half, tuple[str, ...]]:
-    """List the files of both halves by class, and the classes, sorted by name.
-
-    Raises:
-        DataError: If ``train`` or ``test`` is missing, a class has no image, or a class
-            is only in ``test``.
-    """
-    train, test = (_half(folder, name) for name in ("train", "test"))
-    classes = tuple(sorted(set(train.classes)))
-    unknown = sorted(set(test.classes) - set(classes))
-    if unknown:
-        raise DataError(
-            f"folder: found the class {unknown[0]!r} in {folder / 'test'} only; expected "
-            f"a folder of that name in {folder / 'train'} too. Add it, or remove it from "
-            "test."
-        )
-    absent = sorted(set(classes) - set(test.classes))
-    if absent:
-        warnings.warn(
-            f"folder: {folder / 'test'} has no images of {listing(absent)}, so accuracy "
-            "says nothing of it. Add some, or remove the class from train.",
-            stacklevel=2,
-        )
-    return train, test, classes
-
-
-def facts_of(folder: Path) -> Iterator[Facts]:
-    """Yield the images of both halves and what the file system knows of each, in order.
-
-    Raises:
-        DataError: If ``train`` or ``test`` is missing, or a class has no image.
-    """
-    for name in ("train", "test"):
-        for _, entry in _listed(folder, name):
-            yield entry.path, entry.stat()
-
-
-def digest_of(folder: Path) -> str:
-    """Return 16 digits that change with the names or contents of the images only.
-
-    Raises:
-        DataError: As :func:`find_halves` does.
-        OSError: If an image cannot be read.
-    """
-    halves = find_halves(folder)[:2]
-    files = [file for half in halves for file in half.files]
-    names = [
-        f"{half.name}/{one}/{os.path.basename(file)}"
-        for half in halves
-        for file, one in zip(half.files, half.classes, strict=True)
-    ]
-    parts = [files[i : i + _TOGETHER] for i in range(0, len(files), _TOGETHER)]
-
-    def digests(part: Sequence[str]) -> list[bytes]:
-        return [hashlib.sha256(Path(file).read_bytes()).digest() for file in part]
-
-    whole = hashlib.sha256()
-    with ThreadPoolExecutor() as pool:
-        contents = itertools.chain.from_iterable(pool.map(digests, parts))
-        for name, content in zip(names, contents, strict=True):
-            whole.update(encoded(name) + b"\0" + content)
-    return whole.hexdigest()[:16]
-
-
 def form_of(file: str, channels: int | None, resolution: int | None) -> Form:
     """Return what images become: as ``file`` is, where the user does not say.
 
     Raises:
         DataError: If the file is no image.
     """
-    try:
-        with Image.open(file) as image:
-            (width, height), grey = image.size, _is_grey(image)
-    except _DECODING as error:
-        raise _damage(file, error) from error
+    with _decoded(file) as image:
+        (width, height), grey = image.size, _is_grey(image)
     return Form(
         channels=channels or (1 if grey else 3),
         height=resolution or height,
@@ -165,7 +76,9 @@ def split_of(half: Half, classes: Sequence[str], form: Form) -> Split:
     def read(start: int, stop: int) -> Tensor:
         x = torch.empty((stop - start, *form.shape), dtype=torch.uint8)
         for place, file in zip(x, half.files[start:stop], strict=True):
-            place.copy_(_decoded(file, form))
+            with _decoded(file) as image:
+                _require(file, image, form)
+                place.copy_(fitted(image, form))
         return x
 
     labels = torch.tensor([label[name] for name in half.classes], dtype=torch.int64)
@@ -177,7 +90,7 @@ def fitted(image: Image.Image, form: Form) -> Tensor:
 
     Bilinearly with antialiasing, as torchvision's ``Resize`` does to PIL images.
     """
-    pixels = image.convert("L" if form.channels == 1 else "RGB")
+    pixels = _on_white(image).convert("L" if form.channels == 1 else "RGB")
     size = (form.width, form.height)
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.BILINEAR)
@@ -185,55 +98,51 @@ def fitted(image: Image.Image, form: Form) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
-def _half(folder: Path, name: str) -> Half:
-    images = _listed(folder, name)
-    return Half(name, [entry.path for _, entry in images], [one for one, _ in images])
+def several_pages(files: Sequence[str]) -> int:
+    """Count the files that hold several pictures, such as pages of a TIFF or GIF."""
+    parts = [files[i : i + TOGETHER] for i in range(0, len(files), TOGETHER)]
+    with ThreadPoolExecutor() as pool:
+        return sum(pool.map(lambda part: sum(map(_has_pages, part)), parts))
 
 
-def _listed(folder: Path, name: str) -> list[tuple[str, os.DirEntry[str]]]:
-    """Return the images of a half, each with its class, in order."""
-    place = folder / name
-    if not place.is_dir():
-        there = listing(sorted(path.name for path in folder.iterdir()), 5) or "nothing"
-        raise DataError(
-            f"folder: {place} is not there; expected the folders train and test, with a "
-            f"folder for each class in them. {folder} holds: {there}."
-        )
-    classes = sorted(entry.name for entry in _visible(place) if entry.is_dir())
-    if not classes:
-        raise DataError(f"folder: {place} is empty; expected a folder for each class.")
-    images: list[tuple[str, os.DirEntry[str]]] = []
-    for one in classes:
-        files = [
-            entry
-            for entry in _visible(place / one)
-            if entry.name.lower().endswith(ENDINGS) and entry.is_file()
-        ]
-        if not files:
-            raise DataError(
-                f"folder: found no image in {place / one}; expected files that end in "
-                f"{' '.join(ENDINGS)} (folders in it are not searched). Add some, or "
-                "remove the folder."
-            )
-        images += [(one, entry) for entry in sorted(files, key=lambda e: e.name)]
-    return images
+def _has_pages(file: str) -> bool:
+    try:
+        with Image.open(file) as image:
+            # A phone's MPO is one photo, and a smaller copy or a depth map of it.
+            return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    except _DECODING:
+        return False  # whoever decodes it says what is wrong
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, but what hides, such as ``.DS_Store``."""
-    with os.scandir(str(folder)) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
+@contextmanager
+def _decoded(file: str) -> Iterator[Image.Image]:
+    """Decode a file, and turn it as its EXIF data say.
 
-
-def _decoded(file: str, form: Form) -> Tensor:
-    """Decode a file, uint8 ``[C, H, W]``."""
+    Raises:
+        DataError: If it is no image, or cannot be used in the block.
+    """
     try:
         with Image.open(file) as image:
             image.load()
-            _require(file, image, form)
-            return fitted(image, form)
+            _turn_upright(image)
+            yield image
     except _DECODING as error:
         raise _damage(file, error) from error
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except _DECODING:
+        return  # EXIF data that cannot be read: viewers show the image as it is stored
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return an image without transparency, as on a white page."""
+    if not image.has_transparency_data:
+        return image
+    over = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -46,6 +46,17 @@ def write_json_atomic(value: Any, path: Path) -> None:
     write_atomic(path, text + "\n")
 
 
+def spelled(path: str) -> str:
+    """Return the one spelling of a path: from the current folder, if it is in there.
+
+    So that a run is the same run, however its files are named; ``~`` is spelled out.
+    """
+    if not path:
+        return path
+    here, place = Path.cwd(), Path(os.path.abspath(Path(path).expanduser()))
+    return str(place.relative_to(here) if place.is_relative_to(here) else place)
+
+
 def sync_folder(folder: Path) -> None:
     """Force the new name to the disk, where the platform can open folders."""
     with contextlib.suppress(OSError):

@@ -62,7 +62,8 @@ INTERRUPTED = 130
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Cells side by side.  [default: one a core; 1 on a GPU]",
+    help="Processes that work at a time, in all: so many cells side by side, or so many "
+    "for one cell.  [default: one a core; one cell at a time on a GPU]",
 )
 @click.option(
     "--executor",
@@ -75,7 +76,8 @@ INTERRUPTED = 130
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Processes or Ray CPUs for one cell.  [default: one a core]",
+    help="Processes or Ray CPUs for one cell, where one runs at a time.  [default: "
+    "--jobs, else one a core]",
 )
 @click.option(
     "--ray-address",
@@ -122,12 +124,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     loaded = load_overridden(suite, wishes, registry)
     chosen = pick_device(device)
     candidates = _candidates(executor, registry, chosen)
+    cells, processes = _shares(jobs, workers, candidates, chosen)
     settings = Settings(
         out=ResultsFolder(Path(out or Path("runs", loaded.name))),
         data_root=data_root(root),
         device=chosen,
-        jobs=_jobs(jobs, candidates, chosen),
-        executor=Choice(candidates, workers, ray_address, profile),
+        jobs=cells,
+        executor=Choice(candidates, processes, ray_address, profile),
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,
@@ -158,19 +161,28 @@ def _candidates(
     return (executor,)
 
 
-def _jobs(
-    wish: int | None, candidates: tuple[type[Executor], ...], device: torch.device
-) -> int:
-    """Return how many cells run side by side."""
-    spread = all(executor.starts_processes for executor in candidates)
-    if spread and wish is not None and wish > 1:
+def _shares(
+    jobs: int | None,
+    workers: int | None,
+    candidates: tuple[type[Executor], ...],
+    device: torch.device,
+) -> tuple[int, int | None]:
+    """Return how many cells run side by side, and how many processes one alone may have.
+
+    Whatever runs, no more than ``jobs`` processes work at a time.
+
+    Raises:
+        ConfigError: If ``workers`` are more than ``jobs``.
+    """
+    if jobs is not None and workers is not None and workers > jobs:
         raise ConfigError(
-            f"--jobs {wish}: with --executor {candidates[0].name} all workers serve one "
-            "cell at a time; leave --jobs out, or the executor."
+            f"--workers {workers} with --jobs {jobs}: jobs are all processes that work "
+            f"at a time. Raise --jobs to {workers}, or leave one of both out."
         )
-    if wish is not None:
-        return wish
-    return cores() if device.type == "cpu" and not spread else 1
+    # All processes of these serve one cell at a time.
+    spread = all(executor.starts_processes for executor in candidates)
+    usual = cores() if device.type == "cpu" else 1
+    return (1 if spread else jobs or usual), workers or jobs
 
 
 def _run(bench: Bench, plain: bool) -> int:
@@ -181,6 +193,9 @@ def _run(bench: Bench, plain: bool) -> int:
         world, lost = bench.check()
         for line in lost:
             click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
+        for dataset, notes in world.notes.items():
+            for note in notes:
+                click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedkd.config import Config
+from fedkd.data.checks import remarks, repeated, repeats
 from fedkd.data.images import Augmentation, ImageSet, ImageShape
-
-
-class DatasetConfig(Config):
-    """Options of every data set: which part of it is used."""
-
-    fraction: float | None = Field(None, gt=0, le=1)
-    """Share of the training images that is used, the same of each class; None for all.
-    Give this or ``per_class``."""
-    per_class: int | None = Field(None, ge=1)
-    """Training images of each class that are used; None for all."""
-    test_fraction: float | None = Field(None, gt=0, le=1)
-    """Share of the test images that is used, the same of each class; None for all."""
-    subset_seed: int = Field(0, ge=0)
-    """Which images a subset holds; not the seed of a run, so that all runs share it."""
-
-    @model_validator(mode="after")
-    def _one_way_to_choose(self) -> DatasetConfig:
-        if self.fraction is not None and self.per_class is not None:
-            raise ValueError("expected fraction or per_class, found both; remove one")
-        return self
+from fedkd.data.subsets import DatasetConfig as DatasetConfig  # noqa: PLC0414 - sets say it
+from fedkd.data.subsets import subset
+from fedkd.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -64,6 +48,8 @@ class Source:
     """Per channel, of images scaled to [0, 1]."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """What is done to training images."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results should know of the files: a sentence each."""
 
     def image_set(self, name: str, x_train: Tensor, x_test: Tensor) -> ImageSet:
         """Return the whole set with these images, uint8 ``[N, C, H, W]`` each."""
@@ -77,7 +63,42 @@ class Source:
             self.mean,
             self.std,
             self.augmentation,
+            self.notes,
         )
+
+
+def finished(images: object, config: object) -> ImageSet:
+    """Return the part of a whole set that its options ask for, with all notes on it.
+
+    Raises:
+        ConfigError: If the set has no such part.
+        DataError: If it is none.
+    """
+    if not isinstance(images, ImageSet):
+        raise DataError(
+            f"a data set was loaded as {type(images).__name__}, expected an ImageSet; "
+            "return one from load."
+        )
+    notes = dict.fromkeys((*images.notes, *remarks(images)))
+    return subset(replace(images, notes=tuple(notes)), config)
+
+
+def _finishing(load: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
+    """Return a ``load`` that finishes what it gives to others than subclasses."""
+
+    @functools.wraps(load)
+    def outer(self: Dataset, root: Path) -> ImageSet:
+        images = load(self, root)
+        if type(self).load is not outer:  # called by the load of a subclass
+            return images
+        if isinstance(images, ImageSet) and not isinstance(self, FileDataset):
+            # Those in files tell it themselves, and are not read to the end here.
+            number = repeated(images.x_train, images.x_test)
+            twice = repeats(number, len(images.x_test))
+            images = replace(images, notes=(*images.notes, *twice))
+        return finished(images, self.config)
+
+    return outer
 
 
 class Dataset(ABC):
@@ -96,9 +117,18 @@ class Dataset(ABC):
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Have what the subclass loads checked, and cut to the part asked for."""
+        super().__init_subclass__(**arguments)
+        if "load" in vars(cls):
+            cls.load = _finishing(cls.load)  # type: ignore[method-assign]
+
     @abstractmethod
     def load(self, root: Path) -> ImageSet:
         """Read the set from its files under ``root``.
+
+        A subclass returns the whole set. Whoever calls it gets the part that the options
+        of :class:`DatasetConfig` ask for, with notes on what is odd about the data.
 
         Raises:
             DataError: If a file is missing or damaged; names it, what was expected and
@@ -151,6 +181,18 @@ class FileDataset(Dataset):
                 the command that prepares the set.
         """
 
+    def holds_part(self, root: Path) -> bool:
+        """Say whether the files under ``root`` are sound but a part of what is published.
+
+        By their numbers and headers: no image is read. A set that accepts a part says so
+        in its options.
+
+        Raises:
+            DataError: If a file is damaged.
+        """
+        del root
+        return False
+
     @abstractmethod
     def fingerprint(self, root: Path) -> str:
         """Return a text that changes when the files under ``root`` do, in milliseconds.
@@ -172,7 +214,15 @@ class FileDataset(Dataset):
         return options
 
     def load(self, root: Path) -> ImageSet:
-        """Read the whole set; see :meth:`Dataset.load`."""
+        """Read the set into memory; see :meth:`Dataset.load`."""
+        return self.whole(root)
+
+    def whole(self, root: Path) -> ImageSet:
+        """Read the whole set into memory, whatever part of it the options ask for.
+
+        Raises:
+            DataError: As :meth:`Dataset.load` does.
+        """
         source = self.open(root)
         train, test = source.train, source.test
         return source.image_set(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fedkd.base.phases import phase
+from fedkd.data.checks import labels_of, require_sound
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """``(channels, height, width)``."""
@@ -49,6 +50,18 @@ class ImageSet:
     """Per channel, of images scaled to [0, 1]."""
     augmentation: Augmentation = Augmentation()
     """What is done to training images."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results should know of the data: a sentence each."""
+
+    def __post_init__(self) -> None:
+        """Check it; labels of other whole numbers, or ``[N, 1]``, become int64 ``[N]``.
+
+        Raises:
+            DataError: If it is not what its fields say.
+        """
+        for key in ("y_train", "y_test"):
+            object.__setattr__(self, key, labels_of(getattr(self, key)))
+        require_sound(self)
 
     @property
     def shape(self) -> ImageShape:

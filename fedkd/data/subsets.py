@@ -10,13 +10,34 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.data.dataset import DatasetConfig
+from fedkd.config import Config
 from fedkd.data.images import ImageSet
 from fedkd.errors import ConfigError
 from fedkd.partition.base import Indices, class_pools
+
+
+class DatasetConfig(Config):
+    """Options of every data set: which part of it is used."""
+
+    fraction: float | None = Field(None, gt=0, le=1)
+    """Share of the training images that is used, the same of each class; None for all.
+    Give this or ``per_class``."""
+    per_class: int | None = Field(None, ge=1)
+    """Training images of each class that are used; None for all."""
+    test_fraction: float | None = Field(None, gt=0, le=1)
+    """Share of the test images that is used, the same of each class; None for all."""
+    subset_seed: int = Field(0, ge=0)
+    """Which images a subset holds; not the seed of a run, so that all runs share it."""
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> DatasetConfig:
+        if self.fraction is not None and self.per_class is not None:
+            raise ValueError("expected fraction or per_class, found both; remove one")
+        return self
 
 
 def subset(images: ImageSet, config: object) -> ImageSet:
@@ -27,7 +48,7 @@ def subset(images: ImageSet, config: object) -> ImageSet:
     Args:
         images: The whole set.
         config: The options of the set. A plug-in's options that do not extend
-            :class:`~fedkd.data.dataset.DatasetConfig` know no subsets: all is kept.
+            :class:`DatasetConfig` know no subsets: all is kept.
 
     Raises:
         ConfigError: If a class has fewer than ``per_class`` training images.

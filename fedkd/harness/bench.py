@@ -46,7 +46,8 @@ class Settings:
     jobs: int = 1
     """Cells side by side."""
     executor: Choice = SERIAL
-    """Where the clients of a cell do their turns, if one cell runs at a time."""
+    """Where the clients of a cell do their turns, and in how many processes, if one cell
+    runs at a time."""
     fresh: bool = False
     """Whether finished cells are run again."""
     plots: bool = True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.data.dataset import Dataset, FileDataset
+from fedkd.data.dataset import Dataset, FileDataset, finished
 from fedkd.data.images import ImageSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
-from fedkd.data.subsets import subset
 from fedkd.errors import DataError, FedKDError
 from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner
+from fedkd.partition.dealing import dealt
 from fedkd.partition.held_out import even_shards, matched_shards
 from fedkd.party import ModelSpec
 from fedkd.plugins.loader import cause
@@ -43,6 +45,8 @@ class RunBuilder:
         self.root = root
         """Folder of the data files."""
         self.device = device
+        self.notes: dict[Resolved, list[str]] = {}
+        """What is to be said of each data set that was loaded: a sentence each."""
         # The cells of a data set come one after another, so one is enough.
         self._kept_data = functools.lru_cache(maxsize=1)(self._load)
         self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
@@ -105,23 +109,31 @@ class RunBuilder:
         return built(self.registry, cell.parts.metrics)
 
     def _load(self, dataset: Resolved) -> ImageSet:
+        with _sentences(self.notes.setdefault(dataset, [])) as notes:
+            images = self._read(dataset)
+            notes.extend(images.notes)
+        return replace(images.to(self.device), notes=tuple(notes))
+
+    def _read(self, dataset: Resolved) -> ImageSet:
         reader: Dataset = made(self.registry, "datasets", dataset)
         with named_faults(self.registry, dataset.name):
             if isinstance(reader, FileDataset):
-                images = prepared.images(reader, self.root, dataset.content)
-            else:
-                images = reader.load(self.root)
-                require_content(dataset.name, reader.content(), dataset.content)
-            return subset(images, reader.config).to(self.device)
+                whole = prepared.images(reader, self.root, dataset.content)
+                return finished(whole, reader.config)
+            images = reader.load(self.root)
+            require_content(dataset.name, reader.content(), dataset.content)
+            return images
 
     def _deal(
         self, dataset: Resolved, partition: Resolved, clients: int, seed: int
     ) -> Partition:
         data = self.data(dataset)
         partitioner: Partitioner = made(self.registry, "partitioners", partition)
+        partitioner.classes = data.classes
         labels = data.y_train.cpu().numpy()
-        rng = numpy_stream(seed, "partition")
-        return partitioner.split(labels, clients, data.num_classes, rng)
+        return dealt(
+            partitioner, partition.name, labels, clients, data.num_classes, seed
+        )
 
     def _hold_out(
         self,
@@ -138,6 +150,19 @@ class RunBuilder:
         if kind == "matched":
             return matched_shards(np.asarray(split.counts), labels, rng)
         return even_shards(len(split.indices), labels, rng)
+
+
+@contextmanager
+def _sentences(notes: list[str]) -> Iterator[list[str]]:
+    """Give an empty list, and add to it what Python warns of in the block, each once."""
+    notes.clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield notes
+        finally:
+            notes += (" ".join(str(warning.message).split()) for warning in caught)
+            notes[:] = dict.fromkeys(notes)
 
 
 @contextmanager

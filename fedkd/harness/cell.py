@@ -20,13 +20,13 @@ from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.base.folders import RunFolder
-from fedkd.errors import DivergedError, FedKDError, NotApplicableError
+from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
-from fedkd.report.results import COLUMNS, LATER, Row
+from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.simulator import simulate
 from fedkd.suite.grid import Cell
@@ -53,6 +53,7 @@ class _Outcome:
     split_hash: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def run_cell(
@@ -161,13 +162,15 @@ def _attempt(
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
-        outcome.status, outcome.reason = "diverged", str(error)
+        outcome.status, outcome.reason = "diverged", _placed(error, str(error))
     except OSError as error:
         if is_disk_trouble(error):
             raise
         _fail(outcome, error, log)
-    # A strategy's code may raise anything; the other cells go on.
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    # A strategy's code may raise anything, SystemExit too; the other cells go on.
+    except BaseException as error:
         _fail(outcome, error, log)
     return outcome
 
@@ -184,6 +187,9 @@ def _run(  # noqa: PLR0913 - all of a cell
 ) -> None:
     federation, partition = builder.federation(cell)
     outcome.split_hash = partition.hash
+    outcome.notes = federation.data.notes
+    for note in outcome.notes:
+        _say(log, f"data: {note}")
     write_atomic(files.counts, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
@@ -203,10 +209,17 @@ def _run(  # noqa: PLR0913 - all of a cell
     outcome.engine = result.engine
 
 
-def _fail(outcome: _Outcome, error: Exception, log: TextIO) -> None:
-    text = " ".join(str(error).split())
-    outcome.reason = text if isinstance(error, FedKDError) else cause(error)
+def _fail(outcome: _Outcome, error: BaseException, log: TextIO) -> None:
+    text = str(error) if isinstance(error, FedKDError) else cause(error)
+    outcome.reason = _placed(error, text)
     log.write("".join(traceback.format_exception(error)))
+
+
+def _placed(error: BaseException, text: str) -> str:
+    """Return what an error says, after where it was raised unless it says that too."""
+    place = place_of(error)
+    verb, _, _ = place.partition(", line ")
+    return text if not place or verb in text else f"{place}: {text}"
 
 
 def is_disk_trouble(error: OSError) -> bool:
@@ -228,6 +241,7 @@ def _row(
         peak_memory_bytes=memory,
         precision=cell.parts.protocol.precision,
         engine=outcome.engine,
+        notes=joined_notes(outcome.notes),
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,

@@ -17,7 +17,7 @@ from fedkd.metrics.columns import Column, Scope
 
 Line: TypeAlias = Mapping[str, Any]
 """A line of metrics.jsonl: what is known of one round."""
-PLACES = ("of_test_set", "of_clients", "of_rounds")
+PLACES = ("of_test_set", "of_clients", "of_trained", "of_rounds")
 """The methods of which a metric has exactly one."""
 
 
@@ -68,8 +68,9 @@ class Predictions:
 class Metric:
     """A number that says how good a run is. Subclasses are final.
 
-    It implements one of three methods: :meth:`of_test_set`, :meth:`of_clients` or
-    :meth:`of_rounds`. The first paragraph of its docstring stands under its tables.
+    It implements one of four methods: :meth:`of_test_set`, :meth:`of_clients`,
+    :meth:`of_trained` or :meth:`of_rounds`. The first paragraph of its docstring stands
+    under its tables.
     """
 
     Config: ClassVar[type[Config]] = Config
@@ -105,7 +106,21 @@ class Metric:
         """Reduce the clients' accuracies to one number.
 
         Args:
-            accuracies: Percent, of every client on its own test shard; at least one.
+            accuracies: Percent, of every client that has test images, on its own test
+                shard; at least one.
+        """
+        raise NotImplementedError
+
+    def of_trained(
+        self, accuracies: Sequence[float], sizes: Sequence[int]
+    ) -> float | None:
+        """Reduce to one number what models are worth as the round's clients trained them.
+
+        Args:
+            accuracies: Percent, of the round's clients that have test images: the
+                working model as ``local`` left it, on the client's test shard; at least
+                one.
+            sizes: Training images of each, n_k.
         """
         raise NotImplementedError
 
@@ -147,7 +162,7 @@ class Metric:
                 self._column(f"global_{label}", "global"),
                 self._column(f"local_{label}", "local"),
             )
-        return (self._column(label, "clients" if place == "of_clients" else "rounds"),)
+        return (self._column(label, "rounds" if place == "of_rounds" else "clients"),)
 
     def _column(self, name: str, scope: Scope) -> Column:
         about = inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]

@@ -41,6 +41,10 @@ METRICS = {
         "fairness:ClientSpread",
         "Standard deviation of the clients' accuracies.",
     ),
+    "trained_accuracy": (
+        "fairness:TrainedAccuracy",
+        "Accuracy of the models as clients trained them, weighted by n_k.",
+    ),
     "rounds_to": (
         "targets:RoundsTo",
         "Rounds until a target is reached.",

@@ -14,10 +14,10 @@ from fedkd.metrics.base import Metric, Predictions
 class Accuracy(Metric):
     """Share of the test images that are classified rightly, in percent."""
 
-    def of_test_set(self, predictions: Predictions) -> float:
-        """Return 100 x right / N; 0 of no image, as results have always had it."""
+    def of_test_set(self, predictions: Predictions) -> float | None:
+        """Return 100 x right / N; None of no image."""
         right = predictions.predicted == predictions.labels
-        return 100.0 * float(right.sum()) / max(len(right), 1)
+        return 100.0 * float(right.sum()) / len(right) if len(right) else None
 
 
 class Loss(Metric):

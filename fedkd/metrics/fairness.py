@@ -1,4 +1,4 @@
-"""Metrics over the clients: how evenly accuracy is spread."""
+"""Metrics over the clients: how evenly accuracy is spread, and what training gives."""
 
 from __future__ import annotations
 
@@ -42,3 +42,18 @@ class ClientSpread(Metric):
     def of_clients(self, accuracies: Sequence[float]) -> float:
         """Return ``sqrt(mean_k (a_k - mean a)^2)``."""
         return statistics.pstdev(accuracies)
+
+
+class TrainedAccuracy(Metric):
+    """Accuracy of the clients' models as they were trained, weighted by n_k, in percent.
+
+    Each client of the round counts on its own test shard with the model that it has just
+    trained, before it is averaged or distilled; n_k is its number of training images.
+    Source: the released Mosaic code, which calls this the local accuracy;
+    ``local_accuracy`` here is of the models that clients predict with, unweighted.
+    """
+
+    def of_trained(self, accuracies: Sequence[float], sizes: Sequence[int]) -> float:
+        """Return ``sum_k n_k a_k / sum_k n_k``."""
+        weighted = sum(n * a for n, a in zip(sizes, accuracies, strict=True))
+        return weighted / sum(sizes)

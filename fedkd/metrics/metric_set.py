@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from fedkd.errors import ConfigError, ContractError, listing, suggestion
+from fedkd.errors import ConfigError, ContractError, listing, raised_in, suggestion
 from fedkd.metrics.base import PLACES, Line, Metric, Predictions
 from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.columns import Column
@@ -24,10 +24,10 @@ BY_CLIENT = f"local_{ACCURACY}_by_client"
 TAKEN = {
     "suite", "strategy", "dataset", "partition", "alpha", "models", "clients", "rounds",
     "seed", "status", "reason", "bytes_up", "bytes_down", "client_examples",
-    "server_examples", "seconds", "seconds_local", "seconds_data", "seconds_transport",
-    "seconds_server", "seconds_evaluation", "seconds_bookkeeping", "peak_memory_bytes",
-    "split_hash", "config_hash", "run_id", "precision", "engine", "round", "train_loss",
-    "phases", "measured", "logged", BY_CLIENT,
+    "server_examples", "personal_examples", "seconds", "seconds_local", "seconds_data",
+    "seconds_transport", "seconds_server", "seconds_evaluation", "seconds_bookkeeping",
+    "peak_memory_bytes", "split_hash", "config_hash", "run_id", "precision", "engine",
+    "round", "train_loss", "phases", "measured", "logged", BY_CLIENT,
 }  # fmt: skip
 """Names in results.csv and metrics.jsonl that mean something else."""
 
@@ -44,7 +44,7 @@ class MetricSet:
         Raises:
             ConfigError: If a label cannot name a column, or a metric reads what is not
                 measured.
-            ContractError: If a metric does not implement one of its three methods.
+            ContractError: If a metric does not implement one of its four methods.
         """
         self.metrics: dict[str, Metric] = {ACCURACY: Accuracy(), **(metrics or {})}
         self.columns: dict[str, Column] = {}
@@ -64,24 +64,38 @@ class MetricSet:
 
     def of_test_set(self, predictions: Predictions) -> dict[str, Value]:
         """Measure a model on a test set; by label."""
-        return {
-            label: plain(metric.of_test_set(predictions), label)
-            for label, metric in self._at["of_test_set"].items()
-        }
+        return self._taken("of_test_set", predictions)
 
     def of_clients(self, accuracies: Sequence[float]) -> dict[str, Value]:
-        """Reduce the clients' accuracies, in percent; by label."""
-        return {
-            label: plain(metric.of_clients(accuracies), label)
-            for label, metric in self._at["of_clients"].items()
-        }
+        """Reduce the clients' accuracies, in percent; by label. None of no client."""
+        if not accuracies:
+            return dict.fromkeys(self._at["of_clients"])
+        return self._taken("of_clients", accuracies)
+
+    @property
+    def asks_trained(self) -> bool:
+        """Whether a metric is of the models as clients trained them."""
+        return bool(self._at["of_trained"])
+
+    def of_trained(
+        self, accuracies: Sequence[float], sizes: Sequence[int]
+    ) -> dict[str, Value]:
+        """Reduce what trained models are worth, in percent; by label. None of no client."""
+        if not accuracies:
+            return dict.fromkeys(self._at["of_trained"])
+        return self._taken("of_trained", accuracies, sizes)
 
     def of_rounds(self, lines: Sequence[Line]) -> dict[str, Value]:
         """Reduce the lines of the rounds so far; by label."""
-        return {
-            label: plain(metric.of_rounds(lines, self.columns), label)
-            for label, metric in self._at["of_rounds"].items()
-        }
+        return self._taken("of_rounds", lines, self.columns)
+
+    def _taken(self, place: str, *given: Any) -> dict[str, Value]:
+        """Return what the metrics of a place make of what they are given; by label."""
+        values: dict[str, Value] = {}
+        for label, metric in self._at[place].items():
+            with raised_in(f"metric {label!r}"):
+                values[label] = plain(getattr(metric, place)(*given), label)
+        return values
 
     def _check_reads(self, label: str, metric: Metric) -> None:
         for name in metric.reads():

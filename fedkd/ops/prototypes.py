@@ -39,8 +39,9 @@ def class_prototypes(
         raise ValueError(f"found per_class={per_class}; expected 1 or more.")
     if not torch.isfinite(features_ND).all():
         raise DivergedError(
-            "the features of a client are not finite, so they have no prototypes; lower "
-            "the learning rate or set training.clip_norm."
+            "the features of a client's images are not finite, so they have no "
+            "prototypes: its classifier diverged. Lower training.lr or set "
+            "training.clip_norm."
         )
     features_ND, labels_N = features_ND.detach().cpu(), labels_N.cpu()
     if features_ND.dtype in (torch.bfloat16, torch.float16):

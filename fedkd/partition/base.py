@@ -97,6 +97,8 @@ class Partitioner(ABC):
     """Options of the scheme."""
     argument: ClassVar[str] = ""
     """The option that ``NAME:VALUE`` sets where a scheme is named; none if empty."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, by label; set before a split, empty if nobody knows them."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import field_validator
 
+from fedkd.base.files import spelled
 from fedkd.errors import ConfigError, listing
 from fedkd.partition.base import (
     Indices,
@@ -30,9 +33,14 @@ class CountsConfig(SplitConfig):
 
     file: str
     """CSV file with the header ``client,<class>,...`` and a line for each client, as
-    'fedkd partition --csv' writes it; relative to the current folder. Columns are in the
-    order of the classes, unless their headings are class numbers. A file that changes
-    makes other runs."""
+    'fedkd partition --csv' writes it; relative to the current folder. A column is of the
+    class that its heading names, by its name or its number. A file that changes makes
+    other runs."""
+
+    @field_validator("file")
+    @classmethod
+    def _spelled_once(cls, file: str) -> str:
+        return spelled(file)
 
 
 class Counts(Partitioner):
@@ -51,7 +59,7 @@ class Counts(Partitioner):
         """See :meth:`Partitioner.split`."""
         check_demand(labels, clients, num_classes)
         path = self._path()
-        counts = read_table(path, num_classes)
+        counts = read_table(path, num_classes, self.classes)
         if len(counts) != clients:
             raise ConfigError(
                 f"{path}: found {len(counts)} clients, expected {clients}. Set the "
@@ -74,8 +82,14 @@ class Counts(Partitioner):
         return Path(self.config.file).expanduser()
 
 
-def read_table(path: Path, num_classes: int) -> Table:
+def read_table(path: Path, num_classes: int, classes: Sequence[str] = ()) -> Table:
     """Read a client x class table, int64 ``[K, C]``.
+
+    Args:
+        path: The file.
+        num_classes: C, the number of classes.
+        classes: Their names. Where they are not known, headings that are no class
+            numbers must be as many, and are taken in the order of the classes.
 
     Raises:
         ConfigError: If it cannot be read; names the file and the line.
@@ -85,7 +99,7 @@ def read_table(path: Path, num_classes: int) -> Table:
     except csv.Error as error:
         raise ConfigError(f"{path}: {error}; expected {_EXPECTED}.") from None
     where, header = rows[0] if rows else (1, [])
-    columns = _columns(f"{path}:{where}", header, num_classes)
+    columns = _columns(f"{path}:{where}", header, num_classes, classes)
     clients: dict[int, Table] = {}
     for number, row in rows[1:]:
         where_row = f"{path}:{number}"
@@ -111,9 +125,11 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: {reason}; expected {_EXPECTED}.") from None
 
 
-def _columns(where: str, header: Sequence[str], num_classes: int) -> list[int]:
+def _columns(
+    where: str, header: Sequence[str], num_classes: int, classes: Sequence[str]
+) -> list[int]:
     """Return the class of each column after the first."""
-    names = [name.strip() for name in header[1:]]
+    names = [_composed(name) for name in header[1:]]
     if not names or header[0].strip() != "client":
         raise ConfigError(
             f"{where}: found the header {','.join(header)!r}, expected "
@@ -127,12 +143,36 @@ def _columns(where: str, header: Sequence[str], num_classes: int) -> list[int]:
                 f"{num_classes - 1} at most once."
             )
         return columns
+    if classes:
+        return _by_name(where, names, classes)
     if len(names) != num_classes:
         raise ConfigError(
             f"{where}: found {len(names)} classes, expected {num_classes}: a column for "
             "each class of the data set."
         )
     return list(range(num_classes))
+
+
+def _by_name(where: str, names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Return the classes that headings name, as :func:`table_text` writes them."""
+    number = {f"{c}: {_composed(name)}": c for c, name in enumerate(classes)}
+    number |= {_composed(name): c for c, name in enumerate(classes)}
+    unknown = [name for name in names if name not in number]
+    if unknown:
+        raise ConfigError(
+            f"{where}: found the heading {unknown[0]!r}, which is no class of the data "
+            f"set; expected names of {listing(classes)}, or numbers from 0."
+        )
+    columns = [number[name] for name in names]
+    if len(set(columns)) < len(columns):
+        twice = next(n for n in names if columns.count(number[n]) > 1)
+        raise ConfigError(f"{where}: the class {twice!r} is there twice; keep one.")
+    return columns
+
+
+def _composed(heading: str) -> str:
+    """Return a heading as it looks, however its accents are encoded."""
+    return unicodedata.normalize("NFC", heading.strip())
 
 
 def _row(where: str, row: Sequence[str], length: int) -> tuple[int, list[int]]:

@@ -65,6 +65,8 @@ class Row(RunName):
     engine: str = ""
     """The executor that did the clients' turns; several, joined by ``+``, of a run that
     went on with another; empty of a run that did not end."""
+    notes: str = ""
+    """What is to be said of the data; see :func:`joined_notes`."""
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """What the suite measures beside accuracy: further columns, by name."""
 
@@ -90,6 +92,7 @@ COLUMNS: tuple[str, ...] = tuple(
 """The columns of every ``results.csv``, in their order. Other tools rely on it; those of
 metrics beside accuracy come after them."""
 
+_NOTE = " | "
 _WHOLE = {
     "clients", "rounds", "seed", "bytes_up", "bytes_down", "client_examples",
     "server_examples", "peak_memory_bytes",
@@ -98,12 +101,29 @@ _DECIMALS = {
     "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
     **{f"seconds_{name}": 3 for name in PHASES},
 }  # fmt: skip
-LATER = frozenset({*(f"seconds_{name}" for name in PHASES), "precision", "engine"})
+LATER = frozenset(
+    {*(f"seconds_{name}" for name in PHASES), "precision", "engine", "notes"}
+)
 """Columns that results of earlier versions lack; then they have their defaults."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",
 }  # fmt: skip
+
+
+def joined_notes(notes: Iterable[str]) -> str:
+    """Return sentences as one field; :func:`notes_of` takes them apart."""
+    return _NOTE.join(note.replace(_NOTE, " / ") for note in notes)
+
+
+def notes_of(rows: Iterable[Row]) -> list[str]:
+    """Return every different note on the data of some runs, with the data set's name."""
+    lines = (
+        f"{row.dataset}: {note}"
+        for row in rows
+        for note in filter(None, row.notes.split(_NOTE))
+    )
+    return list(dict.fromkeys(lines))
 
 
 def write_results(rows: Iterable[Row], path: Path) -> None:
@@ -201,7 +221,8 @@ def _measured_together(rows: Iterable[Row]) -> list[Row]:
 def _result(row: Row) -> Row:
     """Return a row without what may differ between two runs of one configuration."""
     empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
-    return replace(row, seconds=None, peak_memory_bytes=None, engine="", **empty)
+    row = replace(row, engine="", notes="")
+    return replace(row, seconds=None, peak_memory_bytes=None, **empty)
 
 
 def _difference(one: Row, other: Row) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from fedkd.metrics.columns import Column
-from fedkd.report.results import Row
+from fedkd.report.results import Row, notes_of
 from fedkd.report.summary import (
     GLOBAL,
     LOCAL,
@@ -78,6 +78,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         return f"# {title}\n\nThere are no results yet.\n"
     table = summarise(rows, references)
     parts = [f"# {title}", _values(rows, table)]
+    parts.append(section("Notes on the data", notes_of(rows)))
     for column in (LOCAL, *columns):
         more = summarise(rows, references, column)
         if _is_asked_for(more):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.data.images import ClientData, ImageSet
-from fedkd.errors import DivergedError
+from fedkd.errors import ContractError, DivergedError
 from fedkd.metrics.base import Predictions
 
 
@@ -27,25 +27,37 @@ def predictions(
         indices: Test positions ``[n]``; all of them if None.
 
     Raises:
+        ContractError: If it gives anything but logits ``[B, classes]``.
         DivergedError: If a logit is not finite.
     """
-    was_training = model.training
-    model.eval()
     x, y = data.x_test, data.y_test
     if indices is not None:
         chosen = indices.to(x.device)
         x, y = x[chosen], y[chosen]
+    if not len(y):
+        return Predictions.of([torch.zeros(0, data.num_classes)], y)
+    was_training = model.training
+    model.eval()
     batches = []
     for images in x.split(batch_size):
         logits = model(data.normalise(images))
-        if not torch.isfinite(logits).all():
-            raise DivergedError(
-                "the measured model gives logits that are not finite; lower the "
-                "learning rate or set training.clip_norm."
-            )
+        _check_logits(logits, len(images), data.num_classes)
         batches.append(logits)
     model.train(was_training)
     return Predictions.of(batches, y)
+
+
+def _check_logits(logits: object, number: int, num_classes: int) -> None:
+    """Refuse what are no finite logits ``[number, num_classes]``."""
+    shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or shape != [number, num_classes]:
+        raise ContractError(
+            f"the measured model gives {shape} for {number} images; expected logits "
+            f"[{number}, {num_classes}], one for each of the {num_classes} classes. "
+            "Build the model with num_classes of the data."
+        )
+    if not torch.isfinite(logits).all():
+        raise DivergedError("the measured model gives logits that are not finite.")
 
 
 @torch.no_grad()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
-from fedkd.errors import ContractError
+from fedkd.errors import ContractError, DivergedError, raised_in
 from fedkd.metrics.base import Predictions
 from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.metric_set import ACCURACY, BY_CLIENT, MetricSet, Value, mean
+from fedkd.payload import leaves
 from fedkd.simulation.evaluate import predictions, reestimated
+from fedkd.simulation.knobs import remedy
 from fedkd.simulation.sides import Sides
-from fedkd.strategy import Round, Strategy
+from fedkd.simulation.untouched import Untouched
+from fedkd.strategy import Client, Round, Strategy
 
 Scores = dict[str, Value]
 """What one model scores on one test set, by the label of the metric."""
@@ -22,107 +26,211 @@ Scores = dict[str, Value]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a round's models are worth, and the bytes that measuring itself cost."""
+    """What a round's models are worth, and what measuring itself cost."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     """By key of metrics.jsonl: ``global_accuracy``, ``local_accuracy`` and so on."""
-    others: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float | None] = field(default_factory=dict)
     """Accuracy, in percent, of whatever else the strategy names."""
     bytes_up: int = 0
     bytes_down: int = 0
+    examples: int = 0
+    """Images that went through a training step of a client's ``personal``."""
 
 
-def measure(
-    strategy: Strategy[Any, Any, Any],
-    state: Any,
-    sides: Sides,
-    round: Round,
-    name: str,
-    asked: MetricSet,
-) -> Measured:
-    """Measure the strategy's predictors: one forward pass a model and test set.
+class Measuring:
+    """Measures the models of one round."""
 
-    Logits are held, where they were computed, until all metrics have had them; they are
-    put together and moved only if a metric reads them.
+    def __init__(
+        self,
+        strategy: Strategy[Any, Any, Any],
+        state: Any,
+        sides: Sides,
+        round: Round,
+        name: str,
+        asked: MetricSet,
+    ) -> None:
+        """Measure nothing yet.
+
+        Args:
+            strategy: Whose models are measured.
+            state: Its state after the round.
+            sides: Make both sides.
+            round: Which round that is.
+            name: What messages call the strategy.
+            asked: What is measured of a model.
+        """
+        self._strategy = strategy
+        self._state = state
+        self._sides = sides
+        self._round = round
+        self._name = name
+        self._asked = asked
+        self._odd: Sequence[str] = ()
+        self._examples = 0
+
+    def measure(self, odd: Sequence[str] = ()) -> Measured:
+        """Measure the strategy's predictors: one forward pass a model and test set.
+
+        Logits are held, where they were computed, until all metrics have had them; they
+        are put together and moved only if a metric reads them.
+
+        Args:
+            odd: Names of what was logged in the round and not finite.
+
+        Raises:
+            ContractError: If there is nothing to measure, or something that is no model
+                of this data; or if ``personal`` changes the client's memory.
+            DivergedError: If a predictor gives logits that are not finite.
+        """
+        self._odd = odd
+        federation, protocol = self._sides.federation, self._sides.protocol
+        models = self._predictors()
+        up = down = 0
+        if protocol.buffers == "reestimate" and "global" in models:
+            model = models["global"]
+            shards = [federation.clients[k] for k in self._round.clients]
+            models["global"] = reestimated(model, shards, protocol.training.batch_size)
+            down = len(shards) * _bytes(list(model.state_dict().values()))
+            up = len(shards) * _bytes(list(model.buffers()))
+        whole: Predictions | None = None
+        others = {}
+        for title, model in models.items():
+            said = self._said(model, f"{self._where('predictors')}, model {title!r}")
+            if title == "global":
+                whole = said
+            else:
+                others[title] = Accuracy().of_test_set(said)
+        everywhere, local = self._of_clients(whole)
+        values = _values(everywhere, local, self._asked)
+        return Measured(values, others, up, down, self._examples)
+
+    def _where(self, verb: str, k: int | None = None) -> str:
+        client = "" if k is None else f"client {k}, "
+        return f"{self._name}.{verb} ({client}round {self._round.index + 1})"
+
+    def _said(
+        self, model: nn.Module, where: str, shard: Tensor | None = None
+    ) -> Predictions:
+        """Return what a model says of the test images; of all of them without a shard."""
+        data, how = self._sides.federation.data, self._sides.protocol.evaluation
+        with raised_in(where):
+            try:
+                return predictions(model, data, how.batch_size, shard)
+            except DivergedError as error:
+                text = f"{error} {remedy(self._strategy.config, self._odd)}"
+                raise DivergedError(text) from None
+
+    def _predictors(self) -> dict[str, nn.Module]:
+        """Return the models that the strategy names."""
+        where = self._where("predictors")
+        with raised_in(where):
+            models = self._strategy.predictors(self._state, self._sides.server())
+        if not isinstance(models, Mapping):
+            raise ContractError(
+                f"{where} returned {_kind_of(models)}; expected a mapping of names to "
+                'models. Return {"global": model}.'
+            )
+        for title, model in models.items():
+            if not isinstance(model, nn.Module):
+                raise ContractError(
+                    f"{where} returned {_kind_of(model)} as {title!r}; expected a model, "
+                    'a torch.nn.Module. Return {"global": server.load(weights)}.'
+                )
+        return dict(models)
+
+    def _of_clients(
+        self, whole: Predictions | None
+    ) -> tuple[list[Scores], list[Scores]]:
+        """Return scores on the whole test set, and each client's on its shard of it.
+
+        A client predicts with its personal model if it has one, else with the global
+        one. The whole test set is the global model's; where no model is global, each
+        client's. Of a client without test images nothing is defined.
+        """
+        asked = self._asked
+        everywhere = [] if whole is None else [asked.of_test_set(whole)]
+        local = []
+        for k, shard in enumerate(self._sides.federation.test_shards):
+            own, where = self._personal(k), self._where("personal", k)
+            if own is not None and whole is not None:
+                local.append(asked.of_test_set(self._said(own, where, shard)))
+                continue
+            mine = whole if own is None else self._said(own, where)
+            if mine is None:
+                raise ContractError(
+                    f"{self._name} offers neither a 'global' predictor nor a personal "
+                    f"model for client {k}; return one of them."
+                )
+            local.append(asked.of_test_set(mine.part(shard)))
+            if whole is None:
+                everywhere.append(asked.of_test_set(mine))
+        return everywhere, local
+
+    def _personal(self, k: int) -> nn.Module | None:
+        """Return a client's own model; what it trains there is counted."""
+        client = self._sides.client(k, self._sides.protocol.training)
+        where = self._where("personal", k)
+        with raised_in(where), _memory_kept(client, where):
+            own = self._strategy.personal(self._state, client)
+        self._examples += client.examples
+        if own is not None and not isinstance(own, nn.Module):
+            raise ContractError(
+                f"{where} returned {_kind_of(own)}; expected a model, a "
+                "torch.nn.Module, or None for the global one. Return "
+                "client.load(weights)."
+            )
+        return own
+
+
+@contextmanager
+def _memory_kept(client: Client, where: str) -> Iterator[None]:
+    """Refuse that the block changes what a client remembers.
+
+    Measuring hangs on the rhythm of the protocol, and training must not hang on it.
 
     Raises:
-        ContractError: If there is nothing to measure.
-        DivergedError: If a predictor gives logits that are not finite.
+        ContractError: Naming the first entry that came, went or changed.
     """
-    federation, protocol = sides.federation, sides.protocol
-    data, size = federation.data, protocol.evaluation.batch_size
-    models = dict(strategy.predictors(state, sides.server()))
-    up = down = 0
-    if protocol.buffers == "reestimate" and "global" in models:
-        model = models["global"]
-        shards = [federation.clients[k] for k in round.clients]
-        models["global"] = reestimated(model, shards, protocol.training.batch_size)
-        down = len(shards) * _bytes(list(model.state_dict().values()))
-        up = len(shards) * _bytes(list(model.buffers()))
-    whole: Predictions | None = None
-    others = {}
-    for title, model in models.items():
-        said = predictions(model, data, size)
-        if title == "global":
-            whole = said
-        else:
-            others[title] = Accuracy().of_test_set(said)
-    everywhere, local = _of_clients(strategy, state, sides, whole, name, asked)
-    return Measured(_values(everywhere, local, asked), others, up, down)
-
-
-def _of_clients(
-    strategy: Strategy[Any, Any, Any],
-    state: Any,
-    sides: Sides,
-    whole: Predictions | None,
-    name: str,
-    asked: MetricSet,
-) -> tuple[list[Scores], list[Scores]]:
-    """Return scores on the whole test set, and each client's on its own shard of it.
-
-    A client predicts with its personal model if it has one, else with the global one.
-    The whole test set is the global model's; where no model is global, each client's.
-    """
-    federation, protocol = sides.federation, sides.protocol
-    data, size = federation.data, protocol.evaluation.batch_size
-    everywhere = [] if whole is None else [asked.of_test_set(whole)]
-    local = []
-    for k, shard in enumerate(federation.test_shards):
-        own = _personal(strategy, state, sides, k)
-        if own is not None and whole is not None:
-            local.append(asked.of_test_set(predictions(own, data, size, shard)))
-            continue
-        mine = whole if own is None else predictions(own, data, size)
-        if mine is None:
+    given = Untouched(dict(client.memory), "client.memory")
+    before = dict(leaves(client.memory, where))
+    yield
+    given.check(where)
+    after = dict(leaves(client.memory, where))
+    for path in dict.fromkeys([*before, *after]):
+        old, new = before.get(path, _Missing), after.get(path, _Missing)
+        if old is not new and (isinstance(old, Tensor) or old != new):
             raise ContractError(
-                f"{name} offers neither a 'global' predictor nor a personal model for "
-                f"client {k}; return one of them."
+                f"{where} changed {path} of client.memory, which lasts over rounds; "
+                "measuring must not change the training that follows. Remember it in "
+                "local."
             )
-        local.append(asked.of_test_set(mine.part(shard)))
-        if whole is None:
-            everywhere.append(asked.of_test_set(mine))
-    return everywhere, local
+
+
+class _Missing:
+    """Stands for an entry that is not there."""
+
+
+def _kind_of(value: object) -> str:
+    """Return what a message calls a value: its class."""
+    return f"an object of class {type(value).__name__}"
 
 
 def _values(
     everywhere: Sequence[Scores], local: Sequence[Scores], asked: MetricSet
 ) -> dict[str, Any]:
-    """Return the means over models, and what is said of the clients together."""
+    """Return the means over models, and what is said of the clients together.
+
+    Clients without a value are left out of means.
+    """
     values: dict[str, Any] = {}
     for label in local[0]:
         values[f"global_{label}"] = mean([scores[label] for scores in everywhere])
         values[f"local_{label}"] = mean([scores[label] for scores in local])
-    by_client = [cast("float", scores[ACCURACY]) for scores in local]
+    by_client = [scores[ACCURACY] for scores in local]
     values[BY_CLIENT] = dict(enumerate(by_client))
-    return values | asked.of_clients(by_client)
-
-
-def _personal(
-    strategy: Strategy[Any, Any, Any], state: Any, sides: Sides, k: int
-) -> nn.Module | None:
-    client = sides.client(k, sides.protocol.training)
-    return strategy.personal(state, client)
+    defined = [one for one in by_client if isinstance(one, int | float)]
+    return values | asked.of_clients(defined)
 
 
 def _bytes(tensors: list[Tensor]) -> int:

@@ -39,8 +39,8 @@ class Protocol(Config):
     """What becomes of BatchNorm statistics: averaged like weights; kept by each client;
     or averaged, and measured with statistics re-estimated on the clients' data."""
     test_shards: Literal["matched", "iid"] = "matched"
-    """Test images of a client: with the label mix of its training data, or an even
-    share."""
+    """Test images of a client: with the label mix of its training data, or an even share
+    of every class."""
     precision: Precision = "fp32"
     """Arithmetic of training, aggregating and measuring: float32; ``tf32``, float32 with
     the shortened products of a GPU's tensor cores; or ``bf16``, autocast to bfloat16.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedkd.base.randomness import torch_stream
-from fedkd.errors import ContractError
+from fedkd.errors import ContractError, raised_in
 from fedkd.ops.training import TrainingConfig, train
 from fedkd.party import ModelSpec, Trainer
 from fedkd.payload import Weights
@@ -51,11 +51,12 @@ class Sides:
             given: What the verb is given and must leave alone.
 
         Raises:
-            ContractError: If the verb has seeded torch, or has changed what it was
-                given, the initial weights, or the images.
+            ContractError: If the verb has seeded torch, has asked Python to exit, or has
+                changed what it was given, the initial weights, or the images.
         """
         device = self.federation.device
         with (
+            raised_in(where),
             torch_stream(self.seed, *name, device=device),
             arithmetic(self.protocol.precision, device),
         ):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from fedkd.base.folders import RunFolder
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
-from fedkd.errors import ConfigError, listing
+from fedkd.errors import ConfigError, listing, raised_in
 from fedkd.metrics.base import Metric
 from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
 from fedkd.simulation import metrics as lines
@@ -21,7 +22,7 @@ from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
-from fedkd.simulation.measure import Measured, measure
+from fedkd.simulation.measure import Measured, Measuring
 from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.requirements import fitted
@@ -29,7 +30,7 @@ from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.store.checkpoint import Checkpoint, Totals
-from fedkd.simulation.turns import Orders, Turns
+from fedkd.simulation.turns import TRAINED, Orders, Turns
 from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Server, Strategy
 
@@ -94,11 +95,24 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     """
     label = name or type(strategy).__name__.lower()
     federation, protocol = fitted(strategy, federation, protocol, seed, label)
+    _say_untested(federation)
     choice = executor if isinstance(executor, Choice) else Choice(executor)
     sides = Sides(federation, protocol, int(seed))
     run = Run(strategy, sides, label, choice, MetricSet(metrics))
     home = _made(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
+
+
+def _say_untested(federation: Federation) -> None:
+    """Warn of clients that have no test images."""
+    untested = [k for k, shard in enumerate(federation.test_shards) if not len(shard)]
+    if untested:
+        warnings.warn(
+            f"no test image is of a class that client {listing(map(str, untested))} "
+            "has: local accuracy is not defined there and is left out of means.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _made(path: Path | str | None) -> Path | None:
@@ -238,7 +252,8 @@ class Run:
 
     def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
-        ups, rows = self._answers(self.turns.orders(state, round))
+        scores = self.asked.asks_trained and self._due(round)
+        ups, rows = self._answers(self.turns.orders(state, round, scores))
         server = self.sides.server()
         where = f"{self.name}.aggregate (round {round.index + 1})"
         given = Untouched(state, "the state")
@@ -247,7 +262,9 @@ class Run:
             state = self.strategy.aggregate(state, ups, server, round)
         refuse_alias(state, server.model, where, "keeps in the state")
         state = self._widened(state)
-        measured = self._measure(state, round)
+        logged = [*(row["logged"] for row in rows.values()), server.logged]
+        odd = {name for one in logged for name in one if one[name] is None}
+        measured = self._measure(state, round, sorted(odd))
         self._count(rows, server, measured, time.perf_counter() - started)
         return state, self._metrics(round.index + 1, rows, server, measured)
 
@@ -264,18 +281,33 @@ class Run:
                 self.phases.add(row.pop("phases"))
         return ups, {k: rows[k] for k in orders.round.clients}
 
-    def _measure(self, state: Any, round: Round) -> Measured:
+    def _measure(self, state: Any, round: Round, odd: Sequence[str]) -> Measured:
         done = round.index + 1
-        due = done % self.protocol.evaluation.every == 0 or done == round.total
-        if not due and not self.strategy.milestone(state, round):
+        with raised_in(f"{self.name}.milestone (round {done})"):
+            due = self._due(round) or self.strategy.milestone(state, round)
+        if not due:
             return Measured()
         where = f"{self.name}.predictors or .personal (round {done})"
         given = Untouched(state, "the state")
         verb = self.sides.verb("measure", round.index, where=where, given=given)
         with verb, phase("evaluation"):
-            return measure(
+            measuring = Measuring(
                 self.strategy, state, self.sides, round, self.name, self.asked
             )
+            return measuring.measure(odd)
+
+    def _due(self, round: Round) -> bool:
+        """Say whether a round is one that the protocol measures."""
+        done = round.index + 1
+        return done % self.protocol.evaluation.every == 0 or done == round.total
+
+    def _of_trained(self, rows: Mapping[int, Metrics]) -> Metrics:
+        """Return what is said of the models as clients trained them, if it is asked."""
+        clients = self.sides.federation.clients
+        values = {k: row[TRAINED] for k, row in rows.items() if TRAINED in row}
+        known = {k: value for k, value in values.items() if value is not None}
+        sizes = [len(clients[k]) for k in known]
+        return self.asked.of_trained(list(known.values()), sizes) if values else {}
 
     def _count(
         self,
@@ -293,7 +325,8 @@ class Run:
             old,
             bytes_up=old.bytes_up + up + measured.bytes_up,
             bytes_down=old.bytes_down + down + measured.bytes_down,
-            client_examples=old.client_examples + examples,
+            client_examples=old.client_examples + examples + measured.examples,
+            personal_examples=old.personal_examples + measured.examples,
             server_examples=old.server_examples + server.examples,
             seconds=old.seconds + seconds,
             phases={} if self.phases is None else self.phases.result(),
@@ -307,20 +340,23 @@ class Run:
         server: Server,
         measured: Measured,
     ) -> Metrics:
-        logged = _means(rows) | server.logged
+        logged = _means(rows)
+        train_loss = logged.pop("train_loss", None)
         return {
             "round": done,
             **dict.fromkeys((*self.asked.columns, BY_CLIENT)),
             **measured.values,
-            "train_loss": logged.pop("train_loss", None),
+            **self._of_trained(rows),
+            "train_loss": train_loss,
             "bytes_up": self.totals.bytes_up,
             "bytes_down": self.totals.bytes_down,
             "client_examples": self.totals.client_examples,
+            "personal_examples": self.totals.personal_examples,
             "server_examples": self.totals.server_examples,
             "seconds": round(self.totals.seconds, 4),
             **({"phases": self.totals.phases} if self.totals.phases else {}),
             "measured": measured.others,
-            "logged": logged,
+            "logged": {**logged, **server.logged},
             "clients": rows,
         }
 
@@ -340,11 +376,13 @@ class Run:
         return widened(state, f"{self.name}'s state")
 
 
-def _means(rows: Mapping[int, Metrics]) -> dict[str, float]:
-    """Return the mean over clients of every logged value."""
-    fixed = {"bytes_down", "bytes_up", "examples", "seconds"}
+def _means(rows: Mapping[int, Metrics]) -> dict[str, float | None]:
+    """Return the mean over clients of every logged value that is finite."""
     values: dict[str, list[float]] = {}
     for row in rows.values():
-        for key in row.keys() - fixed:
-            values.setdefault(key, []).append(row[key])
-    return {key: sum(numbers) / len(numbers) for key, numbers in sorted(values.items())}
+        for key, value in row["logged"].items():
+            values.setdefault(key, []).extend([] if value is None else [value])
+    return {
+        key: sum(numbers) / len(numbers) if numbers else None
+        for key, numbers in sorted(values.items())
+    }

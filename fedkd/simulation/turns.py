@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedkd.base.phases import Phases, measured, phase
+from fedkd.errors import raised_in
+from fedkd.metrics.classification import Accuracy
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import Trainer
 from fedkd.payload import seal
+from fedkd.simulation.evaluate import predictions
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import widen_memory, widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.untouched import Untouched, refuse_alias
-from fedkd.strategy import Round, Strategy
+from fedkd.strategy import Client, Round, Strategy
 
+TRAINED = "trained_accuracy"
+"""Key of a turn's record: the trained model's accuracy on the client's test shard."""
 TurnRecord = dict[str, Any]
-"""What is recorded of a client's turn."""
+"""What is recorded of a client's turn: what the simulator counted and, in a dictionary of
+its own, what the client logged."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Orders:
     training: TrainingConfig
     broadcast: Callable[[int], tuple[Any, int]]
     """Gives what the server sends to a client, and its size in bytes."""
+    scores: bool = False
+    """Whether trained models are measured, before they are averaged."""
 
 
 class Turns:
@@ -66,14 +74,16 @@ class Turns:
         other.profile = self.profile
         return other
 
-    def orders(self, state: Any, round: Round) -> Orders:
-        """Return what is to be done in the round ``round``."""
+    def orders(self, state: Any, round: Round, scores: bool = False) -> Orders:
+        """Return what is to be done in the round ``round``; for ``scores`` see Orders."""
         sealed: list[tuple[Any, int]] = []
         given = Untouched(state, "the state")
 
         def broadcast(k: int) -> tuple[Any, int]:
-            down = self.strategy.broadcast(state, k, round)
-            given.check(f"{self.name}.broadcast (client {k}, round {round.index + 1})")
+            where = f"{self.name}.broadcast (client {k}, round {round.index + 1})"
+            with raised_in(where):
+                down = self.strategy.broadcast(state, k, round)
+            given.check(where)
             # The same object is usually sent to every client.
             if not sealed or sealed[-1][0] is not down:
                 with phase("transport"):
@@ -81,7 +91,7 @@ class Turns:
             return sealed[-1]
 
         training = self.sides.protocol.training.at_round(round.index)
-        return Orders(round, training, broadcast)
+        return Orders(round, training, broadcast, scores)
 
     def do(self, k: int, orders: Orders) -> Answer:
         """Do the turn of client ``k`` here; its memory is read and kept here."""
@@ -113,6 +123,7 @@ class Turns:
         given = Untouched(down, "what the server sent")
         with sides.verb("client", index, k, where=sender, given=given):
             up = self.strategy.local(down, client)
+            trained = self._trained(client) if orders.scores else {}
         if sides.protocol.precision == "bf16":
             up = widened(up, sender)
             widen_memory(memory, f"the memory of client {k}")
@@ -120,7 +131,19 @@ class Turns:
             size = seal(up, sender)
         refuse_alias(up, client.model, sender, "sent")
         refuse_alias(memory, client.model, sender, "keeps in client.memory")
-        return up, {"bytes_up": size, "examples": client.examples, **client.logged}
+        known = {
+            "bytes_up": size,
+            "examples": client.examples,
+            "logged": dict(client.logged),
+        }
+        return up, known | trained
+
+    def _trained(self, client: Client) -> dict[str, float | None]:
+        """Return what the working model is worth as ``local`` left it, in percent."""
+        federation, how = self.sides.federation, self.sides.protocol.evaluation
+        shard = federation.test_shards[client.id]
+        said = predictions(client.model, federation.data, how.batch_size, shard)
+        return {TRAINED: Accuracy().of_test_set(said)}
 
 
 def _turns(
@@ -138,5 +161,5 @@ def _turns(
 
 def record_of(known: TurnRecord, bytes_down: int, seconds: float) -> TurnRecord:
     """Complete what :meth:`Turns.local` knows of a turn."""
-    first = {"bytes_down": bytes_down, "bytes_up": 0, "examples": 0, "seconds": seconds}
-    return {**first, **known}
+    places = dict.fromkeys(("bytes_down", "bytes_up", "examples", "seconds"))
+    return {**places, **known, "bytes_down": bytes_down, "seconds": seconds}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ _REMEDIES = {
     "client.training.model_copy(update=...).",
     "generators": "Draw from torch's default generator, which the simulator has seeded, "
     "and leave torch's settings as they are.",
+    "work": "Give count_examples the images of each training step.",
     "kept": "Somebody writes into the same memory: keep a copy, "
     "fedkd.read_weights(model) or value.clone().",
 }
@@ -59,6 +62,8 @@ class Record(Watcher):
         """Fingerprints of results, by call."""
         self.ups: list[tuple[Call, Any]] = []
         """What the clients sent."""
+        self.sizes: dict[str, int] = {}
+        """Bytes of what was sent, by call."""
         self.faults: dict[str, str] = {}
         """The first fault of each kind, as a sentence."""
         self._strategy = strategy
@@ -74,7 +79,10 @@ class Record(Watcher):
         self._compare_kept(call)
         look = self._look(call)
         before = {kind: fingerprint(see()) for kind, see in look.items()}
-        result = proceed()
+        with _backward_passes() as passes:
+            result = proceed()
+        if passes and call.party is not None and not call.party.examples:
+            self._note("work", call.verb, f"{call} trained and counted no image")
         for kind, see in look.items():
             path = difference(before[kind], fingerprint(see()))
             self._note(kind, path, f"{call} changed {path}")
@@ -120,7 +128,7 @@ class Record(Watcher):
 
     def _travel(self, title: str, payload: Any) -> None:
         try:
-            seal(payload, title)
+            self.sizes[title] = seal(payload, title)
             arrived = fingerprint(decode(encode(payload, title)))
         except ContractError as error:
             self.faults.setdefault("travel", str(error))
@@ -136,6 +144,20 @@ class Record(Watcher):
     def _note(self, kind: str, path: str | None, sentence: str) -> None:
         if path is not None:
             self.faults.setdefault(kind, f"{sentence}. {_REMEDIES[kind]}")
+
+
+@contextlib.contextmanager
+def _backward_passes() -> Iterator[list[int]]:
+    """Give a list that has an entry for every backward pass inside the block."""
+    passes: list[int] = []
+    real = torch.autograd.backward
+
+    def noted(*args: Any, **options: Any) -> None:
+        passes.append(1)
+        real(*args, **options)
+
+    with mock.patch.object(torch.autograd, "backward", noted):
+        yield passes
 
 
 def _keeping(call: Call) -> dict[str, Any]:

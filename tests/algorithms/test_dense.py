@@ -573,8 +573,3 @@ def test_the_generator_has_the_released_size_and_weights():
     assert sum(p.numel() for p in model.parameters()) == 2_328_899
     assert model.expand.weight.std().item() == pytest.approx(0.02, rel=0.01)
     assert not model.expand.bias.any()
-
-
-def test_the_generator_refuses_other_sizes():
-    with pytest.raises(ConfigError, match="30x30; supported are sides"):
-        Generator.build((1, 30, 30), 10)

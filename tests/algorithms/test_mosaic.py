@@ -25,7 +25,7 @@ from fedkd.algorithms.mosaic.generators import (
 from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
 from fedkd.algorithms.mosaic.teacher import Teacher
 from fedkd.config import build
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, DivergedError
 from fedkd.ops.ensembles import LogitEnsemble, apart
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.sides import Sides
@@ -149,6 +149,23 @@ def test_images_lie_in_the_range_that_the_classifier_sees():
     assert images.max() <= high + 1e-5
     tanh = TINY.model_copy(update={"output_range": "tanh"})
     assert draw(generator, 50, tanh, client.images).abs().max() <= 1
+
+
+def test_a_generator_that_diverges_names_its_own_rate():
+    client, _ = sides()
+    wild = TINY.model_copy(update={"lr": 1e38})
+    with pytest.raises(DivergedError, match=r"not finite; lower generator\.lr"):
+        train_generator(client, wild)
+
+
+def test_a_fresh_classifiers_training_is_counted_and_its_loss_not_logged():
+    client, _ = sides()
+    client.train()
+    before, loss = client.examples, client.logged["train_loss"]
+    fresh = TINY.model_copy(update={"classifier": "fresh", "classifier_epochs": 1})
+    train_generator(client, fresh)
+    assert client.examples == before + len(client.data) + 2 * 3 * 8
+    assert client.logged["train_loss"] == loss
 
 
 def test_quality_is_logged_against_the_clients_own_classes():

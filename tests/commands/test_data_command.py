@@ -4,6 +4,7 @@ import io
 import json
 import sys
 
+import numpy as np
 import published
 import pytest
 from rich.console import Console
@@ -406,3 +407,23 @@ def test_plain_lines_come_now_and_then(capsys):
         "toy: train: 500 of 1,200 images (41 %)",
         "toy: train: 1,000 of 1,200 images (83 %)",
     ]
+
+
+def test_a_part_of_a_published_set_is_called_so(fedkd, tmp_path):
+    from scipy.io import savemat
+
+    for half, number in (("train", 5), ("test", 4)):
+        x = np.zeros((32, 32, 3, number), np.uint8)
+        y = np.ones((number, 1), np.uint8)
+        savemat(tmp_path / f"{half}_32x32.mat", {"X": x, "y": y})
+    for name in ("images/pizza", "meta"):
+        (tmp_path / "food-101" / name).mkdir(parents=True)
+    for name in ("train/n01/images", "val/images"):
+        (tmp_path / "tiny-imagenet-200" / name).mkdir(parents=True)
+    for name in ("wnids.txt", "words.txt", "val/val_annotations.txt"):
+        (tmp_path / "tiny-imagenet-200" / name).touch()
+    found = listed(fedkd, "--data-root", tmp_path)
+    for name in ("svhn", "food101", "tiny-imagenet"):
+        assert found[name]["status"] == "part", name
+    (tmp_path / "test_32x32.mat").write_bytes(b"no matlab")
+    assert listed(fedkd, "--data-root", tmp_path)["svhn"]["status"] == "damaged"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedkd import Requires, copy_weights, testing
+from fedkd import Requires, copy_weights, read_weights, testing
 from fedkd.algorithms.averaging import Global, Update
 from fedkd.algorithms.central import Central
 from fedkd.algorithms.fedavg import FedAvg
+from fedkd.ops.training import train
 from fedkd.testing import checks
 
 
@@ -253,6 +254,15 @@ class ForgetsOnResuming(FedAvg):
         return Global({n: v + 0.1 * self.kept[n] for n, v in new.weights.items()})
 
 
+class LogsWhetherItResumed(FedAvg):
+    since = 0
+
+    def aggregate(self, state, ups, server, round):
+        self.since += 1
+        server.log("since", self.since)
+        return super().aggregate(state, ups, server, round)
+
+
 class TakesBackItsNeed(FedAvg):
     """Declares a need that the simulator is not told."""
 
@@ -282,6 +292,45 @@ class CountsBackwards(FedAvg):
     def local(self, down, client):
         update = super().local(down, client)
         client.count_examples(-40)
+        return update
+
+
+class CountsAPart(FedAvg):
+    def local(self, down, client):
+        update = super().local(down, client)
+        client.count_examples(0.5)
+        return update
+
+
+class CountsNothing(FedAvg):
+    """Trains with a loop of its own."""
+
+    def local(self, down, client):
+        train(client.load(down.weights), client.data, client.training)
+        return Update(read_weights(client.model), len(client.data))
+
+
+class TrainsUnseenWhenMeasured(FedAvg):
+    def personal(self, state, client):
+        model = client.load(state.weights)
+        train(model, client.data, client.training)
+        return model
+
+
+class TeachesUncounted(FedAvg):
+    def aggregate(self, state, ups, server, round):
+        new = super().aggregate(state, ups, server, round)
+        model = server.load(new.weights)
+        model(torch.rand(4, 1, 8, 8)).sum().backward()
+        return new
+
+
+class ForgesItsExamples(FedAvg):
+    """Sets what the simulator keeps."""
+
+    def local(self, down, client):
+        update = super().local(down, client)
+        client._examples = -7
         return update
 
 
@@ -351,13 +400,24 @@ FAULTS = [
      r"depends on hashes of texts: init gave another weights.*Leave out hash\(\)"),
     (SendsItsImages, checks.no_image_leaves_a_client,
      r"local \(client 0, round 1\) sent pictures, which holds a training image"),
+    (LogsWhetherItResumed, checks.resuming_changes_nothing,
+     r"resuming changed the metrics: logged.since of round 3\. Keep"),
     (ForgetsOnResuming, checks.resuming_changes_nothing,
      r"resuming changed the state, at weights.*client.memory"),
     (TakesBackItsNeed, checks.needs_are_refused_with_a_reason,
      "a need that was not met went unsaid: batch_norm. Set ``requires``"),
     (NeedsEverybody, checks.partial_participation_works, "one of three clients is not"),
     (CountsBackwards, checks.work_is_counted,
-     r"client_examples shrank: \[.*count_examples"),
+     r"count_examples was given -40; expected a whole number from 0"),
+    (CountsAPart, checks.work_is_counted,
+     r"count_examples was given 0.5; expected a whole number from 0"),
+    (CountsNothing, checks.work_is_counted,
+     r"local \(client 0, round 1\) trained and counted no image. Give count_examples"),
+    (TrainsUnseenWhenMeasured, checks.work_is_counted,
+     r"personal \(client 0, round 1\) trained and counted no image"),
+    (TeachesUncounted, checks.work_is_counted,
+     r"aggregate \(round 1\) trained and counted no image"),
+    (ForgesItsExamples, checks.work_is_counted, r"client_examples shrank: \[-21, -42"),
     (CentralThatSeeds, checks.global_generators_are_left_alone,
      r"local \(client 0, round 1\) changed NumPy's global generator"),
 ]  # fmt: skip

@@ -96,8 +96,11 @@ class TestFolders:
 
     def test_a_class_without_test_images_is_allowed_but_said(self, tree):
         shutil.rmtree(tree / "test" / "dog")
-        with pytest.warns(UserWarning, match="test has no images of dog, so accuracy"):
-            assert loaded(tree).y_test.tolist() == [0]
+        data = loaded(tree)
+        assert data.y_test.tolist() == [0]
+        assert data.notes == (
+            "There are no test images of dog, so accuracy says nothing of it.",
+        )
 
     def test_hidden_and_other_files_are_left_alone(self, tree):
         (tree / "train" / ".DS_Store").write_text("x")
@@ -274,7 +277,7 @@ COLOUR = np.zeros((4, 3, 5, 3), np.uint8)
         (
             {"y_test": None},
             "found no array y_test (arrays: x_test, x_train, y_train), expected x_train, "
-            "y_train, x_test, y_test.",
+            "y_train, x_test, y_test or train_images, train_labels, ",
         ),
         (
             {"x_train": FLOAT},
@@ -404,9 +407,9 @@ def test_values_are_counted_piece_by_piece():
 
 
 def test_normalisation_and_augmentation_are_as_asked(tree):
-    options = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3], "pad": 2, "flip": True}
+    options = {"mean": [0.1, 0.2, 0.3], "std": [1, 0.2, 0.3], "pad": 2, "flip": True}
     source = opened(tree, **options)
-    assert (source.mean, source.std) == ((0.1, 0.2, 0.3), (1, 2, 3))
+    assert (source.mean, source.std) == ((0.1, 0.2, 0.3), (1, 0.2, 0.3))
     assert source.augmentation == Augmentation(pad=2, flip=True)
     assert opened(tree).augmentation == Augmentation()
 

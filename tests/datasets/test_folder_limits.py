@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from test_folder import loaded, opened, paint, refused
 
-from fedkd.datasets.folder import contents, images
+from fedkd.datasets.folder import contents, files
 from fedkd.datasets.folder.dataset import Folder, FolderConfig
 
 
@@ -152,7 +152,7 @@ class TestPalettes:
         assert np.array_equal(data.x_train[0].numpy(), pixels.transpose(2, 0, 1))
 
     def test_images_prepared_before_are_prepared_again(self):
-        assert Folder.preparation == 2
+        assert Folder.preparation == 3
 
 
 class TestContentsOnce:
@@ -161,13 +161,13 @@ class TestContentsOnce:
         """The calls that read files; files settle at once."""
         monkeypatch.setattr(contents, "SETTLED", -(10**12))
         calls = []
-        read = images.digest_of
+        read = files.digest_of
 
         def counted(folder):
             calls.append(folder)
             return read(folder)
 
-        monkeypatch.setattr(images, "digest_of", counted)
+        monkeypatch.setattr(files, "digest_of", counted)
         return calls
 
     def of(self, path):

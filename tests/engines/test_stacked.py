@@ -58,7 +58,9 @@ def counted(result):
         for row in (line, *line["clients"].values()):
             row.pop("seconds")
             losses += [row.pop(key) for key in list(row) if key.endswith("_loss")]
-            row.pop("logged", None)
+            logged = row.pop("logged")
+            if row is not line:
+                losses += [v for k, v in logged.items() if k.endswith("_loss")]
     return lines, losses
 
 

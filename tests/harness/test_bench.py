@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -138,13 +139,35 @@ def test_what_goes_wrong_is_a_row_and_the_others_go_on(bench):
     assert code == 1
     found = {row.strategy: (row.status, row.reason) for row in rows()}
     assert found["toy-fails"][0] == "failed"
-    assert "this strategy fails on purpose" in found["toy-fails"][1]
-    assert found["toy-diverges"] == ("diverged", "the loss became nan.")
+    words = (
+        r"toy-fails.local \(client 0, round 2\), line \d+ of toy_plugin.py: ValueError: "
+        "this strategy fails on purpose"
+    )
+    assert re.fullmatch(words, found["toy-fails"][1])
+    status, reason = found["toy-diverges"]
+    assert status == "diverged"
+    place = r"toy-diverges.local \(client 0, round 2\), line \d+ of toy_plugin.py"
+    assert re.fullmatch(rf"{place}: the loss became nan\.", reason)
     assert found["toy-picky"][0] == "skipped"
     assert "needs batch normalisation" in found["toy-picky"][1]
     assert found["toy-mean"][0] == "done"
     log = next(Path("out/runs").glob("toy-fails*/log")).read_text()
     assert "Traceback" in log
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_strategy_that_asks_to_exit_is_a_failed_row(bench, jobs):
+    code = bench("toy-exits, toy-stops, toy-mean", "--seeds", "0", jobs=jobs)
+    assert code == 1
+    found = {row.strategy: (row.status, row.reason) for row in rows()}
+    assert found["toy-mean"] == ("done", "")
+    for name in ("toy-exits", "toy-stops"):
+        assert found[name][0] == "failed"
+    place = r"toy-exits.local \(client 0, round 2\), line \d+ of toy_plugin.py"
+    assert re.match(
+        rf"{place} called sys.exit\(3\), which would end", found["toy-exits"][1]
+    )
+    assert found["toy-stops"][1].endswith("Stop: no ordinary error")
 
 
 def test_a_failed_cell_is_run_again_and_goes_on_from_its_checkpoint(bench, capsys):

@@ -191,3 +191,54 @@ def test_a_dry_run_shows_names_with_their_options(bench, monkeypatch):
     code, _, said = bench("--dry-run", datasets="['folder:pets']")
     assert code == 0
     assert "folder[path=pets]" in said
+
+
+def test_what_is_odd_of_the_data_is_on_the_terminal_in_the_log_and_on_the_page(bench):
+    shutil.rmtree("pets/test/dog")
+    Path("pets/train/cat/notes.txt").touch()
+    code, rows, output = bench(datasets='["folder:pets"]')
+    assert code == 0
+    notes = [
+        "Left out of pets: 1 file (1 of other kinds than images: .txt).",
+        "There are no test images of dog, so accuracy says nothing of it.",
+    ]
+    log = Path("out/runs", rows[0].run_id, "log").read_text()
+    page = Path("out/table.md").read_text()
+    for note in notes:
+        assert (
+            output.count(note) == log.count(f" data: {note}") == page.count(note) == 1
+        )
+    assert f"- folder[path=pets]: {notes[0]}" in page
+    assert "UserWarning" not in output + log
+
+
+def test_a_warning_of_a_plug_in_that_loads_is_one_sentence(bench):
+    Path("mine.py").write_text(
+        "import warnings, fedkd\n"
+        "from fedkd.data.dataset import Dataset\n"
+        "from fedkd.testing.toys import toy_images\n"
+        "class Mine(Dataset):\n"
+        '    """Mine."""\n'
+        "    def load(self, root):\n"
+        "        warnings.warn('Two images\\nare blurred.')\n"
+        "        return toy_images()\n"
+        "@fedkd.hookimpl\n"
+        "def fedkd_register_datasets(register): register('mine', ':Mine')\n"
+    )
+    code, _, output = bench("--plugin", "mine.py", datasets="[mine]")
+    assert code == 0
+    assert output.count("fedkd: mine: Two images are blurred.") == 1
+    assert "- mine: Two images are blurred." in Path("out/table.md").read_text()
+    assert "UserWarning" not in output
+
+
+def test_a_run_is_the_same_however_its_files_are_named(bench, here):
+    table = here / "split.csv"
+    table.write_text("client,1,0\n0,2,1\n1,1,2\n")
+    _, (first,), _ = bench(
+        datasets='["folder:pets"]', partitions='["counts:split.csv"]'
+    )
+    _, (again,), _ = bench(
+        datasets=f'["folder:{here}/pets/"]', partitions=f'["counts:{table}"]'
+    )
+    assert again.run_id == first.run_id

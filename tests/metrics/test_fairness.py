@@ -2,7 +2,12 @@
 
 import pytest
 
-from fedkd.metrics.fairness import ClientSpread, WorstClient, WorstDecile
+from fedkd.metrics.fairness import (
+    ClientSpread,
+    TrainedAccuracy,
+    WorstClient,
+    WorstDecile,
+)
 
 
 def test_the_worst_client_is_the_one_with_the_smallest_accuracy():
@@ -24,3 +29,7 @@ def test_the_spread_is_the_standard_deviation_of_the_population():
     assert ClientSpread().of_clients([40.0, 60.0]) == 10.0
     assert ClientSpread().of_clients([40.0]) == 0.0
     assert not ClientSpread.higher_is_better
+
+
+def test_trained_models_count_by_their_training_images():
+    assert TrainedAccuracy().of_trained([90.0, 50.0], [30, 10]) == 80.0

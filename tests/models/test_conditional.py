@@ -130,17 +130,6 @@ def test_the_feature_generator_makes_features_of_the_label(embedding):
     assert ("embedding.weight" in generator.state_dict()) == embedding
 
 
-@pytest.mark.parametrize("shape", [(3, 24, 24), (3, 4, 4), (1, 32, 28), (1, 128, 128)])
-def test_other_sizes_are_refused_by_the_acgan_generator(shape):
-    with pytest.raises(ConfigError, match="8x8, 16x16, 28x28, 32x32, 64x64"):
-        AcganGenerator.build(shape, 10)
-
-
-def test_other_sizes_are_refused_by_the_upsampling_generator():
-    with pytest.raises(ConfigError, match=r"found images of 30x30; .*multiples of 4"):
-        UpsamplingGenerator.build((1, 30, 30), 10)
-
-
 def test_a_misspelt_merge_gets_a_suggestion():
     with pytest.raises(
         ConfigError, match=r"merge: found 'mull'\. .*Did you mean 'mul'"

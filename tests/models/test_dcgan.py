@@ -115,13 +115,6 @@ def test_initial_weights_are_those_of_dcgan(network):
     assert not any(m.bias.any() for m in norms)
 
 
-@pytest.mark.parametrize("network", [Generator, Discriminator])
-@pytest.mark.parametrize("shape", [(3, 24, 24), (3, 4, 4), (1, 32, 28), (1, 128, 128)])
-def test_other_sizes_are_refused_by_naming_the_supported_ones(network, shape):
-    with pytest.raises(ConfigError, match="8x8, 16x16, 28x28, 32x32, 64x64"):
-        network.build(shape, 10)
-
-
 @pytest.mark.parametrize(
     ("network", "options"),
     [

@@ -120,3 +120,38 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"image\.csv: not a text in UTF-8"):
         split(path)
+
+
+class TestHeadings:
+    def test_a_column_is_of_the_class_that_it_names(self, table):
+        path = table("client,dog,cat,a\n0,1,2,3\n")
+        assert read_table(path, 3, ("a", "cat", "dog")).tolist() == [[3, 2, 1]]
+
+    def test_a_class_that_is_not_named_has_no_samples(self, table):
+        path = table("client,dog\n0,1\n")
+        assert read_table(path, 3, ("a", "cat", "dog")).tolist() == [[0, 0, 1]]
+
+    def test_accents_may_be_encoded_either_way(self, table):
+        path = table("client,cafe\u0301,a\n0,1,2\n")
+        assert read_table(path, 2, ("a", "caf\u00e9")).tolist() == [[2, 1]]
+
+    def test_names_that_are_numbers_come_with_their_own(self, table):
+        path = table("client,1: 10,0: 7\n0,5,6\n")
+        assert read_table(path, 2, ("7", "10")).tolist() == [[6, 5]]
+
+    def test_a_name_of_no_class_is_refused(self, table):
+        message = (
+            r"csv:1: found the heading 'cow', which is no class of the data set; exp"
+        )
+        with pytest.raises(ConfigError, match=message):
+            read_table(table("client,a,cow\n0,1,2\n"), 2, ("a", "cat"))
+
+    def test_a_class_twice_is_refused(self, table):
+        with pytest.raises(ConfigError, match="the class 'a' is there twice; keep one"):
+            read_table(table("client,a,a\n0,1,2\n"), 2, ("a", "cat"))
+
+    def test_the_split_of_a_partitioner_that_knows_the_names_obeys_them(self, table):
+        scheme = Counts(CountsConfig(file=str(table("client,c,a\n0,1,2\n1,3,4\n"))))
+        scheme.classes = ("a", "b", "c")
+        found = scheme.split(LABELS, 2, 3, np.random.default_rng(0))
+        assert found.counts.tolist() == [[2, 0, 1], [4, 0, 3]]

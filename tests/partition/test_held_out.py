@@ -40,15 +40,30 @@ def test_a_class_that_is_never_tested_is_left_out_of_the_mix():
     assert matched([[10, 5, 100]], labels) == [[20, 10, 0]]
 
 
-def test_a_client_whose_classes_are_never_tested_gets_every_image():
+def test_a_client_whose_classes_are_never_tested_gets_no_image():
     labels = np.repeat([0, 1], 20)
-    assert matched([[0, 0, 9]], labels) == [[20, 20, 0]]
+    assert matched([[0, 0, 9], [5, 0, 0]], labels) == [[0, 0, 0], [20, 0, 0]]
 
 
 def test_even_shards_are_a_partition_of_the_test_set():
     shards = even_shards(7, LABELS, np.random.default_rng(0))
     assert sorted(np.concatenate(shards)) == list(range(300))
     assert {len(shard) for shard in shards} == {42, 43}
+
+
+def test_even_shards_have_an_even_share_of_every_class():
+    labels = np.repeat([0, 1, 2], [7, 70, 23])
+    shards = even_shards(7, labels, np.random.default_rng(0))
+    counts = np.array([np.bincount(labels[s], minlength=3) for s in shards])
+    assert counts[:, 0].tolist() == [1] * 7
+    assert counts[:, 1].tolist() == [10] * 7
+    assert sorted(counts[:, 2]) == [3, 3, 3, 3, 3, 4, 4]
+    assert sorted(np.concatenate(shards)) == list(range(100))
+
+
+def test_which_images_of_a_class_an_even_shard_has_is_random():
+    one, two = (even_shards(3, LABELS, np.random.default_rng(s)) for s in (0, 1))
+    assert one[0].tolist() != two[0].tolist()
 
 
 def test_even_shards_of_many_clients_repeat_images():

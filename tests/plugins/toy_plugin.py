@@ -6,6 +6,7 @@ Given to ``fedkd`` with ``--plugin``, so that worker processes load it too.
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,16 @@ from fedkd.testing import toy_images
 
 @fedkd.hookimpl
 def fedkd_register_strategies(register):
-    for name in ("mean", "fails", "dies", "diverges", "picky", "waits"):
+    for name in (
+        "mean",
+        "fails",
+        "dies",
+        "diverges",
+        "picky",
+        "waits",
+        "exits",
+        "stops",
+    ):
         register(f"toy-{name}", f":{name.capitalize()}")
 
 
@@ -153,6 +163,20 @@ class Dies(Mean):
 class Diverges(Mean):
     def happen(self):
         raise fedkd.errors.DivergedError("the loss became nan.")
+
+
+class Exits(Mean):
+    def happen(self):
+        sys.exit(3)
+
+
+class Stop(BaseException):
+    pass
+
+
+class Stops(Mean):
+    def happen(self):
+        raise Stop("no ordinary error")
 
 
 class Picky(Mean):

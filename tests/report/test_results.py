@@ -18,7 +18,9 @@ from fedkd.report.results import (
     COLUMNS,
     Row,
     csv_text,
+    joined_notes,
     merge_results,
+    notes_of,
     read_results,
     write_results,
 )
@@ -39,7 +41,7 @@ HEADER = (
     "global_accuracy,local_accuracy,bytes_up,bytes_down,client_examples,"
     "server_examples,seconds,seconds_local,seconds_data,seconds_transport,"
     "seconds_server,seconds_evaluation,seconds_bookkeeping,"
-    "peak_memory_bytes,split_hash,config_hash,run_id,precision,engine"
+    "peak_memory_bytes,split_hash,config_hash,run_id,precision,engine,notes"
 )
 
 
@@ -104,7 +106,7 @@ def test_a_row_is_written_with_these_characters():
     )
     assert csv_text([full]) == (
         f"{HEADER}\nquick,fedavg,digits,dirichlet,0.1,cnn,10,20,0,done,,82.1235,90.0,"
-        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1,bf16,serial\n"
+        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1,bf16,serial,\n"
     )
 
 
@@ -135,7 +137,7 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
-        ("quick,", "", ":2: found 29 fields, expected 30"),
+        ("quick,", "", ":2: found 30 fields, expected 31"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
         ("seconds,", "", ":1: column seconds is missing"),
         ("seconds,", "seconds,hours,", ":1: column 'hours' is unknown"),
@@ -169,7 +171,7 @@ def test_a_run_that_is_there_twice_is_an_error(tmp_path):
 
 def test_results_of_an_earlier_version_lack_columns_and_can_be_read(tmp_path):
     path = tmp_path / "results.csv"
-    later = ["seconds_local", "precision", "engine"]
+    later = ["seconds_local", "precision", "engine", "notes"]
     kept = [name for name in COLUMNS if name not in later]
     full = list(csv.DictReader(io.StringIO(csv_text([row()]))))
     with path.open("w", newline="") as file:
@@ -214,8 +216,8 @@ def test_columns_of_metrics_come_last_and_are_empty_where_they_were_not_asked_fo
     text = csv_text([row("a"), row("b", metrics={"global_loss": 0.12345678, "to": 7})])
     header, first, second = text.splitlines()
     assert header == f"{HEADER},global_loss,to"
-    assert first.endswith(",fp32,,,")
-    assert second.endswith(",fp32,,0.123457,7")
+    assert first.endswith(",fp32,,,,")
+    assert second.endswith(",fp32,,,0.123457,7")
 
 
 def test_columns_of_metrics_are_read_back_equal(tmp_path):
@@ -679,3 +681,17 @@ def test_training_losses_alone_are_no_stage():
 def test_rows_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         row().seed = 1
+
+
+def test_each_note_on_the_data_is_told_once_with_the_data_set():
+    notes = joined_notes(["Left out: 3 files.", "There is one class | only."])
+    rows = [row(notes=notes, seed=0), row(notes=notes, seed=1), row()]
+    assert notes_of(rows) == [
+        "digits: Left out: 3 files.",
+        "digits: There is one class / only.",
+    ]
+    page = table_markdown(rows, title="x")
+    assert (
+        "## Notes on the data\n\n- digits: Left out: 3 files.\n- digits: There" in page
+    )
+    assert "Notes on the data" not in table_markdown([row()], title="x")

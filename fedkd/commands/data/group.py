@@ -15,6 +15,7 @@ from fedkd.commands.data.progress import shown
 from fedkd.commands.data.records import (
     BUILT_IN,
     NEEDS_PATH,
+    PART,
     checked,
     fetched,
     presence,
@@ -77,6 +78,8 @@ def list_command(
     columns = ["name", "status", "size", "folder", "prepared", "summary"]
     print_table("Data sets", columns, rows)
     click.echo(f"\nData is sought in {where_sought()}.")
+    if any(r["status"] == PART for r in records):
+        click.echo("What is a part is used with --set dataset.partial=true.")
     if any(r["status"] not in ("ready", BUILT_IN, NEEDS_PATH) for r in records):
         click.echo("'fedkd data prepare NAME' fetches what is missing or damaged.")
     _print_errors(records)

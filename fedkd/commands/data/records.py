@@ -20,6 +20,8 @@ BUILT_IN = "built in"
 """Status of a data set that needs no files."""
 NEEDS_PATH = "needs path"
 """Status of a data set that is named with the path of its files."""
+PART = "part"
+"""Status of a data set whose files hold a part of what is published."""
 Record = dict[str, Any]
 Show = Callable[[str, int, int], None]
 
@@ -27,8 +29,9 @@ Show = Callable[[str, int, int], None]
 def presence(entry: Entry, root: Path) -> Record:
     """Return whether the files of a data set are under ``root``, by their sizes.
 
-    The status is ``ready``, ``missing``, ``incomplete``, ``damaged``, ``built in``,
-    ``needs path``, or ``broken`` if the plug-in that brings the set does not work.
+    The status is ``ready``, ``missing``, ``incomplete``, ``damaged``, ``part``,
+    ``built in``, ``needs path``, or ``broken`` if the plug-in that brings the set does
+    not work.
     ``bytes`` is the size on the disk, or of what is to be fetched if all is missing.
     """
     record: Record = {
@@ -49,17 +52,20 @@ def presence(entry: Entry, root: Path) -> Record:
         _prepared(dataset, folder) for folder in _folders(root, dataset)
     ]
     if dataset.files:
-        return {**record, "folder": str(root), **_by_files(dataset.files, root)}
+        there = _by_files(dataset.files, root)
+        if there["status"] == "damaged" and _holds_part(dataset, root):
+            there["status"] = PART
+        return {**record, "folder": str(root), **there}
     if not dataset.places and dataset.argument:
         return {**record, "status": NEEDS_PATH}
     if not dataset.places:
         return {**record, "status": BUILT_IN}
-    there = next((root / p for p in dataset.places if (root / p).exists()), None)
+    place = next((root / p for p in dataset.places if (root / p).exists()), None)
     return {
         **record,
         "status": _status_of(dataset, root),
         "folder": str(root),
-        "bytes": 0 if there is None else _bytes_in(there),
+        "bytes": 0 if place is None else _bytes_in(place),
     }
 
 
@@ -89,7 +95,16 @@ def _status_of(cls: Any, root: Path) -> str:
         cls().fingerprint(root)
     except DataError:
         return "incomplete"
-    return "ready"
+    return PART if _holds_part(cls, root) else "ready"
+
+
+def _holds_part(cls: Any, root: Path) -> bool:
+    """Say whether the files are sound, but a part of the set."""
+    try:
+        part: bool = cls().holds_part(root)
+    except (AttributeError, OSError, DataError):
+        return False  # a set that cannot say, or damaged files
+    return part
 
 
 def _size(path: Path) -> int | None:

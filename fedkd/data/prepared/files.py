@@ -33,7 +33,10 @@ FOREIGN = (
     *(RecursionError, struct.error),
 )
 """What :func:`read_header` raises on other files."""
-_KINDS = {"augmentation": dict, "options": dict, "fingerprint": str, "content": str}
+_KINDS = {
+    "augmentation": dict, "options": dict, "fingerprint": str, "content": str,
+    "notes": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Header:
     """MD5 of each source file, of sets that name their files."""
     content: str = ""
     """Digest of own files; see :meth:`fedkd.data.dataset.Dataset.content`."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results should know of the files."""
     version: int = VERSION
     checksum: str = UNKNOWN
     """SHA-256 of labels and images, in hexadecimal digits."""
@@ -176,6 +181,7 @@ def read_header(file: IO[bytes]) -> tuple[Header, int]:
             raise TypeError(f"no header of prepared files: {key}")
     for key in ("shape", "classes", "mean", "std"):
         plain[key] = tuple(plain[key])
+    plain["notes"] = tuple(plain.get("notes", ()))
     return Header(**plain), _LENGTH.size + length
 
 

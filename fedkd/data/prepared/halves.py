@@ -78,6 +78,7 @@ def _facts_of(reader: FileDataset, source: Source) -> dict[str, Any]:
         "std": tuple(source.std),
         "augmentation": asdict(source.augmentation),
         "options": reader.key_options(),
+        "notes": tuple(source.notes),
     }
 
 

@@ -34,6 +34,7 @@ def opened(files: tuple[Prepared, Prepared]) -> ImageSet | None:
         header.mean,
         header.std,
         Augmentation(**header.augmentation),
+        header.notes,
     )
 
 

@@ -63,7 +63,7 @@ def images(reader: FileDataset, root: Path, content: str | None = None) -> Image
         warnings.warn(
             f"{error} Until then, every run reads the source files.", stacklevel=2
         )
-        images = reader.load(root)
+        images = reader.whole(root)
         if content is not None:
             require_content(reader.name, reader.content(), content)
         return images

@@ -114,7 +114,7 @@ class Cluster(Executor):
                 # The tree is kept, so that no other gets its id.
                 downs[id(down)] = (down, self._ray.put(take_apart(down)))
             memory = take_apart(self.turns.sides.memories.recall(k))
-            work = (k, orders.round, orders.training)
+            work = (k, orders.round, orders.training, orders.scores)
             sent = downs[id(down)][1]
             ref = task.remote(self._key, [self._shared], work, sent, memory)
             tasks[ref] = (place, size)
@@ -137,7 +137,7 @@ class Cluster(Executor):
 def _turn(
     key: str,
     shared: list[Any],
-    work: tuple[int, Round, TrainingConfig],
+    work: tuple[int, Round, TrainingConfig, bool],
     down: _Tree,
     memory: _Tree,
 ) -> tuple[_Tree, TurnRecord] | Fault:
@@ -147,9 +147,9 @@ def _turn(
 
     def do() -> tuple[_Tree, TurnRecord]:
         started = time.perf_counter()
-        k, this_round, training = work
+        k, this_round, training, scores = work
         store = put_together(*memory)
-        orders = Orders(this_round, training, lambda _: (None, 0))
+        orders = Orders(this_round, training, lambda _: (None, 0), scores)
         up, known = turns.local(k, put_together(*down), orders, store)
         known["seconds"] = round(time.perf_counter() - started, 4)
         return take_apart((up, store), f"{turns.name}.local (client {k})"), known

@@ -134,7 +134,12 @@ class Processes(Executor):
             place = down.put(memory, f"the memory of client {k}") if memory else None
             tasks.append(Task(k, numbers[id(tree)][1], place))
         return SharedOrders(
-            offer, orders.round, orders.training, tuple(tasks), tuple(downs)
+            offer,
+            orders.round,
+            orders.training,
+            orders.scores,
+            tuple(tasks),
+            tuple(downs),
         )
 
     def _gather(

@@ -48,6 +48,8 @@ class SharedOrders:
     """Its name in the queue."""
     round: Round
     training: TrainingConfig
+    scores: bool
+    """Whether trained models are measured."""
     tasks: tuple[Task, ...]
     downs: tuple[tuple[Place, int], ...]
     """The different broadcasts, and the bytes of each."""
@@ -77,11 +79,13 @@ class Fault:
     def of(error: Exception) -> Fault:
         """Make an exception fit to travel; its type and message always do."""
         trace = "".join(traceback.format_exception(error))
+        notes = getattr(error, "__notes__", [])
         try:
             ForkingPickler.loads(ForkingPickler.dumps(error))
         # An exception may refuse to travel with whatever it likes.
         except Exception:
             error = RuntimeError(type(error).__name__, str(error))
+            error.__notes__ = notes
         return Fault(error, trace)
 
     def throw(self) -> None:
@@ -89,7 +93,9 @@ class Fault:
         error = self.error
         if type(error) is RuntimeError and len(error.args) == 2:
             kind, text = error.args
+            notes = getattr(error, "__notes__", [])
             error = type(kind, (RuntimeError,), {})(text)
+            error.__notes__ = notes
         raise error from Elsewhere(f"\n{self.trace}")
 
 
@@ -132,7 +138,7 @@ class WorkerState:
     def work(self, shared: SharedOrders) -> None:
         """Take turns of a round until there is none left."""
         downs = _Broadcasts(self.down, shared)
-        orders = Orders(shared.round, shared.training, downs.of)
+        orders = Orders(shared.round, shared.training, downs.of, shared.scores)
         for place in iter(lambda: self.queue.take(self.number, shared.offer), None):
             turn = functools.partial(self._turn, shared.tasks[place], orders)
             self.pipe.send((place, attempted(turn)))

@@ -22,6 +22,8 @@ class Totals:
     bytes_up: int = 0
     bytes_down: int = 0
     client_examples: int = 0
+    personal_examples: int = 0
+    """Those of ``client_examples`` that clients trained on to be measured."""
     server_examples: int = 0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)

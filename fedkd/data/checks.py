@@ -1,0 +1,162 @@
+"""What every data set must be, whoever made it: files, plug-ins, or Python."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor
+
+from fedkd.errors import DataError, listing
+
+if TYPE_CHECKING:
+    from fedkd.data.images import ImageSet
+
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_COLOURS = (1, 3, 4)
+"""Channels that images have, as a rule."""
+
+
+def require_sound(images: ImageSet) -> None:
+    """Make sure that a data set is what :class:`~fedkd.data.images.ImageSet` promises.
+
+    Raises:
+        DataError: If it is not: what was found, what was expected, what to do.
+    """
+    for half in ("train", "test"):
+        x, y = getattr(images, f"x_{half}"), getattr(images, f"y_{half}")
+        _require_images(images.name, f"x_{half}", x)
+        _require_labels(images, half, len(x), y)
+    shapes = [tuple(x.shape[1:]) for x in (images.x_train, images.x_test)]
+    if shapes[0] != shapes[1]:
+        found = f"training images {list(shapes[0])} and test images {list(shapes[1])}"
+        _refuse(images.name, found, "one shape (channels, height, width)")
+    _require_normalisation(images.name, images.mean, images.std, shapes[0][0])
+    if len(set(images.classes)) < len(images.classes):
+        twice = [c for c in images.classes if images.classes.count(c) > 1]
+        _refuse(images.name, f"the class {twice[0]!r} twice", "each name once")
+
+
+def labels_of(y: object) -> object:
+    """Return whole numbers ``[N]`` or ``[N, 1]`` as int64 ``[N]``; others as they are."""
+    if not isinstance(y, Tensor) or y.dtype not in _WHOLE:
+        return y
+    return (y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y).to(torch.int64)
+
+
+def remarks(images: ImageSet) -> tuple[str, ...]:
+    """Return what a reader of results should know of the classes of a data set."""
+    lines = []
+    if images.num_classes == 1:
+        lines.append(
+            f"There is one class only, {images.classes[0]!r}, so an accuracy of 100 % "
+            "means nothing."
+        )
+    for half, so in (
+        ("training", "so no client can learn"),
+        ("test", "so accuracy says nothing of"),
+    ):
+        labels = images.y_train if half == "training" else images.y_test
+        counts = torch.bincount(labels, minlength=images.num_classes).tolist()
+        absent = [c for c, n in zip(images.classes, counts, strict=True) if not n]
+        if absent:
+            it = "it" if len(absent) == 1 else "them"
+            lines.append(f"There are no {half} images of {listing(absent)}, {so} {it}.")
+    return tuple(lines)
+
+
+def repeats(number: int, total: int) -> tuple[str, ...]:
+    """Return the remark on ``number`` of ``total`` test images that are trained on."""
+    if not number:
+        return ()
+    are = "is" if number == 1 else "are"
+    return (
+        f"{number:,} of {total:,} test images {are} equal to training images, byte for "
+        "byte, so accuracy is too high.",
+    )
+
+
+def repeated(x_train: Tensor, x_test: Tensor) -> int:
+    """Count the test images, uint8 ``[N, C, H, W]``, that are training images, too."""
+    if x_train.shape[1:] != x_test.shape[1:]:
+        return 0
+    test = [_bytes(image) for image in x_test]
+    wanted = set(test)
+    known = {content for image in x_train if (content := _bytes(image)) in wanted}
+    return sum(content in known for content in test)
+
+
+def normalisation_fault(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """Say which mean or deviation cannot be of images in [0, 1]; empty if all can."""
+    for name, values, least in (("mean", mean, 0.0), ("std", std, math.ulp(0.0))):
+        for value in values:
+            if not least <= value <= 1:  # NaN is refused, too
+                above = "0 to 1" if name == "mean" else "above 0, at most 1"
+                return (
+                    f"found {name} {value:g}, expected {above}, of images scaled to "
+                    "[0, 1]; divide those of images in 0..255 by 255"
+                )
+    return ""
+
+
+def _bytes(image: Tensor) -> bytes:
+    return image.cpu().contiguous().numpy().tobytes()
+
+
+def _require_images(name: str, key: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        _refuse(name, f"{key} of type {type(x).__name__}", "a tensor")
+    expected = "uint8 [N, C, H, W] in 0..255"
+    if x.dtype != torch.uint8:
+        hint = " Convert them."
+        if x.is_floating_point():
+            hint = " Scale images to 0..255, round them and convert them."
+            if bool(x.isnan().any()):
+                hint = " Some values are NaN; replace these first."
+        _refuse(name, f"{key} of type {_short(x.dtype)}", expected, hint)
+    if x.ndim != 4 or 0 in x.shape:
+        _refuse(name, f"{key} of shape {list(x.shape)}", expected)
+    if x.shape[1] > max(_COLOURS) and x.shape[3] in _COLOURS:
+        hint = f" Channels come last in {key}: use permute(0, 3, 1, 2)."
+        _refuse(name, f"{key} of shape {list(x.shape)}", expected, hint)
+
+
+def _require_labels(images: ImageSet, half: str, number: int, y: object) -> None:
+    key = f"y_{half}"
+    expected = "whole numbers, int64 [N]"
+    if not isinstance(y, Tensor):
+        _refuse(images.name, f"{key} of type {type(y).__name__}", "a tensor")
+    if y.dtype != torch.int64 or y.ndim != 1:
+        hint = " Of one-hot labels, take argmax(1)." if y.ndim == 2 else ""
+        found = f"{key} of type {_short(y.dtype)} and shape {list(y.shape)}"
+        _refuse(images.name, found, expected, hint)
+    if len(y) != number:
+        found = f"{number:,} images in x_{half} and {len(y):,} labels in {key}"
+        _refuse(images.name, found, "a label for each image")
+    low, high, classes = int(y.min()), int(y.max()), len(images.classes)
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        place = int((y == wrong).nonzero()[0])
+        hint = f" The data set names {classes} classes."
+        found = f"the label {wrong} at {key}[{place}]"
+        _refuse(images.name, found, f"labels from 0 to {classes - 1}", hint)
+
+
+def _require_normalisation(
+    name: str, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> None:
+    if not len(mean) == len(std) == channels:
+        found = f"{len(mean)} values of mean and {len(std)} of std"
+        _refuse(name, found, f"{channels}, one for each channel of the images")
+    fault = normalisation_fault(mean, std)
+    if fault:
+        raise DataError(f"{name}: {fault}.")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _refuse(name: str, found: str, expected: str, hint: str = "") -> NoReturn:
+    raise DataError(f"{name}: found {found}, expected {expected}.{hint}")

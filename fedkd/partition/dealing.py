@@ -1,0 +1,90 @@
+"""Has a partitioner deal a split, and refuses what is not one or is not its stream's."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedkd.base.randomness import numpy_stream
+from fedkd.errors import ContractError, raised_in
+from fedkd.partition.base import Indices, Partition, Partitioner
+
+
+def dealt(
+    partitioner: Partitioner,
+    name: str,
+    labels: Indices,
+    clients: int,
+    num_classes: int,
+    seed: int,
+) -> Partition:
+    """Return the split of a seed; it is dealt twice, to see that both are one.
+
+    Args:
+        partitioner: The scheme.
+        name: What it is registered as, for messages.
+        labels: Labels of the training set, int64 ``[N]``; they cannot be written to.
+        clients: K, the number of clients.
+        num_classes: C, the number of classes.
+        seed: Of the run; names the stream.
+
+    Raises:
+        ConfigError: If the samples cannot be split so.
+        ContractError: If it gives anything but a split for that many clients, draws from
+            another stream than its own, or changes a global generator.
+    """
+    where = f"the partitioner {name!r}"
+    given = labels.view()
+    given.flags.writeable = False
+    before = _generators()
+    with raised_in(where):
+        splits = [
+            partitioner.split(
+                given, clients, num_classes, numpy_stream(seed, "partition")
+            )
+            for _ in range(2)
+        ]
+    split = splits[0]
+    for one in splits:
+        _check(one, where, clients)
+    changed = [kind for kind, state in _generators().items() if state != before[kind]]
+    if changed:
+        raise ContractError(
+            f"{where} used {changed[0]}, so that its split hangs on what ran before. "
+            "Draw from the generator rng that split is given, and from nothing else."
+        )
+    if splits[1].hash != split.hash:
+        raise ContractError(
+            f"{where} gave two splits for one seed, {split.hash} and {splits[1].hash}; "
+            "strategies would be compared on different clients. Draw from the generator "
+            "rng that split is given, and from nothing else."
+        )
+    return split
+
+
+def _check(split: Any, where: str, clients: int) -> None:
+    """Refuse what is no split for so many clients."""
+    if not isinstance(split, Partition):
+        raise ContractError(
+            f"{where} returned an object of class {type(split).__name__}; expected a "
+            "Partition. Return Partition.of(indices, labels, num_classes), with the "
+            "positions of each client."
+        )
+    if len(split.indices) != clients:
+        raise ContractError(
+            f"{where} returned a split for {len(split.indices)} clients; expected one "
+            f"for {clients}. Give it an array of positions for each client."
+        )
+
+
+def _generators() -> dict[str, int]:
+    """Return digests of the generators that are global."""
+    _, numbers, place, *_ = np.random.get_state()
+    return {
+        "NumPy's global generator": hash((np.asarray(numbers).tobytes(), place)),
+        "Python's global generator": hash(random.getstate()),
+        "torch's global generator": hash(torch.get_rng_state().numpy().tobytes()),
+    }

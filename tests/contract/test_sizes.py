@@ -1,0 +1,30 @@
+"""Every strategy runs on images of odd sizes."""
+
+import dataclasses
+
+import pytest
+from strategy_settings import SETTINGS
+
+from fedkd import simulate, testing
+from fedkd.plugins.registry import load_registry
+
+REGISTRY = load_registry()
+
+
+def images_of(height, breadth, channels):
+    whole = testing.toy_images(size=max(height, breadth), channels=channels)
+    return dataclasses.replace(
+        whole,
+        x_train=whole.x_train[:, :, :height, :breadth].contiguous(),
+        x_test=whole.x_test[:, :, :height, :breadth].contiguous(),
+    )
+
+
+@pytest.mark.parametrize("sides", [(16, 21, 3), (17, 17, 1), (30, 30, 1)])
+@pytest.mark.parametrize("name", list(REGISTRY.entries("strategies")))
+def test_it_runs(name, sides):
+    strategy, _ = REGISTRY.strategy(name, SETTINGS.get(name, {}))
+    clients = 3
+    federation = testing.toy_federation(clients, data=images_of(*sides))
+    result = simulate(strategy, federation, testing.toy_protocol(3, clients), 0)
+    assert len(result.history) == 3
