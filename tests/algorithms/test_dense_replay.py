@@ -283,7 +283,7 @@ HOW = {**AMOUNTS, **EXACT, **SHARP}
         ("dense", HOW, STEPS),
         ("dense", {**HOW, "adversarial_mask": False, "clip_norm": 0.1}, STEPS),
         # At such a rate the loss rises too, so that the last images are not the best.
-        ("dense", {**HOW, "lr": 3.0, "generator_steps": 6}, STEPS),
+        ("dense", {**HOW, "lr": 0.3, "generator_steps": 6}, STEPS),
         ("dense", HOW, {**STEPS, "weight_decay": 0.01, "cosine": True}),
         ("dense-published", HOW, PASSES),
         ("dense-paper", HOW, PASSES),
