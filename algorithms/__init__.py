@@ -86,16 +86,24 @@ STRATEGIES = {
     ),
     "dense": (
         "dense:Dense",
-        "One upload of models; images that they know; distillation.",
+        "One upload of models; images that they know; distillation. Lightened.",
     ),
     "dense-paper": (
         "dense:DENSE_PAPER",
-        "DENSE as described, with the amounts of its README.",
+        "DENSE with the paper's losses, in its program's loop and amounts.",
+    ),
+    "dense-published": (
+        "dense:DENSE_PUBLISHED",
+        "DENSE with the amounts of its README, for a GPU.",
     ),
     "dense-code": ("dense:DENSE_CODE", "DENSE as its released code runs it."),
     "coboosting": (
         "coboosting:CoBoosting",
-        "DENSE with harder images and an ensemble that learns its weights.",
+        "DENSE with harder images and learnt weights of its ensemble. Lightened.",
+    ),
+    "coboosting-published": (
+        "coboosting:COBOOSTING_PUBLISHED",
+        "Co-Boosting with the amounts of its released code, for a GPU.",
     ),
     "coboosting-code": (
         "coboosting:COBOOSTING_CODE",
@@ -127,7 +135,11 @@ STRATEGIES = {
     ),
     "fedgen": (
         "fedgen:FedGen",
-        "FedAvg whose clients learn from a server-trained generator of features.",
+        "FedAvg whose clients learn from a generator of features. Lightened.",
+    ),
+    "fedgen-published": (
+        "fedgen:FEDGEN_PUBLISHED",
+        "FedGen with its published weights and amounts for MNIST.",
     ),
     "fedgen-code": ("fedgen:FEDGEN_CODE", "FedGen as its released code runs it."),
 }

@@ -9,10 +9,13 @@ Code: github.com/rong-dai/Co-Boosting, commit b95d715
 Deviations: images are moved by epsilon in units of pixels in [0, 1] and not of normalised
     images (``coboosting-code``); weights that would all become 0 stay as they were; in
     each epoch, weights and student learn from some batches of the pool and not from all
-    of it; amounts and the generator are smaller and the student's rate is 0.02 and not
-    0.01, for a CPU (``coboosting-code`` has the published values); models see images
-    augmented also while these are made, if the data set has augmentation. All else is
-    DENSE and shares its deviations, those of rounds after the first among them. The
+    of it; models see images augmented also while these are made, if the data set has
+    augmentation; labels of a batch are in order. It is lightened for a CPU: amounts and
+    the generator are smaller and the student's rate is 0.02 and not 0.01
+    (``coboosting-published`` and ``coboosting-code`` have the published values). The
+    generator goes on from one batch to the next, the pool forgets its oldest images when
+    full and rounds its 8-bit pixels, and clients train as the protocol says, as in
+    ``dense``; rounds after the first are as there. The
     switches ``difficulty: 0``, ``adversarial_mask: true`` and
     ``adversarial_temperature: 1`` in ``synthesis``, ``epsilon: 0`` and
     ``weight_step: 0`` give DENSE with the other options, to the bit.
@@ -166,8 +169,7 @@ class CoBoosting(Distilling):
         return Boosted(self.config)
 
 
-CODE_OPTIONS: dict[str, Any] = {
-    "epsilon_unit": "normalised",
+PUBLISHED_OPTIONS: dict[str, Any] = {
     "synthesis": {
         "epochs": 200,
         "generator_steps": 30,
@@ -177,14 +179,31 @@ CODE_OPTIONS: dict[str, Any] = {
     },
     "distil": {"steps": None, "passes": 1, "lr": 0.01},
 }
+CODE_OPTIONS: dict[str, Any] = {**PUBLISHED_OPTIONS, "epsilon_unit": "normalised"}
+_HERE = (
+    "weights that would all become 0 stay as they were",
+    "generated images are cropped and flipped only where training images are, and there "
+    "also while they are made; the released program does so from the pool only",
+    "images keep the size of the data set's; the released program makes 32x32 of MNIST's",
+    "8-bit pixels of the pool are rounded, in the released program cut off",
+    "clients train as the protocol says; in the released program for 100 epochs by SGD "
+    "at 0.01 with momentum 0.9 and gradients of norm 10 at most",
+    "the last student is the result; the released program also reports the best one on "
+    "the test images",
+)
 COBOOSTING_CODE = Preset(
     CoBoosting,
     CODE_OPTIONS,
     doc="The behaviour of the released code, with its amounts.",
+    deviations=_HERE,
+)
+COBOOSTING_PUBLISHED = Preset(
+    CoBoosting,
+    PUBLISHED_OPTIONS,
+    doc="Co-Boosting as read here with the amounts of its released code, not lightened.",
     deviations=(
-        "weights that would all become 0 stay as they were",
-        "generated images are cropped and flipped only where training images are, and "
-        "there also while they are made",
-        "generated images are normalised by the data set's mean and deviation",
+        "epsilon is in units of pixels in [0, 1], in the released program of normalised "
+        "images",
+        *_HERE,
     ),
 )

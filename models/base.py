@@ -108,6 +108,8 @@ class ImageModel(Model, ABC):
         self.num_classes = whole_number("num_classes", num_classes)
         self.feature_size = whole_number("feature_size", feature_size)
         self.width = width
+        self.nonnegative_features = False
+        """Whether no entry of a feature vector is ever negative, as after a ReLU."""
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -130,6 +132,9 @@ class TrunkModel(ImageModel):
     features. A subclass makes its trunk after calling this constructor, and then calls
     :meth:`make_head`.
     """
+
+    ends_in_relu: ClassVar[bool] = False
+    """Whether the trunk's last layer, but for averages and maxima, is a ReLU."""
 
     def __init__(
         self,
@@ -154,6 +159,7 @@ class TrunkModel(ImageModel):
         self.trunk_size = trunk_size
         self.is_projected = config.features is not None
         """Whether a learned layer stands between trunk and head."""
+        self.nonnegative_features = self.ends_in_relu and not self.is_projected
 
     def make_head(self) -> None:
         """Make the layers after the trunk: the projection, if any, and the head."""

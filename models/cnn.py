@@ -47,6 +47,8 @@ class CnnConfig(PlainConfig):
 class SmallNetwork(TrunkModel, ABC):
     """What :class:`Cnn` and :class:`CnnPlain` share: all but whether they normalise."""
 
+    ends_in_relu = True
+
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: PlainConfig, norm: Norm
     ) -> None:
@@ -113,6 +115,7 @@ class Lenet4(TrunkModel):
     """
 
     Config = Lenet4Config
+    ends_in_relu = True
 
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: Lenet4Config

@@ -43,6 +43,8 @@ class FeatureConfig(ModelConfig):
     """Units of the hidden layer."""
     embedding: bool = False
     """Whether labels are learnt vectors of length Z and not one-hot."""
+    nonnegative: bool = False
+    """Whether a last ReLU keeps features from being negative."""
 
 
 class ConditionalGenerator(Model, ABC):
@@ -181,8 +183,9 @@ class FeatureGenerator(Model):
     """Maps noise and labels to features: what a classifier's head is given.
 
     The generator of FedGen's released code (``generator.py``): noise and one-hot label
-    in a row, Linear, BatchNorm, ReLU, Linear. Initial weights are PyTorch's. For 10
-    classes and the defaults it has 19,744 parameters.
+    in a row, Linear, BatchNorm, ReLU, Linear; then a ReLU if features are never to be
+    negative. Initial weights are PyTorch's. For 10 classes and the defaults it has
+    19,744 parameters.
     """
 
     Config = FeatureConfig
@@ -202,6 +205,7 @@ class FeatureGenerator(Model):
             nn.BatchNorm1d(config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.feature_size),
+            *([nn.ReLU()] if config.nonnegative else []),
         )
 
     def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Mlp(TrunkModel):
     """
 
     Config = MlpConfig
+    ends_in_relu = True
 
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: MlpConfig
@@ -38,6 +39,8 @@ class Mlp(TrunkModel):
         units = [scaled(size, config.width) for size in config.hidden]
         sizes = [math.prod(image_shape), *units]
         super().__init__(image_shape, num_classes, sizes[-1], config)
+        # Without hidden layers, features are the image itself.
+        self.nonnegative_features = self.nonnegative_features and bool(units)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]

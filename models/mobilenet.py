@@ -49,6 +49,7 @@ class MobileNet(TrunkModel):
     """
 
     Config = MobileNetConfig
+    ends_in_relu = True
 
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: MobileNetConfig

@@ -22,6 +22,7 @@ class ResNet(TrunkModel, ABC):
     """
 
     Config = TrunkConfig
+    ends_in_relu = True
     block: ClassVar[type[Block]]
     """Kind of residual block."""
     blocks: ClassVar[tuple[int, int, int, int]]

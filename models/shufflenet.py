@@ -70,6 +70,7 @@ class ShuffleNet(TrunkModel):
     """
 
     Config = ShuffleNetConfig
+    ends_in_relu = True
 
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: ShuffleNetConfig

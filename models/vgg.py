@@ -38,6 +38,7 @@ class Vgg11(TrunkModel):
     """
 
     Config = VggConfig
+    ends_in_relu = True
 
     def __init__(
         self, image_shape: ImageShape, num_classes: int, config: VggConfig

@@ -1,11 +1,12 @@
 """The hyper-parameters of DENSE, shared by Co-Boosting; each with its source.
 
 "Released code" is github.com/zj-jayzhang/DENSE, commit 237c5dd; its README's values are
-those of CIFAR-10 on a GPU, and the presets ``dense-paper`` and ``dense-code`` have them.
-The defaults here are for a CPU: amounts, the generator's width and its going on from one
-batch to the next, and the student's learning rate were chosen on the digits (5 clients,
-Dirichlet 0.3, cnn, seeds 100 and 101); the mean of L_BN over layers on the same with five
-architectures (``mix-5``, seeds 100 to 102).
+those of CIFAR-10 on a GPU, and the presets ``dense-published``, ``dense-paper`` and
+``dense-code`` have them. The defaults here are lightened for a CPU: amounts, the
+generator's width and its going on from one batch to the next, and the student's learning
+rate were chosen on the digits (5 clients, Dirichlet 0.3, cnn, seeds 100 and 101); the
+mean of L_BN over layers on the same with five architectures (``mix-5``, seeds 100 to
+102).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class SynthesisConfig(Config):
     """Adam steps on generator and noise for one batch; the batch of least loss is kept.
     Released code: 30."""
     batch_size: int = Field(128, ge=2)
-    """Images in a batch; released code: 256 (README), 128 (default of its program)."""
+    """Images in a batch; released code: 256, in its README and as its program's default.
+    """
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate, betas (0.5, 0.999); released code: 1e-3."""
     clip_norm: float | None = Field(None, gt=0)
@@ -67,9 +69,8 @@ class SynthesisConfig(Config):
     pool_images: int = Field(20_000, ge=2)
     """Images that the pool holds at most; the oldest leave. Released code: all."""
     pool_exact: bool = False
-    """Whether the pool keeps images as they are and not as 8-bit pixels (released code:
-    PNG files)."""
-
+    """Whether the pool keeps images as they are and not as 8-bit pixels, rounded.
+    Released code: PNG files, whose values are cut off and not rounded."""
     first_in_train_mode: bool = False
     """Whether the student is in train mode while the first batch is made, so that these
     images move its BatchNorm statistics (released code)."""
@@ -132,7 +133,7 @@ class DenseConfig(Config):
     """How the student learns from them."""
 
 
-_README_SYNTHESIS: dict[str, Any] = {
+PUBLISHED_SYNTHESIS: dict[str, Any] = {
     "epochs": 200,
     "generator_steps": 30,
     "batch_size": 256,
@@ -140,30 +141,36 @@ _README_SYNTHESIS: dict[str, Any] = {
     "reinitialise": True,
     "pool_images": 51_200,
 }
-_README_DISTIL: dict[str, Any] = {
+PUBLISHED_DISTIL: dict[str, Any] = {
     "steps": None,
     "passes": 1,
     "batch_size": 256,
     "lr": 0.005,
     "cosine": False,
 }
+PUBLISHED_OPTIONS: dict[str, Any] = {
+    "start": "initial",
+    "synthesis": PUBLISHED_SYNTHESIS,
+    "distil": PUBLISHED_DISTIL,
+}
+"""The method as read here, with the amounts of the README."""
 PAPER_OPTIONS: dict[str, Any] = {
     "start": "initial",
     "synthesis": {
-        **_README_SYNTHESIS,
+        **PUBLISHED_SYNTHESIS,
         "inversion_weight": 1.0,
         "inversion_over_layers": "sum",
     },
-    "distil": _README_DISTIL,
+    "distil": PUBLISHED_DISTIL,
 }
-"""What the paper describes, L_BN included, with the values of the README."""
+"""The paper's losses, L_BN among them, in the released program's loop and amounts."""
 CODE_OPTIONS: dict[str, Any] = {
     "start": "initial",
     "synthesis": {
-        **_README_SYNTHESIS,
+        **PUBLISHED_SYNTHESIS,
         "inversion_weight": 0.0,
         "first_in_train_mode": True,
     },
-    "distil": _README_DISTIL,
+    "distil": PUBLISHED_DISTIL,
 }
 """What the released code does, with the values of its README."""

@@ -10,7 +10,12 @@ from typing import final
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update, average, local_update
-from fedkd.algorithms.dense.config import CODE_OPTIONS, PAPER_OPTIONS, DenseConfig
+from fedkd.algorithms.dense.config import (
+    CODE_OPTIONS,
+    PAPER_OPTIONS,
+    PUBLISHED_OPTIONS,
+    DenseConfig,
+)
 from fedkd.algorithms.dense.server import Distillation, Plain, Rules
 from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.payload import Weights
@@ -158,26 +163,53 @@ class Dense(Distilling):
         return Plain()
 
 
+_HERE = (
+    "images are normalised before a classifier sees them; the released program trains "
+    "on images in [0, 1]",
+    "generated images are cropped and flipped only where training images are; the "
+    "released program flips all, and crops all while it makes them",
+    "8-bit pixels of the pool are rounded, in the released program cut off",
+)
 DENSE_CODE = Preset(
     Dense,
     CODE_OPTIONS,
     doc="The behaviour of the released code, with the values of its README.",
     deviations=(
         "L_BN has weight 0: the released hooks find no layer, so its loss is always 0",
-        "images are normalised before a classifier sees them",
-        "generated images are cropped and flipped only where training images are",
-        "clients have the learning rate of the protocol; in the released program for "
-        "several architectures that of client 0 passes to all after it",
+        *_HERE,
+        "clients train as the protocol says; in the README for 400 epochs by SGD at 0.01 "
+        "with momentum 0.9, and in the released program for several architectures client "
+        "0 has the rate 0.001, which passes to all after it",
+        "the last student is the result; the released program also reports the best one "
+        "on the test images",
     ),
 )
 DENSE_PAPER = Preset(
     Dense,
     PAPER_OPTIONS,
-    doc="The method as described, with L_BN and the values of the README.",
+    doc="The paper's losses, with L_BN, in the loop and amounts of the released program.",
     deviations=(
-        "the weights 1 of L_BN and L_adv and all amounts are those of the README, as the "
-        "paper's text was not at hand",
-        "images are normalised before a classifier sees them",
-        "generated images are cropped and flipped only where training images are",
+        "a generator that starts anew for each batch, the pool, and whole passes over it "
+        "are those of the released program; Algorithm 1 names none of them",
+        "the weights 1 of L_BN and L_adv, the rate and all amounts are those of the "
+        "README and not of the paper, whose text was not at hand; secondary sources "
+        "have weight 0.5 for L_adv",
+        "L_BN is a sum over layers and a mean over clients",
+        "the student is in eval mode while images are made, from the first batch on",
+        *_HERE,
+        "clients train as the protocol says, in the README for 400 epochs by SGD at 0.01 "
+        "with momentum 0.9",
+    ),
+)
+DENSE_PUBLISHED = Preset(
+    Dense,
+    PUBLISHED_OPTIONS,
+    doc="DENSE as read here with the amounts of the README, not lightened.",
+    deviations=(
+        "L_BN is a mean over layers and over clients; dense-paper has the sum over layers",
+        "the student is in eval mode while images are made, from the first batch on",
+        *_HERE,
+        "clients train as the protocol says, in the README for 400 epochs by SGD at 0.01 "
+        "with momentum 0.9",
     ),
 )

@@ -1,6 +1,8 @@
 """The hyper-parameters of FedGen; each with its source.
 
-"Released code" is github.com/zhuangdizhu/FedGen with its settings for MNIST.
+"Released code" is github.com/zhuangdizhu/FedGen, commit 67f2cd7, with its settings for
+MNIST. Of these, the weights of the clients' terms are lightened to a tenth by default, for
+short runs; ``fedgen-published`` has the published ones.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ class GeneratorConfig(Config):
     """Units of the hidden layer; released code: 256, CIFAR-10 512."""
     embedding: bool = False
     """Whether labels are learnt vectors and not one-hot; released code: no."""
+    nonnegative: bool = True
+    """Whether generated features are never negative where those of all models are not, as
+    after a ReLU. Released code: no; its networks have none before the head."""
     noise: Literal["uniform", "normal"] = "uniform"
     """Noise from U(0, 1), as the released code has it, or from N(0, 1), as its comment
     and the paper say."""
@@ -42,6 +47,10 @@ class GeneratorConfig(Config):
     """alpha, the weight of the clients' cross-entropy; released code: 1."""
     student_weight: float = Field(0.0, ge=0)
     """beta, the weight of -KL(ensemble || global head); released code: 0."""
+    released_terms: bool = False
+    """Whether the terms of alpha and beta are the released code's: a client's mean
+    cross-entropy times its mean weight, so that a class's weight reaches all features;
+    and the divergence divided by the number of classes."""
     diversity_weight: float = Field(1.0, ge=0)
     """eta, the weight of the diversity loss; released code: 1."""
 
@@ -68,7 +77,7 @@ class FedGenConfig(Config):
     """The generator."""
 
 
-CODE_OPTIONS: dict[str, Any] = {
+PUBLISHED_OPTIONS: dict[str, Any] = {
     "label_weight": 10.0,
     "agreement_weight": 10.0,
     "fading": 0.98,
@@ -88,4 +97,13 @@ CODE_OPTIONS: dict[str, Any] = {
         "diversity_weight": 1.0,
     },
 }
-"""The released code, with its amounts for MNIST."""
+"""The published amounts for MNIST."""
+CODE_OPTIONS: dict[str, Any] = {
+    **PUBLISHED_OPTIONS,
+    "generator": {
+        **PUBLISHED_OPTIONS["generator"],
+        "nonnegative": False,
+        "released_terms": True,
+    },
+}
+"""The released code, with its terms and its amounts for MNIST."""

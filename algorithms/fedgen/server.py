@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.fedftg.losses import class_loss
+from fedkd.algorithms.fedftg.losses import class_loss, official_class_loss
 from fedkd.algorithms.fedgen.config import FedGenConfig, GeneratorConfig
 from fedkd.ops.averaging import class_weights
 from fedkd.ops.distillation import kl
@@ -23,14 +23,24 @@ Head = Callable[[Tensor], Tensor]
 """Maps features ``[B, D]`` to logits ``[B, classes]``."""
 
 
-def build_generator(party: Party, config: GeneratorConfig, size: int) -> nn.Module:
-    """Return a new generator of features of length ``size``."""
+def build_generator(
+    party: Party, config: GeneratorConfig, size: int, *, nonnegative: bool
+) -> nn.Module:
+    """Return a new generator of features of length ``size``.
+
+    Args:
+        party: Builds it.
+        config: Its sizes.
+        size: D, the length of a feature vector.
+        nonnegative: Whether no feature is to be negative.
+    """
     return party.build(
         "feature-generator",
         feature_size=size,
         latent_size=config.latent_size,
         hidden=config.hidden,
         embedding=config.embedding,
+        nonnegative=nonnegative,
     )
 
 
@@ -50,6 +60,9 @@ def generator_loss(
 ) -> Tensor:
     """Return alpha sum_k mean_b tau_ky CE(head_k, y) - beta KL(ensemble || global).
 
+    With ``released_terms`` the first is sum_k (mean_b tau_ky) (mean_b CE(head_k, y)), and
+    the second is divided by the number of classes.
+
     Args:
         heads_KBC: Logits of the clients' heads on generated features.
         global_BC: Those of the global head; None with beta = 0.
@@ -57,10 +70,16 @@ def generator_loss(
         weights_KB: tau_ky = n_ky / sum_j n_jy; the ensemble's logits are sum_k tau_ky z_k.
         config: alpha and beta.
     """
-    loss = config.teacher_weight * class_loss(heads_KBC, labels_B, weights_KB)
+    if config.released_terms:
+        pairs = zip(heads_KBC, weights_KB, strict=True)
+        told = [official_class_loss(head, labels_B, tau) for head, tau in pairs]
+        loss = config.teacher_weight * torch.stack(told).sum()
+    else:
+        loss = config.teacher_weight * class_loss(heads_KBC, labels_B, weights_KB)
     if global_BC is not None and config.student_weight:
         ensemble_BC = weighted_logits(heads_KBC, weights_KB, per="image")
-        loss = loss - config.student_weight * kl(ensemble_BC, global_BC)
+        parts = global_BC.shape[1] if config.released_terms else 1
+        loss = loss - config.student_weight * kl(ensemble_BC, global_BC) / parts
     return loss
 
 

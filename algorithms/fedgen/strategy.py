@@ -16,13 +16,23 @@ from fedkd.algorithms.averaging import (
 )
 from fedkd.algorithms.datafree import CountedUpdate, counts_of, sized
 from fedkd.algorithms.fedavg import FedAvg
-from fedkd.algorithms.fedgen.config import CODE_OPTIONS, FedGenConfig
+from fedkd.algorithms.fedgen.config import (
+    CODE_OPTIONS,
+    PUBLISHED_OPTIONS,
+    FedGenConfig,
+)
 from fedkd.algorithms.fedgen.server import (
     build_generator,
     regularised,
     train_generator,
 )
-from fedkd.ops.heads import feature_size, head_of, load_head, read_head
+from fedkd.ops.heads import (
+    feature_size,
+    head_of,
+    load_head,
+    nonnegative_features,
+    read_head,
+)
 from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import (
@@ -47,6 +57,8 @@ class Broadcast:
     """The global model, or the shared head by position."""
     whole: bool
     """Whether it is a whole model."""
+    nonnegative: bool
+    """Whether generated features are never negative."""
     generator: Weights | None
     """The generator; None before it has been trained."""
     classes: tuple[int, ...]
@@ -63,6 +75,8 @@ class State:
     """The global model, or the shared head by position."""
     whole: bool
     """Whether it is a whole model."""
+    nonnegative: bool = False
+    """Whether generated features are never negative."""
     generator: Weights | None = None
     """The generator; None before it has been trained."""
     moments: Mapping[str, Tensor] = field(default_factory=dict)
@@ -91,13 +105,18 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
         whole = self.config.share != "head" and one
         server.load(server.initial)
         weights = server.initial if whole else read_head(server.model)
-        return State(weights, whole)
+        return State(weights, whole, self._nonnegative(server))
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send what is shared, and the generator once there is one."""
         del client_id
         return Broadcast(
-            state.weights, state.whole, state.generator, state.classes, round.index
+            state.weights,
+            state.whole,
+            state.nonnegative,
+            state.generator,
+            state.classes,
+            round.index,
         )
 
     def local(self, down: Broadcast, client: Client) -> CountedUpdate:
@@ -126,7 +145,9 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
             return state
         counts_KC = counts_of(ups)
         size = feature_size(server.model)
-        generator = build_generator(server, self.config.generator, size)
+        generator = build_generator(
+            server, self.config.generator, size, nonnegative=state.nonnegative
+        )
         if state.generator is not None:
             generator.load_state_dict(dict(state.generator))
         members = [self._member(state, server, k, up) for k, up in ups.items()]
@@ -167,7 +188,9 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
         if down.generator is None or not on:
             return None
         size = feature_size(client.model)
-        generator = build_generator(client, self.config.generator, size)
+        generator = build_generator(
+            client, self.config.generator, size, nonnegative=down.nonnegative
+        )
         generator.load_state_dict(dict(down.generator))
         return regularised(
             head_of(client.model),
@@ -187,6 +210,16 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
             load_head(model, up.weights)
         return model.requires_grad_(False)
 
+    def _nonnegative(self, server: Server) -> bool:
+        """Return whether features are to be made that no model has below zero."""
+        one_of_each = {spec.key: k for k, spec in enumerate(server.clients)}
+        models = (server.client_model(k) for k in one_of_each.values())
+        return (
+            self.config.generator.nonnegative
+            and nonnegative_features(server.model)
+            and all(nonnegative_features(model) for model in models)
+        )
+
     def _global(self, state: State, server: Server) -> nn.Module:
         if state.whole:
             return server.load(state.weights)
@@ -198,12 +231,29 @@ def own_model(head: Weights, client: Client) -> nn.Module:
     return load_head(client.load(client.memory.get(OWN, client.initial)), head)
 
 
+_CLIENTS = (
+    "clients train as the protocol says; in the released code by SGD at 0.01 * 0.99^t, "
+    "one batch of 32 in each of 20 local epochs"
+)
 FEDGEN_CODE = Preset(
     FedGen,
     CODE_OPTIONS,
-    doc="FedGen with the amounts of its released code for MNIST.",
+    doc="FedGen with the terms of its released code and its amounts for MNIST.",
     deviations=(
-        "clients train as the protocol says; in the released code by SGD at 0.01 * "
-        "0.99^t, one batch in each of 20 local epochs",
+        _CLIENTS,
+        "features are those of the model; the released networks have a linear layer and "
+        "no ReLU before the head, as a model with the option features has here",
+        "label counts are those of the clients' data; in the released code they count "
+        "the images of the round, from 1 on",
+        "the global head in the student's term is the average of this round, in the "
+        "released code that of the round before; its weight is 0 in both",
+        "labels of a client's terms are those that some client so far has had; in the "
+        "released code those of all clients' data",
     ),
+)
+FEDGEN_PUBLISHED = Preset(
+    FedGen,
+    PUBLISHED_OPTIONS,
+    doc="FedGen with the published weights and amounts for MNIST, not lightened.",
+    deviations=(_CLIENTS, "all else is fedgen, its terms and features among them"),
 )

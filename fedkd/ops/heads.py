@@ -32,6 +32,14 @@ def feature_size(model: nn.Module) -> int:
     return size
 
 
+def nonnegative_features(model: nn.Module) -> bool:
+    """Return whether no entry of the model's features is ever negative.
+
+    A model that does not say so may have features of both signs.
+    """
+    return bool(getattr(model, "nonnegative_features", False))
+
+
 def head_entries(model: nn.Module) -> list[str]:
     """Return the names of the head's parameters, in the order of the model.
 

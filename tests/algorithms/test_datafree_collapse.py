@@ -26,6 +26,7 @@ STILL = {
     "dfrd-dfdg": {"distil": {"steps": 0}, "start": "auto"},
     "fedgen": {"generator": {"steps": 0}},
     "fedgen-code": {"generator": {"steps": 0}},
+    "fedgen-published": {"generator": {"steps": 0}},
 }
 
 

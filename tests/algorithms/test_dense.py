@@ -9,7 +9,7 @@ from fedkd import testing
 from fedkd.algorithms.averaging import Update
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Distillation, GeneratorLoss, Plain
-from fedkd.algorithms.dense.strategy import Dense
+from fedkd.algorithms.dense.strategy import Dense, State
 from fedkd.config import build
 from fedkd.data.images import Augmentation, ImageInfo
 from fedkd.errors import ConfigError
@@ -250,6 +250,24 @@ def test_a_client_of_another_architecture_goes_on_from_its_own_model():
     assert not down.keep
     for entry, value in up.weights.items():
         torch.testing.assert_close(again.weights[entry], value)
+
+
+def test_a_client_of_the_same_architecture_starts_from_the_student():
+    federation = testing.toy_federation()
+    protocol = testing.toy_protocol(2)
+    sides = Sides(federation, protocol, 0)
+    strategy, _ = REGISTRY.strategy("dense", SHORT)
+    client = sides.client(0, protocol.training)
+    student = {
+        n: v + 1 if v.is_floating_point() else v for n, v in client.initial.items()
+    }
+    state = State(student, (0, 1, 2))
+    client.training = client.training.model_copy(
+        update={"lr": 1e-30, "weight_decay": 0.0}
+    )
+    up = strategy.local(strategy.broadcast(state, 0, Round(1, 2, (0, 1, 2))), client)
+    for name, _ in client.model.named_parameters():
+        torch.testing.assert_close(up.weights[name], student[name])
 
 
 def test_architectures_are_told_apart_by_their_spec():

@@ -55,6 +55,20 @@ def test_the_students_term_is_minus_the_divergence_of_the_weighted_ensemble():
     assert got.item() == exactly(-sum(rows) / 2)
 
 
+def test_the_released_terms_are_a_product_of_means_and_a_mean_over_entries():
+    """A class's weight reaches all features there, and divergences shrink by C."""
+    config = GeneratorConfig(released_terms=True)
+    got = generator_loss(HEADS, None, LABELS, TAU, config)
+    # mean_b CE is 1.2413 and 0.9796 of the two heads, mean_b tau_b 7/8 and 1/8 of them.
+    assert got.item() == exactly(0.8755053632996743)
+    config = GeneratorConfig(
+        released_terms=True, teacher_weight=0.0, student_weight=1.0
+    )
+    got = generator_loss(HEADS, WHOLE, LABELS, TAU, config)
+    rows = (0.5872628721147232, 0.3870295050498844)
+    assert got.item() == exactly(-sum(rows) / 2 / 3)
+
+
 class Fixed(torch.nn.Module):
     def __init__(self, features):
         super().__init__()
@@ -275,8 +289,41 @@ def test_the_terms_fade_by_the_round():
     assert extra[0] == pytest.approx(4 * extra[1], rel=1e-4)
 
 
-def test_the_preset_has_the_released_weights():
-    strategy, _ = REGISTRY.strategy("fedgen-code", {})
+@pytest.mark.parametrize("name", ["fedgen-code", "fedgen-published"])
+def test_the_presets_have_the_released_weights(name):
+    strategy, _ = REGISTRY.strategy(name, {})
     config = strategy.config
     assert config.label_weight == config.agreement_weight == 10
     assert (config.fading, config.generator.steps) == (0.98, 50)
+    released = name == "fedgen-code"
+    assert config.generator.released_terms == released
+    assert config.generator.nonnegative != released
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "never"),
+    [
+        ("fedgen", ("cnn",), True),
+        ("fedgen", [ModelSpec("cnn", {"features": 16})], False),
+        ("fedgen", ("cnn", ModelSpec("mlp", {"features": 64})), False),
+        ("fedgen", (ModelSpec("mlp", {"features": 64}), "cnn"), False),
+        ("fedgen-code", ("cnn",), False),
+    ],
+)
+def test_features_are_generated_with_the_signs_that_models_give_them(
+    name, models, never
+):
+    strategy, _ = REGISTRY.strategy(name, {"generator": QUICK})
+    federation = testing.toy_federation(models=models)
+    result = simulate(strategy, federation, testing.toy_protocol(1), 0)
+    down = strategy.broadcast(result.state, 0, Round(1, 2, (0, 1, 2)))
+    client = Sides(federation, testing.toy_protocol(), 0).client(
+        0, testing.toy_protocol().training
+    )
+    seen = []
+    head = client.model.head
+    client.model.head = lambda features: (seen.append(features), head(features))[1]
+    strategy._loss(down, client)(torch.zeros(9, 3), torch.arange(9) % 3)
+    made = torch.cat(seen)
+    assert bool((made < 0).any()) != never
+    assert bool((made > 0).any())

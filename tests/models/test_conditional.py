@@ -153,3 +153,14 @@ def test_options_that_cannot_be_used_are_refused(network, options):
     what = "greater than or equal to 1" if value == 0 else "a valid integer"
     with pytest.raises(ConfigError, match=f"{name}: found .*Input should be {what}"):
         network.build((1, 8, 8), 10, **options)
+
+
+def test_features_are_cut_at_zero_where_they_are_never_to_be_negative():
+    torch.manual_seed(0)
+    plain = FeatureGenerator.build((1, 8, 8), 10)
+    cut = FeatureGenerator.build((1, 8, 8), 10, nonnegative=True)
+    cut.load_state_dict(plain.state_dict())
+    noise, labels = torch.rand(16, 32), torch.arange(16) % 10
+    features = plain(noise, labels)
+    assert 0.2 < (features < 0).double().mean() < 0.8
+    assert torch.equal(cut(noise, labels), features.clamp(min=0))

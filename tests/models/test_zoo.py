@@ -6,7 +6,7 @@ from torch import nn
 from torchvision import models as published
 
 from fedkd.errors import ConfigError
-from fedkd.models import mixes
+from fedkd.models import CLASSIFIERS, mixes
 from fedkd.models.mobilenet import MobileNet
 from fedkd.models.shufflenet import ShuffleNet
 from fedkd.models.vgg import Vgg11
@@ -163,3 +163,19 @@ def test_packaged_mixes_hold_two_to_five_families_that_can_be_built():
             options = {k: v for k, v in model.items() if k != "name"}
             built = registry.model(model["name"])((1, 8, 8), 10, **options)
             assert built(images((1, 8, 8))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "never"),
+    [
+        *((name, {}, name != "vit") for name in CLASSIFIERS if name != "resnet50"),
+        *((name, {"features": 9}, False) for name in ("cnn", "vgg11", "mlp")),
+        ("mlp", {"hidden": []}, False),
+    ],
+)
+def test_features_are_negative_nowhere_where_a_model_says_so(name, options, never):
+    model = load_registry().model(name)((3, 16, 16), 10, **options)
+    with torch.no_grad():
+        features = model.features(images((3, 16, 16), 8))
+    assert model.nonnegative_features == never
+    assert bool((features < 0).any()) != never

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from fedkd.errors import ConfigError
-from fedkd.ops.heads import feature_size, head_entries, head_of, load_head, read_head
+from fedkd.ops.heads import (
+    feature_size,
+    head_entries,
+    head_of,
+    load_head,
+    nonnegative_features,
+    read_head,
+)
 
 
 class Small(nn.Module):
@@ -64,3 +71,10 @@ def test_a_model_without_features_is_refused():
     assert feature_size(Small()) == 2
     with pytest.raises(ConfigError, match="Linear has no feature_size and head"):
         feature_size(nn.Linear(2, 2))
+
+
+def test_a_model_that_says_nothing_may_have_features_of_both_signs():
+    model = Small()
+    assert not nonnegative_features(model)
+    model.nonnegative_features = True
+    assert nonnegative_features(model)
