@@ -113,6 +113,10 @@ STRATEGIES = {
         "dfrd:DFRD",
         "A conditional generator distils the class-weighted ensemble of clients.",
     ),
+    "dfrd-published": (
+        "dfrd:DFRD_PUBLISHED",
+        "DFRD with the paper's losses and published amounts.",
+    ),
     "dfrd-dfdg": (
         "dfrd:DFRD_DFDG",
         "The objective of DFRD as the code of DFDG computes it.",

@@ -103,7 +103,7 @@ class Distillation:
             loss = loss + how.transferability_weight * moved
             self._losses["transferability_loss"].append(moved.detach())
         if how.diversity_weight:
-            apart = diversity_loss(h_BA, x, "l2" if dfdg else "norms")
+            apart = diversity_loss(h_BA, x, how.diversity)
             loss = loss + how.diversity_weight * apart
             self._losses["diversity_loss"].append(apart.detach())
         return loss
