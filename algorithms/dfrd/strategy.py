@@ -17,7 +17,7 @@ from fedkd.algorithms.datafree import (
     painter_of,
     pictures,
 )
-from fedkd.algorithms.dfrd.config import DFDG_OPTIONS, DFRDConfig
+from fedkd.algorithms.dfrd.config import DFDG_OPTIONS, PUBLISHED_OPTIONS, DFRDConfig
 from fedkd.algorithms.dfrd.server import Distillation
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.ops.ema import WeightAverage
