@@ -138,7 +138,8 @@ def log_shares(terms: Mapping[str, Tensor], x: Tensor, server: Server) -> None:
     if norms.get("diversity") == 0 and terms["diversity"].item() < VANISHED:
         warnings.warn(
             "the diversity loss of the generator has weight but no gradient: distances "
-            "are too large for float32. Choose generator.diversity: l2, or set generator.diversity_weight to 0.",
+            "are too large for float32. Choose generator.diversity: l2, or set "
+            "generator.diversity_weight to 0.",
             RuntimeWarning,
             stacklevel=2,
         )
