@@ -111,11 +111,15 @@ STRATEGIES = {
     ),
     "fedftg": (
         "fedftg:FedFTG",
-        "FedAvg whose average is fine-tuned on generated hard images.",
+        "FedAvg whose average is fine-tuned on generated hard images; lightened.",
     ),
     "fedftg-paper": (
         "fedftg:FEDFTG_PAPER",
         "FedFTG with the paper's losses and the amounts of its released code.",
+    ),
+    "fedftg-published": (
+        "fedftg:FEDFTG_PUBLISHED",
+        "FedFTG in our reading with published amounts.",
     ),
     "fedftg-official": (
         "fedftg:FEDFTG_OFFICIAL",
@@ -127,7 +131,11 @@ STRATEGIES = {
     ),
     "dfrd": (
         "dfrd:DFRD",
-        "A conditional generator distils the class-weighted ensemble of clients.",
+        "A conditional generator distils the class-weighted ensemble; lightened.",
+    ),
+    "dfrd-published": (
+        "dfrd:DFRD_PUBLISHED",
+        "DFRD with the paper's losses and published amounts.",
     ),
     "dfrd-dfdg": (
         "dfrd:DFRD_DFDG",

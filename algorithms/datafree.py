@@ -6,6 +6,7 @@ in every round, as in the released codes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from fedkd.strategy import Server
 Range = Literal["classifier", "as_is"]
 """What is done to generated images: see :class:`Painter`."""
 PICTURES = 10
+VANISHED = 1e-30
+"""A loss exp(-d) below this has underflowed, nearly or wholly, in float32."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,35 @@ def log_means(losses: Mapping[str, Sequence[Tensor]], server: Server) -> None:
     """Log the mean of each loss of a round; they are scalars without graph."""
     for name, values in losses.items():
         server.log(name, torch.stack(list(values)).mean())
+
+
+def log_shares(terms: Mapping[str, Tensor], x: Tensor, server: Server) -> None:
+    """Log each term's share of the gradient norm at generated images.
+
+    Args:
+        terms: Weighted terms of a generator's loss, scalars whose graph is kept.
+        x: What they were computed of, ``[B, ...]``.
+        server: Is given ``NAME_share`` of each, all in [0, 1] with sum 1.
+
+    Warns:
+        RuntimeWarning: If ``diversity`` has vanished, with its gradient.
+    """
+    norms = {
+        name: torch.autograd.grad(term, x, retain_graph=True)[0].norm().item()
+        for name, term in terms.items()
+    }
+    whole = sum(norms.values())
+    for name, norm in norms.items():
+        server.log(f"{name}_share", norm / whole if whole else 0.0)
+    # A collapsed generator has loss 1 there, which its mean already tells.
+    if norms.get("diversity") == 0 and terms["diversity"].item() < VANISHED:
+        warnings.warn(
+            "the diversity loss of the generator has weight but no gradient: distances "
+            "are too large for float32. Choose generator.diversity: l2, or set "
+            "generator.diversity_weight to 0.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @torch.no_grad()

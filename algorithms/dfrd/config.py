@@ -36,6 +36,11 @@ class GeneratorConfig(Config):
     """beta_tran, the weight of L_tran; paper, DFDG: 1."""
     diversity_weight: float = Field(1.0, ge=0)
     """beta_div, the weight of L_div; paper, DFDG: 1."""
+    diversity: Literal["l2", "norms"] = "l2"
+    """What L_div = exp(-mean d_h d_x) takes as distances of merged vectors and of images:
+    mean squared differences (DFDG), or Euclidean distances, as the paper is remembered
+    to. Those grow with the size of an image, and the term and its gradient vanish in
+    float32 from 28x28 on."""
 
 
 class DistilConfig(Config):
@@ -128,6 +133,7 @@ DFDG_OPTIONS: dict[str, Any] = {
         "lr": 2e-4,
         "transferability_weight": 1.0,
         "diversity_weight": 1.0,
+        "diversity": "l2",
     },
     "distil": {
         "steps": 200,
@@ -142,3 +148,14 @@ DFDG_OPTIONS: dict[str, Any] = {
     },
 }
 """DFDG's program ``DFAD``, with its defaults."""
+
+PUBLISHED_OPTIONS: dict[str, Any] = {
+    "variant": "paper",
+    "generator": DFDG_OPTIONS["generator"] | {"output": "classifier", "steps": 5},
+    "distil": {
+        k: v for k, v in DFDG_OPTIONS["distil"].items() if not k.startswith("ema")
+    }
+    | {"temperature": 1.0},
+}
+"""The paper's losses at its temperature, with the amounts of DFDG and, of the generator,
+the steps of the paper."""

@@ -7,7 +7,13 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, lesson_images, log_means, noise_for
+from fedkd.algorithms.datafree import (
+    Painter,
+    lesson_images,
+    log_means,
+    log_shares,
+    noise_for,
+)
 from fedkd.algorithms.dfrd.config import DFRDConfig
 from fedkd.algorithms.dfrd.losses import (
     dfdg_transferability_loss,
@@ -96,16 +102,21 @@ class Distillation:
         x = self.painter.decode(h_BA)
         ensemble_BC = self.ensemble(x, labels_B)
         loss = fidelity_loss(ensemble_BC, labels_B)
+        terms = {"fidelity": loss}
         self._losses["fidelity_loss"].append(loss.detach())
         if how.transferability_weight:
             rule = dfdg_transferability_loss if dfdg else transferability_loss
             moved = rule(ensemble_BC, self.student(x), labels_B, temperature)
-            loss = loss + how.transferability_weight * moved
+            terms["transferability"] = how.transferability_weight * moved
+            loss = loss + terms["transferability"]
             self._losses["transferability_loss"].append(moved.detach())
         if how.diversity_weight:
-            apart = diversity_loss(h_BA, x, "l2" if dfdg else "norms")
-            loss = loss + how.diversity_weight * apart
+            apart = diversity_loss(h_BA, x, how.diversity)
+            terms["diversity"] = how.diversity_weight * apart
+            loss = loss + terms["diversity"]
             self._losses["diversity_loss"].append(apart.detach())
+        if len(self._losses["fidelity_loss"]) == 1:  # one step of a round is enough
+            log_shares(terms, x, self._server)
         return loss
 
     def ensemble(self, x: Tensor, labels_B: Tensor) -> Tensor:

@@ -12,8 +12,10 @@ Code: github.com/ZhangLin-PKU/FedFTG (it does not run as published);
     github.com/lkyddd/DFDG (``horizontal/fedFTG``) has another form, here ``lightfed``.
 Deviations: of ``paper``: the divergence is KL(local || global), where the paper is
     remembered to have the other direction; the weight of the discrepancy, the numbers of
-    steps, both learning rates and the generator's width are smaller, for short runs on a
-    CPU. ``fedftg-paper`` has that direction and the amounts of the released code.
+    steps, both learning rates and the generator's width are lightened, for short runs on
+    a CPU (``fedftg-published`` has the amounts of the released code); L_dis is that of
+    the released code, mean squared differences of noise times mean absolute ones of
+    images. ``fedftg-paper`` has that direction and the amounts of the released code.
     Of all variants: the global model is in eval mode when it is fine-tuned, so that its
     BatchNorm statistics stay those of the clients' data (the released models have group
     normalisation or always use the statistics of the batch); the generator's weights
@@ -36,5 +38,6 @@ from __future__ import annotations
 from fedkd.algorithms.fedftg.strategy import FEDFTG_LIGHTFED as FEDFTG_LIGHTFED
 from fedkd.algorithms.fedftg.strategy import FEDFTG_OFFICIAL as FEDFTG_OFFICIAL
 from fedkd.algorithms.fedftg.strategy import FEDFTG_PAPER as FEDFTG_PAPER
+from fedkd.algorithms.fedftg.strategy import FEDFTG_PUBLISHED as FEDFTG_PUBLISHED
 from fedkd.algorithms.fedftg.strategy import FedFTG as FedFTG
 from fedkd.algorithms.fedftg.strategy import State as State

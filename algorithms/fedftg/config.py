@@ -140,6 +140,12 @@ PAPER_OPTIONS: dict[str, Any] = {
 }
 """The paper's losses, with the amounts of the released code."""
 
+PUBLISHED_OPTIONS: dict[str, Any] = {
+    **PAPER_OPTIONS,
+    "distil": {**PAPER_OPTIONS["distil"], "direction": "local_global"},
+}
+"""Our reading's losses, with the amounts of the released code."""
+
 OFFICIAL_OPTIONS: dict[str, Any] = {
     **PAPER_OPTIONS,
     "variant": "official",

@@ -21,6 +21,7 @@ from fedkd.algorithms.fedftg.config import (
     LIGHTFED_OPTIONS,
     OFFICIAL_OPTIONS,
     PAPER_OPTIONS,
+    PUBLISHED_OPTIONS,
     FedFTGConfig,
 )
 from fedkd.algorithms.fedftg.server import FineTuning
@@ -141,6 +142,21 @@ FEDFTG_PAPER = Preset(
     PAPER_OPTIONS,
     doc="FedFTG with the losses of the paper and the amounts of its released code.",
     deviations=(
+        "L_dis is that of the released code, undivided by the number of clients: the "
+        "paper's could not be read",
+        "the global model is in eval mode when it is fine-tuned",
+        "clients train as the protocol says; in the released code by SGD at 0.1 * "
+        "0.998^t with weight decay 1e-3, clipped at 10, for 5 epochs",
+    ),
+)
+
+FEDFTG_PUBLISHED = Preset(
+    FedFTG,
+    PUBLISHED_OPTIONS,
+    doc="FedFTG in our reading, with the amounts of the released code.",
+    deviations=(
+        "the divergence is KL(local || global); fedftg-paper has the other direction",
+        "L_dis is that of the released code, undivided by the number of clients",
         "the global model is in eval mode when it is fine-tuned",
         "clients train as the protocol says; in the released code by SGD at 0.1 * "
         "0.998^t with weight decay 1e-3, clipped at 10, for 5 epochs",
@@ -167,5 +183,8 @@ FEDFTG_LIGHTFED = Preset(
         "BatchNorm always uses the statistics of the batch",
         "a class without images is not drawn; there, one with a single image neither",
         "the program is one-shot: run it with ``rounds: 1`` for that",
+        "the average of the clients is fine-tuned; the program by default fine-tunes a "
+        "randomly initialised global model",
+        "clients train as the protocol says; there by SGD at 0.01 for 50 to 100 epochs",
     ),
 )

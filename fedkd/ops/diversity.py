@@ -22,7 +22,9 @@ def diversity_loss(noise_BZ: Tensor, x: Tensor, metric: Metric) -> Tensor:
         x: What it made of it, ``[B, ...]``.
         metric: ``l1``: d_n is the mean squared difference, d_x the mean absolute one
             (FedGen, FedFTG, released codes). ``l2``: both are mean squared differences
-            (DFDG, released code). ``norms``: both are Euclidean distances (DFRD).
+            (DFDG, released code). ``norms``: both are Euclidean distances (DFRD);
+            they grow with the size of x, so that from 28x28 on the loss of a fresh
+            generator and its gradient vanish in float32.
     """
     x_BD = x.flatten(1)
     noise_BB, x_BB = _euclidean(noise_BZ), _euclidean(x_BD)

@@ -143,7 +143,12 @@ def test_both_sides_learn_and_clients_and_statistics_stay(variant):
         "transferability_loss",
         "diversity_loss",
         "student_loss",
+        "fidelity_share",
+        "transferability_share",
+        "diversity_share",
     }
+    shares = [v for name, v in server.logged.items() if name.endswith("_share")]
+    assert sum(map(float, shares)) == pytest.approx(1)
 
 
 def test_work_is_counted_with_the_averaged_generators_images():

@@ -22,9 +22,11 @@ QUICK_PICTURES = {
 QUICK_FEATURES = {"generator": {"steps": 2, "hidden": 8, "batch_size": 8}}
 SETTINGS = {
     "dfrd": QUICK_PICTURES,
+    "dfrd-published": QUICK_PICTURES,
     "dfrd-dfdg": QUICK_PICTURES,
     "fedftg": QUICK_PICTURES,
     "fedftg-paper": QUICK_PICTURES,
+    "fedftg-published": QUICK_PICTURES,
     "fedftg-official": QUICK_PICTURES,
     "fedftg-lightfed": QUICK_PICTURES,
     "fedgen": QUICK_FEATURES,
