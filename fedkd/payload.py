@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -24,6 +25,9 @@ Weights: TypeAlias = Mapping[str, torch.Tensor]
 """A model's state by entry name, as ``state_dict`` gives it: parameters and buffers."""
 
 _SCALARS = (bool, int, float, str, type(None))
+_SEAL = rb"\"checksum\": \"%08x\""
+_UNSEALED = _SEAL % 0
+"""What the header has in place of the checksum while that is computed."""
 
 
 def seal(payload: object, sender: str) -> int:
@@ -98,17 +102,41 @@ def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
 
 
 def encode(tree: object, sender: str = "tree") -> bytes:
-    """Serialise a tree without pickle.
+    """Serialise a tree without pickle; a checksum covers all of it.
+
+    Tensors keep their strides: a sum over them runs in the same order afterwards, and
+    gives the same bits.
 
     Raises:
         ContractError: If a leaf has a type that cannot travel.
     """
     structure, tensors = take_apart(tree, sender)
     # Copies: safetensors refuses tensors that share memory.
-    plain = torch.contiguous_format
-    own = [t.detach().cpu().clone(memory_format=plain) for t in tensors]
-    named = {str(i): tensor for i, tensor in enumerate(own)}
-    return save_tensors(named, metadata={"tree": structure})
+    own = [dense(t.detach().cpu()).clone() for t in tensors]
+    layout = [[list(t.shape), list(t.stride())] for t in own]
+    named = {str(i): t.as_strided((t.numel(),), (1,)) for i, t in enumerate(own)}
+    facts = {"checksum": f"{0:08x}", "layout": layout, "tree": structure}
+    # One entry: those of several come in a random order.
+    data = save_tensors(named, metadata={"tree": json.dumps(facts)})
+    return data.replace(_UNSEALED, _SEAL % zlib.crc32(data), 1)
+
+
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor whose elements fill its memory without gaps, in their order."""
+    fills = fills_memory(tensor.shape, tensor.stride())
+    return tensor if fills else tensor.clone()
+
+
+def fills_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Say whether elements at these strides follow each other without gaps."""
+    expected = 1
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def decode(data: bytes) -> Any:
@@ -123,11 +151,23 @@ def decode(data: bytes) -> Any:
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
-        structure = json.loads(header["__metadata__"]["tree"])
-        tensors = load_tensors(data)
+        facts = json.loads(header["__metadata__"]["tree"])
+        _check(data, int(facts["checksum"], 16))
+        structure, layout = json.loads(facts["tree"]), facts["layout"]
+        flat = load_tensors(data)
+        tensors = [flat[str(i)].as_strided(*each) for i, each in enumerate(layout)]
     except Exception as error:
         raise ContractError(f"not a tree written by fedkd: {error}") from error
-    return _rebuild(structure, tensors)
+    return _rebuild(structure, {str(i): tensor for i, tensor in enumerate(tensors)})
+
+
+def _check(data: bytes, checksum: int) -> None:
+    """Refuse data that is not what :func:`encode` wrote."""
+    start = data.index(_SEAL % checksum)
+    rest = memoryview(data)[start + len(_UNSEALED) :]
+    before = zlib.crc32(_UNSEALED, zlib.crc32(memoryview(data)[:start]))
+    if zlib.crc32(rest, before) != checksum:
+        raise ContractError("it is damaged; its checksum does not fit.")
 
 
 def take_apart(tree: object, sender: str = "tree") -> tuple[str, list[torch.Tensor]]:

@@ -25,7 +25,7 @@ from fedkd.report.results import Row, csv_text, merge_results, read_results
 from fedkd.report.stages import stage_table
 from fedkd.report.summary import summarise
 from fedkd.report.table import table_markdown, table_rich
-from fedkd.simulation.metrics import read_metrics
+from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.suite import Suite, load_suite
@@ -263,7 +263,7 @@ def _print_table(report: _Report, console: Console) -> None:
 
 
 def _markdown(report: _Report) -> str:
-    runs = [(row, read_metrics(report.folders[row.run_id])) for row in report.rows]
+    runs = [(row, metrics_or_none(report.folders[row.run_id])) for row in report.rows]
     several = len(report.suites) > 1
     protocol, origin = [], []
     for folder, suite in report.suites.items():

@@ -30,7 +30,7 @@ from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.results import Row
 from fedkd.simulation.executors import SERIAL, Choice, alone
-from fedkd.simulation.metrics import read_metrics
+from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision
 from fedkd.suite.grid import Cell
 from fedkd.suite.suite import Suite
@@ -171,7 +171,7 @@ class Bench:
     def _stages(self) -> str:
         out = self.settings.out
         return stages.stage_table(
-            [(row, read_metrics(out.run(row.run_id))) for row in self.rows]
+            [(row, metrics_or_none(out.run(row.run_id))) for row in self.rows]
         )
 
     def references(self) -> set[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
+import hashlib
 import json
 import time
 import traceback
@@ -28,13 +30,18 @@ from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
 from fedkd.simulation.executors import SERIAL, Choice
+from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate
+from fedkd.simulation.store.checkpoint import OTHER_RUN
 from fedkd.suite.grid import Cell
 
 STARTED = "started, fedkd"
 """What the log says where a run starts, or starts again."""
 FINAL = ("done", "skipped", "diverged")
 """Statuses that stay; a failed cell is run again."""
+
+SEAL = "checksum"
+"""What ``result.json`` has beside the row."""
 
 _MEASURES = (
     "global_accuracy", "local_accuracy", "bytes_up", "bytes_down", "client_examples",
@@ -106,24 +113,73 @@ def run_cell(
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
         row = _row(cell, outcome, seconds, peak_memory(builder.device))
         _say(log, f"{row.status} {row.reason}".strip())
-    write_json_atomic(row.plain(), files.result)
+    _write_row(row, files)
     notify("fedkd_run_ended", run=run, result=row.plain())
     return row
 
 
 def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
-    """Return the row of a run that is finished and need not be run again, or None."""
+    """Return the row of a run that is finished and need not be run again, or None.
+
+    None too, with a warning, if ``result.json`` and ``metrics.jsonl`` are not those that
+    were written together.
+    """
+    if not folder.result.exists():
+        return None
+    result = _sound_row(folder)
+    if result is None or not _is_of(result, cell):
+        if result is None or result.get("config_hash") == cell.config_hash:
+            _warn_damaged(folder)
+        return None
+    if result["status"] not in FINAL:
+        return None
+    # The same run may have been made by a suite of another name.
+    return Row.of({**result, "suite": cell.run.suite, "run_id": cell.run_id})
+
+
+def _sound_row(folder: RunFolder) -> dict[str, Any] | None:
+    """Return what ``result.json`` holds; None if it is not what was written."""
     try:
         result = json.loads(folder.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    if not isinstance(result, dict):
+        return None
+    # Results of earlier versions have no checksum.
+    sealed = result.pop(SEAL, None)
+    return result if sealed in (None, _seal(result, folder)) else None
+
+
+def _is_of(result: Mapping[str, Any], cell: Cell) -> bool:
+    """Say whether a row is one of this version, and of this cell."""
     known = {*COLUMNS, *(column.name for column in cell.columns)}
-    if not isinstance(result, dict) or not known - LATER <= set(result) <= known:
-        return None
-    if result["config_hash"] != cell.config_hash or result["status"] not in FINAL:
-        return None
-    # The same run may have been made by a suite of another name.
-    return Row.of({**result, "suite": cell.run.suite, "run_id": cell.run_id})
+    same = {"config_hash": cell.config_hash, **vars(cell.run)}
+    return known - LATER <= set(result) <= known and all(
+        result[name] == same[name] for name in ("config_hash", "dataset", "seed")
+    )
+
+
+def _warn_damaged(folder: RunFolder) -> None:
+    warnings.warn(
+        f"{folder.result} is damaged, or not of the metrics.jsonl beside it; the run is "
+        "made again.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _write_row(row: Row, folder: RunFolder) -> None:
+    """Write ``result.json``: the row, and a checksum of it and the run's rounds."""
+    plain = row.plain()
+    write_json_atomic({**plain, SEAL: _seal(plain, folder)}, folder.result)
+
+
+def _seal(row: Mapping[str, Any], folder: RunFolder) -> str:
+    """Return the checksum of a row and of the lines of its rounds."""
+    digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
+    if folder.metrics.is_file():
+        digest.update(folder.metrics.read_bytes())
+    return digest.hexdigest()
 
 
 def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
@@ -133,7 +189,7 @@ def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
     files = RunFolder(folder)
     with _log(files) as log:
         _say(log, f"failed {reason}")
-    write_json_atomic(row.plain(), files.result)
+    _write_row(row, files)
     return row
 
 
@@ -193,7 +249,8 @@ def _run(  # noqa: PLR0913 - all of a cell
     write_atomic(files.counts, partition.to_csv(federation.data.classes))
     for note in partition.notes:
         _say(log, f"partition: {note}")
-    result = simulate(
+    run = functools.partial(
+        simulate,
         builder.strategy(cell),
         federation,
         cell.parts.protocol,
@@ -205,8 +262,17 @@ def _run(  # noqa: PLR0913 - all of a cell
         executor=executor,
         metrics=builder.metrics(cell),
     )
+    anew = ""
+    try:
+        result = run()
+    except OtherRunError as error:
+        # The folder is this run's by its name: what is in it has been exchanged.
+        anew = OTHER_RUN
+        warnings.warn(f"{anew}: {error}", RuntimeWarning, stacklevel=2)
+        files.checkpoint.unlink()
+        result = run()
     outcome.status, outcome.metrics = "done", result.metrics
-    outcome.engine = result.engine
+    outcome.engine, outcome.reason = result.engine, anew or result.anew
 
 
 def _fail(outcome: _Outcome, error: BaseException, log: TextIO) -> None:

@@ -23,7 +23,7 @@ from fedkd.plugins.loader import cause
 from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
 from fedkd.report.results import Row, read_results
 from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
-from fedkd.simulation.metrics import read_metrics
+from fedkd.simulation.metrics import metrics_or_none
 
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
@@ -144,7 +144,7 @@ class _Page:
     ) -> None:
         """Draw the curves of all strategies, a picture for each metric."""
         lines = {
-            label: [read_metrics(self.homes[row.run_id]) for row in rows]
+            label: [metrics_or_none(self.homes[row.run_id]) for row in rows]
             for label, rows in runs.items()
         }
         for column in columns:

@@ -221,6 +221,8 @@ def _measured_together(rows: Iterable[Row]) -> list[Row]:
 def _result(row: Row) -> Row:
     """Return a row without what may differ between two runs of one configuration."""
     empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
+    if row.status == "done":
+        empty["reason"] = ""  # it started anew, and gave the same
     row = replace(row, engine="", notes="")
     return replace(row, seconds=None, peak_memory_bytes=None, **empty)
 

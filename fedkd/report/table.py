@@ -87,6 +87,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     if stages:
         parts.append(f"## What each stage did\n\n{stages.strip()}")
     parts.append(section("Runs without a result", reasons(rows)))
+    parts.append(section("Runs that started anew", started_anew(rows)))
     parts.append(section("Protocol", protocol_lines))
     origin = [*provenance, *_engines(rows), *_splits(rows)]
     parts.append(section("Provenance", origin))
@@ -121,7 +122,7 @@ def table_rich(
         if column.scope != "local" and _is_asked_for(table):
             note = Text(" ".join(_meaning(rows, table)))
             parts += [_grid(table, column.title), note]
-    return Group(*parts, *map(Text, reasons(rows)))
+    return Group(*parts, *map(Text, [*reasons(rows), *started_anew(rows)]))
 
 
 def _grid(table: Table, title: str) -> Grid:
@@ -153,6 +154,15 @@ def entry_text(entry: TableField, table: Table) -> str:
     remarks = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
     remarks += [f"{number} {status}" for status, number in lost.items()]
     return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+def started_anew(rows: Sequence[Row]) -> list[str]:
+    """Return a line for every finished run whose folder was damaged before."""
+    return [
+        f"{row.title}: {row.reason}"
+        for row in rows
+        if row.status == "done" and row.reason
+    ]
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -60,19 +62,62 @@ def _check_logits(logits: object, number: int, num_classes: int) -> None:
         raise DivergedError("the measured model gives logits that are not finite.")
 
 
+@dataclass(frozen=True)
+class Reestimated:
+    """A model with new BatchNorm statistics, and what they cost each client."""
+
+    model: nn.Module
+    bytes_up: int
+    """For each layer a number of values, sums and sums of squares, in float64."""
+    bytes_down: int
+    """The model, and the new statistics of every layer but the last."""
+
+
 @torch.no_grad()
 def reestimated(
     model: nn.Module, clients: Iterable[ClientData], batch_size: int
-) -> nn.Module:
+) -> Reestimated:
     """Return a copy of ``model`` with BatchNorm statistics of the clients' data.
 
-    One pass over the training images of the clients with the running statistics, in
-    which every BatchNorm layer's inputs are counted, summed and squared; the mean and
-    (biased) variance of all of them together take the place of the statistics. Weights
-    stay. This is what clients that each send three moments would give.
+    Layer by layer, in the order in which they are called: every client runs the model
+    up to the layer, with the new statistics in the layers before it, and sends the
+    moments of what the layer is given; their mean and (biased) variance over all
+    clients' images are the layer's statistics from then on. So each layer has those of
+    its own input, as in one train-mode pass over the pooled data as a single batch. It
+    takes a pass, and an exchange, for each layer. Weights stay.
+
+    Args:
+        model: Maps normalised images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        clients: Whose training images count.
+        batch_size: Images at once; the result does not depend on it.
     """
-    measured = copy.deepcopy(model).eval()
-    layers = [m for m in measured.modules() if isinstance(m, _BatchNorm)]
+    measured, shards = copy.deepcopy(model).eval(), list(clients)
+    waiting = {m for m in measured.modules() if _has_statistics(m)}
+    down = sum(t.numel() * t.element_size() for t in measured.state_dict().values())
+    up = last = 0
+    while waiting and (layer := _next_layer(measured, waiting, shards, batch_size)):
+        waiting.remove(layer)
+        up += 8 * (1 + 2 * layer.num_features)
+        last = 2 * 4 * layer.num_features
+        down += last
+    return Reestimated(measured, up, down - last)
+
+
+def _has_statistics(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm) and layer.running_mean is not None
+
+
+class _Reached(Exception):
+    """The forward pass is at the layer that is measured; the rest is not needed."""
+
+
+def _next_layer(
+    model: nn.Module,
+    waiting: Iterable[nn.Module],
+    shards: Iterable[ClientData],
+    batch_size: int,
+) -> _BatchNorm | None:
+    """Measure the first of the waiting layers that is called; None if none is."""
     moments: dict[nn.Module, list[Tensor]] = {}
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -80,18 +125,21 @@ def reestimated(
         new = [rows.new_tensor(rows.shape[1]), rows.sum(1), rows.pow(2).sum(1)]
         before = moments.get(layer, [torch.zeros_like(moment) for moment in new])
         moments[layer] = [a + b for a, b in zip(before, new, strict=True)]
+        raise _Reached
 
-    handles = [layer.register_forward_pre_hook(add) for layer in layers]
-    for client in clients:
-        for x, _ in client.images(batch_size):
-            measured(x)
+    handles = [layer.register_forward_pre_hook(add) for layer in waiting]
+    for shard in shards:
+        for x, _ in shard.images(batch_size):
+            with contextlib.suppress(_Reached):
+                model(x)
     for handle in handles:
         handle.remove()
-    for layer in layers:
-        if layer in moments and layer.running_mean is not None:
-            number, total, squares = moments[layer]
-            mean = total / number
-            layer.running_mean.copy_(mean)
-            assert layer.running_var is not None
-            layer.running_var.copy_((squares / number - mean.pow(2)).clamp(min=0))
-    return measured
+    for layer, (number, total, squares) in moments.items():
+        assert isinstance(layer, _BatchNorm)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        mean = total / number
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_((squares / number - mean.pow(2)).clamp(min=0))
+        return layer
+    return None

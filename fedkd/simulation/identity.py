@@ -23,6 +23,10 @@ SAMPLE = 1000
 """Images of a set that are looked at, evenly spaced; labels are, all of them."""
 
 
+class OtherRunError(ConfigError):
+    """A folder has the checkpoint of another run."""
+
+
 def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
     """Return what a run's result depends on, by what it is called."""
     federation = sides.federation
@@ -45,12 +49,12 @@ def require_same(folder: Path, stored: dict[str, str], wanted: dict[str, str]) -
     What only one of them has is an option of another version, and no difference.
 
     Raises:
-        ConfigError: If any part differs; names the parts and both values of the first.
+        OtherRunError: If any part differs; names the parts and both values of the first.
     """
     other = [name for name in wanted if stored.get(name, wanted[name]) != wanted[name]]
     if other:
         first = other[0]
-        raise ConfigError(
+        raise OtherRunError(
             f"{folder} holds a checkpoint of another run, which differs in: "
             f"{', '.join(other)}. Its {first}: {stored[first]}; here: "
             f"{wanted[first]}. Give this run another folder, or delete that one."

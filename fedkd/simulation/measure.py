@@ -17,6 +17,7 @@ from fedkd.payload import leaves
 from fedkd.simulation.evaluate import predictions, reestimated
 from fedkd.simulation.knobs import remedy
 from fedkd.simulation.sides import Sides
+from fedkd.simulation.totals import MeasuringCost
 from fedkd.simulation.untouched import Untouched
 from fedkd.strategy import Client, Round, Strategy
 
@@ -32,10 +33,8 @@ class Measured:
     """By key of metrics.jsonl: ``global_accuracy``, ``local_accuracy`` and so on."""
     others: Mapping[str, float | None] = field(default_factory=dict)
     """Accuracy, in percent, of whatever else the strategy names."""
-    bytes_up: int = 0
-    bytes_down: int = 0
-    examples: int = 0
-    """Images that went through a training step of a client's ``personal``."""
+    cost: MeasuringCost = MeasuringCost()
+    """What measuring sent and trained."""
 
 
 class Measuring:
@@ -88,11 +87,11 @@ class Measuring:
         models = self._predictors()
         up = down = 0
         if protocol.buffers == "reestimate" and "global" in models:
-            model = models["global"]
+            model, size = models["global"], protocol.training.batch_size
             shards = [federation.clients[k] for k in self._round.clients]
-            models["global"] = reestimated(model, shards, protocol.training.batch_size)
-            down = len(shards) * _bytes(list(model.state_dict().values()))
-            up = len(shards) * _bytes(list(model.buffers()))
+            renewed = reestimated(model, shards, size)
+            models["global"] = renewed.model
+            down, up = len(shards) * renewed.bytes_down, len(shards) * renewed.bytes_up
         whole: Predictions | None = None
         others = {}
         for title, model in models.items():
@@ -103,7 +102,7 @@ class Measuring:
                 others[title] = Accuracy().of_test_set(said)
         everywhere, local = self._of_clients(whole)
         values = _values(everywhere, local, self._asked)
-        return Measured(values, others, up, down, self._examples)
+        return Measured(values, others, MeasuringCost(up, down, self._examples))
 
     def _where(self, verb: str, k: int | None = None) -> str:
         client = "" if k is None else f"client {k}, "
@@ -137,6 +136,7 @@ class Measuring:
                     f"{where} returned {_kind_of(model)} as {title!r}; expected a model, "
                     'a torch.nn.Module. Return {"global": server.load(weights)}.'
                 )
+        _refuse_same(models, where)
         return dict(models)
 
     def _of_clients(
@@ -181,6 +181,19 @@ class Measuring:
                 "client.load(weights)."
             )
         return own
+
+
+def _refuse_same(models: Mapping[str, nn.Module], where: str) -> None:
+    """Refuse one model under two names: what was loaded last would be measured twice."""
+    titles: dict[int, str] = {}
+    for title, model in models.items():
+        first = titles.setdefault(id(model), title)
+        if first != title:
+            raise ContractError(
+                f"{where} returned one and the same model as {first!r} and as {title!r}; "
+                "what was loaded first is overwritten. Load the second one into a model "
+                "of its own: server.build(...)."
+            )
 
 
 @contextmanager
@@ -231,7 +244,3 @@ def _values(
     values[BY_CLIENT] = dict(enumerate(by_client))
     defined = [one for one in by_client if isinstance(one, int | float)]
     return values | asked.of_clients(defined)
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,35 @@ def truncate(folder: Path, rounds: int) -> None:
     """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
     path = RunFolder(folder).metrics
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rounds]
-        write_atomic(path, "".join(lines))
+        lines = path.read_bytes().splitlines(keepends=True)[:rounds]
+        write_atomic(path, b"".join(lines))
+
+
+def fixed(folder: Path, rounds: int) -> str:
+    """Force the lines to the disk; return a checksum of those of the first rounds.
+
+    Empty if there are fewer lines than rounds, or no file.
+    """
+    try:
+        with RunFolder(folder).metrics.open("rb") as file:
+            os.fsync(file.fileno())
+            lines = file.read().splitlines(keepends=True)[:rounds]
+    except FileNotFoundError:
+        return ""
+    return hashlib.sha256(b"".join(lines)).hexdigest() if len(lines) == rounds else ""
+
+
+def metrics_or_none(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the lines of a run as :func:`read_metrics`; none if a line is damaged.
+
+    That is a warning: what other runs left is shown all the same.
+    """
+    try:
+        return read_metrics(folder)
+    except DataError as error:
+        text = f"{error} The run is shown without its rounds."
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return []
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

@@ -29,7 +29,8 @@ from fedkd.simulation.requirements import fitted
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
-from fedkd.simulation.store.checkpoint import Checkpoint, Totals
+from fedkd.simulation.store.checkpoint import Checkpoint
+from fedkd.simulation.totals import Totals, means_of_logged
 from fedkd.simulation.turns import TRAINED, Orders, Turns
 from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Round, Server, Strategy
@@ -51,6 +52,8 @@ class RunResult:
     engine: str = ""
     """The executor that did the clients' turns; several, joined by ``+``, if the run
     went on with another."""
+    anew: str = ""
+    """Why the run started anew though its folder had a checkpoint, if so."""
 
 
 def simulate(  # noqa: PLR0913 - the library's main entry point
@@ -153,6 +156,7 @@ class Run:
         self.turns = Turns(strategy, sides, name)
         self.turns.profile = executor.profile
         self._identity: dict[str, str] = {}
+        self._anew = ""
         self.executor = make_executor(executor, self.turns)
 
     def execute(
@@ -179,7 +183,7 @@ class Run:
             self._save_pictures(folder, state)
         history = tuple(self.lines[known:])
         engines = "+".join(self.totals.engines)
-        return RunResult(self.lines[-1], state, history, engines)
+        return RunResult(self.lines[-1], state, history, engines, self._anew)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         checkpoint = self._checkpoint(folder)
@@ -219,10 +223,22 @@ class Run:
         self._identity = identity(self.strategy, self.sides)
         checkpoint = store.load(folder)
         if checkpoint is None:
+            self._anew = (
+                store.UNREADABLE if RunFolder(folder).checkpoint.exists() else ""
+            )
             return None
         require_same(folder, checkpoint.identity, self._identity)
-        whole = memories.restore(folder, checkpoint.memories, checkpoint.store)
-        return checkpoint if whole else None
+        known = lines.fixed(folder, checkpoint.rounds_done)
+        if not known or known != checkpoint.lines:
+            self._anew = store.OTHER_LINES
+            text = f"{store.OTHER_LINES}: {RunFolder(folder).metrics}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return None
+        kept = (checkpoint.memories, checkpoint.store, checkpoint.store_checksum)
+        if memories.restore(folder, *kept):
+            return checkpoint
+        self._anew = store.UNREADABLE
+        return None
 
     def _keep(
         self, folder: Path | None, state: Any, metrics: Metrics, every: int
@@ -238,7 +254,16 @@ class Run:
     def _save(self, folder: Path, state: Any, done: int) -> None:
         memories = self.sides.memories
         near, name = memories.save(folder, done)
-        point = Checkpoint(done, state, near, self.totals, name, self._identity)
+        point = Checkpoint(
+            done,
+            state,
+            near,
+            self.totals,
+            name,
+            self._identity,
+            memories.checksum,
+            lines.fixed(folder, done),
+        )
         store.save(folder, point, self.name)
         memories.tidy(folder, name)
 
@@ -252,8 +277,10 @@ class Run:
 
     def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
+        unchanged = Untouched(state, "the state")
         scores = self.asked.asks_trained and self._due(round)
         ups, rows = self._answers(self.turns.orders(state, round, scores))
+        unchanged.check(f"{self.name}.local (round {round.index + 1})")
         server = self.sides.server()
         where = f"{self.name}.aggregate (round {round.index + 1})"
         given = Untouched(state, "the state")
@@ -316,22 +343,15 @@ class Run:
         measured: Measured,
         seconds: float,
     ) -> None:
-        old = self.totals
-        up, down, examples = (
-            sum(row[key] for row in rows.values())
-            for key in ("bytes_up", "bytes_down", "examples")
+        totals = self.totals.after(
+            list(rows.values()),
+            server.examples,
+            measured.cost,
+            seconds,
+            self.executor.name,
         )
-        self.totals = replace(
-            old,
-            bytes_up=old.bytes_up + up + measured.bytes_up,
-            bytes_down=old.bytes_down + down + measured.bytes_down,
-            client_examples=old.client_examples + examples + measured.examples,
-            personal_examples=old.personal_examples + measured.examples,
-            server_examples=old.server_examples + server.examples,
-            seconds=old.seconds + seconds,
-            phases={} if self.phases is None else self.phases.result(),
-            engines=tuple(dict.fromkeys((*old.engines, self.executor.name))),
-        )
+        phases = {} if self.phases is None else self.phases.result()
+        self.totals = replace(totals, phases=phases)
 
     def _metrics(
         self,
@@ -340,7 +360,7 @@ class Run:
         server: Server,
         measured: Measured,
     ) -> Metrics:
-        logged = _means(rows)
+        logged = means_of_logged(rows.values())
         train_loss = logged.pop("train_loss", None)
         return {
             "round": done,
@@ -348,13 +368,7 @@ class Run:
             **measured.values,
             **self._of_trained(rows),
             "train_loss": train_loss,
-            "bytes_up": self.totals.bytes_up,
-            "bytes_down": self.totals.bytes_down,
-            "client_examples": self.totals.client_examples,
-            "personal_examples": self.totals.personal_examples,
-            "server_examples": self.totals.server_examples,
-            "seconds": round(self.totals.seconds, 4),
-            **({"phases": self.totals.phases} if self.totals.phases else {}),
+            **self.totals.columns(),
             "measured": measured.others,
             "logged": {**logged, **server.logged},
             "clients": rows,
@@ -374,15 +388,3 @@ class Run:
         if self.protocol.precision != "bf16":
             return state
         return widened(state, f"{self.name}'s state")
-
-
-def _means(rows: Mapping[int, Metrics]) -> dict[str, float | None]:
-    """Return the mean over clients of every logged value that is finite."""
-    values: dict[str, list[float]] = {}
-    for row in rows.values():
-        for key, value in row["logged"].items():
-            values.setdefault(key, []).extend([] if value is None else [value])
-    return {
-        key: sum(numbers) / len(numbers) if numbers else None
-        for key, numbers in sorted(values.items())
-    }

@@ -282,7 +282,7 @@ def test_under_the_policy_reestimate_statistics_are_those_of_the_clients_data():
 
     federation = testing.toy_federation()
     model = federation.build_spec(federation.server_model, 0).eval()
-    measured = reestimated(model, federation.clients, batch_size=1000)
+    measured = reestimated(model, federation.clients, batch_size=1000).model
     norm = next(m for m in measured.modules() if isinstance(m, torch.nn.BatchNorm2d))
     first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
     x = torch.cat([next(client.images(1000))[0] for client in federation.clients])

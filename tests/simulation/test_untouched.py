@@ -93,6 +93,12 @@ class Remembers(FedAvg):
         return update
 
 
+class PredictsTwice(FedAvg):
+    def predictors(self, state, server):
+        first = server.load(state.weights)
+        return {"global": first, "student": server.load(server.initial)}
+
+
 class Starts(FedAvg):
     def init(self, server):
         return Global(dict(server.model.state_dict()))
@@ -127,6 +133,9 @@ class Keeps(FedAvg):
          f"{OWN}"),
         (Keeps, "keeps.aggregate (round 1) keeps in the state weights.body.0.weight, "
          f"{OWN}"),
+        (PredictsTwice, "returned one and the same model as "
+         "'global' and as 'student'; what was loaded first is overwritten. Load the "
+         "second one into a model of its own: server.build(...)."),
         (Starts, f"starts.init keeps in the state weights.body.0.weight, {OWN}"),
     ],
 )  # fmt: skip
@@ -134,6 +143,48 @@ def test_every_run_refuses(strategy, message, tmp_path):
     world = testing.toy_federation(), testing.toy_protocol(2)
     with pytest.raises(ContractError, match=f"^{re.escape(message)}$"):
         simulate(strategy(), *world, 0, folder=tmp_path)
+
+
+class Shared(FedAvg):
+    """Clients remember what was sent to all of them, and one writes into it later."""
+
+    def local(self, down, client):
+        last = client.memory.get("last")
+        if last is not None and client.id == 1:
+            last[ENTRY].add_(1)
+        client.memory["last"] = dict(last or down.weights)
+        return super().local(down, client)
+
+    def init(self, server):
+        return Global({name: value.clone() for name, value in server.initial.items()})
+
+
+class WritesIntoTheState(FedAvg):
+    """The last client writes into what it remembers, which is in the state as well."""
+
+    def local(self, down, client):
+        client.memory["last"] = down.weights
+        update = super().local(down, client)
+        if client.id == 2 and client.memory.get("seen"):
+            client.memory["old"][ENTRY].add_(1)
+        client.memory["seen"], client.memory["old"] = True, dict(down.weights)
+        return update
+
+    def aggregate(self, state, ups, server, round):
+        return state
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (Shared, f"changed last.{ENTRY} of the memory of client 2 in place"),
+        (WritesIntoTheState, f"{ENTRY} of .* in place"),
+    ],
+)
+def test_memories_that_share_tensors_are_not_written_into(strategy, message):
+    world = testing.toy_federation(), testing.toy_protocol(3)
+    with pytest.raises(ContractError, match=message):
+        simulate(strategy(), *world, 0)
 
 
 def test_a_second_stream_within_a_verb_is_no_fault():

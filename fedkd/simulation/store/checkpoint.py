@@ -11,25 +11,11 @@ from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode
+from fedkd.simulation.totals import Totals
 
 UNREADABLE = "its checkpoint cannot be read; starts from round 1"
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums over the rounds so far."""
-
-    bytes_up: int = 0
-    bytes_down: int = 0
-    client_examples: int = 0
-    personal_examples: int = 0
-    """Those of ``client_examples`` that clients trained on to be measured."""
-    server_examples: int = 0
-    seconds: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
-    """Seconds by phase, where they are measured."""
-    engines: tuple[str, ...] = ()
-    """The executors of the rounds, each once."""
+OTHER_LINES = "its metrics.jsonl does not fit its checkpoint; starts from round 1"
+OTHER_RUN = "its checkpoint is another run's; starts from round 1"
 
 
 @dataclass(frozen=True)
@@ -44,6 +30,10 @@ class Checkpoint:
     """The file beside the checkpoint that holds the memories, if they are too large."""
     identity: dict[str, str] = field(default_factory=dict)
     """What the run is; see :mod:`fedkd.simulation.identity`."""
+    store_checksum: int = 0
+    """Of the file with the memories."""
+    lines: str = ""
+    """SHA-256 of the lines of ``metrics.jsonl`` up to this round."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:

@@ -84,8 +84,8 @@ class MappedTrees:
         self._mapped.close()
         self._file.close()
 
-    def save(self, path: Path) -> None:
-        """Write all trees to ``path``, atomically, a piece at a time.
+    def save(self, path: Path) -> int:
+        """Write all trees to ``path``, atomically, a piece at a time; return a checksum.
 
         Raises:
             OSError: If it cannot be written.
@@ -93,15 +93,16 @@ class MappedTrees:
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             with temporary.open("wb") as file:
-                self._write(file)
+                checksum = self._write(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+        return checksum
 
-    def _write(self, file: BinaryIO) -> None:
+    def _write(self, file: BinaryIO) -> int:
         checksum = 0
         for piece in self._pieces():
             checksum = zlib.crc32(piece, checksum)
@@ -110,6 +111,8 @@ class MappedTrees:
         file.write(len(text).to_bytes(8, "little") + text)
         for piece in self._pieces():
             file.write(piece)
+        # The text has the checksum of the pieces, so this one covers all.
+        return zlib.crc32(text)
 
     def _pieces(self) -> Iterator[bytes]:
         # What was written through the mapping is what a file reads, on all systems.
@@ -118,29 +121,38 @@ class MappedTrees:
             yield self._file.read(min(_PIECE, self._end - start))
 
     @classmethod
-    def load(cls, path: Path, folder: Path | None = None) -> MappedTrees:
+    def load(
+        cls, path: Path, folder: Path | None = None, expected: int | None = None
+    ) -> MappedTrees:
         """Return the trees that :meth:`save` wrote to ``path``.
 
+        Args:
+            path: The file.
+            folder: Where the trees lie while they are in use.
+            expected: What :meth:`save` returned; any file of its kind if None.
+
         Raises:
-            ContractError: If the file is missing or damaged.
+            ContractError: If the file is missing, damaged, or another one.
         """
         trees = cls(folder)
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                head = json.loads(file.read(length))
+                text = file.read(length)
+                head = json.loads(text)
                 shutil.copyfileobj(file, trees._file, _PIECE)
             trees._file.flush()
             trees._end = int(head["end"])
             trees._places = {
-                int(k): (start, room, trees._texts.setdefault(text, text))
-                for k, (start, room, text) in head["places"].items()
+                int(k): (start, room, trees._texts.setdefault(what, what))
+                for k, (start, room, what) in head["places"].items()
             }
             checksum = 0
             for piece in trees._pieces():
                 checksum = zlib.crc32(piece, checksum)
         except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
             raise ContractError(f"{path} is no store of fedkd: {error}") from error
-        if checksum != head["checksum"]:
+        whole = zlib.crc32(text) if expected is None else expected
+        if checksum != head["checksum"] or zlib.crc32(text) != whole:
             raise ContractError(f"{path} is damaged; its checksum does not fit.")
         return trees

@@ -14,6 +14,7 @@ from fedkd.errors import ContractError
 from fedkd.payload import leaves
 from fedkd.simulation.store.checkpoint import UNREADABLE
 from fedkd.simulation.store.mapped_trees import MappedTrees
+from fedkd.simulation.untouched import Untouched
 
 LIMIT = 4 << 20
 """Bytes that are held in memory; beyond, all go into a mapped file."""
@@ -36,6 +37,9 @@ class ClientMemories:
         self._mapped: MappedTrees | None = None
         self.folder: Path | None = None
         """Where the file goes; the system's own place if None."""
+        self.checksum = 0
+        """Of the file that was saved last."""
+        self._as_kept: dict[int, Untouched] = {}
 
     @property
     def on_disk(self) -> bool:
@@ -43,10 +47,16 @@ class ClientMemories:
         return self._mapped is not None
 
     def recall(self, k: int) -> dict[str, Any]:
-        """Return what client ``k`` remembers; changes count once they are kept."""
+        """Return what client ``k`` remembers; changes count once they are kept.
+
+        Raises:
+            ContractError: If somebody has written into it since it was kept.
+        """
         if self._mapped is not None:
             known = k in self._mapped
             return self._mapped[k] if known else {}
+        if k in self._as_kept:
+            self._as_kept[k].check("somebody else, between the turns of this client,")
         return dict(self._near.get(k, {}))
 
     def keep(self, k: int, memory: Mapping[str, Any]) -> None:
@@ -66,6 +76,7 @@ class ClientMemories:
         self._total += size - self._sizes.get(k, 0)
         self._sizes[k] = size
         self._near[k] = dict(memory)
+        self._as_kept[k] = Untouched(self._near[k], f"the memory of client {k}")
         if self._total > self._limit:
             self._put_away()
 
@@ -74,7 +85,7 @@ class ClientMemories:
         for k, memory in self._near.items():
             mapped[k] = memory
         self._mapped = mapped
-        self._near, self._sizes = {}, {}
+        self._near, self._sizes, self._as_kept = {}, {}, {}
 
     def save(self, folder: Path, done: int) -> tuple[dict[int, dict[str, Any]], str]:
         """Store what is in a file beside the checkpoint; return the rest.
@@ -93,16 +104,20 @@ class ClientMemories:
         if self._mapped is None:
             return dict(sorted(self._near.items())), ""
         path = RunFolder(folder).memories(done)
-        self._mapped.save(path)
+        self.checksum = self._mapped.save(path)
         return {}, path.name
 
     def restore(
-        self, folder: Path, near: Mapping[int, Mapping[str, Any]], name: str
+        self,
+        folder: Path,
+        near: Mapping[int, Mapping[str, Any]],
+        name: str,
+        checksum: int | None = None,
     ) -> bool:
         """Take over what :meth:`save` gave; say whether all of it could be read."""
         if name:
             try:
-                self._mapped = MappedTrees.load(folder / name, self.folder)
+                self._mapped = MappedTrees.load(folder / name, self.folder, checksum)
             except ContractError:
                 text = f"{UNREADABLE}: {folder / name}"
                 warnings.warn(text, RuntimeWarning, stacklevel=2)

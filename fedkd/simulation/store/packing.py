@@ -11,13 +11,12 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedkd.payload import put_together, take_apart
+from fedkd.payload import dense, put_together, take_apart
 
 _ALIGNMENT = 64
 _STEP = 1 << 20
@@ -41,7 +40,7 @@ class Packed:
             ContractError: If a leaf has a type that cannot travel.
         """
         structure, tensors = take_apart(tree, sender)
-        self._tensors = [_dense(tensor.detach()) for tensor in tensors]
+        self._tensors = [dense(tensor.detach()) for tensor in tensors]
         self._pieces: list[_Piece] = []
         end = 0
         for tensor in self._tensors:
@@ -92,22 +91,6 @@ def _view(memory: Any, start: int, piece: _Piece) -> Tensor:
         offset=start + offset,
     )
     return flat.as_strided(shape, strides)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    """Return a tensor whose elements fill its memory without gaps, in their order."""
-    return tensor if _fills_memory(tensor.shape, tensor.stride()) else tensor.clone()
-
-
-def _fills_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    expected = 1
-    for stride, size in sorted(zip(strides, shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 class MappedFile:
