@@ -33,7 +33,7 @@ class Measured:
     """By key of metrics.jsonl: ``global_accuracy``, ``local_accuracy`` and so on."""
     others: Mapping[str, float | None] = field(default_factory=dict)
     """Accuracy, in percent, of whatever else the strategy names."""
-    cost: MeasuringCost = MeasuringCost()
+    cost: MeasuringCost = field(default_factory=MeasuringCost)
     """What measuring sent and trained."""
 
 
