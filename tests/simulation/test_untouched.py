@@ -133,9 +133,9 @@ class Keeps(FedAvg):
          f"{OWN}"),
         (Keeps, "keeps.aggregate (round 1) keeps in the state weights.body.0.weight, "
          f"{OWN}"),
-        (PredictsTwice, "returned one and the same model as "
-         "'global' and as 'student'; what was loaded first is overwritten. Load the "
-         "second one into a model of its own: server.build(...)."),
+        (PredictsTwice, "predictstwice.predictors (round 1) returned the working model "
+         "as 'global' and as 'student'; what was loaded first is overwritten. Put the "
+         "second one into a model of its own: copy.deepcopy(server.load(weights))."),
         (Starts, f"starts.init keeps in the state weights.body.0.weight, {OWN}"),
     ],
 )  # fmt: skip
