@@ -1,6 +1,5 @@
 """What every run compares around a verb: it names strategy, verb, client, round, entry."""
 
-import re
 from dataclasses import dataclass
 
 import pytest
@@ -141,8 +140,9 @@ class Keeps(FedAvg):
 )  # fmt: skip
 def test_every_run_refuses(strategy, message, tmp_path):
     world = testing.toy_federation(), testing.toy_protocol(2)
-    with pytest.raises(ContractError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ContractError) as caught:
         simulate(strategy(), *world, 0, folder=tmp_path)
+    assert str(caught.value) == message
 
 
 class Shared(FedAvg):
