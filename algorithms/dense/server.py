@@ -95,6 +95,7 @@ class GeneratorLoss:
             warnings.warn(
                 "no client's model has batch normalisation, so L_BN is 0; set "
                 "synthesis.inversion_weight to 0 to say that this is meant.",
+                RuntimeWarning,
                 stacklevel=2,
             )
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedkd.base.streams import is_screen
+from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.cost import Cost, estimate, total_line
 from fedkd.harness.precheck import Foreseen
@@ -31,7 +32,10 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
         for cell, cost in zip(bench.cells, costs, strict=True)
     ]
     shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
-    facts = [f"{len(rows)} cells", *(_fact(name, rows[0][name]) for name in shared)]
+    facts = [
+        counted(len(rows), "cell"),
+        *(_fact(name, rows[0][name]) for name in shared),
+    ]
     # Options are in square brackets, which are markup to rich.
     title = escape(f"{bench.suite.name}: {', '.join(facts)}")
     table = Table(title=title, box=SIMPLE_HEAD)
@@ -73,5 +77,6 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
 
 
 def _fact(name: str, value: str) -> str:
-    shown = {"seed": f"seed {value}", "rounds": f"{value} rounds"}
-    return shown.get(name, value)
+    if name == "rounds":
+        return counted(int(value), "round")
+    return f"seed {value}" if name == "seed" else value

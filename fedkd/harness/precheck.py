@@ -22,6 +22,17 @@ class Foreseen:
     reason, and the others can run."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Why a strategy cannot run in a cell, by ``run_id``."""
+    all_lost: bool = False
+    """Whether no cell has its data."""
+
+    def require_data(self) -> None:
+        """Refuse to run where no cell has its data.
+
+        Raises:
+            DataError: Naming all that is missing or damaged.
+        """
+        if self.all_lost:
+            raise DataError("\n".join(self.lost))
 
 
 def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Foreseen:
@@ -33,7 +44,6 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         where: How messages call the suite.
 
     Raises:
-        DataError: If no cell can run, because all data is missing or damaged.
         FedKDError: If data cannot be split as asked, a model does not fit it, or batches
             are too small for a model.
     """
@@ -61,8 +71,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         if seen[fit]:
             foreseen.skipped[cell.run_id] = seen[fit]
     losing = [cell for cell in cells if cell.parts.dataset in lost]
-    if losing and len(losing) == len(cells):
-        raise next(iter(lost.values()))
+    foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
 
