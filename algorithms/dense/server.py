@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedkd.algorithms.datafree import require_finite
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
 from fedkd.ops.ensembles import LogitEnsemble, mean_logits
@@ -194,6 +195,7 @@ class Distillation:
             self._keep(images, labels_B)
             self.teach(sgd)
             sgd.advance()
+        require_finite({"distil.lr": self.student})
         if diverged:
             self._server.log("diverged_generators", diverged)
 

@@ -16,7 +16,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.base.machine import cores
 from fedkd.commands.closing import closing_lines, warned_line
 from fedkd.commands.common import WholeNumber, plugin_option
-from fedkd.commands.plan import show_plan
+from fedkd.commands.plan import show_plan, strategies_by
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError, counted
 from fedkd.harness.bench import Bench, Settings
@@ -164,6 +164,9 @@ def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
     world, foreseen = bench.check()
     for line in () if foreseen.all_lost else foreseen.lost:
         click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
+    for names, reason in strategies_by(bench, foreseen.failing):
+        text = f"{names} will fail before the first round: {reason}"
+        click.echo(f"fedkd: {text} The others run.", err=True)
     for dataset, notes in world.notes.items():
         for note in notes:
             click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
@@ -171,9 +174,9 @@ def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
 
 
 def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
-    """Say whether a cell of a grid is done, or will not be skipped."""
+    """Say whether a cell of a grid is done, or will neither be skipped nor fail at once."""
     done = any(row.status == "done" for row in bench.rows)
-    return done or len(foreseen.skipped) < len(bench.todo)
+    return done or len(foreseen.skipped | foreseen.failing) < len(bench.todo)
 
 
 def _candidates(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -26,6 +28,7 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
     """Print the grid with the estimated cost of every cell, and what will be skipped."""
     costs = estimate(bench.cells, bench.rows)
     statuses = dict.fromkeys(foreseen.skipped, "skips")
+    statuses |= dict.fromkeys(foreseen.failing, "fails")
     statuses |= {run_id: row.status for run_id, row in bench.done.items()}
     rows = [
         _row(cell, cost, statuses.get(cell.run_id, ""))
@@ -52,13 +55,22 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
     console = Console()
     console.print(table, width=None if is_screen(console.file) else WIDE)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
-    labels: dict[str, list[str]] = {}
+    for names, reason in strategies_by(bench, foreseen.skipped):
+        click.echo(f"Skips {names}: {reason}")
+
+
+def strategies_by(bench: Bench, reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each different reason, after the labels of the strategies that it is of.
+
+    Args:
+        bench: Has the cells.
+        reasons: By ``run_id``.
+    """
+    labels: dict[str, dict[str, None]] = {}
     for cell in bench.cells:
-        reason = foreseen.skipped.get(cell.run_id)
-        if reason and cell.run.strategy not in labels.setdefault(reason, []):
-            labels[reason].append(cell.run.strategy)
-    for reason, names in labels.items():
-        click.echo(f"Skips {', '.join(names)}: {reason}")
+        if cell.run_id in reasons:
+            labels.setdefault(reasons[cell.run_id], {})[cell.run.strategy] = None
+    return [(", ".join(names), reason) for reason, names in labels.items()]
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
