@@ -90,6 +90,12 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         # The method has one round less, and one at least.
         self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)
 
+    def __copy__(self) -> _Calibrated:
+        """Return a strategy with the same attributes, as copying does without pickling."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
         return _made, (self.method_class, self.config.model_dump())

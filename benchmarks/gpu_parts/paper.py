@@ -81,8 +81,9 @@ def _suite(
     try:
         with held(out):
             world, foreseen = bench.check()
-            if foreseen.lost:
-                return {"skipped": foreseen.lost[0]}
+            reasons = [*foreseen.lost, *foreseen.skipped.values()]
+            if reasons:
+                return {"skipped": reasons[0]}
             with contextlib.suppress(KeyboardInterrupt):
                 bench.run(world, Deadline(seconds))
     except FedKDError as error:
