@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.errors import ConfigError, DivergedError, NotApplicableError
-from fedkd.plugins.options import resolve
+from fedkd.errors import DivergedError, NotApplicableError
+from fedkd.plugins.options import made, resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.requirements import fitted
 from fedkd.simulation.simulator import simulate
@@ -17,6 +17,8 @@ PAINTERS = [
     for name in NAMES
     if name.startswith(("coboosting", "dense", "dfrd", "fedftg", "mosaic"))
 ]
+
+NO_NORM = {"synthesis": {"inversion_weight": 0}}
 
 
 def strategy(name, options=None):
@@ -62,8 +64,8 @@ def test_calibration_needs_two_rounds(name):
         ("dfrd", {"distil": {"lr": 1e30}}, "distil.lr"),
         ("fedftg", {"generator": {"lr": 1e30}}, "generator.lr"),
         ("fedftg", {"distil": {"lr": 1e30}}, "distil.lr"),
-        ("fedgen", {"generator": {"lr": 1e38}}, "generator.lr"),
-        ("dense", {"distil": {"lr": 1e38}}, "distil.lr"),
+        ("fedgen", {"generator": {"lr": 1e30}}, "generator.lr"),
+        ("dense", {"distil": {"lr": 1e30}, **NO_NORM}, "distil.lr"),
         ("coboosting", {"distil": {"lr": 1e38, "clip_norm": None}}, "distil.lr"),
     ],
 )
@@ -72,9 +74,3 @@ def test_what_diverges_at_the_server_names_its_rate(name, options, knob):
     federation, protocol = world(8)
     with pytest.raises(DivergedError, match=f"lower .*{knob}"):
         simulate(strategy(name, options), federation, protocol, 0)
-
-
-def test_a_start_that_fails_is_an_error_of_the_user():
-    wide = {"widths": [0.001, 1.0]}
-    with pytest.raises(ConfigError):
-        simulate(strategy("fjord", wide), *world(8), 0)
