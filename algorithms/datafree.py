@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update
 from fedkd.data.images import ImageInfo
-from fedkd.ops.generation import to_classifier_range
+from fedkd.errors import DivergedError
+from fedkd.ops.generation import all_finite, to_classifier_range
 from fedkd.payload import Weights
 from fedkd.strategy import Server
 
@@ -114,6 +115,24 @@ def log_means(losses: Mapping[str, Sequence[Tensor]], server: Server) -> None:
     """Log the mean of each loss of a round; they are scalars without graph."""
     for name, values in losses.items():
         server.log(name, torch.stack(list(values)).mean())
+
+
+def require_finite(networks: Mapping[str, nn.Module]) -> None:
+    """Refuse what a round at the server has made if it is not finite.
+
+    Args:
+        networks: Those that were trained, by the option that holds their rate, such as
+            ``"generator.lr"``.
+
+    Raises:
+        DivergedError: Naming the options of all networks that are not finite.
+    """
+    lost = [option for option, network in networks.items() if not all_finite(network)]
+    if lost:
+        raise DivergedError(
+            "training at the server gave weights that are not finite; lower "
+            f"{' or '.join(lost)}."
+        )
 
 
 def log_shares(terms: Mapping[str, Tensor], x: Tensor, server: Server) -> None:

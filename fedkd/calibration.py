@@ -86,7 +86,9 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         options = {name: getattr(self.config, name) for name in cls.Config.model_fields}
         self.method = cls(cls.Config(**options))
         self.how: Calibration = self.config.calibrate
-        self.requires = replace(self.method.requires, one_architecture=True)
+        needs = self.method.requires
+        # The method has one round less, and one at least.
+        self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)
 
     def __copy__(self) -> _Calibrated:
         """Return a strategy with the same attributes, as copying does without pickling."""
@@ -113,11 +115,7 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
     def broadcast(self, state: Calibrating, client_id: int, round: Round) -> Any:
         """Send what the method sends; in the last round its model and the question."""
         if _is_last(round):
-            if state.trained is None:
-                raise ConfigError(
-                    "calibrate: found a run of 1 round, expected 2 or more: the last "
-                    "one is the calibration's. Give the strategy more rounds."
-                )
+            assert state.trained is not None  # a run has two rounds or more
             return Question(state.trained)
         return self.method.broadcast(state.method, client_id, _without_last(round))
 

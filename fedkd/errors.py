@@ -118,6 +118,12 @@ def listing(names: Iterable[str], limit: int = 10) -> str:
     return f"{shown}, … ({rest} more)" if rest > 0 else shown
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 run`` or ``2 runs``, ``1 class`` or ``2 classes``."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else ending}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -110,6 +110,8 @@ class Requires:
     """Public data at the server. The simulator has none, so this always skips."""
     buffers: tuple[str, ...] = ("average", "local", "reestimate")
     """The buffer policies under which the strategy means something."""
+    rounds: int = 1
+    """The least number of rounds in which it does what it is for."""
     builds: tuple[ModelSpec, ...] = ()
     """Registered models, such as a generator, that its verbs will build for the images of
     the run. One that cannot be built for them is found out before the first round."""

@@ -150,7 +150,7 @@ def test_a_method_sees_a_run_that_is_one_round_shorter():
 
 
 def test_one_round_is_too_few():
-    with pytest.raises(FedKDError, match=r"found a run of 1 round, expected 2 or more"):
+    with pytest.raises(FedKDError, match=r"needs 2 rounds, and the run has 1; give"):
         run(ccvr(), 1)
 
 

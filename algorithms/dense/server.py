@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedkd.algorithms.datafree import require_finite
 from fedkd.algorithms.dense.config import DenseConfig, SynthesisConfig
 from fedkd.ops.distillation import kl
 from fedkd.ops.ensembles import LogitEnsemble, mean_logits
@@ -95,6 +96,7 @@ class GeneratorLoss:
             warnings.warn(
                 "no client's model has batch normalisation, so L_BN is 0; set "
                 "synthesis.inversion_weight to 0 to say that this is meant.",
+                RuntimeWarning,
                 stacklevel=2,
             )
 
@@ -193,6 +195,7 @@ class Distillation:
             self._keep(images, labels_B)
             self.teach(sgd)
             sgd.advance()
+        require_finite({"distil.lr": self.student})
         if diverged:
             self._server.log("diverged_generators", diverged)
 

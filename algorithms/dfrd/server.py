@@ -13,6 +13,7 @@ from fedkd.algorithms.datafree import (
     log_means,
     log_shares,
     noise_for,
+    require_finite,
 )
 from fedkd.algorithms.dfrd.config import DFRDConfig
 from fedkd.algorithms.dfrd.losses import (
@@ -84,6 +85,7 @@ class Distillation:
             self.explore(z_BZ, labels_B, adam)
             self.learn(self.lessons(z_BZ, labels_B), sgd)
         log_means(self._losses, self._server)
+        require_finite({"generator.lr": self.painter, "distil.lr": self.student})
 
     def explore(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator towards the images that the clients know."""

@@ -7,7 +7,13 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from fedkd.algorithms.datafree import Painter, lesson_images, log_means, noise_for
+from fedkd.algorithms.datafree import (
+    Painter,
+    lesson_images,
+    log_means,
+    noise_for,
+    require_finite,
+)
 from fedkd.algorithms.fedftg.config import FedFTGConfig
 from fedkd.algorithms.fedftg.losses import (
     class_loss,
@@ -77,6 +83,7 @@ class FineTuning:
             self.search(z_BZ, labels_B, searching)
             self.learn(z_BZ, labels_B, learning)
         log_means(self._losses, self._server)
+        require_finite({"generator.lr": self.painter, "distil.lr": self.student})
 
     def search(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
         """Train the generator to find images on which the models differ."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fedkd.algorithms.datafree import require_finite
 from fedkd.algorithms.fedftg.losses import class_loss, official_class_loss
 from fedkd.algorithms.fedgen.config import FedGenConfig, GeneratorConfig
 from fedkd.ops.averaging import class_weights
@@ -152,6 +153,7 @@ def train_generator(  # noqa: PLR0913 - what one round's training needs, by name
         loss = batch_loss(generator, heads, whole, labels_B, tau_KB, config)
         losses.append(adam.step(loss))
         server.count_examples(len(labels_B))
+    require_finite({"generator.lr": generator})
     server.log("generator_loss", torch.stack(losses).mean())
     return adam.moments()
 

@@ -195,7 +195,8 @@ class MosaicConfig(Config):
 
     warmup: int | float = Field(0.75, gt=0)
     """Rounds of FedAvg before distillation: a number, or a share of all rounds (a number
-    with a point, below 1). Released code: 41 of 80, after 300 more of FedAvg."""
+    with a point, below 1). Released code: 41 of 80, after 300 more of FedAvg. Of a run
+    that has fewer rounds, all of them: the last one distils."""
     finetune_lr: float | None = Field(1e-3, gt=0)
     """Learning rate of the clients after distillation; null keeps the protocol's.
     Released code: 1e-4."""

@@ -15,10 +15,10 @@ from rich.console import Console
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.machine import cores
 from fedkd.commands.closing import closing_lines, warned_line
-from fedkd.commands.common import plugin_option
-from fedkd.commands.plan import show_plan
+from fedkd.commands.common import WholeNumber, plugin_option
+from fedkd.commands.plan import show_plan, strategies_by
 from fedkd.data.root import data_root
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, counted
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import pick_device
@@ -43,8 +43,8 @@ INTERRUPTED = 130
 )
 @click.option("--datasets", metavar="A,B", help="Data sets; others are left out.")
 @click.option("--seeds", metavar="LIST", help="Seeds, such as 0-4 or 0,3.")
-@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every strategy.")
-@click.option("--clients", type=click.IntRange(min=1), help="Number of clients.")
+@click.option("--rounds", type=WholeNumber(min=1), help="Rounds of every strategy.")
+@click.option("--clients", type=WholeNumber(min=1), help="Number of clients.")
 @click.option(
     "--set",
     "assignments",
@@ -65,7 +65,7 @@ INTERRUPTED = 130
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Processes that work at a time, in all: so many cells side by side, or so many "
     "for one cell.  [default: one a core; one cell at a time on a GPU]",
 )
@@ -79,7 +79,7 @@ INTERRUPTED = 130
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Processes or Ray CPUs for one cell, where one runs at a time.  [default: "
     "--jobs, else one a core]",
 )
@@ -146,6 +146,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if dry_run:
         world, foreseen = _checked(bench) if bench.todo else (None, Foreseen())
         show_plan(bench, foreseen)
+        foreseen.require_data()
         return 0 if world is None or _some_run(bench, foreseen) else 1
     with held(settings.out):
         return _run(bench, plain)
@@ -161,8 +162,11 @@ def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
             err=True,
         )
     world, foreseen = bench.check()
-    for line in foreseen.lost:
+    for line in () if foreseen.all_lost else foreseen.lost:
         click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
+    for names, reason in strategies_by(bench, foreseen.failing):
+        text = f"{names} will fail before the first round: {reason}"
+        click.echo(f"fedkd: {text} The others run.", err=True)
     for dataset, notes in world.notes.items():
         for note in notes:
             click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
@@ -170,9 +174,9 @@ def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
 
 
 def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
-    """Say whether a cell of a grid is done, or will not be skipped."""
+    """Say whether a cell of a grid is done, or will neither be skipped nor fail at once."""
     done = any(row.status == "done" for row in bench.rows)
-    return done or len(foreseen.skipped) < len(bench.todo)
+    return done or len(foreseen.skipped | foreseen.failing) < len(bench.todo)
 
 
 def _candidates(
@@ -218,7 +222,8 @@ def _run(bench: Bench, plain: bool) -> int:
     todo = bench.todo
     ran = {cell.run_id for cell in todo}
     if todo:
-        world, _ = _checked(bench)
+        world, foreseen = _checked(bench)
+        foreseen.require_data()
         view = make_view(bench.cells, bench.rows, plain)
         try:
             with contextlib.closing(view):
@@ -236,7 +241,9 @@ def _run(bench: Bench, plain: bool) -> int:
 def _say_interrupted(bench: Bench) -> None:
     again = shlex.join(bench.settings.command)
     done, prospect = len(bench.rows), bench.resume_points.prospect()
-    parts = [f"fedkd: interrupted with {done} of {len(bench.cells)} cells done"]
+    parts = [
+        f"fedkd: interrupted with {done} of {counted(len(bench.cells), 'cell')} done"
+    ]
     parts += ["these are kept"] if done else []
     parts += [prospect] if prospect else []
     click.echo(f"{'; '.join(parts)}. Go on with: {again}", err=True)
@@ -263,11 +270,13 @@ def _report(bench: Bench, ran: Collection[str]) -> int:
     if failed:
         log = bench.settings.out.run(failed[0].run_id).log
         click.echo(
-            f"fedkd: {len(failed)} of {len(rows)} cells failed; read {log}", err=True
+            f"fedkd: {len(failed)} of {counted(len(rows), 'cell')} failed; read {log}",
+            err=True,
         )
     done = any(row.status == "done" for row in rows)
     if rows and not done and not failed:
         click.echo(
-            f"fedkd: none of {len(rows)} cells is done; see above why.", err=True
+            f"fedkd: none of {counted(len(rows), 'cell')} is done; see above why.",
+            err=True,
         )
     return 0 if done and not failed else 1

@@ -6,14 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside
-from fedkd.harness.resuming import said_since_start
 from fedkd.report.results import Row
-from fedkd.report.text import counted
-
-WARNING = "RuntimeWarning: "
-"""Starts what this package warns of in the log of a run."""
+from fedkd.report.warned import warnings_in
 
 
 def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
@@ -34,7 +31,7 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
 def warned_line(bench: Bench, ran: Collection[str]) -> str:
     """Return how many of the cells that ran have warnings in their logs, if any."""
     logs = [bench.settings.out.run(run_id).log for run_id in ran]
-    warned = [log for log in sorted(logs) if WARNING in said_since_start(log)]
+    warned = [log for log in sorted(logs) if warnings_in(log)]
     if not warned:
         return ""
     return f"fedkd: {counted(len(warned), 'cell')} logged a warning; read {warned[0]}"
@@ -46,13 +43,17 @@ def _kept(kept: Sequence[Row], total: int, ignored: str) -> str:
         return ""
     remark = f" {ignored} not applied to them." if ignored else ""
     if len(kept) < total:
-        return remark and f"{len(kept)} of {total} cells were done already.{remark}"
+        return (
+            remark
+            and f"{len(kept)} of {counted(total, 'cell')} were done already.{remark}"
+        )
+    every = "The 1 cell was" if total == 1 else f"All {total} cells were"
     counts = Counter(row.status for row in kept)
     if set(counts) == {"done"}:
-        text = f"All {total} cells were done already"
+        text = f"{every} done already"
     else:
         parts = ", ".join(f"{number} {status}" for status, number in counts.items())
-        text = f"All {total} cells were run already: {parts}"
+        text = f"{every} run already: {parts}"
     return f"{text}; --fresh runs them again.{remark}"
 
 

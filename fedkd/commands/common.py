@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,6 +11,27 @@ import click
 
 STYLES = {"ok": "green", "partly": "yellow", "broken": "bold red", "disabled": "dim"}
 """How words of a status are drawn on a terminal."""
+
+_PLAIN = re.compile(r"-?(0|[1-9][0-9]*)")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number as suites take it: 010 and 1_000 are none, which may be read twice."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: If it is none, is written otherwise, or is out of range.
+        """
+        if isinstance(value, str) and not _PLAIN.fullmatch(value):
+            self.fail(
+                f"{value!r} is not a plain decimal number, such as 10.", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

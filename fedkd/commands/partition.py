@@ -13,11 +13,16 @@ import torch
 
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic
-from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.common import (
+    WholeNumber,
+    format_option,
+    plugin_option,
+    print_table,
+)
 from fedkd.commands.data import root_option
 from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
 from fedkd.data.root import data_root
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, counted
 from fedkd.harness.builder import RunBuilder
 from fedkd.partition.base import Partition
 from fedkd.plugins.options import Resolved, resolve
@@ -37,7 +42,7 @@ PARTS = ("partition", "dataset")
 )
 @click.option(
     "--clients",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=10,
     show_default=True,
     metavar="N",
@@ -61,7 +66,7 @@ PARTS = ("partition", "dataset")
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=0,
     show_default=True,
     metavar="N",
@@ -102,7 +107,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     builder = RunBuilder(registry, data_root(explicit_root), torch.device("cpu"))
     classes = builder.data(images).classes
     split = builder.split(images, chosen, clients, seed)
-    title = f"{images.shown()}, {_shown(chosen)}, {clients} clients, seed {seed}"
+    title = (
+        f"{images.shown()}, {_shown(chosen)}, {counted(clients, 'client')}, seed {seed}"
+    )
     if csv_file:
         write_atomic(Path(csv_file), split.to_csv(classes))
     if png_file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedkd.base.streams import is_screen
+from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.cost import Cost, estimate, total_line
 from fedkd.harness.precheck import Foreseen
@@ -25,13 +28,17 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
     """Print the grid with the estimated cost of every cell, and what will be skipped."""
     costs = estimate(bench.cells, bench.rows)
     statuses = dict.fromkeys(foreseen.skipped, "skips")
+    statuses |= dict.fromkeys(foreseen.failing, "fails")
     statuses |= {run_id: row.status for run_id, row in bench.done.items()}
     rows = [
         _row(cell, cost, statuses.get(cell.run_id, ""))
         for cell, cost in zip(bench.cells, costs, strict=True)
     ]
     shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
-    facts = [f"{len(rows)} cells", *(_fact(name, rows[0][name]) for name in shared)]
+    facts = [
+        counted(len(rows), "cell"),
+        *(_fact(name, rows[0][name]) for name in shared),
+    ]
     # Options are in square brackets, which are markup to rich.
     title = escape(f"{bench.suite.name}: {', '.join(facts)}")
     table = Table(title=title, box=SIMPLE_HEAD)
@@ -48,13 +55,22 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
     console = Console()
     console.print(table, width=None if is_screen(console.file) else WIDE)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
-    labels: dict[str, list[str]] = {}
+    for names, reason in strategies_by(bench, foreseen.skipped):
+        click.echo(f"Skips {names}: {reason}")
+
+
+def strategies_by(bench: Bench, reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each different reason, after the labels of the strategies that it is of.
+
+    Args:
+        bench: Has the cells.
+        reasons: By ``run_id``.
+    """
+    labels: dict[str, dict[str, None]] = {}
     for cell in bench.cells:
-        reason = foreseen.skipped.get(cell.run_id)
-        if reason and cell.run.strategy not in labels.setdefault(reason, []):
-            labels[reason].append(cell.run.strategy)
-    for reason, names in labels.items():
-        click.echo(f"Skips {', '.join(names)}: {reason}")
+        if cell.run_id in reasons:
+            labels.setdefault(reasons[cell.run_id], {})[cell.run.strategy] = None
+    return [(", ".join(names), reason) for reason, names in labels.items()]
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
@@ -73,5 +89,6 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
 
 
 def _fact(name: str, value: str) -> str:
-    shown = {"seed": f"seed {value}", "rounds": f"{value} rounds"}
-    return shown.get(name, value)
+    if name == "rounds":
+        return counted(int(value), "round")
+    return f"seed {value}" if name == "seed" else value

@@ -25,6 +25,7 @@ from fedkd.report.results import Row, csv_text, merge_results, read_results
 from fedkd.report.stages import stage_table
 from fedkd.report.summary import summarise
 from fedkd.report.table import table_markdown, table_rich
+from fedkd.report.warned import warned_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, metrics_of
@@ -263,7 +264,8 @@ def _print_table(report: _Report, console: Console) -> None:
 
 
 def _markdown(report: _Report) -> str:
-    runs = [(row, metrics_or_none(report.folders[row.run_id])) for row in report.rows]
+    folders = report.folders
+    runs = [(row, metrics_or_none(folders[row.run_id])) for row in report.rows]
     several = len(report.suites) > 1
     protocol, origin = [], []
     for folder, suite in report.suites.items():
@@ -277,6 +279,7 @@ def _markdown(report: _Report) -> str:
         references=report.references,
         provenance=origin,
         stages=stage_table(runs),
+        warned=warned_lines((row, folders[row.run_id].log) for row in report.rows),
         columns=report.columns,
     )
 

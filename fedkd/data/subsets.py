@@ -16,7 +16,7 @@ from torch import Tensor
 from fedkd.base.randomness import numpy_stream
 from fedkd.config import Config
 from fedkd.data.images import ImageSet
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, counted
 from fedkd.partition.base import Indices, class_pools
 
 
@@ -91,7 +91,8 @@ def _equal(sizes: Indices, number: int, images: ImageSet) -> Indices:
     if sizes[smallest] < number:
         raise ConfigError(
             f"{images.name}: found per_class {number}, but class "
-            f"{images.classes[smallest]!r} has {sizes[smallest]} training images. "
+            f"{images.classes[smallest]!r} has "
+            f"{counted(sizes[smallest], 'training image')}. "
             f"Expected {sizes[smallest]} or less; 'fraction' fits classes of any size."
         )
     return np.where(sizes > 0, number, 0)

@@ -29,6 +29,7 @@ from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.results import Row
+from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision
@@ -110,8 +111,8 @@ class Bench:
             Where data was found, for :meth:`run`; and what will not run.
 
         Raises:
-            FedKDError: If no data is there and sound, it cannot be split as asked, a
-                model does not fit it, or the device lacks the precision.
+            FedKDError: If data cannot be split as asked, a model does not fit it, or the
+                device lacks the precision.
         """
         check_precision(self.suite.precision, self.settings.device)
         # Beside workers, which have their own, this process only checks: on the CPU.
@@ -152,8 +153,8 @@ class Bench:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
 
         Args:
-            whole: Whether the table also tells what each stage did, for which the metrics
-                of all runs are read.
+            whole: Whether the table also tells what each stage did and what was warned
+                of, for which the metrics and logs of all runs are read.
         """
         out, rows = self.settings.out, self.rows
         results.write_results(rows, out.results)
@@ -164,6 +165,7 @@ class Bench:
             references=self.references(),
             provenance=provenance_lines(out.environment),
             stages=self._stages() if whole else "",
+            warned=self._warned() if whole else (),
             columns=self.columns,
         )
         write_atomic(out.table, page)
@@ -173,6 +175,10 @@ class Bench:
         return stages.stage_table(
             [(row, metrics_or_none(out.run(row.run_id))) for row in self.rows]
         )
+
+    def _warned(self) -> list[str]:
+        out = self.settings.out
+        return warned_lines((row, out.run(row.run_id).log) for row in self.rows)
 
     def references(self) -> set[str]:
         """Return the labels of the strategies that are references, not competitors."""

@@ -25,10 +25,11 @@ from fedkd.base.folders import RunFolder
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
-from fedkd.harness.resuming import STARTED, resumed
+from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
+from fedkd.report.warned import STARTED
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate
@@ -317,14 +318,21 @@ def _row(
 
 @contextlib.contextmanager
 def _log(files: RunFolder) -> Iterator[TextIO]:
-    """Open the run's log for appending; warnings inside the block go there too."""
+    """Open the run's log for appending.
+
+    Warnings inside the block go there too, each as one line, once.
+    """
     with (
         files.log.open("a", encoding="utf-8", errors="backslashreplace") as log,
         warnings.catch_warnings(),
     ):
+        said: set[str] = set()
 
         def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-            _say(log, f"{category.__name__}: {message}")
+            text = f"{category.__name__}: {' '.join(str(message).split())}"
+            if text not in said:
+                said.add(text)
+                _say(log, text)
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield log

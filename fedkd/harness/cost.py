@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from fedkd.errors import counted
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
 
@@ -68,7 +69,7 @@ def total_line(cells: Sequence[Cell], rows: Sequence[Row], jobs: int) -> str:
         for cell, cost in zip(cells, estimate(cells, rows), strict=True)
         if cell.run_id not in done
     ]
-    parts = [f"{len(left)} of {len(cells)} cells to do"]
+    parts = [f"{len(left)} of {counted(len(cells), 'cell')} to do"]
     images = [cost.images for cost in left if cost.images is not None]
     if images:
         parts.append(
@@ -78,7 +79,8 @@ def total_line(cells: Sequence[Cell], rows: Sequence[Row], jobs: int) -> str:
     if seconds:
         minutes = sum(seconds) / min(jobs, len(left)) / 60
         parts.append(
-            f"about {minutes:.1f} minutes for the {len(seconds)} cells whose like is "
+            f"about {minutes:.1f} minutes for the "
+            f"{counted(len(seconds), 'cell')} whose like is "
             f"finished, {jobs} side by side"
         )
     return "; ".join(parts) + "."

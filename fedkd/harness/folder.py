@@ -11,9 +11,8 @@ from typing import IO
 
 from fedkd.base import yamlfile
 from fedkd.base.folders import ResultsFolder
-from fedkd.errors import ConfigError, FedKDError
+from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.cell import FINAL
-from fedkd.report.text import counted
 
 try:
     import fcntl

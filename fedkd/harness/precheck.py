@@ -10,6 +10,7 @@ from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved
 from fedkd.simulation.requirements import fitted
+from fedkd.simulation.sides import Sides
 from fedkd.suite.grid import Cell
 
 
@@ -22,6 +23,19 @@ class Foreseen:
     reason, and the others can run."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Why a strategy cannot run in a cell, by ``run_id``."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Why a strategy will fail in a cell before its first round, by ``run_id``."""
+    all_lost: bool = False
+    """Whether no cell has its data."""
+
+    def require_data(self) -> None:
+        """Refuse to run where no cell has its data.
+
+        Raises:
+            DataError: Naming all that is missing or damaged.
+        """
+        if self.all_lost:
+            raise DataError("\n".join(self.lost))
 
 
 def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Foreseen:
@@ -33,12 +47,12 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         where: How messages call the suite.
 
     Raises:
-        DataError: If no cell can run, because all data is missing or damaged.
         FedKDError: If data cannot be split as asked, a model does not fit it, or batches
             are too small for a model.
     """
     foreseen = Foreseen()
-    seen: dict[Hashable, str] = {}
+    seen: set[Hashable] = set()
+    fits: dict[Hashable, _Fit] = {}
     lost: dict[Resolved, DataError] = {}
     for cell in cells:
         parts, run = cell.parts, cell.run
@@ -52,23 +66,32 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
             lost[dataset] = error
             continue
         if key not in seen:
-            seen[key] = ""
+            seen.add(key)
             _check_world(cell, builder, where)
         # What a strategy needs hangs on no seed.
         fit = (*key[:-1], parts.strategy, parts.protocol.model_dump_json())
-        if fit not in seen:
-            seen[fit] = _reason_to_skip(cell, builder, where)
-        if seen[fit]:
-            foreseen.skipped[cell.run_id] = seen[fit]
+        if fit not in fits:
+            fits[fit] = _fit(cell, builder, where)
+        if fits[fit].skips:
+            foreseen.skipped[cell.run_id] = fits[fit].skips
+        if fits[fit].fails:
+            foreseen.failing[cell.run_id] = fits[fit].fails
     losing = [cell for cell in cells if cell.parts.dataset in lost]
-    if losing and len(losing) == len(cells):
-        raise next(iter(lost.values()))
+    foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
 
 
-def _reason_to_skip(cell: Cell, builder: RunBuilder, where: str) -> str:
-    """Return why the strategy of a cell cannot run there; nothing if it can.
+@dataclass(frozen=True)
+class _Fit:
+    """Why a strategy does not fit a cell; nothing if it does."""
+
+    skips: str = ""
+    fails: str = ""
+
+
+def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
+    """Hold the strategy of a cell against its world, and start it there.
 
     Raises:
         ConfigError: If no strategy could.
@@ -76,15 +99,24 @@ def _reason_to_skip(cell: Cell, builder: RunBuilder, where: str) -> str:
     federation, _ = builder.federation(cell)
     protocol, run = cell.parts.protocol, cell.run
     try:
-        fitted(builder.strategy(cell), federation, protocol, run.seed, run.strategy)
+        strategy = builder.strategy(cell)
+        world = fitted(strategy, federation, protocol, run.seed, run.strategy)
     except NotApplicableError as error:
-        return error.reason
+        return _Fit(skips=error.reason)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     # A strategy's code may raise anything; its cell fails then, and the others run.
-    except Exception:
-        return ""
-    return ""
+    except Exception as error:
+        return _Fit(fails=_told(error))
+    try:
+        Sides(*world, run.seed).start(strategy, run.strategy)
+    except Exception as error:
+        return _Fit(fails=_told(error))
+    return _Fit()
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, FedKDError) else f"{cause(error)}."
 
 
 def _check_world(cell: Cell, builder: RunBuilder, where: str) -> None:

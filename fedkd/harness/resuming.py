@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.report.warned import said_since_start
 from fedkd.simulation.store.checkpoint import OTHER_LINES, OTHER_RUN, UNREADABLE
 from fedkd.suite.grid import Cell
-
-STARTED = "started, fedkd"
-"""What the log says where a run starts, or starts again."""
 
 
 @dataclass
@@ -88,15 +86,6 @@ def _rounds(saved: Sequence[int]) -> str:
 def resumed(done: int, total: int) -> str:
     """Return that a run goes on after ``done`` of ``total`` rounds."""
     return f"goes on after round {done} of {total}"
-
-
-def said_since_start(log: Path) -> str:
-    """Return what the log of a run says since it was started last; nothing without it."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(STARTED)[2]
 
 
 def _why_anew(log: Path) -> str:

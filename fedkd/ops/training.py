@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fedkd.config import Config
 from fedkd.data.images import ClientData, Draw
-from fedkd.errors import DivergedError
+from fedkd.errors import DivergedError, counted
 from fedkd.ops.optimisers import Optimiser, Sgd
 from fedkd.ops.schedules import Schedule
 
@@ -161,7 +161,8 @@ def _finite_mean(what: str, total: float, steps: int, lr: float) -> float:
     mean = total / max(steps, 1)
     if not math.isfinite(mean):
         raise DivergedError(
-            f"the {what} became {mean} within {steps} steps at learning rate {lr:g}; "
+            f"the {what} became {mean} within {counted(steps, 'step')} at learning rate "
+            f"{lr:g}; "
             "lower the rate or set training.clip_norm."
         )
     return mean

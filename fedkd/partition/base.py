@@ -19,7 +19,7 @@ from pydantic import Field
 
 from fedkd.base.randomness import numpy_stream
 from fedkd.config import Config
-from fedkd.errors import ConfigError, ContractError, DataError, listing
+from fedkd.errors import ConfigError, ContractError, DataError, counted, listing
 from fedkd.partition.table import table_text
 
 Indices: TypeAlias = NDArray[np.int64]
@@ -168,14 +168,15 @@ def check_demand(
     if number and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DataError(
             f"found labels {labels.min()} to {labels.max()}, expected 0 to "
-            f"{num_classes - 1}; the data set names {num_classes} classes."
+            f"{num_classes - 1}; the data set names {counted(num_classes, 'class')}."
         )
     if clients * min_size > number:
         also = f" or the option {option}" if min_size > 1 else ""
         raise ConfigError(
-            f"{clients} clients with {min_size} samples each, or more, need "
-            f"{clients * min_size} samples; found {number}, enough for "
-            f"{number // min_size} clients. Lower the number of clients{also}."
+            f"{counted(clients, 'client')} with {counted(min_size, 'sample')} each, or "
+            "more, need "
+            f"{counted(clients * min_size, 'sample')}; found {number}, enough for "
+            f"{counted(number // min_size, 'client')}. Lower the number of clients{also}."
         )
 
 
@@ -259,7 +260,9 @@ def repaired(counts: Table, min_size: int) -> tuple[Table, list[str]]:
         )
     if len(poor) > NOTES:
         rest = len(poor) - NOTES
-        notes[NOTES:] = [f"repaired: {rest} more clients were filled up likewise"]
+        notes[NOTES:] = [
+            f"repaired: {counted(rest, 'more client')}, filled up likewise"
+        ]
     return table, notes
 
 

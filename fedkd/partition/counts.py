@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import field_validator
 
 from fedkd.base.files import spelled
-from fedkd.errors import ConfigError, listing
+from fedkd.errors import ConfigError, counted, listing
 from fedkd.partition.base import (
     Indices,
     Partition,
@@ -62,7 +62,8 @@ class Counts(Partitioner):
         counts = read_table(path, num_classes, self.classes)
         if len(counts) != clients:
             raise ConfigError(
-                f"{path}: found {len(counts)} clients, expected {clients}. Set the "
+                f"{path}: found {counted(len(counts), 'client')}, expected {clients}. "
+                "Set the "
                 f"number of clients to {len(counts)}, or choose another file."
             )
         random = self.config.stream(rng)
@@ -147,7 +148,8 @@ def _columns(
         return _by_name(where, names, classes)
     if len(names) != num_classes:
         raise ConfigError(
-            f"{where}: found {len(names)} classes, expected {num_classes}: a column for "
+            f"{where}: found {counted(len(names), 'class')}, expected "
+            f"{num_classes}: a column for "
             "each class of the data set."
         )
     return list(range(num_classes))
@@ -179,7 +181,9 @@ def _row(where: str, row: Sequence[str], length: int) -> tuple[int, list[int]]:
     """Return the client of a line and its numbers."""
     texts = [text.strip() for text in row]
     if len(texts) != length:
-        raise ConfigError(f"{where}: found {len(texts)} values, expected {length}.")
+        raise ConfigError(
+            f"{where}: found {counted(len(texts), 'value')}, expected {length}."
+        )
     for text in texts:
         # Not isdigit: it takes superscripts, which int refuses.
         if not (text.isascii() and text.isdecimal()):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.errors import ContractError, raised_in
+from fedkd.errors import ContractError, counted, raised_in
 from fedkd.partition.base import Indices, Partition, Partitioner
 
 
@@ -75,8 +75,8 @@ def _check(split: Any, where: str, clients: int) -> None:
         )
     if len(split.indices) != clients:
         raise ContractError(
-            f"{where} returned a split for {len(split.indices)} clients; expected one "
-            f"for {clients}. Give it an array of positions for each client."
+            f"{where} returned a split for {counted(len(split.indices), 'client')}; "
+            f"expected one for {clients}. Give it an array of positions for each client."
         )
 
 

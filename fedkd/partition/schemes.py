@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fedkd.errors import ConfigError, listing
+from fedkd.errors import ConfigError, counted, listing
 from fedkd.partition.base import (
     Indices,
     Partition,
@@ -111,7 +111,8 @@ def _hand_out(
     present = np.flatnonzero(there)
     if each > len(present):
         raise ConfigError(
-            f"each client is to have {each} classes; the data has {len(present)}. "
+            f"each client is to have {counted(each, 'class')}; the data has "
+            f"{len(present)}. "
             f"Expected at most {len(present)}; lower the option per_client."
         )
     holds = np.zeros((clients, len(there)), np.int64)

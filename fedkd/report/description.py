@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
 from fedkd.suite.entries import ListedStrategy
@@ -33,9 +33,14 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         registry: Says what the models of packaged mixes are.
     """
     share = suite.participation
-    who = f"{share} clients" if isinstance(share, int) else f"{100 * share:g} % of them"
+    who = (
+        counted(share, "client")
+        if isinstance(share, int)
+        else f"{100 * share:g} % of them"
+    )
     lines = [
-        f"{suite.rounds} rounds, {suite.clients} clients, {who} in each round.",
+        f"{counted(suite.rounds, 'round')}, {counted(suite.clients, 'client')}, {who} in "
+        "each round.",
         f"Local training: {_training(suite.training)}.",
         f"BatchNorm statistics: {suite.buffers}. Test images of a client: "
         f"{suite.test_shards}.",
@@ -105,7 +110,7 @@ def _provenance(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         f"fedkd {facts.get('fedkd')}{commit}, torch {packages.get('torch')}, "
         f"Python {facts.get('python')}.",
-        f"{facts.get('device')}: {device}, {facts.get('threads_per_cell')} thread a cell, "
+        f"{facts.get('device')}: {device}, {_threads(facts)} a cell, "
         f"{facts.get('jobs')} side by side.",
     ]
     others = [
@@ -116,6 +121,11 @@ def _provenance(facts: Mapping[str, Any]) -> list[str]:
     if others:
         lines.append(f"Plug-ins: {', '.join(sorted(set(others)))}.")
     return lines
+
+
+def _threads(facts: Mapping[str, Any]) -> str:
+    threads = facts.get("threads_per_cell")
+    return counted(threads, "thread") if isinstance(threads, int) else "? threads"
 
 
 def _measured(suite: Suite) -> str:
@@ -129,12 +139,12 @@ def _measured(suite: Suite) -> str:
 
 def _training(training: TrainingConfig) -> str:
     amount = (
-        f"{training.local_steps} steps"
+        counted(training.local_steps, "step")
         if training.local_steps is not None
-        else f"{training.local_epochs} epochs"
+        else counted(training.local_epochs or 0, "epoch")
     )
     parts = [
-        f"{amount} of {training.batch_size} images",
+        f"{amount} of {counted(training.batch_size, 'image')}",
         f"SGD {training.lr:g}",
         f"momentum {training.momentum:g}",
         f"weight decay {training.weight_decay:g}",
@@ -151,6 +161,6 @@ def _departures(entry: ListedStrategy) -> str:
     """Return how a strategy departs from the suite; empty if it does not."""
     parts = [f"{key} {value}" for key, value in entry.options.items()]
     if entry.rounds is not None:
-        parts.insert(0, f"{entry.rounds} rounds")
+        parts.insert(0, counted(entry.rounds, "round"))
     parts += [f"training.{key} {value}" for key, value in entry.training.items()]
     return f"{entry.label}: {', '.join(parts)}." if parts else ""

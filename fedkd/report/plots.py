@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from fedkd.report.results import Row, read_results
 from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
 from fedkd.simulation.metrics import metrics_or_none
 
+T = TypeVar("T")
+
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
 
@@ -36,12 +39,24 @@ class Drawn:
     failed: list[str] = field(default_factory=list)
     """A sentence for each picture that could not be drawn."""
 
+    def read(self, path: Path, how: Callable[[Path], T]) -> T | None:
+        """Read what a picture is to show; None, and a sentence, if it is damaged."""
+        try:
+            return how(path)
+        except Exception as error:
+            own = isinstance(error, DataError)
+            text = str(error) if own else f"{path}: {cause(error)}"
+            self.failed.append(f"{text.rstrip('.')}; it is not drawn.")
+            return None
+
     def draw(self, path: Path, how: Callable[[Path], None]) -> None:
         """Draw one picture; whatever is wrong with it stops no other."""
         try:
             how(path)
         except Exception as error:
-            self.failed.append(f"{path} could not be drawn: {cause(error)}.")
+            self.failed.append(
+                f"{path} could not be drawn: {cause(error).rstrip('.')}."
+            )
         else:
             self.files.append(path)
 
@@ -70,7 +85,7 @@ def draw_all(
             is of no round.
 
     Raises:
-        DataError: If a file is damaged.
+        DataError: If ``results.csv`` is damaged. Any other file that is costs its picture.
     """
     rows: list[Row] = []
     homes: dict[str, RunFolder] = {}
@@ -166,8 +181,9 @@ class _Page:
         rows = sorted((row for some in runs.values() for row in some), key=_seed)
         for row in rows:
             source = self.homes[row.run_id].counts
-            if source.is_file():
-                counts, classes = read_counts(source)
+            table = self.drawn.read(source, read_counts) if source.is_file() else None
+            if table is not None:
+                counts, classes = table
                 path = self.folder / f"partition-{self.slug}-s{row.seed}.png"
                 title = f"{self.title}, seed {row.seed}"
                 how = partial(partition_heat_map, counts, classes, title=title)
@@ -178,7 +194,7 @@ class _Page:
         """Draw each strategy's images, of the first seed that left some."""
         for label, rows in runs.items():
             for row in sorted(rows, key=_seed):
-                images = read_gallery(self.homes[row.run_id].gallery)
+                images = self.drawn.read(self.homes[row.run_id].gallery, read_gallery)
                 if images:
                     name = f"generators-{_slug(label)}-{self.slug}-s{row.seed}.png"
                     title = f"{label}: {self.title}, seed {row.seed}"

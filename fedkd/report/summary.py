@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 from fedkd.base.runname import RunName, with_alpha
+from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.metrics.metric_set import MetricSet
 from fedkd.report.results import Row
@@ -179,7 +180,7 @@ def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
     details = [
         {
             "models": f"models {setting.models}",
-            "clients": f"{setting.clients} clients",
+            "clients": counted(setting.clients, "client"),
             "suite": f"suite {setting.suite}" if setting.suite else "",
         }
         for setting in settings

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.report.results import Row, notes_of
 from fedkd.report.summary import (
@@ -61,6 +62,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     references: Collection[str] = (),
     provenance: Sequence[str] = (),
     stages: str = "",
+    warned: Sequence[str] = (),
     columns: Sequence[Column] = (),
 ) -> str:
     """Return ``table.md``: accuracies, other metrics, costs, differences, protocol.
@@ -72,6 +74,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         references: Labels of strategies that are marked and never best.
         provenance: Where the numbers come from (versions, commit, device).
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
+        warned: What the runs warned of; see :func:`fedkd.report.warned.warned_lines`.
         columns: Of metrics beside accuracy; each has a section.
     """
     if not rows:
@@ -88,6 +91,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         parts.append(f"## What each stage did\n\n{stages.strip()}")
     parts.append(section("Runs without a result", reasons(rows)))
     parts.append(section("Runs that started anew", started_anew(rows)))
+    parts.append(section("Warnings", warned))
     parts.append(section("Protocol", protocol_lines))
     origin = [*provenance, *_engines(rows), *_splits(rows)]
     parts.append(section("Provenance", origin))
@@ -232,7 +236,7 @@ def _notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
     if table.references:
         notes.append(f"{REFERENCE} is a reference and no competitor.")
     rounds = {row.rounds for row in rows}
-    every = f"{rounds.pop()} rounds" if len(rounds) == 1 else ""
+    every = counted(rounds.pop(), "round") if len(rounds) == 1 else ""
     if shared or every:
         notes.append(f"All: {', '.join(filter(None, [shared, every]))}.")
     return notes

@@ -73,11 +73,6 @@ def section(title: str, lines: Sequence[str]) -> str:
     return f"## {title}\n\n{items}" if lines else ""
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 run`` or ``2 runs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def numbered(noun: str, values: Sequence[int]) -> str:
     """Return ``seed 0`` or ``seeds 0, 1, 2``."""
     numbers = ", ".join(map(str, values))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.base.signatures import check_verbs
-from fedkd.errors import ConfigError, NotApplicableError
+from fedkd.errors import ConfigError, NotApplicableError, counted
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
@@ -49,7 +49,13 @@ def fitted(
         )
     federation, protocol = arranged(strategy, federation, protocol)
     check_batches(federation, protocol)
-    reason = reason_to_skip(strategy.requires, federation, protocol.buffers)
+    needs = strategy.requires
+    reason = reason_to_skip(needs, federation, protocol.buffers)
+    if protocol.rounds < needs.rounds:
+        reason = (
+            f"needs {counted(needs.rounds, 'round')}, and the run has {protocol.rounds}; "
+            "give it more, or choose options that need fewer."
+        )
     if reason:
         raise NotApplicableError(name, reason)
     return federation, protocol

@@ -19,8 +19,8 @@ from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import arithmetic, check_precision
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.store.memories import ClientMemories
-from fedkd.simulation.untouched import Untouched
-from fedkd.strategy import Client, Server
+from fedkd.simulation.untouched import Untouched, refuse_alias
+from fedkd.strategy import Client, Server, Strategy
 from fedkd.weights import read_weights
 
 
@@ -85,6 +85,18 @@ class Sides:
             clients=federation.client_models,
             models=self._of_spec,
         )
+
+    def start(self, strategy: Strategy[Any, Any, Any], name: str) -> Any:
+        """Return a strategy's state before the first round.
+
+        Raises:
+            ContractError: If the state aliases the working model, or as :meth:`verb`.
+        """
+        server, where = self.server(), f"{name}.init"
+        with self.verb("server", "init", where=where):
+            state = strategy.init(server)
+        refuse_alias(state, server.model, where, "keeps in the state")
+        return state
 
     def client(
         self,

@@ -196,11 +196,7 @@ class Run:
             if self.phases is not None:
                 self.phases.add(checkpoint.totals.phases)
             return checkpoint.state, checkpoint.rounds_done
-        server, where = self.sides.server(), f"{self.name}.init"
-        with self.sides.verb("server", "init", where=where):
-            state = self.strategy.init(server)
-        refuse_alias(state, server.model, where, "keeps in the state")
-        return self._widened(state), 0
+        return self._widened(self.sides.start(self.strategy, self.name)), 0
 
     def _require_measured(self, folder: Path) -> None:
         """Refuse to go on from rounds in which something was not measured."""

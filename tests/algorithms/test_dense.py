@@ -157,10 +157,10 @@ def test_the_inversion_loss_is_positive_with_trained_clients():
 
 
 def test_without_batch_norm_the_inversion_loss_is_zero_and_says_so():
-    with pytest.warns(UserWarning, match="L_BN is 0"):
+    with pytest.warns(RuntimeWarning, match="L_BN is 0"):
         result = run(SHORT, models=[ModelSpec("cnn-plain")])
     assert "inversion_loss" not in result.metrics["logged"]
-    with pytest.warns(UserWarning, match="L_BN is 0"):
+    with pytest.warns(RuntimeWarning, match="L_BN is 0"):
         value = loss_of(MEMBERS, STUDENT, inversion_weight=1)
     assert value.item() == 0
 

@@ -332,7 +332,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(root):
 
 def test_a_run_reads_into_memory_where_nothing_can_be_written(root):
     (root / "prepared").write_text("a file where a folder should be")
-    with pytest.warns(UserWarning, match="could not be written"):
+    with pytest.warns(RuntimeWarning, match="could not be written"):
         found = prepared.images(Toy(), root)
     assert equal(found, Toy().load(root))
 

@@ -295,7 +295,7 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_take(bench, capsys)
     bench("toy-mean", "--dry-run")
     shown = capsys.readouterr().out
     assert "1 of 2 cells to do; 144 client images" in shown
-    assert "for the 1 cells whose like is finished" in shown
+    assert "for the 1 cell whose like is finished" in shown
 
 
 def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsys):
@@ -315,7 +315,7 @@ def test_the_suite_that_is_left_can_be_run_and_is_done(bench, capsys):
     arguments = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots"]
     capsys.readouterr()
     assert main(["bench", "out/suite.yaml", *arguments]) == 0
-    assert "All 1 cells were done already" in capsys.readouterr().out
+    assert "The 1 cell was done already" in capsys.readouterr().out
 
 
 def test_observers_hear_of_every_round_in_the_process_of_the_cell(bench, monkeypatch):
@@ -587,3 +587,51 @@ def test_a_figure_that_fails_is_a_warning_below_the_table(
     told = capsys.readouterr()
     assert "Results: " in told.out
     assert "could not be drawn" in told.err
+
+
+def test_a_dry_run_without_any_data_shows_the_plan_and_names_what_is_missing(
+    bench, capsys
+):
+    lost = ["--set", "datasets=[toy-missing, mnist]", "--data-root", "none"]
+    assert bench("toy-mean", *lost, "--dry-run") == 1
+    said = capsys.readouterr()
+    assert "4 of 4 cells to do" in said.out
+    assert "toy-missing: there is no file" in said.err
+    assert "mnist: " in said.err
+    assert not Path("out").exists()
+
+
+@pytest.mark.filterwarnings("default:the toy is")
+def test_what_a_run_warned_of_is_on_the_page_once(bench, capsys):
+    assert bench("toy-warns, toy-mean", "--seeds", "0") == 0
+    (log,) = Path("out/runs").glob("toy-warns*/log")
+    assert log.read_text().count("the toy is warm in 1 round.") == 1
+    page = Path("out/table.md").read_text()
+    named = "toy-warns, toy, iid, toy-linear, seed 0"
+    assert f"## Warnings\n\n- {named}: the toy is warm in 1 round.\n\n" in page
+    assert f"fedkd: 1 cell logged a warning; read {log}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--clients", "--jobs", "--workers"])
+@pytest.mark.parametrize("number", ["010", "1_0", "+3", " 3", "\u0663"])
+def test_numbers_on_the_command_line_are_plain(bench, capsys, option, number):
+    assert bench("toy-mean", f"{option}={number}", "--dry-run") == 2
+    assert f"{number!r} is not a plain decimal number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", ["010", "1_0", "0-02"])
+def test_seeds_on_the_command_line_are_plain(bench, capsys, seeds):
+    assert bench("toy-mean", "--seeds", seeds, "--dry-run") == 2
+    assert f"found '{seeds}'" in capsys.readouterr().err
+
+
+def test_one_client_is_a_client_everywhere(bench, capsys):
+    one = ["--rounds", "1", "--clients", "1", "--set", "training.local_steps=1"]
+    assert bench("toy-mean", *one, "--seeds", "0") == 0
+    assert bench("toy-mean", *one, "--seeds", "0") == 0
+    assert bench("toy-mean", *one, "--seeds", "1", "--dry-run") == 0
+    said = capsys.readouterr()
+    text = Path("out/table.md").read_text() + said.out + said.err
+    assert "1 round, 1 client, " in text
+    assert "1 step of 8 images" in text
+    assert not re.search(r"\b1 (clients|rounds|steps|cells|threads|images)\b", text)

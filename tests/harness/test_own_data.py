@@ -1,5 +1,6 @@
 """``fedkd bench`` on the images of the user: named in short, run again when they change."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_the_short_form_and_the_long_one_are_the_same_run(bench):
     assert code == 0, said
     code, again, said = bench(datasets="[{name: folder, path: pets}]")
     assert code == 0
-    assert "were done already" in said
+    assert "was done already" in said
     assert again == first
 
 
@@ -120,7 +121,7 @@ def test_a_changed_image_is_another_run_and_a_copied_one_is_not(bench):
     image.unlink()
     shutil.copyfile("copy.png", image)
     _, (same,), said = bench(datasets="['folder:pets']")
-    assert "were done already" in said
+    assert "was done already" in said
     assert same == first
     shutil.copyfile("pets/train/dog/0.png", image)
     code, (other,), said = bench(datasets="['folder:pets']")
@@ -242,3 +243,32 @@ def test_a_run_is_the_same_however_its_files_are_named(bench, here):
         datasets=f'["folder:{here}/pets/"]', partitions=f'["counts:{table}"]'
     )
     assert again.run_id == first.run_id
+
+
+def test_class_folders_of_any_bytes_are_benched_to_the_end(here, capsys):
+    for half in ("train", "test"):
+        for name, other in (("cat", b"caf\xe9"), ("dog", b"\xff\xfe")):
+            os.rename(
+                f"pets/{half}/{name}", os.path.join(b"pets", half.encode(), other)
+            )
+    Path("mine.yaml").write_text(
+        SUITE.format(datasets="['folder:pets']", partitions="[iid]")
+    )
+    given = [
+        "--out",
+        "out",
+        "--plain",
+        "--jobs",
+        "1",
+        "--data-root",
+        str(here / "root"),
+    ]
+    assert main(["bench", "mine.yaml", *given]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert read_results(Path("out/results.csv"))[0].status == "done"
+    assert "| fedavg" in Path("out/table.md").read_text(encoding="utf-8")
+    (counts,) = Path("out/runs").glob("*/counts.csv")
+    header = counts.read_text(encoding="utf-8").splitlines()[0]
+    assert "caf\\xe9" in header
+    assert "\\xff\\xfe" in header
+    assert len(list(Path("out/plots").glob("partition-*.png"))) == 1

@@ -167,7 +167,7 @@ def test_the_settings_own_optimiser_is_the_default_to_the_bit():
 
 
 def test_a_penalty_that_explodes_is_seen_where_the_loss_does_not():
-    with pytest.raises(DivergedError, match="the penalty became inf within 1 steps"):
+    with pytest.raises(DivergedError, match="the penalty became inf within 1 step "):
         on_a_line(1.0, penalty=lambda m: m.w.sum() * torch.inf)
 
 

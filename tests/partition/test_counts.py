@@ -96,7 +96,7 @@ def test_clients_must_be_numbered_without_a_gap(table, rows, found):
 
 
 def test_another_number_of_clients_is_refused(table):
-    with pytest.raises(ConfigError, match=r"found 1 clients, expected 2\. Set the"):
+    with pytest.raises(ConfigError, match=r"found 1 client, expected 2\. Set the"):
         split(table("client,a,b,c\n0,1,1,1\n"))
 
 

@@ -77,7 +77,7 @@ def test_what_is_no_split_is_refused_with_what_to_return():
     ):
         deal(Lists())
     with pytest.raises(
-        ContractError, match=r"'mine' returned a split for 1 clients.*for 4"
+        ContractError, match=r"'mine' returned a split for 1 client;.*for 4"
     ):
         deal(TooFew())
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ def fedkd_register_strategies(register):
         "waits",
         "exits",
         "stops",
+        "warns",
     ):
         register(f"toy-{name}", f":{name.capitalize()}")
 
@@ -177,6 +179,12 @@ class Stop(BaseException):
 class Stops(Mean):
     def happen(self):
         raise Stop("no ordinary error")
+
+
+class Warns(Mean):
+    def happen(self):
+        for _ in range(2):
+            warnings.warn("the toy is\nwarm in 1 round.", RuntimeWarning, stacklevel=1)
 
 
 class Picky(Mean):

@@ -302,3 +302,20 @@ def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path, name):
 
 def test_letters_that_no_font_has_are_escaped():
     assert figures._drawable("a\udcff") == "a<dcff>"
+
+
+def test_damaged_files_are_a_sentence_each_and_the_others_are_drawn(tmp_path):
+    row = run(tmp_path, "fedavg")
+    folder = ResultsFolder(tmp_path).run(row.run_id)
+    folder.counts.write_bytes(b"client,caf\xe9\n0,1\n")
+    folder.gallery.write_bytes(b"no tensors")
+    write_results([row], tmp_path / "results.csv")
+    drawn = draw_all(ResultsFolder(tmp_path))
+    assert [path.name for path in drawn.files] == [
+        "accuracy-digits-dirichlet0.1-cnn.png"
+    ]
+    counts, gallery = drawn.failed
+    assert counts.startswith(f"{folder.counts}: ")
+    assert "utf-8" in counts
+    assert gallery.startswith(f"{folder.gallery}: not a gallery")
+    assert all(line.endswith("; it is not drawn.") for line in drawn.failed)

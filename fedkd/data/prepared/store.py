@@ -60,9 +60,8 @@ def images(reader: FileDataset, root: Path, content: str | None = None) -> Image
             if pair is not None:
                 return pair
     except UnwritableError as error:
-        warnings.warn(
-            f"{error} Until then, every run reads the source files.", stacklevel=2
-        )
+        text = f"{error} Until then, every run reads the source files."
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
         images = reader.whole(root)
         if content is not None:
             require_content(reader.name, reader.content(), content)

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedkd.errors import counted
 from fedkd.harness.live.progress import (
     RUNNING,
     WAITING,
@@ -96,7 +97,7 @@ class LiveView:
             widths.pop("trend")
         table = _grid(shown, self._progress.clock(), _fitting(widths, width))
         hidden = len(every) - len(shown)
-        more = f" ({hidden} cells not shown)" if hidden else ""
+        more = f" ({counted(hidden, 'cell')} not shown)" if hidden else ""
         return Group(
             Text(
                 ", ".join(self._common), style="bold", no_wrap=True, overflow="ellipsis"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 
 from fedkd.base.streams import is_screen
+from fedkd.errors import counted
 from fedkd.harness.live.grid import LiveView
 from fedkd.harness.live.progress import (
     CellProgress,
@@ -88,7 +89,7 @@ class PlainView:
         """Write that a cell starts."""
         one = self._progress.started(cell)
         self._last[cell.run_id] = (self._progress.clock(), 0)
-        self._say(one, f"started, {cell.run.rounds} rounds")
+        self._say(one, f"started, {counted(cell.run.rounds, 'round')}")
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> None:
         """Write how far a cell is, if the last line of it is old enough."""
