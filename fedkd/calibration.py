@@ -88,6 +88,12 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         self.how: Calibration = self.config.calibrate
         self.requires = replace(self.method.requires, one_architecture=True)
 
+    def __copy__(self) -> _Calibrated:
+        """Return a strategy with the same attributes, as copying does without pickling."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
         return _made, (self.method_class, self.config.model_dump())

@@ -16,6 +16,7 @@ CATCH_ALL = {
     "fedkd.payload",  # damaged bytes fail in any of three readers
     "fedkd.plugins.registry",  # an observer that fails harms no run
     "fedkd.harness.builder",  # a data set's reader may be a plug-in's
+    "fedkd.report.plots",  # a picture that cannot be drawn costs no table
 }
 """Modules that may catch every exception, and why."""
 MANY_PARAMETERS = 6

@@ -87,8 +87,12 @@ def test_damaged_data_is_refused_in_one_sentence(cut):
         decode(encode(Parcel({"a": torch.ones(3)}))[:cut])
 
 
-def test_data_that_names_no_dataclass_of_ours_runs_no_code(monkeypatch):
-    monkeypatch.setattr(Parcel, "__qualname__", "pytest")
-    evil = encode(Parcel({}))
+def test_data_that_names_no_dataclass_of_ours_runs_no_code():
+    name = Parcel.__qualname__
+    Parcel.__qualname__ = "pytest"
+    try:
+        evil = encode(Parcel({}))
+    finally:
+        Parcel.__qualname__ = name
     with pytest.raises(ContractError, match="no frozen dataclass of an imported"):
         decode(evil)

@@ -80,9 +80,10 @@ def _suite(
     started = time.monotonic()
     try:
         with held(out):
-            world, lost = bench.check()
-            if lost:
-                return {"skipped": lost[0]}
+            world, foreseen = bench.check()
+            reasons = [*foreseen.lost, *foreseen.skipped.values()]
+            if reasons:
+                return {"skipped": reasons[0]}
             with contextlib.suppress(KeyboardInterrupt):
                 bench.run(world, Deadline(seconds))
     except FedKDError as error:

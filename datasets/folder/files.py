@@ -137,23 +137,27 @@ def _unused(folder: Path) -> tuple[Counter[str], set[str]]:
     """Count the files of both halves that are not used; return the endings of some."""
     kinds: Counter[str] = Counter()
     endings: set[str] = set()
-    for name in HALVES:
-        for place, folders, files in os.walk(str(folder / name), followlinks=True):
-            depth = len(Path(place).relative_to(folder).parts)
-            # A link to a class is followed; one in a class may lead back to where it is.
-            folders[:] = [
-                one
-                for one in folders
-                if not _hides(one)
-                and (depth < 2 or not os.path.islink(Path(place, one)))
-            ]
-            for file in files:
-                kind = _why_left_out(Path(place, file), depth)
-                kinds[kind] += 1
-                if kind == _OTHER:
-                    endings.add(_shown(Path(file).suffix.lower()) or "no ending")
+    for path, depth in (one for name in HALVES for one in _files_under(folder, name)):
+        kind = _why_left_out(path, depth)
+        kinds[kind] += 1
+        if kind == _OTHER:
+            endings.add(_shown(path.suffix.lower()) or "no ending")
     del kinds[""]
     return kinds, endings
+
+
+def _files_under(folder: Path, name: str) -> Iterator[tuple[Path, int]]:
+    """Yield the files of a half, and how many folders below ``folder`` each lies."""
+    for place, folders, files in os.walk(str(folder / name), followlinks=True):
+        depth = len(Path(place).relative_to(folder).parts)
+        # A link to a class is followed; one in a class may lead back to where it is.
+        folders[:] = [
+            one
+            for one in folders
+            if not _hides(one) and (depth < 2 or not os.path.islink(Path(place, one)))
+        ]
+        for file in files:
+            yield Path(place, file), depth
 
 
 _HIDDEN = "hidden"

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from fedkd.errors import DataError, listing
 
-if TYPE_CHECKING:
-    from fedkd.data.images import ImageSet
-
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _COLOURS = (1, 3, 4)
 """Channels that images have, as a rule."""
 
 
-def require_sound(images: ImageSet) -> None:
+def require_sound(
+    name: str,
+    halves: Mapping[str, tuple[Tensor, Tensor]],
+    classes: Sequence[str],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> None:
     """Make sure that a data set is what :class:`~fedkd.data.images.ImageSet` promises.
+
+    Args:
+        name: What the data set is called.
+        halves: Images and labels of ``train`` and ``test``.
+        classes: Its classes.
+        mean: Mean of each channel.
+        std: Deviation of each channel.
 
     Raises:
         DataError: If it is not: what was found, what was expected, what to do.
     """
-    for half in ("train", "test"):
-        x, y = getattr(images, f"x_{half}"), getattr(images, f"y_{half}")
-        _require_images(images.name, f"x_{half}", x)
-        _require_labels(images, half, len(x), y)
-    shapes = [tuple(x.shape[1:]) for x in (images.x_train, images.x_test)]
+    for half, (x, y) in halves.items():
+        _require_images(name, f"x_{half}", x)
+        _require_labels(name, half, len(x), y, len(classes))
+    shapes = [tuple(x.shape[1:]) for x, _ in halves.values()]
     if shapes[0] != shapes[1]:
         found = f"training images {list(shapes[0])} and test images {list(shapes[1])}"
-        _refuse(images.name, found, "one shape (channels, height, width)")
-    _require_normalisation(images.name, images.mean, images.std, shapes[0][0])
-    if len(set(images.classes)) < len(images.classes):
-        twice = [c for c in images.classes if images.classes.count(c) > 1]
-        _refuse(images.name, f"the class {twice[0]!r} twice", "each name once")
+        _refuse(name, found, "one shape (channels, height, width)")
+    _require_normalisation(name, mean, std, shapes[0][0])
+    if len(set(classes)) < len(classes):
+        twice = [c for c in classes if classes.count(c) > 1]
+        _refuse(name, f"the class {twice[0]!r} twice", "each name once")
 
 
 def labels_of(y: object) -> object:
@@ -45,23 +55,29 @@ def labels_of(y: object) -> object:
     return (y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y).to(torch.int64)
 
 
-def remarks(images: ImageSet) -> tuple[str, ...]:
-    """Return what a reader of results should know of the classes of a data set."""
+def remarks(classes: Sequence[str], halves: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return what a reader of results should know of the classes of a data set.
+
+    Args:
+        classes: Its classes.
+        halves: The labels of ``training`` and ``test``, int64 ``[N]``.
+    """
     lines = []
-    if images.num_classes == 1:
+    if len(classes) == 1:
         lines.append(
-            f"There is one class only, {images.classes[0]!r}, so an accuracy of 100 % "
-            "means nothing."
+            f"There is one class only, {classes[0]!r}, so an accuracy of 100 % means "
+            "nothing."
         )
-    for half, so in (
-        ("training", "so no client can learn"),
-        ("test", "so accuracy says nothing of"),
-    ):
-        labels = images.y_train if half == "training" else images.y_test
-        counts = torch.bincount(labels, minlength=images.num_classes).tolist()
-        absent = [c for c, n in zip(images.classes, counts, strict=True) if not n]
+    effects = {
+        "training": "so no client can learn",
+        "test": "so accuracy says nothing of",
+    }
+    for half, labels in halves.items():
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        absent = [c for c, n in zip(classes, counts, strict=True) if not n]
         if absent:
             it = "it" if len(absent) == 1 else "them"
+            so = effects[half]
             lines.append(f"There are no {half} images of {listing(absent)}, {so} {it}.")
     return tuple(lines)
 
@@ -122,25 +138,25 @@ def _require_images(name: str, key: str, x: object) -> None:
         _refuse(name, f"{key} of shape {list(x.shape)}", expected, hint)
 
 
-def _require_labels(images: ImageSet, half: str, number: int, y: object) -> None:
+def _require_labels(name: str, half: str, number: int, y: object, classes: int) -> None:
     key = f"y_{half}"
     expected = "whole numbers, int64 [N]"
     if not isinstance(y, Tensor):
-        _refuse(images.name, f"{key} of type {type(y).__name__}", "a tensor")
+        _refuse(name, f"{key} of type {type(y).__name__}", "a tensor")
     if y.dtype != torch.int64 or y.ndim != 1:
         hint = " Of one-hot labels, take argmax(1)." if y.ndim == 2 else ""
         found = f"{key} of type {_short(y.dtype)} and shape {list(y.shape)}"
-        _refuse(images.name, found, expected, hint)
+        _refuse(name, found, expected, hint)
     if len(y) != number:
         found = f"{number:,} images in x_{half} and {len(y):,} labels in {key}"
-        _refuse(images.name, found, "a label for each image")
-    low, high, classes = int(y.min()), int(y.max()), len(images.classes)
+        _refuse(name, found, "a label for each image")
+    low, high = int(y.min()), int(y.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         place = int((y == wrong).nonzero()[0])
         hint = f" The data set names {classes} classes."
         found = f"the label {wrong} at {key}[{place}]"
-        _refuse(images.name, found, f"labels from 0 to {classes - 1}", hint)
+        _refuse(name, found, f"labels from 0 to {classes - 1}", hint)
 
 
 def _require_normalisation(

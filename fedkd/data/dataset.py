@@ -79,7 +79,8 @@ def finished(images: object, config: object) -> ImageSet:
             f"a data set was loaded as {type(images).__name__}, expected an ImageSet; "
             "return one from load."
         )
-    notes = dict.fromkeys((*images.notes, *remarks(images)))
+    labels = {"training": images.y_train, "test": images.y_test}
+    notes = dict.fromkeys((*images.notes, *remarks(images.classes, labels)))
     return subset(replace(images, notes=tuple(notes)), config)
 
 

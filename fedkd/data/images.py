@@ -61,7 +61,11 @@ class ImageSet:
         """
         for key in ("y_train", "y_test"):
             object.__setattr__(self, key, labels_of(getattr(self, key)))
-        require_sound(self)
+        halves = {
+            "train": (self.x_train, self.y_train),
+            "test": (self.x_test, self.y_test),
+        }
+        require_sound(self.name, halves, self.classes, self.mean, self.std)
 
     @property
     def shape(self) -> ImageShape:

@@ -242,13 +242,11 @@ def _run(  # noqa: PLR0913 - all of a cell
     executor: Choice,
 ) -> None:
     federation, partition = builder.federation(cell)
-    outcome.split_hash = partition.hash
-    outcome.notes = federation.data.notes
-    for note in outcome.notes:
-        _say(log, f"data: {note}")
+    outcome.split_hash, outcome.notes = partition.hash, federation.data.notes
     write_atomic(files.counts, partition.to_csv(federation.data.classes))
-    for note in partition.notes:
-        _say(log, f"partition: {note}")
+    for kind, notes in (("data", outcome.notes), ("partition", partition.notes)):
+        for note in notes:
+            _say(log, f"{kind}: {note}")
     run = functools.partial(
         simulate,
         builder.strategy(cell),

@@ -123,8 +123,9 @@ class Measuring:
     def _predictors(self) -> dict[str, nn.Module]:
         """Return the models that the strategy names."""
         where = self._where("predictors")
+        server = self._sides.server()
         with raised_in(where):
-            models = self._strategy.predictors(self._state, self._sides.server())
+            models = self._strategy.predictors(self._state, server)
         if not isinstance(models, Mapping):
             raise ContractError(
                 f"{where} returned {_kind_of(models)}; expected a mapping of names to "
@@ -136,7 +137,7 @@ class Measuring:
                     f"{where} returned {_kind_of(model)} as {title!r}; expected a model, "
                     'a torch.nn.Module. Return {"global": server.load(weights)}.'
                 )
-        _refuse_same(models, where)
+        _refuse_same(models, server.model, where)
         return dict(models)
 
     def _of_clients(
@@ -183,17 +184,17 @@ class Measuring:
         return own
 
 
-def _refuse_same(models: Mapping[str, nn.Module], where: str) -> None:
-    """Refuse one model under two names: what was loaded last would be measured twice."""
-    titles: dict[int, str] = {}
-    for title, model in models.items():
-        first = titles.setdefault(id(model), title)
-        if first != title:
-            raise ContractError(
-                f"{where} returned one and the same model as {first!r} and as {title!r}; "
-                "what was loaded first is overwritten. Load the second one into a model "
-                "of its own: server.build(...)."
-            )
+def _refuse_same(
+    models: Mapping[str, nn.Module], working: nn.Module, where: str
+) -> None:
+    """Refuse the working model under two names: only what was loaded last is in it."""
+    titles = [title for title, model in models.items() if model is working]
+    if len(titles) > 1:
+        raise ContractError(
+            f"{where} returned the working model as {titles[0]!r} and as {titles[1]!r}; "
+            "what was loaded first is overwritten. Put the second one into a model of "
+            "its own: copy.deepcopy(server.load(weights))."
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Requires
-from fedkd.testing.toys import toy_federation, toy_protocol
+from fedkd.testing.toys import toy_federation, toy_images, toy_protocol
 
 POLICIES = Requires().buffers
 """All buffer policies."""
@@ -25,11 +25,14 @@ class Violation:
     buffers: Callable[[Requires], str] = lambda requires: requires.buffers[0]
     mixes: bool = False
     """Whether it takes different models, which pooled clients do not have."""
+    size: int = 8
+    """The side of the images."""
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
         protocol = toy_protocol(buffers=self.buffers(requires))
-        return toy_federation(models=self.models), protocol
+        images = toy_images(size=self.size)
+        return toy_federation(models=self.models, data=images), protocol
 
 
 VIOLATIONS = {
@@ -50,6 +53,7 @@ VIOLATIONS = {
         "supports the buffer policies",
         buffers=lambda requires: next(p for p in POLICIES if p not in requires.buffers),
     ),
+    "builds": Violation("will build", models=("mlp",), size=6),
 }
 """By field of :class:`fedkd.strategy.Requires`."""
 

@@ -26,7 +26,9 @@ def test_the_text_of_a_fault_occurs_once_and_the_fault_is_a_program(fault):
     compile(fault.applied(text), fault.path, "exec")
 
 
-@pytest.mark.parametrize("tests", {fault.tests for fault in FAULTS}, ids=shlex.join)
+@pytest.mark.parametrize(
+    "tests", sorted({fault.tests for fault in FAULTS}), ids=shlex.join
+)
 def test_the_tests_of_a_fault_are_there(tests):
     paths = [Path(t.split("::")[0]) for t in tests if t.startswith("tests/")]
     assert paths

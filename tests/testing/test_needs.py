@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fedkd import ConfigError, Requires, simulate, testing
+from fedkd import ConfigError, ModelSpec, Requires, simulate, testing
 from fedkd.algorithms.local import Local
 from fedkd.testing import checks, needs
 
@@ -15,6 +15,7 @@ DECLARED = {
     "batch_norm": True,
     "public_data": True,
     "buffers": ("local",),
+    "builds": (ModelSpec("dcgan-generator"),),
 }
 
 

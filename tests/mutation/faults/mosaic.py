@@ -249,7 +249,7 @@ FAULTS = [
     _fault(
         "fresh classifiers start from equal weights",
         "generators",
-        "    draw_weights_anew(client.model)\n",
+        "    draw_weights_anew(model)\n",
         "",
         f"{_CODE} -k fresh_classifier_starts",
     ),
@@ -277,8 +277,8 @@ FAULTS = [
     _fault(
         "the loss of the fresh classifier is logged as the client's",
         "generators",
-        "    client.logged = logged\n",
-        "",
+        "    report = train(model, client.data, client.training.model_copy(update=amount))\n",
+        "    report = client.train(training=client.training.model_copy(update=amount))\n",
         f"{_CODE} -k fresh_classifier_starts",
     ),
     # Stages 3 and 4: how images are shared out.
