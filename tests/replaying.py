@@ -78,7 +78,19 @@ def federation(widths=(1.0,)):
 
 def network(name):
     """Return the network of this world, or one that is registered: a generator."""
-    return Net if name == "net" else load_registry().model(name)
+    if name == "net":
+        return Net
+    if name != "acgan-generator":
+        return load_registry().model(name)
+
+    def normed(shape, classes, **options):
+        """Build one with BatchNorm, which it lacks at 8x8."""
+        generator = load_registry().model(name)(shape, classes, **options)
+        channels = generator.layers[0].out_channels
+        generator.layers.insert(1, nn.BatchNorm2d(channels))
+        return generator
+
+    return normed
 
 
 def run(strategy, widths=(1.0,), **changes):
