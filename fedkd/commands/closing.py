@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from fedkd.base.folders import ResultsFolder
 from fedkd.harness.bench import Bench
-from fedkd.harness.cell import STARTED
 from fedkd.harness.folder import finished_beside
+from fedkd.harness.resuming import said_since_start
 from fedkd.report.results import Row
 from fedkd.report.text import counted
 
@@ -35,7 +34,7 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
 def warned_line(bench: Bench, ran: Collection[str]) -> str:
     """Return how many of the cells that ran have warnings in their logs, if any."""
     logs = [bench.settings.out.run(run_id).log for run_id in ran]
-    warned = [log for log in sorted(logs) if _has_warning(log)]
+    warned = [log for log in sorted(logs) if WARNING in said_since_start(log)]
     if not warned:
         return ""
     return f"fedkd: {counted(len(warned), 'cell')} logged a warning; read {warned[0]}"
@@ -74,12 +73,3 @@ def _beside(out: ResultsFolder, known: Collection[str]) -> str:
         f"{counted(number, 'finished run')} in {out.runs} {verb} not in this table: {they} "
         "of other seeds, options or metrics."
     )
-
-
-def _has_warning(log: Path) -> bool:
-    """Say whether a run has warned since it was started last."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return WARNING in text.rpartition(STARTED)[2]

@@ -25,7 +25,7 @@ from fedkd.base.folders import RunFolder
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
-from fedkd.harness.resuming import resumed
+from fedkd.harness.resuming import STARTED, resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
@@ -35,8 +35,6 @@ from fedkd.simulation.simulator import simulate
 from fedkd.simulation.store.checkpoint import OTHER_RUN
 from fedkd.suite.grid import Cell
 
-STARTED = "started, fedkd"
-"""What the log says where a run starts, or starts again."""
 FINAL = ("done", "skipped", "diverged")
 """Statuses that stay; a failed cell is run again."""
 
@@ -107,6 +105,9 @@ def run_cell(
             notify("fedkd_round_ended", run=run, metrics=metrics)
 
         _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
+        finished_row(cell, files)  # for its warning, which belongs into the log
+        # Of a failed run; from the first round on it would not fit metrics.jsonl.
+        files.result.unlink(missing_ok=True)
         started = time.perf_counter()
         reset_peak_memory(builder.device)
         outcome = _attempt(cell, builder, files, round_ended, log, executor)

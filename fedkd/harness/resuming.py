@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import ResultsFolder
-from fedkd.simulation.store.checkpoint import UNREADABLE
+from fedkd.simulation.store.checkpoint import OTHER_LINES, OTHER_RUN, UNREADABLE
 from fedkd.suite.grid import Cell
+
+STARTED = "started, fedkd"
+"""What the log says where a run starts, or starts again."""
 
 
 @dataclass
@@ -46,7 +50,8 @@ class ResumePoints:
             return ""
         if done > 1:
             return resumed(done - 1, cell.run.rounds)
-        return f"{UNREADABLE}." if start.had_checkpoint else ""
+        log = self._out.run(cell.run_id).log
+        return _why_anew(log) if start.had_checkpoint else ""
 
     def ended(self, cell: Cell) -> None:
         """Note that a cell has ended."""
@@ -83,3 +88,19 @@ def _rounds(saved: Sequence[int]) -> str:
 def resumed(done: int, total: int) -> str:
     """Return that a run goes on after ``done`` of ``total`` rounds."""
     return f"goes on after round {done} of {total}"
+
+
+def said_since_start(log: Path) -> str:
+    """Return what the log of a run says since it was started last; nothing without it."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(STARTED)[2]
+
+
+def _why_anew(log: Path) -> str:
+    """Return why a run with a checkpoint began at round 1, as its log says."""
+    said = said_since_start(log)
+    why = [text for text in (UNREADABLE, OTHER_LINES, OTHER_RUN) if text in said]
+    return f"{why[0]}." if why else "starts from round 1."

@@ -5,6 +5,7 @@ import pytest
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.runname import RunName
 from fedkd.harness.resuming import ResumePoints
+from fedkd.simulation.store.checkpoint import OTHER_LINES, OTHER_RUN, UNREADABLE
 from fedkd.suite.grid import Cell
 
 
@@ -51,6 +52,8 @@ def test_a_cell_that_is_cut_off_goes_on_from_its_last_checkpoint(
         folder = ResultsFolder(tmp_path).run(one.run_id)
         folder.path.mkdir(parents=True)
         folder.checkpoint.write_bytes(b"")
+        log = "started, fedkd 1\nRuntimeWarning: its checkpoint cannot be read; starts "
+        folder.log.write_text(f"{log}from round 1: checkpoint.safetensors\n")
     starts = ResumePoints(ResultsFolder(tmp_path))
     assert starts.prospect() == ""
     starts.started(one)
@@ -72,3 +75,31 @@ def test_cells_side_by_side_are_told_together(tmp_path):
     assert starts.prospect() == (
         "the 3 that were running go on from their last checkpoints (rounds 2 to 4)"
     )
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (None, "starts from round 1."),
+        (
+            f"started, fedkd 1\n{UNREADABLE}\nstarted, fedkd 1\n{OTHER_LINES}: m.jsonl\n",
+            "its metrics.jsonl does not fit its checkpoint; starts from round 1.",
+        ),
+        (
+            f"started, fedkd 1\n{OTHER_RUN}: it differs in: seed.\n",
+            "its checkpoint is another run's; starts from round 1.",
+        ),
+    ],
+)
+def test_why_a_run_starts_anew_is_what_its_log_says_since_its_start(
+    tmp_path, log, said
+):
+    one = cell(0, 1)
+    folder = ResultsFolder(tmp_path).run(one.run_id)
+    folder.path.mkdir(parents=True)
+    folder.checkpoint.write_bytes(b"")
+    if log is not None:
+        folder.log.write_text(log)
+    starts = ResumePoints(ResultsFolder(tmp_path))
+    starts.started(one)
+    assert starts.round(one, {"round": 1}) == said

@@ -11,7 +11,9 @@ import torch
 from fedkd import ContractError, simulate, testing
 from fedkd.algorithms.averaging import Global
 from fedkd.algorithms.fedavg import FedAvg
+from fedkd.algorithms.scaffold import Scaffold
 from fedkd.payload import decode, encode
+from fedkd.plugins.registry import load_registry
 from fedkd.simulation.store.memories import ClientMemories
 
 WORLD = (testing.toy_federation(), testing.toy_protocol(4))
@@ -71,6 +73,22 @@ def test_killed_and_resumed_is_the_same_bits_for_sums_over_channels_last(
     assert len(resumed.history) == 2
     assert encode(resumed.state) == encode(whole.state)
     assert resumed.metrics["logged"]["norm"] == whole.metrics["logged"]["norm"]
+
+
+@pytest.mark.parametrize("strategy", [Normed, Scaffold])
+@pytest.mark.parametrize("name", ["processes", "stacked"])
+def test_killed_and_resumed_by_the_executor_that_began_is_the_same_bits(
+    tmp_path, name, strategy
+):
+    given = {"executor": load_registry().executor(name)}
+    whole = run(tmp_path / "whole", strategy, **given)
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", strategy, stop=3, **given)
+    resumed = run(tmp_path / "cut", strategy, **given)
+    assert (len(resumed.history), resumed.engine) == (2, name)
+    assert encode(resumed.state) == encode(whole.state)
+    texts = [(tmp_path / f / "metrics.jsonl").read_text() for f in ("cut", "whole")]
+    assert without_times(texts[0]) == without_times(texts[1])
 
 
 def test_a_tree_keeps_its_strides_and_gives_the_same_sums():
