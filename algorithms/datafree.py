@@ -6,7 +6,6 @@ in every round, as in the released codes.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,14 +17,13 @@ from fedkd.algorithms.averaging import Update
 from fedkd.data.images import ImageInfo
 from fedkd.errors import DivergedError
 from fedkd.ops.generation import all_finite, to_classifier_range
+from fedkd.ops.terms import WeightedTerms
 from fedkd.payload import Weights
 from fedkd.strategy import Server
 
 Range = Literal["classifier", "as_is"]
 """What is done to generated images: see :class:`Painter`."""
 PICTURES = 10
-VANISHED = 1e-30
-"""A loss exp(-d) below this has underflowed, nearly or wholly, in float32."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +109,6 @@ def noise_for(labels_B: Tensor, size: int) -> Tensor:
     return z_BZ.to(labels_B.device, non_blocking=True)
 
 
-def log_means(losses: Mapping[str, Sequence[Tensor]], server: Server) -> None:
-    """Log the mean of each loss of a round; they are scalars without graph."""
-    for name, values in losses.items():
-        server.log(name, torch.stack(list(values)).mean())
-
-
 def require_finite(networks: Mapping[str, nn.Module]) -> None:
     """Refuse what a round at the server has made if it is not finite.
 
@@ -135,33 +127,21 @@ def require_finite(networks: Mapping[str, nn.Module]) -> None:
         )
 
 
-def log_shares(terms: Mapping[str, Tensor], x: Tensor, server: Server) -> None:
-    """Log each term's share of the gradient norm at generated images.
+def log_stage(terms: WeightedTerms, lessons: Sequence[Tensor], server: Server) -> None:
+    """Log what the generator's loss was made of, and the mean loss of the student.
 
     Args:
-        terms: Weighted terms of a generator's loss, scalars whose graph is kept.
-        x: What they were computed of, ``[B, ...]``.
-        server: Is given ``NAME_share`` of each, all in [0, 1] with sum 1.
+        terms: Those of the generator.
+        lessons: The student's loss at each step, scalars without graph.
+        server: Is given ``NAME_loss`` and ``NAME_share`` of each term, and
+            ``student_loss``.
 
     Warns:
-        RuntimeWarning: If ``diversity`` has vanished, with its gradient.
+        RuntimeWarning: If a term that has weight stayed 0.
     """
-    norms = {
-        name: torch.autograd.grad(term, x, retain_graph=True)[0].norm().item()
-        for name, term in terms.items()
-    }
-    whole = sum(norms.values())
-    for name, norm in norms.items():
-        server.log(f"{name}_share", norm / whole if whole else 0.0)
-    # A collapsed generator has loss 1 there, which its mean already tells.
-    if norms.get("diversity") == 0 and terms["diversity"].item() < VANISHED:
-        warnings.warn(
-            "the diversity loss of the generator has weight but no gradient: distances "
-            "are too large for float32. Choose generator.diversity: l2, or set "
-            "generator.diversity_weight to 0.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    for name, value in terms.report().items():
+        server.log(name, value)
+    server.log("student_loss", torch.stack(list(lessons)).mean())
 
 
 @torch.no_grad()

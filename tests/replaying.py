@@ -19,6 +19,7 @@ from fedkd.base.randomness import torch_stream
 from fedkd.data.images import Augmentation
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
+from fedkd.plugins.registry import load_registry
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.requirements import fitted
@@ -71,9 +72,25 @@ IMAGES = images()
 def federation(widths=(1.0,)):
     specs = [ModelSpec("net", {} if w == 1 else {"width": w}) for w in widths]
     shards = [np.array(s) for s in SHARDS]
-    return Federation(
-        IMAGES, shards, [np.array(t) for t in TESTS], specs, lambda _: Net
-    )
+    tests = [np.array(t) for t in TESTS]
+    return Federation(IMAGES, shards, tests, specs, network)
+
+
+def network(name):
+    """Return the network of this world, or one that is registered: a generator."""
+    if name == "net":
+        return Net
+    if name != "acgan-generator":
+        return load_registry().model(name)
+
+    def normed(shape, classes, **options):
+        """Build one with BatchNorm, which it lacks at 8x8."""
+        generator = load_registry().model(name)(shape, classes, **options)
+        channels = generator.layers[0].out_channels
+        generator.layers.insert(1, nn.BatchNorm2d(channels))
+        return generator
+
+    return normed
 
 
 def run(strategy, widths=(1.0,), **changes):

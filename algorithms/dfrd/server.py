@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.datafree import (
     Painter,
     lesson_images,
-    log_means,
-    log_shares,
+    log_stage,
     noise_for,
     require_finite,
 )
@@ -27,6 +24,7 @@ from fedkd.ops.diversity import diversity_loss
 from fedkd.ops.ensembles import LogitEnsemble, weighted_logits
 from fedkd.ops.optimisers import Adam, Sgd, Stepper
 from fedkd.ops.sampling import label_batches
+from fedkd.ops.terms import WeightedTerms
 from fedkd.strategy import Server
 
 BETAS = (0.5, 0.999)
@@ -71,7 +69,8 @@ class Distillation:
         self._server = server
         self._counts_C = counts_KC.sum(0)
         self._tau_KC = class_weights(counts_KC).float().to(server.device)
-        self._losses: dict[str, list[Tensor]] = defaultdict(list)
+        self._terms = WeightedTerms("transferability")
+        self._lessons: list[Tensor] = []
 
     def run(self) -> None:
         """Train generator and global model in turns; log the means of the losses."""
@@ -84,7 +83,7 @@ class Distillation:
             z_BZ = noise_for(labels_B, self.config.generator.latent_size)
             self.explore(z_BZ, labels_B, adam)
             self.learn(self.lessons(z_BZ, labels_B), sgd)
-        log_means(self._losses, self._server)
+        log_stage(self._terms, self._lessons, self._server)
         require_finite({"generator.lr": self.painter, "distil.lr": self.student})
 
     def explore(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
@@ -103,23 +102,15 @@ class Distillation:
         h_BA = self.painter.merge(z_BZ, labels_B)
         x = self.painter.decode(h_BA)
         ensemble_BC = self.ensemble(x, labels_B)
-        loss = fidelity_loss(ensemble_BC, labels_B)
-        terms = {"fidelity": loss}
-        self._losses["fidelity_loss"].append(loss.detach())
+        terms = {"fidelity": (1.0, fidelity_loss(ensemble_BC, labels_B))}
         if how.transferability_weight:
             rule = dfdg_transferability_loss if dfdg else transferability_loss
             moved = rule(ensemble_BC, self.student(x), labels_B, temperature)
-            terms["transferability"] = how.transferability_weight * moved
-            loss = loss + terms["transferability"]
-            self._losses["transferability_loss"].append(moved.detach())
+            terms["transferability"] = (how.transferability_weight, moved)
         if how.diversity_weight:
             apart = diversity_loss(h_BA, x, how.diversity)
-            terms["diversity"] = how.diversity_weight * apart
-            loss = loss + terms["diversity"]
-            self._losses["diversity_loss"].append(apart.detach())
-        if len(self._losses["fidelity_loss"]) == 1:  # one step of a round is enough
-            log_shares(terms, x, self._server)
-        return loss
+            terms["diversity"] = (how.diversity_weight, apart)
+        return self._terms.sum(x, **terms)
 
     def ensemble(self, x: Tensor, labels_B: Tensor) -> Tensor:
         """Return sum_k tau_ky f_k(x) for images and their labels, ``[B, classes]``."""
@@ -156,7 +147,7 @@ class Distillation:
                 for weight, x, logits_BC in lessons
             ]
             sgd.step(torch.stack(terms).sum())
-            self._losses["student_loss"].append(terms[0].detach())
+            self._lessons.append(terms[0].detach())
             self._server.count_examples(sum(len(x) for _, x, _ in lessons))
 
     @property

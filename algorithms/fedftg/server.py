@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.datafree import (
     Painter,
     lesson_images,
-    log_means,
+    log_stage,
     noise_for,
     require_finite,
 )
@@ -28,6 +26,7 @@ from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.optimisers import Adam, Sgd, Stepper
 from fedkd.ops.sampling import label_batches
 from fedkd.ops.schedules import Schedule
+from fedkd.ops.terms import WeightedTerms
 from fedkd.strategy import Server
 
 
@@ -61,7 +60,8 @@ class FineTuning:
         self._server = server
         self._counts_C = counts_KC.sum(0)
         self._tau_KC = class_weights(counts_KC).float().to(server.device)
-        self._losses: dict[str, list[Tensor]] = defaultdict(list)
+        self._terms = WeightedTerms()
+        self._lessons: list[Tensor] = []
 
     def run(self, round: int) -> None:
         """Search and learn in turns; log the means of the losses over the round.
@@ -82,7 +82,7 @@ class FineTuning:
             z_BZ = noise_for(labels_B, search.latent_size)
             self.search(z_BZ, labels_B, searching)
             self.learn(z_BZ, labels_B, learning)
-        log_means(self._losses, self._server)
+        log_stage(self._terms, self._lessons, self._server)
         require_finite({"generator.lr": self.painter, "distil.lr": self.student})
 
     def search(self, z_BZ: Tensor, labels_B: Tensor, adam: Stepper) -> None:
@@ -119,16 +119,14 @@ class FineTuning:
             temperature=self.config.distil.temperature,
         )
         gap = gap / global_BC.shape[1] if lightfed else gap
-        loss = -how.discrepancy_weight * gap
+        terms = {"discrepancy": (-how.discrepancy_weight, gap)}
         if how.class_weight:
             of_class = class_loss(logits_KBC, labels_B, weights_KB)
-            loss = loss + how.class_weight * of_class
-            self._losses["class_loss"].append(of_class.detach())
+            terms["class"] = (how.class_weight, of_class)
         if how.diversity_weight:
             apart = diversity_loss(z_BZ, x, "l2" if lightfed else "l1")
-            loss = loss + how.diversity_weight * apart
-            self._losses["diversity_loss"].append(apart.detach())
-        return loss
+            terms["diversity"] = (how.diversity_weight, apart)
+        return self._terms.sum(x, **terms)
 
     def official_loss(
         self, z_BZ: Tensor, labels_B: Tensor, member: nn.Module, weights_B: Tensor
@@ -140,13 +138,12 @@ class FineTuning:
         gap = official_discrepancy(self.student(x), logits_BC, weights_B)
         of_class = official_class_loss(logits_BC, labels_B, weights_B)
         apart = diversity_loss(z_BZ, x, "l1") / len(self.teachers.members)
-        self._losses["class_loss"].append(of_class.detach())
-        self._losses["diversity_loss"].append(apart.detach())
-        return (
-            how.class_weight * of_class
-            + how.diversity_weight * apart
-            - how.discrepancy_weight * gap
-        )
+        terms = {
+            "class": (how.class_weight, of_class),
+            "diversity": (how.diversity_weight, apart),
+            "discrepancy": (-how.discrepancy_weight, gap),
+        }
+        return self._terms.sum(x, **terms)
 
     def learn(self, z_BZ: Tensor, labels_B: Tensor, sgd: Stepper) -> None:
         """Train the global model to answer the images of the search as the clients do."""
@@ -156,7 +153,8 @@ class FineTuning:
             logits_KBC = self.teachers.each(x)
         weights_KB = self._tau_KC[:, labels_B]
         for _ in range(self.config.distil.global_steps):
-            sgd.step(self.student_loss(self.student(x), logits_KBC, weights_KB))
+            loss = self.student_loss(self.student(x), logits_KBC, weights_KB)
+            self._lessons.append(sgd.step(loss))
             self._server.count_examples(len(x))
 
     def student_loss(
@@ -164,9 +162,7 @@ class FineTuning:
     ) -> Tensor:
         """Return the loss of the global model; a scalar."""
         if self.config.variant == "official":
-            loss = official_student_loss(global_BC, logits_KBC, weights_KB)
-            self._losses["student_loss"].append(loss.detach())
-            return loss
+            return official_student_loss(global_BC, logits_KBC, weights_KB)
         lightfed = self.config.variant == "lightfed"
         loss = discrepancy(
             global_BC,
@@ -175,6 +171,4 @@ class FineTuning:
             direction="local_global" if lightfed else self.config.distil.direction,
             temperature=self.config.distil.temperature,
         )
-        loss = loss / global_BC.shape[1] if lightfed else loss
-        self._losses["student_loss"].append(loss.detach())
-        return loss
+        return loss / global_BC.shape[1] if lightfed else loss

@@ -177,7 +177,7 @@ def test_the_student_learns_what_the_clients_say():
     x, labels = torch.randn(30, 1, 8, 8), torch.arange(30) % 3
     _, sgd = stage._optimisers()
     stage.learn([(1.0, x, stage.ensemble(x, labels).detach())], sgd)
-    losses = stage._losses["student_loss"]
+    losses = stage._lessons
     assert losses[-1] < losses[0] / 2
 
 

@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from fedkd import testing
-from fedkd.algorithms.datafree import log_shares
 from fedkd.algorithms.dfrd.config import DFRDConfig
 from fedkd.models.conditional import AcganGenerator
 from fedkd.ops.diversity import diversity_loss
-from fedkd.simulation.sides import Sides
+from fedkd.ops.terms import WeightedTerms
 
 
 def gradient(shape, metric):
@@ -35,18 +33,14 @@ def test_with_euclidean_distances_it_is_not(shape):
     assert norm == 0
 
 
-def test_a_term_that_has_vanished_is_warned_of():
-    server = Sides(testing.toy_federation(2), testing.toy_protocol(clients=2), 0)
-    x = torch.randn(8, 3, 32, 32, requires_grad=True)
-    apart = diversity_loss(torch.randn(8, 100), x, "norms")
-    with pytest.warns(RuntimeWarning, match="diversity loss .* no gradient"):
-        log_shares({"fidelity": x.sum(), "diversity": apart}, x, server.server())
-
-
-def test_shares_are_of_the_norms_of_gradients():
-    server = Sides(testing.toy_federation(2), testing.toy_protocol(clients=2), 0)
-    side = server.server()
-    x = torch.ones(2, 2, requires_grad=True)
-    log_shares({"fidelity": x.sum(), "diversity": 3 * x.sum()}, x, side)
-    shares = {name: float(value) for name, value in side.logged.items()}
-    assert shares == {"fidelity_share": 0.25, "diversity_share": 0.75}
+def test_a_term_that_vanishes_in_a_round_is_warned_of():
+    torch.manual_seed(0)
+    generator = AcganGenerator.build((3, 32, 32), 10, width=8)
+    terms = WeightedTerms()
+    for _ in range(5):
+        h = generator.merge(torch.randn(16, 100), torch.arange(16) % 10)
+        x = generator.decode(h)
+        apart = diversity_loss(h, x, "norms")
+        terms.sum(x, fidelity=(1.0, x.mean()), diversity=(1.0, apart))
+    with pytest.warns(RuntimeWarning, match="weight on diversity, which stayed 0"):
+        assert terms.report()["diversity_share"] == 0

@@ -1,110 +1,249 @@
-"""DFRD's work of a round against a loop of its own, written from the equations."""
+"""Whole runs of DFRD against a loop that is written out once more, from its equations."""
 
 import copy
+import itertools
 
+import pytest
 import torch
 import torch.nn.functional as F
+from replaying import (
+    IMAGES,
+    MIDDLE,
+    PIXEL,
+    SEED,
+    SHARDS,
+    clients_of,
+    initial,
+    mean,
+    net,
+    network,
+    run,
+    state_of,
+    train,
+)
 
-from fedkd import testing
-from fedkd.algorithms.datafree import Painter
-from fedkd.algorithms.dfrd.config import DFRDConfig
-from fedkd.algorithms.dfrd.server import Distillation
-from fedkd.ops.ensembles import LogitEnsemble
-from fedkd.simulation.sides import Sides
+from fedkd.base.randomness import torch_stream
+from fedkd.plugins.registry import load_registry
 
-COUNTS = torch.tensor([[30, 0, 10], [10, 20, 0]])
-OPTIONS = {
-    "generator": {"width": 2, "latent_size": 4, "steps": 2},
-    "distil": {"steps": 2, "global_steps": 2, "batch_size": 8, "lr": 0.1},
+REGISTRY = load_registry()
+SIZES = [len(shard) for shard in SHARDS]
+SEARCH = {"width": 2, "latent_size": 4, "steps": 3, "lr": 0.02}
+LESSON = {"steps": 3, "batch_size": 9, "lr": 0.05}
+VARIED = {
+    "generator": {
+        **SEARCH,
+        "merge": "cat",
+        "diversity": "norms",
+        "transferability_weight": 0.7,
+        "diversity_weight": 0.3,
+    },
+    "distil": {
+        **LESSON,
+        "momentum": 0.5,
+        "weight_decay": 0.1,
+        "temperature": 2.0,
+        "global_steps": 3,
+        "labels": "uniform",
+        "ema_weight": 0.8,
+        "ema_decay": 0.3,
+    },
 }
 
 
-def work():
-    """Return the server's work with two unequal clients and an averaged generator."""
-    protocol = testing.toy_protocol(clients=2)
-    server = Sides(testing.toy_federation(2), protocol, 0).server()
-    torch.manual_seed(0)
-    members = [server.client_model(k) for k in (0, 1)]
-    for k, member in enumerate(members):
-        with torch.no_grad():
-            member.classifier.weight.add_(torch.randn(3, 64) * (k + 1) / 10)
-    now, past = (
-        Painter(
-            server.build("acgan-generator", latent_size=4, width=2),
-            server.images,
-            "classifier",
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def divergence(p_logits, q_logits, t):
+    """Return KL(p || q) of each image, both at temperature t."""
+    p, q = (p_logits / t).softmax(1), (q_logits / t).softmax(1)
+    return (p * (p.log() - q.log())).sum(1)
+
+
+def spread(h, x, how):
+    """Return exp(-mean of the products of distances), pair by pair."""
+    i, j = torch.tensor(list(itertools.permutations(range(len(h)), 2))).T
+    a, b = (h[i] - h[j]).flatten(1), (x[i] - x[j]).flatten(1)
+    far = a.norm(dim=1) * b.norm(dim=1)
+    if how == "l2":
+        far = a.pow(2).mean(1) * b.pow(2).mean(1)
+    return torch.exp(-far.sum() / len(h) ** 2)
+
+
+class Replay:
+    """DFRD, round by round."""
+
+    def __init__(self, config):
+        self.config, self.search, self.kd = config, config.generator, config.distil
+        self.dfdg = config.variant == "dfdg"
+        self.student = net(initial())
+        with torch_stream(SEED, "server", "init"):
+            self.generator = self.new()
+        self.past = None
+        self.useful = 0
+        self.losses = []
+
+    def new(self):
+        sizes = {"latent_size": self.search.latent_size, "width": self.search.width}
+        return network("acgan-generator")(
+            (2, 8, 8), 3, merge=self.search.merge, **sizes
         )
-        for _ in range(2)
-    )
-    student = server.load(server.initial)
-    config = DFRDConfig.model_validate(OPTIONS)
-    teachers = LogitEnsemble(members)
-    return Distillation(student, teachers, COUNTS, now, config, server, averaged=past)
+
+    def round(self, t, clients):
+        members, counts = [], []
+        for k in clients:
+            model, seen = net(self.student.state_dict()), torch.zeros(3)
+
+            def loss(logits, labels, seen=seen):
+                seen += torch.bincount(labels, minlength=3)
+                return F.cross_entropy(logits, labels)
+
+            train(model, k, t, loss)
+            if self.config.counts == "static":
+                seen = torch.bincount(IMAGES.y_train[SHARDS[k]], minlength=3).double()
+            members.append(model)
+            counts.append(seen)
+        if self.config.start != "previous":
+            states = [state_of(model) for model in members]
+            self.student = net(mean(states, [SIZES[k] for k in clients]))
+        with torch_stream(SEED, "server", t):
+            self.distil([m.eval() for m in members], torch.stack(counts))
+
+    def distil(self, members, counts):
+        self.new()  # for the weights of the round before: only its draws are left
+        if self.past is not None:
+            self.new()
+        before = state_of(self.generator)
+        self.members = members
+        self.tau = counts / counts.sum(0).clamp(min=1)
+        self.losses.append({"student": [], "fidelity": [], "transferability": []})
+        self.student.train(self.config.start == "previous")
+        self.begin()
+        for labels in self.labels(counts, self.kd.steps):
+            if self.dfdg:
+                self.begin()
+            z = torch.randn(len(labels), self.search.latent_size)
+            for _ in range(self.search.steps):
+                self.improve(z, labels)
+            self.learn(self.lessons(z, labels, counts))
+        past = before if self.past is None else self.past
+        now, keep = state_of(self.generator), self.kd.ema_decay
+        self.past = {
+            n: keep * past[n] + (1 - keep) * v if v.is_floating_point() else v
+            for n, v in now.items()
+        }
+
+    def begin(self):
+        weights = self.generator.parameters()
+        self.adam = torch.optim.Adam(weights, self.search.lr, betas=(0.5, 0.999))
+        decay = {"momentum": self.kd.momentum, "weight_decay": self.kd.weight_decay}
+        self.sgd = torch.optim.SGD(self.student.parameters(), self.kd.lr, **decay)
+
+    def labels(self, counts, batches):
+        of_class = counts.sum(0)
+        share = (of_class > 0).double() if self.kd.labels == "uniform" else of_class
+        size = self.kd.batch_size
+        drawn = torch.multinomial(share, batches * size, replacement=True)
+        return drawn.view(batches, size)
+
+    def ensemble(self, x, labels):
+        answers = zip(self.tau, self.members, strict=True)
+        return sum(tau[labels][:, None] * member(x) for tau, member in answers)
+
+    def images(self, generator, z, labels):
+        if self.search.merge == "cat":
+            h = torch.cat([z, generator.embedding(labels)], 1)
+        else:
+            h = z * generator.embedding(labels)
+        x = generator.layers(h[:, :, None, None])
+        if self.search.output == "classifier":
+            x = ((x + 1) / 2 - MIDDLE) / PIXEL
+        return h, x
+
+    def improve(self, z, labels):
+        h, x = self.images(self.generator.train(), z, labels)
+        teacher, pupil = self.ensemble(x, labels), self.student(x)
+        useful = (teacher.argmax(1) == labels) & (pupil.argmax(1) != labels)
+        self.useful += int(useful.sum())
+        t = self.kd.temperature
+        if self.dfdg:
+            rows = divergence(pupil.detach(), teacher, t) * useful
+            gap = rows.sum() / max(int(useful.sum()), 1)
+        else:
+            gap = (divergence(teacher, pupil, t) * useful).mean()
+        right = teacher.softmax(1)[torch.arange(len(labels)), labels]
+        fidelity = -right.log().mean()
+        loss = fidelity - self.search.transferability_weight * gap
+        apart = spread(h, x, self.search.diversity)
+        loss = loss + self.search.diversity_weight * apart
+        self.losses[-1]["fidelity"].append(fidelity.item())
+        self.losses[-1]["transferability"].append(-gap.item())
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+
+    @torch.no_grad()
+    def lessons(self, z, labels, counts):
+        x = self.shown(self.generator, z, labels)
+        taught = [(1, x, self.ensemble(x, labels))]
+        if self.kd.ema_weight and len(self.losses) > 1:
+            past = copy.deepcopy(self.generator)
+            past.load_state_dict(self.past)
+            (labels,) = self.labels(counts, 1)
+            z = torch.randn(len(labels), self.search.latent_size)
+            x = self.shown(past, z, labels)
+            taught.append((self.kd.ema_weight, x, self.ensemble(x, labels)))
+        return taught
+
+    def shown(self, generator, z, labels):
+        """Return images of a copy, whose statistics do not come back."""
+        return self.images(copy.deepcopy(generator).train(not self.dfdg), z, labels)[1]
+
+    def learn(self, taught):
+        for _ in range(self.kd.global_steps):
+            parts = [
+                w * divergence(teacher, self.student(x), self.kd.temperature).mean()
+                for w, x, teacher in taught
+            ]
+            self.losses[-1]["student"].append(parts[0].item())
+            self.sgd.zero_grad()
+            sum(parts).backward()
+            self.sgd.step()
 
 
-def divergence(teacher, student, t):
-    p = (teacher / t).softmax(1)
-    return (p * ((teacher / t).log_softmax(1) - (student / t).log_softmax(1))).sum(1)
+def close(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(
+            ours[name], value, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
-def ensemble(members, tau, x, y):
-    return sum(tau[k][y][:, None] * m(x) for k, m in enumerate(members))
-
-
-def images(painter, z, y):
-    h = z * painter.generator.embedding(y)
-    return h, painter.decode(h)
-
-
-def replay(stage):
-    """Return student and generator after the round, trained apart from the stage."""
-    student, painter, past = map(
-        copy.deepcopy, (stage.student, stage.painter, stage.averaged)
-    )
-    members, how = stage.teachers.members, stage.config.distil
-    tau = COUNTS / COUNTS.sum(0).clamp(min=1)
-    p = COUNTS.sum(0).double()
-    adam = torch.optim.Adam(painter.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    sgd = torch.optim.SGD(
-        student.parameters(), lr=how.lr, momentum=0.9, weight_decay=1e-4
-    )
-    student.eval()
-    for y in torch.multinomial(p, 16, replacement=True).view(2, 8):
-        z = torch.randn(8, 4)
-        for _ in range(2):
-            h, x = images(painter.train(), z, y)
-            ens, out = ensemble(members, tau, x, y), student(x)
-            eps = (ens.argmax(1) == y) & (out.argmax(1) != y)
-            gap_h = ((h[:, None] - h[None]) ** 2).mean(2)
-            flat = x.flatten(1)
-            gap_x = ((flat[:, None] - flat[None]) ** 2).mean(2)
-            loss = F.cross_entropy(ens, y) + torch.exp(-(gap_h * gap_x).mean())
-            loss = loss - (eps * divergence(ens, out, 4.0)).mean()
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-        taught = []
-        with torch.no_grad():
-            x = images(copy.deepcopy(painter).train(), z, y)[1]
-            taught.append((1.0, x, ensemble(members, tau, x, y)))
-            y2 = torch.multinomial(p, 8, replacement=True)
-            x = images(copy.deepcopy(past).train(), torch.randn(8, 4), y2)[1]
-            taught.append((0.5, x, ensemble(members, tau, x, y2)))
-        for _ in range(2):
-            loss = sum(w * divergence(e, student(x), 4.0).mean() for w, x, e in taught)
-            sgd.zero_grad()
-            loss.backward()
-            sgd.step()
-    return student, painter
-
-
-def test_a_round_of_two_batches_is_that_of_the_equations():
-    stage = work()
-    torch.manual_seed(7)
-    student, painter = replay(stage)
-    torch.manual_seed(7)
-    stage.run()
-    for ours, theirs in ((stage.student, student), (stage.painter, painter)):
-        for name, value in theirs.named_parameters():
-            got = dict(ours.named_parameters())[name]
-            assert torch.allclose(got, value, rtol=0, atol=1e-6), name
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dfrd", {"generator": SEARCH, "distil": LESSON}),
+        ("dfrd", VARIED),
+        ("dfrd", {"start": "previous", "generator": SEARCH, "distil": LESSON}),
+        ("dfrd-dfdg", {"generator": SEARCH, "distil": LESSON}),
+        ("dfrd-published", {"generator": SEARCH, "distil": LESSON}),
+    ],
+)
+def test_three_rounds_are_those_of_the_equations(name, options):
+    strategy, _ = REGISTRY.strategy(name, options)
+    result, _ = run(strategy)
+    replay = Replay(strategy.config)
+    for t, clients in enumerate(clients_of(result)):
+        replay.round(t, clients)
+    state = result.state
+    close(state.weights, replay.student.state_dict())
+    close(state.generator, replay.generator.state_dict())
+    close(state.averaged, replay.past)
+    for line, losses in zip(result.history, replay.losses, strict=True):
+        for term, values in losses.items():
+            logged = line["logged"][f"{term}_loss"]
+            assert logged == pytest.approx(sum(values) / len(values), abs=1e-6)
+    assert replay.useful > 0

@@ -147,7 +147,11 @@ def test_both_sides_learn_and_the_clients_do_not(variant):
         for one, two in zip(before, after, strict=True)
     ]
     assert changed == [True, True, False]
-    assert set(server.logged) == {"class_loss", "diversity_loss", "student_loss"}
+    terms = {"class", "diversity", "discrepancy"}
+    logged = {f"{term}_{what}" for term in terms for what in ("loss", "share")}
+    assert set(server.logged) == {*logged, "student_loss"}
+    shares = sum(float(server.logged[f"{term}_share"]) for term in terms)
+    assert shares == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("variant", "turns"), [("paper", 1), ("official", 2)])
@@ -181,10 +185,10 @@ def test_the_student_learns_what_the_clients_say():
     z, labels = torch.randn(32, 4), torch.arange(32) % 3
     sgd = Sgd(lr=0.05).start(stage.student.parameters())
     stage.learn(z, labels, sgd)
-    first = stage._losses["student_loss"][0].item()
+    first = stage._lessons[0].item()
     for _ in range(60):
         stage.learn(z, labels, sgd)
-    assert stage._losses["student_loss"][-1].item() < 0.75 * first
+    assert stage._lessons[-1].item() < 0.75 * first
 
 
 def test_the_generator_learns_nothing_from_the_student_of_lightfed():
