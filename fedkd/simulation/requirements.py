@@ -49,13 +49,9 @@ def fitted(
         )
     federation, protocol = arranged(strategy, federation, protocol)
     check_batches(federation, protocol)
-    needs = strategy.requires
-    reason = reason_to_skip(needs, federation, protocol.buffers)
-    if protocol.rounds < needs.rounds:
-        reason = (
-            f"needs {counted(needs.rounds, 'round')}, and the run has {protocol.rounds}; "
-            "give it more, or choose options that need fewer."
-        )
+    reason = reason_to_skip(
+        strategy.requires, federation, protocol.buffers, protocol.rounds
+    )
     if reason:
         raise NotApplicableError(name, reason)
     return federation, protocol
@@ -102,7 +98,7 @@ def arranged(
 
 
 def reason_to_skip(
-    requires: Requires, federation: Federation, buffers: str
+    requires: Requires, federation: Federation, buffers: str, rounds: int | None = None
 ) -> str | None:
     """Return why a strategy cannot run here, as the end of a sentence; None if it can.
 
@@ -110,7 +106,13 @@ def reason_to_skip(
         requires: What the strategy needs.
         federation: The world it would run in.
         buffers: The run's buffer policy.
+        rounds: How many the run has; enough if None.
     """
+    if rounds is not None and rounds < requires.rounds:
+        return (
+            f"needs {counted(requires.rounds, 'round')}, and the run has {rounds}; give "
+            "it more, or choose options that need fewer."
+        )
     if requires.public_data:
         return "needs public data at the server, and the simulator has none."
     if buffers not in requires.buffers:

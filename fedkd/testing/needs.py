@@ -27,10 +27,11 @@ class Violation:
     """Whether it takes different models, which pooled clients do not have."""
     size: int = 8
     """The side of the images."""
+    rounds: int = 3
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
-        protocol = toy_protocol(buffers=self.buffers(requires))
+        protocol = toy_protocol(self.rounds, buffers=self.buffers(requires))
         images = toy_images(size=self.size)
         return toy_federation(models=self.models, data=images), protocol
 
@@ -53,6 +54,7 @@ VIOLATIONS = {
         "supports the buffer policies",
         buffers=lambda requires: next(p for p in POLICIES if p not in requires.buffers),
     ),
+    "rounds": Violation("needs 2 rounds", rounds=1),
     "builds": Violation("will build", models=("mlp",), size=6),
 }
 """By field of :class:`fedkd.strategy.Requires`."""

@@ -115,7 +115,7 @@ def test_repair_does_not_change_the_table_it_is_given():
 def test_the_notes_of_many_repairs_are_cut_after_ten():
     notes = fixed([[0]] * 15 + [[1000]])[1]
     assert len(notes) == 11
-    assert notes[-1] == "repaired: 5 more clients were filled up likewise"
+    assert notes[-1] == "repaired: 5 more clients, filled up likewise"
 
 
 def test_apportionment_gives_the_rest_to_the_largest_remainders():
