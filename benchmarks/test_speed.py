@@ -44,7 +44,7 @@ SHORT = {
 """By the first word of a strategy's name; presets are as short."""
 
 
-def make_run(name: str) -> Run:
+def make_run(name: str, rounds: int = 1) -> Run:
     dataset, _ = REGISTRY.dataset("digits", {})
     data = dataset.load(Path())
     partitioner, _ = REGISTRY.partitioner("dirichlet", {"alpha": 0.1})
@@ -55,18 +55,22 @@ def make_run(name: str) -> Run:
     models = [ModelSpec("cnn")]
     federation = Federation(data, split.indices, tests, models, REGISTRY.model)
     protocol = Protocol(
-        rounds=1, clients=10, training={"local_steps": 10, "batch_size": 32, "lr": 0.05}
+        rounds=rounds,
+        clients=10,
+        training={"local_steps": 10, "batch_size": 32, "lr": 0.05},
     )
     strategy, _ = REGISTRY.strategy(name, SHORT.get(name.partition("-")[0], {}))
     federation, protocol = arranged(strategy, federation, protocol)
     return Run(strategy, Sides(federation, protocol, 0), name)
 
 
-def one_round(run: Run) -> None:
+def whole(run: Run) -> None:
     run.execute(None, 0, lambda _: None)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY.entries("strategies")))
 def test_one_round_on_digits(against, name):
-    run, fedavg = make_run(name), make_run("fedavg")
-    against(lambda: one_round(run), lambda: one_round(fedavg), rounds=3)
+    # One round, or as many as the strategy needs, FedAvg as many as it.
+    needed = REGISTRY.strategy(name)[0].requires.rounds
+    run, fedavg = make_run(name, needed), make_run("fedavg", needed)
+    against(lambda: whole(run), lambda: whole(fedavg), rounds=3)
