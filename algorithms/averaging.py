@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.nested import Nested, nest
@@ -63,6 +64,13 @@ class AverageConfig(Config):
         return {k: 1 if uniform else up.examples for k, up in ups.items()}
 
 
+class PlainConfig(AverageConfig):
+    """How weights are averaged by a method that keeps something of every parameter."""
+
+    aggregate: Literal["plain"] = "plain"
+    """One architecture."""
+
+
 @dataclass(frozen=True)
 class Global:
     """The server's state, and what it sends."""
@@ -95,6 +103,16 @@ def private_buffers(party: Party) -> frozenset[str]:
 def initial(server: Server) -> Global:
     """Return the initial weights (FedAvg, Algorithm 1: "initialize w_0")."""
     return Global(server.initial)
+
+
+def at_rest(server: Server) -> Global:
+    """Return the initial weights, and besides them a zero for every parameter."""
+    return Global(server.initial, besides=zeros(server.model))
+
+
+def zeros(model: nn.Module) -> dict[str, Tensor]:
+    """Return a zero for every parameter, by name, on the CPU."""
+    return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}
 
 
 def nothing(*given: object) -> None:

@@ -17,28 +17,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from fedkd.algorithms.averaging import (
-    AverageConfig,
     Averaging,
     Choices,
     Global,
+    PlainConfig,
     Update,
+    at_rest,
+    zeros,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server
+from fedkd.strategy import Client, Round, Server
 
 _MEMORY = "h"
 
 
-class FedDynConfig(AverageConfig):
+class FedDynConfig(PlainConfig):
     """Hyper-parameters of FedDyn."""
 
-    aggregate: Literal["plain"] = "plain"
-    """One architecture."""
     weights: Literal["examples", "uniform"] = "uniform"
     """The weight of a client in the mean: 1 as in the paper, or its images."""
     alpha: float = Field(0.01, ge=0)
@@ -51,11 +50,10 @@ class FedDyn(Averaging):
 
     Config = FedDynConfig
     config: FedDynConfig
-    requires = Requires(one_architecture=True)
 
     def __init__(self, config: FedDynConfig | None = None) -> None:
         super().__init__(config)
-        self.choices = Choices(first=_at_rest, starts=_corrected, moved=self._moved)
+        self.choices = Choices(first=at_rest, starts=_corrected, moved=self._moved)
 
     def train(self, client: Client, sent: None) -> None:
         """Train with the regulariser; move h_k by what the client has moved."""
@@ -64,7 +62,7 @@ class FedDyn(Averaging):
             client.train()
             return
         model, device = client.model, client.device
-        kept: Weights = client.memory.get(_MEMORY, _zeros(model))
+        kept: Weights = client.memory.get(_MEMORY, zeros(model))
         start = {n: p.detach().clone() for n, p in model.named_parameters()}
         # alpha (w - w_t + h_k) is alpha (w - anchor).
         anchor = {n: p - kept[n].to(device) for n, p in start.items()}
@@ -100,17 +98,9 @@ class FedDyn(Averaging):
         return Global(mean, besides=h)
 
 
-def _at_rest(server: Server) -> Global:
-    return Global(server.initial, besides=_zeros(server.model))
-
-
 def _corrected(state: Global) -> Weights:
     """Return what clients start from: the mean and the mean of all h_k."""
     return {
         **state.weights,
         **{n: state.weights[n] + h for n, h in state.besides.items()},
     }
-
-
-def _zeros(model: nn.Module) -> Weights:
-    return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}

@@ -17,21 +17,19 @@ from typing import Literal
 from pydantic import Field
 
 from fedkd.algorithms.averaging import (
-    AverageConfig,
     Averaging,
     Choices,
     Global,
+    PlainConfig,
     Update,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server
+from fedkd.strategy import Client, Round, Server
 
 
-class FedExPConfig(AverageConfig):
+class FedExPConfig(PlainConfig):
     """Hyper-parameters of FedExP."""
 
-    aggregate: Literal["plain"] = "plain"
-    """One architecture."""
     weights: Literal["examples", "uniform"] = "uniform"
     """The weight of a client in the mean: 1 as in Algorithm 1, or its images."""
     epsilon: float = Field(1e-3, ge=0)
@@ -45,7 +43,6 @@ class FedExP(Averaging):
 
     Config = FedExPConfig
     config: FedExPConfig
-    requires = Requires(one_architecture=True)
 
     def __init__(self, config: FedExPConfig | None = None) -> None:
         super().__init__(config)

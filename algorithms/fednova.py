@@ -15,26 +15,22 @@ Deviations: with local momentum rho, ||a_k||_1 is that of the momentum buffer's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor
 
 from fedkd.algorithms.averaging import (
-    AverageConfig,
     Averaging,
     Choices,
     Global,
+    PlainConfig,
     Update,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server
+from fedkd.strategy import Client, Round, Server
 
 
-class FedNovaConfig(AverageConfig):
+class FedNovaConfig(PlainConfig):
     """Hyper-parameters of FedNova."""
-
-    aggregate: Literal["plain"] = "plain"
-    """One architecture."""
 
 
 class FedNova(Averaging):
@@ -42,7 +38,6 @@ class FedNova(Averaging):
 
     Config = FedNovaConfig
     config: FedNovaConfig
-    requires = Requires(one_architecture=True)
 
     def __init__(self, config: FedNovaConfig | None = None) -> None:
         super().__init__(config)

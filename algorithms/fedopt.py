@@ -21,21 +21,20 @@ from pydantic import Field
 from torch import Tensor
 
 from fedkd.algorithms.averaging import (
-    AverageConfig,
     Averaging,
     Choices,
     Global,
+    PlainConfig,
     Update,
+    zeros,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Preset, Requires, Round, Server
+from fedkd.strategy import Client, Preset, Round, Server
 
 
-class FedOptConfig(AverageConfig):
+class FedOptConfig(PlainConfig):
     """Hyper-parameters of FedOpt."""
 
-    aggregate: Literal["plain"] = "plain"
-    """One architecture."""
     optimiser: Literal["sgd", "adagrad", "adam", "yogi"] = "adam"
     """Which optimiser the server has; ``sgd`` with momentum is FedAvgM."""
     server_lr: float = Field(0.01, gt=0)
@@ -64,7 +63,6 @@ class FedOpt(Averaging):
 
     Config = FedOptConfig
     config: FedOptConfig
-    requires = Requires(one_architecture=True)
 
     def __init__(self, config: FedOptConfig | None = None) -> None:
         super().__init__(config)
@@ -76,7 +74,7 @@ class FedOpt(Averaging):
 
     def _first(self, server: Server) -> Global:
         shapes = {n: p.shape for n, p in server.model.named_parameters()}
-        first = {n: torch.zeros(shape) for n, shape in shapes.items()}
+        first = zeros(server.model)
         second: dict[str, Tensor] = {}
         if self.config.optimiser != "sgd":
             least = self.config.tau**2

@@ -21,24 +21,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.algorithms.averaging import (
-    AverageConfig,
     Averaging,
     Choices,
     Global,
+    PlainConfig,
     Update,
-    initial,
+    at_rest,
+    zeros,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server
+from fedkd.strategy import Client, Round, Server
 
 _MEMORY = "c"
 
 
-class ScaffoldConfig(AverageConfig):
+class ScaffoldConfig(PlainConfig):
     """Hyper-parameters of SCAFFOLD."""
 
-    aggregate: Literal["plain"] = "plain"
-    """One architecture: a variate belongs to every channel."""
     weights: Literal["examples", "uniform"] = "uniform"
     """The weight of a client in the mean: 1 as in the paper, or its images."""
     option: Literal["I", "II"] = "II"
@@ -53,11 +52,10 @@ class Scaffold(Averaging):
 
     Config = ScaffoldConfig
     config: ScaffoldConfig
-    requires = Requires(one_architecture=True)
 
     def __init__(self, config: ScaffoldConfig | None = None) -> None:
         super().__init__(config)
-        self.choices = Choices(first=at_zero, sent=variate, moved=self._moved)
+        self.choices = Choices(first=at_rest, sent=variate, moved=self._moved)
 
     def train(self, client: Client, sent: Weights) -> Weights:
         """Train with corrected gradients; return how c_k has changed."""
@@ -93,7 +91,10 @@ class Scaffold(Averaging):
         del round
         changes = [up.besides for up in ups.values()]
         number = len(server.clients)
-        c = {n: v + _sum(changes, n) / number for n, v in state.besides.items()}
+        c = {
+            n: v + sum(each[n] for each in changes) / number
+            for n, v in state.besides.items()
+        }
         eta = self.config.server_lr
         moved = dict(mean)
         if eta != 1:
@@ -102,28 +103,11 @@ class Scaffold(Averaging):
         return Global(moved, besides=c)
 
 
-def at_zero(server: Server) -> Global:
-    """Return the initial weights and c = 0."""
-    return Global(initial(server).weights, besides=zeros(server.model))
-
-
 def variate(state: Global, client_id: int, round: Round) -> Weights:
     """Send c beside the weights."""
     del client_id, round
     c: Weights = state.besides
     return c
-
-
-def zeros(model: nn.Module) -> dict[str, Tensor]:
-    """Return a zero for every parameter, by name, on the CPU."""
-    return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}
-
-
-def _sum(trees: list[Weights], name: str) -> Tensor:
-    total = trees[0][name].clone()
-    for tree in trees[1:]:
-        total += tree[name]
-    return total
 
 
 def _whole_gradient(client: Client) -> dict[str, Tensor]:
