@@ -28,27 +28,30 @@ STRATEGIES = {
         "FedAvg with a restricted softmax for classes a client does not have.",
     ),
     "scaffold": (
-        "scaffold:Scaffold",
+        "drift.scaffold:Scaffold",
         "Control variates take the clients' drift out of their gradients.",
     ),
     "fednova": (
-        "fednova:FedNova",
+        "drift.fednova:FedNova",
         "FedAvg of moves that are normalised by the clients' work.",
     ),
-    "fedavgm": ("fedopt:FEDAVGM", "FedAvg with momentum at the server."),
-    "fedadam": ("fedopt:FEDADAM", "The clients' mean move, through Adam."),
-    "fedyogi": ("fedopt:FEDYOGI", "The clients' mean move, through Yogi."),
-    "fedadagrad": ("fedopt:FEDADAGRAD", "The clients' mean move, through Adagrad."),
+    "fedavgm": ("drift.fedopt:FEDAVGM", "FedAvg with momentum at the server."),
+    "fedadam": ("drift.fedopt:FEDADAM", "The clients' mean move, through Adam."),
+    "fedyogi": ("drift.fedopt:FEDYOGI", "The clients' mean move, through Yogi."),
+    "fedadagrad": (
+        "drift.fedopt:FEDADAGRAD",
+        "The clients' mean move, through Adagrad.",
+    ),
     "feddyn": (
-        "feddyn:FedDyn",
+        "drift.feddyn:FedDyn",
         "A dynamic regulariser makes the clients' optima meet.",
     ),
     "fedexp": (
-        "fedexp:FedExP",
+        "drift.fedexp:FedExP",
         "The server goes further than the mean, the more clients disagree.",
     ),
     "fedlc": (
-        "fedlc:FedLC",
+        "drift.fedlc:FedLC",
         "Logits are calibrated by how often a client has a class.",
     ),
     "ccvr": (

@@ -21,6 +21,7 @@ from fedkd.ops.optimisers import Optimiser
 from fedkd.ops.training import (
     GradientHook,
     LossFunction,
+    Objective,
     Penalty,
     TrainingConfig,
     TrainingReport,
@@ -259,13 +260,16 @@ class Client(Party):
         """Local training settings, with the learning rate of this round."""
         self._trainer = trainer
 
-    def train(
+    def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
         self,
         loss: LossFunction | None = None,
         penalty: Penalty | None = None,
         gradient: GradientHook | None = None,
         optimiser: Optimiser | None = None,
         training: TrainingConfig | None = None,
+        *,
+        objective: Objective | None = None,
+        model: nn.Module | None = None,
     ) -> TrainingReport:
         """Train the working model on the local data; count the images, log the loss.
 
@@ -279,20 +283,29 @@ class Client(Party):
                 and before clipping; may change ``p.grad`` of parameters in place.
             optimiser: Replaces the run's SGD and its learning rate; it starts anew.
             training: Settings other than the run's.
+            objective: ``objective(model, images [B, C, H, W], labels [B])`` in place of
+                ``loss``: returns the criterion and a term beside it, or None.
+            model: What is trained in place of the working model, say a second one of the
+                client, or several in a ``ModuleDict`` by an objective of all.
 
         Raises:
+            ContractError: If both a loss and an objective are given.
             DivergedError: If the loss or the penalty is not finite.
         """
         settings = training or self.training
-        if all(part is None for part in (loss, penalty, gradient, optimiser)):
-            report = self._trainer(self.model, self.data, settings)
+        trained = self.model if model is None else model
+        if all(
+            p is None for p in (loss, penalty, gradient, optimiser, objective, model)
+        ):
+            report = self._trainer(trained, self.data, settings)
         else:
             report = train(
-                self.model,
+                trained,
                 self.data,
                 settings,
                 loss,
                 penalty,
+                objective=objective,
                 gradient=gradient,
                 optimiser=optimiser,
             )

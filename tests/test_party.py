@@ -47,7 +47,18 @@ def test_plain_training_is_the_executors_and_all_other_is_ones_own(client):
     client.train(penalty=lambda model: next(model.parameters()).sum())
     client.train(gradient=lambda model: None)
     client.train(optimiser=Sgd(lr=0.1))
+    client.train(objective=lambda model, x, y: (model(x).sum(), None))
+    client.train(model=client.build("mlp"))
     assert client._trainer.asked == 1
+
+
+def test_another_model_is_trained_in_place_of_the_working_one(client):
+    own = client.build("mlp")
+    before = [p.detach().clone() for p in own.parameters()]
+    client.train(model=own)
+    assert all((a != b).any() for a, b in zip(own.parameters(), before, strict=True))
+    weights = client.initial
+    assert all((p == weights[n]).all() for n, p in client.model.named_parameters())
 
 
 @pytest.mark.parametrize("number", [-1, -40, 1.5, 2.0, True, "3", None, np.nan])

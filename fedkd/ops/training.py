@@ -15,12 +15,18 @@ from torch import Tensor, nn
 
 from fedkd.config import Config
 from fedkd.data.images import ClientData, Draw
-from fedkd.errors import DivergedError, counted
+from fedkd.errors import ContractError, DivergedError, counted
 from fedkd.ops.optimisers import Optimiser, Sgd
 from fedkd.ops.schedules import Schedule
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits [B, C], labels [B]) -> scalar``."""
+Objective: TypeAlias = Callable[
+    [nn.Module, Tensor, Tensor], tuple[Tensor, Tensor | None]
+]
+"""``objective(model, images [B, C, H, W], labels [B]) -> (criterion, term)``, two scalars
+whose sum is minimised; only the first is reported as the loss. The term is None in all
+steps or in none."""
 Penalty: TypeAlias = Callable[[nn.Module], Tensor]
 """``penalty(model) -> scalar``, a term on the weights."""
 GradientHook: TypeAlias = Callable[[nn.Module], None]
@@ -96,6 +102,7 @@ def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
     loss: LossFunction | None = None,
     penalty: Penalty | None = None,
     *,
+    objective: Objective | None = None,
     gradient: GradientHook | None = None,
     optimiser: Optimiser | None = None,
 ) -> TrainingReport:
@@ -107,26 +114,32 @@ def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
         training: Amount of work and optimiser settings.
         loss: ``loss(logits, labels)``; cross-entropy if None.
         penalty: ``penalty(model)``, added to each step's loss if not None.
+        objective: In place of ``loss``, for what needs the images themselves or more of
+            the model than its logits: ``objective(model, images, labels)`` returns the
+            criterion and a term beside it, or None throughout. The model may be of any
+            kind then, several networks in a ``ModuleDict`` too.
         gradient: ``gradient(model)``, called in each step after the backward pass and
             before clipping; may change the gradients in place.
         optimiser: Used in place of the settings' SGD, its learning rate included.
 
     Raises:
+        ContractError: If both a loss and an objective are given.
         DivergedError: If the mean loss, or the mean penalty, is not finite.
     """
-    criterion = F.cross_entropy if loss is None else loss
+    goal = _goal(loss, penalty, objective)
     how = training.optimiser if optimiser is None else optimiser
     stepper = how.start(p for p in model.parameters() if p.requires_grad)
     hook = None if gradient is None else partial(gradient, model)
     model.train()
     total, pulled = torch.zeros(2, device=data.device)
     examples = steps = 0
+    term: Tensor | None = None
     for draw in draws_of(data, training):
         x, y = data.made(draw)
         stepper.zero_grad()  # else they take memory beside the forward pass
-        value = whole = criterion(model(x), y)
-        if penalty is not None:
-            term = penalty(model)
+        value, term = goal(model, x, y)
+        whole = value
+        if term is not None:
             whole = value + term
             pulled += term.detach()
         stepper.step(whole, training.clip_norm, hook)
@@ -134,10 +147,38 @@ def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
         examples += len(y)
         steps += 1
     mean = _finite_mean("training loss", float(total), steps, how.lr)
-    if penalty is None:
+    if term is None:
         return TrainingReport(mean, examples, steps)
-    pull = _finite_mean("penalty", float(pulled), steps, how.lr)
-    return TrainingReport(mean, examples, steps, pull)
+    added = _finite_mean("penalty", float(pulled), steps, how.lr)
+    return TrainingReport(mean, examples, steps, added)
+
+
+def _goal(
+    loss: LossFunction | None, penalty: Penalty | None, objective: Objective | None
+) -> Objective:
+    """Return what a step minimises, in its two parts.
+
+    Raises:
+        ContractError: If both a loss and an objective are given.
+    """
+    if loss is not None and objective is not None:
+        raise ContractError(
+            "training was given a loss and an objective; expected one of them. Compute "
+            "the loss of the logits inside the objective."
+        )
+    criterion = F.cross_entropy if loss is None else loss
+
+    def goal(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        if objective is None:
+            value, term = criterion(model(x), y), None
+        else:
+            value, term = objective(model, x, y)
+        if penalty is None:
+            return value, term
+        pull = penalty(model)
+        return value, pull if term is None else term + pull
+
+    return goal
 
 
 def report_of(

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 
 from fedkd import ModelSpec, load_registry, simulate, testing
-from fedkd.algorithms.fedlc import calibrated_loss, margins
-from fedkd.algorithms.fednova import work
-from fedkd.algorithms.fedopt import FedOptConfig, stepped
+from fedkd.algorithms.drift.fedlc import calibrated_loss, margins
+from fedkd.algorithms.drift.fednova import work
+from fedkd.algorithms.drift.fedopt import FedOptConfig, stepped
 from fedkd.base.randomness import torch_stream
 from fedkd.ops.training import TrainingConfig
 

@@ -8,7 +8,7 @@ import torch
 from fedkd import testing
 from fedkd.config import build
 from fedkd.data.images import Augmentation
-from fedkd.errors import ConfigError, DivergedError
+from fedkd.errors import ConfigError, ContractError, DivergedError
 from fedkd.ops.optimisers import Adam, AdamW, Sgd
 from fedkd.ops.schedules import Schedule
 from fedkd.ops.training import TrainingConfig, draws_of, train
@@ -121,6 +121,28 @@ def test_the_hook_on_gradients_comes_before_clipping():
     assert on_a_line(1.0, gradient=scaffold)[0] == -1.0  # 1 - 0.5 (2 + 3 - 1)
     clipped, _ = on_a_line(1.0, gradient=scaffold, clip_norm=1.0)
     assert clipped == pytest.approx(0.5, rel=1e-5)
+
+
+def test_an_objective_gives_the_criterion_and_a_term_beside_it():
+    def objective(model, images, labels):
+        assert images.shape[1:] == (1, 8, 8)
+        assert labels.dtype == torch.int64
+        return 3 * model.w.sum(), model.w.pow(2).sum()
+
+    def plain(model, images, labels):
+        return model.w.sum(), None
+
+    w, report = on_a_line(1.0, steps=2, loss=None, objective=objective)
+    # w: 1, then 1 - 0.5 (3 + 2) = -1.5, then -1.5 - 0.5 (3 - 3) = -1.5
+    assert w == -1.5
+    assert report.loss == pytest.approx((3 - 4.5) / 2)
+    assert report.penalty == pytest.approx((1 + 2.25) / 2)
+    assert on_a_line(1.0, loss=None, objective=plain)[1].penalty is None
+
+
+def test_a_loss_and_an_objective_are_one_too_many():
+    with pytest.raises(ContractError, match="a loss and an objective; expected one"):
+        on_a_line(1.0, objective=lambda model, x, y: (model.w.sum(), None))
 
 
 def test_the_hook_sees_the_penaltys_gradient():

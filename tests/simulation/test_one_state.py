@@ -10,8 +10,8 @@ import torch
 
 from fedkd import ContractError, simulate, testing
 from fedkd.algorithms.averaging import Global
+from fedkd.algorithms.drift.scaffold import Scaffold
 from fedkd.algorithms.fedavg import FedAvg
-from fedkd.algorithms.scaffold import Scaffold
 from fedkd.payload import decode, encode
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.store.memories import ClientMemories

@@ -1,0 +1,1 @@
+"""Methods of one global model against the clients' drift; one module each."""

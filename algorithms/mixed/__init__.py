@@ -1,0 +1,1 @@
+"""Methods for models that differ: what crosses are answers, features or a shared part."""
