@@ -19,6 +19,7 @@ from fedkd.ops.generation import BatchNormMatcher, all_finite
 from fedkd.ops.optimisers import Sgd, Stepper
 from fedkd.ops.schedules import Schedule
 from fedkd.ops.synthesis import ImagePool, Lens, adversarial_divergence, synthesise
+from fedkd.ops.terms import WeightedTerms
 from fedkd.strategy import Server
 
 
@@ -90,8 +91,9 @@ class GeneratorLoss:
         self._matchers = [BatchNormMatcher(member) for member in ensemble.members]
         known = any(matcher.layers for matcher in self._matchers)
         self._invert = config.inversion_weight > 0 and known
-        self.terms: dict[str, Tensor] = {}
-        """The terms of the last call, without weights; scalars."""
+        # No image of a batch may be one that the student and the clients disagree on.
+        self.terms = WeightedTerms("adversarial")
+        """What the terms of all calls were."""
         if config.inversion_weight and not known:
             warnings.warn(
                 "no client's model has batch normalisation, so L_BN is 0; set "
@@ -110,22 +112,20 @@ class GeneratorLoss:
             teacher_BC = self._ensemble(x)
         terms = {}
         if config.label_weight:
-            terms["label"] = self._rules.label_loss(teacher_BC, labels_B)
+            label = self._rules.label_loss(teacher_BC, labels_B)
+            terms["label"] = (config.label_weight, label)
         if self._invert:
-            terms["inversion"] = self._inversion()
+            terms["inversion"] = (config.inversion_weight, self._inversion())
         if config.adversarial_weight:
-            terms["adversarial"] = adversarial_divergence(
+            divergence = adversarial_divergence(
                 teacher_BC,
                 self._student(x),
                 temperature=config.adversarial_temperature,
                 masked=config.adversarial_mask,
             )
-        self.terms = {name: term.detach() for name, term in terms.items()}
+            terms["adversarial"] = (config.adversarial_weight, divergence)
         # Without any term, images have no gradient and the generator stays as it is.
-        loss = 0 * images.sum()
-        for name, term in terms.items():
-            loss = loss + getattr(config, f"{name}_weight") * term
-        return loss
+        return self.terms.sum(images, **terms) if terms else 0 * images.sum()
 
     def _inversion(self) -> Tensor:
         """Return L_BN of the pass that was watched."""
@@ -195,6 +195,8 @@ class Distillation:
             self._keep(images, labels_B)
             self.teach(sgd)
             sgd.advance()
+        for name, value in self._loss.terms.report().items():
+            self._server.log(name, value)
         require_finite({"distil.lr": self.student})
         if diverged:
             self._server.log("diverged_generators", diverged)
@@ -217,8 +219,6 @@ class Distillation:
             clip_norm=how.clip_norm,
         )
         server.count_examples(how.generator_steps * len(images))
-        for name, value in self._loss.terms.items():
-            server.log(f"{name}_loss", value)
         return images, labels_B
 
     def teach(self, sgd: Stepper) -> None:

@@ -26,6 +26,7 @@ from fedkd.ops.generation import (
     to_classifier_range,
 )
 from fedkd.ops.optimisers import Adam
+from fedkd.ops.terms import WeightedTerms
 from fedkd.ops.training import train
 from fedkd.payload import Weights
 from fedkd.strategy import Client, ModelSpec, Server
@@ -84,6 +85,8 @@ def train_generator(client: Client, config: GeneratorConfig) -> nn.Module | None
         # The discriminator steps on real and fake images, the generator on fakes.
         client.count_examples(3 * len(real))
     generator.eval()
+    for name, value in losses.terms.report().items():
+        client.log(f"generator_{name}", value)
     _log_quality(client, generator, classifier, config)
     return generator
 
@@ -105,6 +108,8 @@ class GeneratorLosses:
         self._mix_C = (counts_C / counts_C.sum()).to(device)
         small = int(counts_C.sum()) < config.inversion_below
         self._invert = config.inversion_weight > 0 and small
+        self.terms = WeightedTerms()
+        """What the terms of :meth:`of_generator` were so far."""
 
     def of_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return L_D for images ``[B, C, H, W]``; a scalar."""
@@ -114,18 +119,24 @@ class GeneratorLosses:
         """Return L_G for generated images ``[B, C, H, W]``; a scalar."""
         config = self._config
         adversarial = adversarial_loss(self._discriminator(fake))
-        loss = config.adversarial_weight * adversarial
-        if not (config.entropy_weight or config.diversity_weight or self._invert):
-            return loss
+        terms = {"adversarial": (config.adversarial_weight, adversarial)}
+        if config.entropy_weight or config.diversity_weight or self._invert:
+            terms |= self._of_classifier(fake)
+        return self.terms.sum(fake, **terms)
+
+    def _of_classifier(self, fake: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Return the weighted terms of what the classifier sees in images."""
+        config = self._config
         with BatchNormMatcher(self._classifier, active=self._invert) as matcher:
             logits_BC = self._classifier(fake)
+        terms = {}
         if config.entropy_weight:
-            loss = loss + config.entropy_weight * prediction_entropy(logits_BC)
+            terms["entropy"] = (config.entropy_weight, prediction_entropy(logits_BC))
         if config.diversity_weight:
-            loss = loss + config.diversity_weight * self._diversity(logits_BC)
+            terms["diversity"] = (config.diversity_weight, self._diversity(logits_BC))
         if self._invert:
-            loss = loss + config.inversion_weight * matcher.loss()
-        return loss
+            terms["inversion"] = (config.inversion_weight, matcher.loss())
+        return terms
 
     def _diversity(self, logits_BC: Tensor) -> Tensor:
         if self._config.diversity == "uniform":

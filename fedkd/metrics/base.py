@@ -139,6 +139,14 @@ class Metric:
         """Return the columns that :meth:`of_rounds` reads; a run must measure them."""
         return ()
 
+    def check(self, columns: Mapping[str, Column]) -> None:
+        """Refuse options that mean nothing for the columns of a run, before it starts.
+
+        Raises:
+            ConfigError: Saying which option, what was found and what was expected.
+        """
+        del columns
+
     @classmethod
     def place(cls) -> str:
         """Return which of :data:`PLACES` it implements.

@@ -61,6 +61,7 @@ class MetricSet:
                 self.columns[column.name] = column
         for label, metric in self.metrics.items():
             self._check_reads(label, metric)
+            metric.check(self.columns)
 
     def of_test_set(self, predictions: Predictions) -> dict[str, Value]:
         """Measure a model on a test set; by label."""

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from fedkd.config import Config
+from fedkd.errors import ConfigError
 from fedkd.metrics.base import Line, Metric
 from fedkd.metrics.columns import Column
 
@@ -41,6 +42,19 @@ class _ToTarget(Metric):
     def reads(self) -> tuple[str, ...]:
         """Return what is watched."""
         return (self.config.of,)
+
+    def check(self, columns: Mapping[str, Column]) -> None:
+        """Refuse a target that no run can reach or miss.
+
+        Raises:
+            ConfigError: If what is watched is in percent and the target is not.
+        """
+        watched, target = columns[self.config.of], self.config.target
+        if watched.unit == "%" and not 0 < target <= 100:
+            raise ConfigError(
+                f"target: found {target:g}, expected a value above 0 and up to 100, for "
+                f"{watched.name} is in percent."
+            )
 
 
 class RoundsTo(_ToTarget):

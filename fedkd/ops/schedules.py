@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import count, islice
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from fedkd.config import Config
+
+Rates: TypeAlias = dict[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0)]]
+"""Learning rates above 0, by the time from which they hold."""
 
 
 class Schedule(Config):
@@ -21,8 +24,8 @@ class Schedule(Config):
 
     decay: float = Field(1.0, gt=0, le=1)
     """Factor on the rate per unit of time."""
-    rates: dict[int, float] = Field(default_factory=dict)
-    """Rates that take over from a time on: ``{60: 0.001}``."""
+    rates: Rates = Field(default_factory=dict)
+    """Rates that take over from a time on, from 0: ``{60: 0.001}``."""
     cosine: int | None = Field(None, ge=1)
     """Units of time in which the rate falls to zero by a cosine; None for no cosine."""
     per: Literal["round", "step"] = "round"

@@ -21,12 +21,12 @@ class WeightedTerms:
 
     For example::
 
-    terms = WeightedTerms()
-    for _ in range(steps):
-        ...
-        adam.step(terms.sum(x, label=(1.0, of_label), diversity=(0.5, apart)))
-    for name, value in terms.report().items():
-        server.log(name, value)
+        terms = WeightedTerms()
+        for _ in range(steps):
+            ...
+            adam.step(terms.sum(x, label=(1.0, of_label), diversity=(0.5, apart)))
+        for name, value in terms.report().items():
+            server.log(name, value)
     """
 
     def __init__(self, *selective: str) -> None:
@@ -48,7 +48,7 @@ class WeightedTerms:
             terms: At least one w_i, below 0 for what is sought, with L_i, a scalar.
         """
         weighted = {name: weight * value for name, (weight, value) in terms.items()}
-        if not self._values:  # one step of a stage is enough
+        if not self._values and x.requires_grad:  # one step of a stage is enough
             self._shares = gradient_shares(weighted, x)
         for name, (weight, value) in terms.items():
             self._values[name].append(value.detach())

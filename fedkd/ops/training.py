@@ -17,7 +17,7 @@ from fedkd.config import Config
 from fedkd.data.images import ClientData, Draw
 from fedkd.errors import ContractError, DivergedError, counted
 from fedkd.ops.optimisers import Optimiser, Sgd
-from fedkd.ops.schedules import Schedule
+from fedkd.ops.schedules import Rates, Schedule
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits [B, C], labels [B]) -> scalar``."""
@@ -56,8 +56,8 @@ class TrainingConfig(Config):
     """Largest gradient norm; None for no clipping."""
     lr_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate per round."""
-    lr_from_round: dict[int, float] = Field(default_factory=dict)
-    """Learning rates that take over from a round on: ``{60: 0.001}``."""
+    lr_from_round: Rates = Field(default_factory=dict)
+    """Learning rates that take over from a round on, from 0: ``{60: 0.001}``."""
     augment: bool = True
     """Whether training images are augmented as their data set prescribes."""
 

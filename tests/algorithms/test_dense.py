@@ -153,7 +153,7 @@ def test_the_inversion_loss_is_positive_with_trained_clients():
     value = loss(x, torch.zeros(8, dtype=torch.long))
     assert value > 0
     assert torch.autograd.grad(value, x)[0].abs().sum() > 0
-    assert set(loss.terms) == {"inversion"}
+    assert set(loss.terms.report()) == {"inversion_loss", "inversion_share"}
 
 
 def test_without_batch_norm_the_inversion_loss_is_zero_and_says_so():

@@ -95,6 +95,17 @@ def test_what_is_watched_must_be_measured_and_measured_by_round():
         MetricSet({"first": first, "second": again})
 
 
+@pytest.mark.parametrize("target", [-1, 0, 100.5, 8000])
+def test_a_target_in_percent_is_above_0_and_up_to_100(target):
+    metric = RoundsTo(RoundsTo.Config(target=target))
+    with pytest.raises(
+        ConfigError, match=f"target: found {target}, expected a value ab"
+    ):
+        MetricSet({"rounds_to": metric})
+    loss = RoundsTo(RoundsTo.Config(target=target, of="global_loss"))
+    assert MetricSet({"loss": Loss(), "rounds_to": loss}).metrics
+
+
 @pytest.mark.parametrize(
     ("metric", "what"), [(Nothing, "nothing"), (Both, "of_test_set, of_clients")]
 )

@@ -8,6 +8,7 @@ import torch
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.ops.schedules import Schedule
+from fedkd.ops.training import TrainingConfig
 
 
 def first(number, schedule, lr, time=0):
@@ -41,6 +42,23 @@ def test_the_cosine_is_torchs_to_the_bit(total, lr):
     for t, rate in enumerate(first(total + 1, Schedule(cosine=total), lr)):
         assert rate == sgd.param_groups[0]["lr"] == Schedule(cosine=total).rate(lr, t)
         theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({-1: 0.1}, "greater than or equal to 0"),
+        ({3: 0}, "greater than 0"),
+        ({3: -0.1}, "greater than 0"),
+        ({3: float("inf")}, "finite number"),
+    ],
+)
+def test_rates_are_above_0_and_hold_from_a_time_that_comes(rates, expected):
+    with pytest.raises(ConfigError, match=rf"schedule.rates.*{expected}"):
+        build(Schedule, {"rates": rates}, "schedule")
+    given = {"local_steps": 1, "lr_from_round": rates}
+    with pytest.raises(ConfigError, match=rf"training.lr_from_round.*{expected}"):
+        build(TrainingConfig, given, "training")
 
 
 @pytest.mark.parametrize("other", [{"decay": 0.9}, {"rates": {1: 0.1}}])

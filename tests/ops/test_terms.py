@@ -76,3 +76,9 @@ def test_terms_without_a_gradient_have_no_share():
     y = torch.ones(2, requires_grad=True)
     assert gradient_shares({"a": x.sum(), "b": y.sum()}, x) == {"a": 1.0, "b": 0.0}
     assert gradient_shares({"b": y.sum()}, x) == {"b": 0.0}
+
+
+def test_images_without_a_gradient_have_no_shares():
+    terms = WeightedTerms()
+    assert terms.sum(torch.ones(2), first=(2.0, torch.tensor(3.0))).item() == 6.0
+    assert set(terms.report()) == {"first_loss"}

@@ -34,7 +34,7 @@ needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed")
 quiet = pytest.mark.filterwarnings("ignore")
 
 PLUGIN = """
-import os, signal, time
+import os, signal, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import fedkd
@@ -51,6 +51,9 @@ class Odd(Exception):
     def __init__(self, a, b):
         super().__init__(f"{a} and {b}")
 
+class Much(RuntimeWarning):
+    pass
+
 class Harm(FedAvg):
     Config = HarmConfig
     def aggregate(self, *arguments):
@@ -64,6 +67,8 @@ class Harm(FedAvg):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.kind == "odd" and client.id >= 1:
             raise Odd("found this", client.id)
+        if self.config.kind == "warn":
+            warnings.warn(f"client {client.id} has too much", Much, stacklevel=2)
         if self.config.kind == "sleep":
             time.sleep(0.3)
         return super().local(down, client)
@@ -251,6 +256,20 @@ def test_the_smoke_suite_gives_the_same_results(tmp_path, other):
     assert smoke(tmp_path, other) == smoke(tmp_path, "serial")
 
 
+def heard_of(harm, choice):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        harm("warn", choice)
+    return {str(w.message) for w in caught if "too much" in str(w.message)}
+
+
+EVERY = {f"client {k} has too much" for k in range(5)}
+
+
+def test_what_a_worker_warns_of_is_heard_in_the_main_process(harm):
+    assert heard_of(harm, "serial") == heard_of(harm, Choice("processes", 3)) == EVERY
+
+
 @needs_ray
 @quiet
 @pytest.mark.slow
@@ -262,6 +281,7 @@ def test_ray_gives_the_bits_of_one_with_a_worker_killed_too(harm, tmp_path):
     with pytest.raises(Exception, match="found this and 1") as caught:
         harm("odd", Choice("ray", 2))
     assert str(caught.value) == "found this and 1"
+    assert heard_of(harm, Choice("ray", 2)) == EVERY
     assert not ray.is_initialized()
 
 

@@ -20,7 +20,13 @@ from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
 from fedkd.payload import put_together, take_apart
 from fedkd.simulation.executors.base import Executor
-from fedkd.simulation.executors.worker import Fault, attempted
+from fedkd.simulation.executors.worker import (
+    Fault,
+    Said,
+    attempted,
+    heard,
+    warn_again,
+)
 from fedkd.simulation.turns import Answer, Orders, TurnRecord, Turns, record_of
 from fedkd.strategy import Round
 
@@ -120,8 +126,11 @@ class Cluster(Executor):
             tasks[ref] = (place, size)
         return tasks
 
-    def _read(self, k: int, outcome: tuple[_Tree, TurnRecord], size: int) -> Answer:
-        tree, known = outcome
+    def _read(
+        self, k: int, outcome: tuple[_Tree, TurnRecord, Said], size: int
+    ) -> Answer:
+        tree, known, said = outcome
+        warn_again(said)
         up, memory = put_together(*tree)
         self.turns.sides.memories.keep(k, memory)
         return Answer(up, record_of(known, size, known.pop("seconds")))
@@ -140,19 +149,21 @@ def _turn(
     work: tuple[int, Round, TrainingConfig, bool],
     down: _Tree,
     memory: _Tree,
-) -> tuple[_Tree, TurnRecord] | Fault:
+) -> tuple[_Tree, TurnRecord, Said] | Fault:
     """Do a turn in a worker of Ray."""
     torch.set_num_threads(1)
     turns = _turns(key, shared)
 
-    def do() -> tuple[_Tree, TurnRecord]:
+    def do() -> tuple[_Tree, TurnRecord, Said]:
         started = time.perf_counter()
         k, this_round, training, scores = work
         store = put_together(*memory)
         orders = Orders(this_round, training, lambda _: (None, 0), scores)
-        up, known = turns.local(k, put_together(*down), orders, store)
+        with heard() as said:
+            up, known = turns.local(k, put_together(*down), orders, store)
         known["seconds"] = round(time.perf_counter() - started, 4)
-        return take_apart((up, store), f"{turns.name}.local (client {k})"), known
+        tree = take_apart((up, store), f"{turns.name}.local (client {k})")
+        return tree, known, said
 
     return attempted(do)
 

@@ -30,6 +30,7 @@ from fedkd.simulation.executors.worker import (
     Wiring,
     attempted,
     serve,
+    warn_again,
 )
 from fedkd.simulation.turns import Answer, Orders, Turns
 
@@ -187,7 +188,8 @@ class Processes(Executor):
         place, content = message
         if isinstance(content, Fault):
             return place, content
-        where, record = content
+        where, record, said = content
+        warn_again(said)
         with phase("transport"):
             up, memory = worker.read(where)
         if memory is not None:

@@ -10,7 +10,8 @@ import functools
 import gc
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -108,6 +109,29 @@ def attempted(do: Callable[[], Result]) -> Result | Fault:
         return Fault.of(error)
 
 
+Said = list[tuple[type[Warning], str]]
+"""Warnings of another process: of what kind, and the sentence."""
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[Said]:
+    """Collect the warnings of the block, which :func:`warn_again` gives in the main one."""
+    said: Said = []
+    with warnings.catch_warnings(record=True) as caught:
+        yield said
+        for warning in caught:
+            kind = warning.category
+            # One of a library's own may be unknown to the main process.
+            known = kind if kind.__module__ == "builtins" else RuntimeWarning
+            said.append((known, str(warning.message)))
+
+
+def warn_again(said: Said) -> None:
+    """Give warnings of another process as this one's."""
+    for kind, text in said:
+        warnings.warn(text, kind, stacklevel=2)
+
+
 class Elsewhere(Exception):
     """Holds the traceback of another process."""
 
@@ -143,7 +167,7 @@ class WorkerState:
             turn = functools.partial(self._turn, shared.tasks[place], orders)
             self.pipe.send((place, attempted(turn)))
 
-    def _turn(self, task: Task, orders: Orders) -> tuple[Place, TurnRecord]:
+    def _turn(self, task: Task, orders: Orders) -> tuple[Place, TurnRecord, Said]:
         started = time.perf_counter()
         moving = Phases()
         memory: Any = {}
@@ -152,7 +176,8 @@ class WorkerState:
         remembers = bool(memory)
         with measured(moving, "transport"):
             down, size = orders.broadcast(task.down)
-        up, known = self.turns.local(task.client, down, orders, memory)
+        with heard() as said:
+            up, known = self.turns.local(task.client, down, orders, memory)
         # The main process counts what it has read; then the memory is free again.
         if self.up.number(0) == self._sent:
             self.up.clear()
@@ -165,7 +190,7 @@ class WorkerState:
         if self.turns.profile:
             known["phases"]["transport"] += moving.seconds["transport"]
         seconds = round(time.perf_counter() - started, 4)
-        return place, record_of(known, size, seconds)
+        return place, record_of(known, size, seconds), said
 
 
 class _Broadcasts:
