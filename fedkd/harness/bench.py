@@ -146,6 +146,7 @@ class Bench:
                 settings.plugin_files,
                 # The cells have the cores; their clients start no more processes.
                 alone(settings.executor),
+                builder.hashes,
             )
             run_side_by_side(todo, jobs, shared, recorder)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -35,16 +35,34 @@ from fedkd.suite.metrics import built
 
 SPLITS = 64
 """Splits that are kept: those that were dealt for the check are those that are used."""
+SplitKey: TypeAlias = tuple[Resolved, Resolved, int, int]
+"""What a split hangs on: data set, partition, number of clients, seed."""
 
 
 class RunBuilder:
     """Where the cells of a process find their data and models."""
 
-    def __init__(self, registry: Registry, root: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        root: Path,
+        device: torch.device,
+        hashes: Mapping[SplitKey, str] | None = None,
+    ) -> None:
+        """Build nothing yet.
+
+        Args:
+            registry: Where names are looked up.
+            root: Folder of the data files.
+            device: Where data and models are put.
+            hashes: Of splits that another process has dealt, for the same bench.
+        """
         self.registry = registry
         self.root = root
         """Folder of the data files."""
         self.device = device
+        self.hashes: dict[SplitKey, str] = dict(hashes or {})
+        """Of each split that was dealt; it is the same in every process of a bench."""
         self.notes: dict[Resolved, list[str]] = {}
         """What is to be said of each data set that was loaded: a sentence each."""
         # The cells of a data set come one after another, so one is enough.
@@ -131,9 +149,18 @@ class RunBuilder:
         partitioner: Partitioner = made(self.registry, "partitioners", partition)
         partitioner.classes = data.classes
         labels = data.y_train.cpu().numpy()
-        return dealt(
-            partitioner, partition.name, labels, clients, data.num_classes, seed
+        key = (dataset, partition, clients, seed)
+        split = dealt(
+            partitioner,
+            partition.name,
+            labels,
+            clients,
+            data.num_classes,
+            seed,
+            known=self.hashes.get(key),
         )
+        self.hashes[key] = split.hash
+        return split
 
     def _hold_out(
         self,

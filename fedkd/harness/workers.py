@@ -6,7 +6,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import torch
 
 from fedkd.base.workers import Worker
 from fedkd.errors import FedKDError
-from fedkd.harness.builder import RunBuilder
+from fedkd.harness.builder import RunBuilder, SplitKey
 from fedkd.harness.cell import failed_row, run_cell
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import Row
@@ -46,6 +46,8 @@ class WorkerSettings:
     device: str
     plugin_files: tuple[str, ...] = ()
     executor: Choice = SERIAL
+    hashes: Mapping[SplitKey, str] = field(default_factory=dict)
+    """Of the splits that the main process has dealt; a worker deals the same ones."""
 
 
 def run_serially(
@@ -170,7 +172,10 @@ def _serve(pipe: Connection, plugin_files: tuple[str, ...]) -> None:
         registry = load_registry(plugin_files, quiet=True)
         settings: WorkerSettings = pipe.recv()
         builder = RunBuilder(
-            registry, settings.data_root, torch.device(settings.device)
+            registry,
+            settings.data_root,
+            torch.device(settings.device),
+            settings.hashes,
         )
     except FedKDError as error:
         pipe.send(("fatal", str(error)))

@@ -186,6 +186,35 @@ def test_a_failed_cell_is_run_again_and_goes_on_from_its_checkpoint(bench, capsy
     assert rows()[0].global_accuracy == rows("straight")[0].global_accuracy
 
 
+HASHED = """
+import numpy as np
+import fedkd
+from fedkd.partition.base import Partition, Partitioner
+
+class Hashed(Partitioner):
+    def split(self, labels, clients, num_classes, rng):
+        order = sorted(range(len(labels)), key=lambda i: hash(str(i)))
+        return Partition.of(np.array_split(order, clients), labels, num_classes)
+
+@fedkd.hookimpl
+def fedkd_register_partitioners(register):
+    register("hashed", ":Hashed")
+"""
+
+
+def test_a_split_that_another_process_deals_otherwise_is_an_error_where_it_is_dealt(
+    bench, tmp_path
+):
+    plugin = tmp_path / "hashed.py"
+    plugin.write_text(HASHED)
+    more = ["--set", "partitions=[hashed]", "--plugin", str(plugin), "--seeds", "0"]
+    assert bench("toy-mean, fedavg", *more, jobs=2) == 1
+    rows = read_results(tmp_path / "out" / "results.csv")
+    for row in rows:
+        assert row.status == "failed"
+        assert "the partitioner 'hashed' gave two splits for one seed" in row.reason
+
+
 @pytest.mark.filterwarnings("default:its checkpoint cannot be read")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_checkpoint_that_cannot_be_read_is_said(bench, capsys, jobs):
@@ -424,9 +453,9 @@ def test_a_partition_is_read_once_and_dealt_once_for_every_run_of_a_seed(
         told.append(options)
         return read(options)
 
-    def counted_deal(*arguments):
+    def counted_deal(*arguments, **known):
         dealt.append(arguments)
-        return deal(*arguments)
+        return deal(*arguments, **known)
 
     monkeypatch.setattr(iid.Config, "model_validate", counted_read)
     monkeypatch.setattr(builder_module, "dealt", counted_deal)

@@ -61,6 +61,17 @@ def test_a_partitioner_that_has_a_generator_of_its_own_is_refused():
         deal(scheme(lambda y, rng: once.permutation(len(y))))
 
 
+def test_a_split_that_is_known_is_dealt_once_and_is_that_one():
+    asked = []
+    counting = scheme(lambda y, rng: asked.append(1) or rng.permutation(len(y)))
+    split = deal(counting)
+    assert len(asked) == 2
+    again = dealt(counting, "mine", LABELS, 4, 3, 0, known=split.hash)
+    assert (again.hash, len(asked)) == (split.hash, 3)
+    with pytest.raises(ContractError, match=f"'mine' gave two splits.*{'0' * 8}.*hash"):
+        dealt(counting, "mine", LABELS, 4, 3, 0, known="0" * 8)
+
+
 class Lists(Partitioner):
     def split(self, labels, clients, num_classes, rng):
         return [part.tolist() for part in np.array_split(rng.permutation(60), clients)]
