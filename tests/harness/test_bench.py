@@ -605,6 +605,18 @@ def test_a_dry_run_says_which_strategies_are_skipped(bench, capsys):
     assert "Skips heterofl: needs one family" in capsys.readouterr().out
 
 
+def test_a_strategy_that_cannot_start_is_known_before_the_first_round(bench, capsys):
+    assert bench("toy-startless, toy-mean", "--seeds", "0", "--dry-run") == 0
+    assert re.search(
+        r"toy-startless.*this strategy has nothing to start from",
+        capsys.readouterr().err,
+    )
+    assert bench("toy-startless, toy-mean", "--seeds", "0") == 1
+    first, second = rows()
+    assert (first.status, second.status) == ("failed", "done")
+    assert "toy-startless.init" in first.reason
+
+
 def test_a_figure_that_fails_is_a_warning_below_the_table(
     tmp_path, monkeypatch, capsys
 ):

@@ -29,6 +29,7 @@ def fedkd_register_strategies(register):
     for name in (
         "mean",
         "fails",
+        "startless",
         "dies",
         "diverges",
         "picky",
@@ -155,6 +156,11 @@ class Mean(fedkd.Strategy):
 class Fails(Mean):
     def happen(self):
         raise ValueError("this strategy\nfails on purpose")
+
+
+class Startless(Mean):
+    def init(self, server):
+        raise ValueError("this strategy\nhas nothing to start from")
 
 
 class Dies(Mean):
