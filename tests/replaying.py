@@ -229,6 +229,12 @@ def accuracy(model, positions=range(36)):
     return 100 * (said == IMAGES.y_test[chosen]).double().mean().item()
 
 
+def divergence(p_logits, q_logits, t=1.0):
+    """Return KL(p || q) of each image, both at temperature t."""
+    p, q = (p_logits / t).softmax(1), (q_logits / t).softmax(1)
+    return (p * (p.log() - q.log())).sum(1)
+
+
 def agree(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from replaying import divergence
 from torch import nn
 
 from fedkd import testing
@@ -24,13 +25,6 @@ MEAN, STD, CLASSES = 0.3, 0.25, 3
 AMOUNTS = {"epochs": 3, "generator_steps": 3, "batch_size": 6, "width": 2}
 EXACT = {"pool_images": 15, "pool_exact": True}
 SHARP = {"adversarial_weight": 5.0, "lr": 0.02}
-
-
-@pytest.fixture
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def sides_of(models):
@@ -92,13 +86,6 @@ def bn_gap(members, x, by_layer):
         if gaps:
             total = total + sum(gaps) / (len(gaps) if by_layer == "mean" else 1)
     return total / len(members)
-
-
-def divergence(teacher, student, t):
-    """Return T^2 sum_c p log(p / q) of each image, p the teacher's."""
-    p = torch.softmax(teacher / t, 1)
-    q = torch.softmax(student / t, 1)
-    return t**2 * (p * (p.log() - q.log())).sum(1)
 
 
 class Dense:
@@ -203,7 +190,8 @@ def lesson(rules, student, members, raw, sgd):
     with torch.no_grad():
         teacher = rules.mix([m(x) for m in members])
     sgd.zero_grad()
-    divergence(teacher, student(x), kd.temperature).mean().backward()
+    loss = divergence(teacher, student(x), kd.temperature).mean()
+    (kd.temperature**2 * loss).backward()
     if kd.clip_norm:
         nn.utils.clip_grad_norm_(student.parameters(), kd.clip_norm)
     sgd.step()
@@ -221,7 +209,8 @@ def search(rules, student, members, generator, epoch):
         made = generator(z)
         teacher = rules.mix([m(seen(made)) for m in members])
         pupil = student(seen(made))
-        rows = divergence(teacher, pupil, how.adversarial_temperature)
+        heat = how.adversarial_temperature
+        rows = heat**2 * divergence(teacher, pupil, heat)
         if how.adversarial_mask:
             rows = rows * (teacher.argmax(1) != pupil.argmax(1))
         loss = how.label_weight * rules.label_loss(teacher, wanted)
@@ -291,7 +280,7 @@ HOW = {**AMOUNTS, **EXACT, **SHARP}
     ],
 )
 @pytest.mark.parametrize("models", [("cnn",), ("cnn", "mlp")])
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("double")
 def test_a_stage_of_dense_is_the_papers_loop(name, synthesis, distil, models):
     agree(name, {"synthesis": synthesis, "distil": distil}, Dense, models)
 
@@ -307,7 +296,7 @@ def test_a_stage_of_dense_is_the_papers_loop(name, synthesis, distil, models):
     ],
 )
 @pytest.mark.parametrize("models", [("cnn",), ("cnn", "mlp")])
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("double")
 def test_a_stage_of_coboosting_is_the_papers_loop(
     name, synthesis, distil, more, models
 ):

@@ -13,6 +13,7 @@ from replaying import (
     SEED,
     SHARDS,
     clients_of,
+    divergence,
     initial,
     mean,
     net,
@@ -50,17 +51,7 @@ VARIED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def divergence(p_logits, q_logits, t):
-    """Return KL(p || q) of each image, both at temperature t."""
-    p, q = (p_logits / t).softmax(1), (q_logits / t).softmax(1)
-    return (p * (p.log() - q.log())).sum(1)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def spread(h, x, how):

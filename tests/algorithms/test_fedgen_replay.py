@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from replaying import divergence
 
 from fedkd import testing
 from fedkd.ops.training import draws_of
@@ -23,11 +24,7 @@ MIXED = (ModelSpec("cnn", {"features": 6}), ModelSpec("mlp", {"features": 6}))
 QUICK = {"steps": 4, "hidden": 7, "batch_size": 6, "latent_size": 5, "lr": 0.02}
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Doubled:
@@ -71,11 +68,6 @@ class World:
 def counted(k):
     labels = testing.toy_images().y_train[SHARDS[k]]
     return torch.bincount(labels, minlength=CLASSES)
-
-
-def divergence(teacher, student):
-    p, q = teacher.softmax(1), student.softmax(1)
-    return (p * (p.log() - q.log())).sum(1).mean()
 
 
 def cross_entropies(logits, labels):
@@ -141,7 +133,7 @@ class Replay:
             if self.generator is not None:
                 with torch.no_grad():
                     target = model.classifier(self.features(self.noise(len(y)), y))
-                loss = loss + b * divergence(target, logits)
+                loss = loss + b * divergence(target, logits).mean()
                 told = torch.randint(len(self.classes), (self.config.batch_size,))
                 told = torch.tensor(self.classes)[told]
                 made = self.features(self.noise(len(told)), told).detach()
@@ -188,7 +180,7 @@ class Replay:
             if how.student_weight:
                 taught = zip(tau[:, labels], answers, strict=True)
                 teacher = sum(share[:, None] * logits for share, logits in taught)
-                gap = divergence(teacher, self.average.classifier(made))
+                gap = divergence(teacher, self.average.classifier(made)).mean()
                 parts = CLASSES if how.released_terms else 1
                 loss = loss - how.student_weight * gap / parts
             loss = loss + how.diversity_weight * spread(noise, made)
