@@ -195,7 +195,8 @@ def _value_of(option: click.Option) -> str:
 
 
 def _file_of(record: Mapping[str, Any]) -> str:
-    name = str(record["target"]).partition(":")[0].rpartition(".")[2]
+    module = str(record["target"]).partition(":")[0]
+    name = module.removeprefix("fedkd.algorithms.").replace(".", "/")
     return f"{name}/" if (ROOT / "algorithms" / name).is_dir() else f"{name}.py"
 
 
