@@ -54,6 +54,34 @@ STRATEGIES = {
         "drift.fedlc:FedLC",
         "Logits are calibrated by how often a client has a class.",
     ),
+    "fedper": (
+        "personal.fedper:FedPer",
+        "FedAvg that leaves the upper layers with each client.",
+    ),
+    "lgfedavg": (
+        "personal.lgfedavg:LgFedAvg",
+        "FedAvg of the upper layers; those below stay with each client.",
+    ),
+    "fedrep": (
+        "personal.fedrep:FedRep",
+        "A body for all; each client trains its head first, then the body. Lightened.",
+    ),
+    "fedrep-paper": (
+        "personal.fedrep:FEDREP_PAPER",
+        "FedRep with ten times as much work on the head as on the body.",
+    ),
+    "ditto": (
+        "personal.ditto:Ditto",
+        "FedAvg, and beside it each client's own model, held near the global one.",
+    ),
+    "apfl": (
+        "personal.apfl:APFL",
+        "Clients predict with a mixture of own and global weights, whose share is learnt.",
+    ),
+    "fedala": (
+        "personal.fedala:FedALA",
+        "Clients learn which upper weights of the global model to start from.",
+    ),
     "ccvr": (
         "ccvr:CCVR",
         "FedAvg whose last layer is trained anew on Gaussian features by class.",

@@ -154,6 +154,9 @@ class Choices:
     one that is measured."""
     sent: Callable[[Global, int, Round], Any] = nothing
     """``sent(state, client_id, round)``: what a client gets besides the weights."""
+    own: Callable[[Global, Client], nn.Module | None] | None = None
+    """``own(state, client)``: the model with which a client predicts, where that is not
+    the global one with the entries that stay at the client."""
     shares: Callable[[Mapping[int, Update]], Mapping[int, float]] | None = None
     """``shares(ups)``: the weight of each client in the mean; None: as the option
     ``weights`` of :class:`AverageConfig` says."""
@@ -165,6 +168,24 @@ class Choices:
     )
     """``moved(state, mean, ups, server, round)``: the next state, from the whole
     averaged model."""
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A model of which some entries never cross: each client has its own."""
+
+    stays: Callable[[Party], frozenset[str]]
+    """``stays(party)``: the entries that never cross."""
+
+    def first(self, server: Server) -> Global:
+        """Return the initial weights of what is shared."""
+        kept = self.stays(server)
+        return Global({n: w for n, w in server.initial.items() if n not in kept})
+
+    @property
+    def choices(self) -> Choices:
+        """What a method of averages says for it."""
+        return Choices(first=self.first, stays=self.stays)
 
 
 class Averaging(Strategy[Global, Global, Update]):
@@ -259,7 +280,9 @@ class Averaging(Strategy[Global, Global, Update]):
 
     @final
     def personal(self, state: Global, client: Client) -> nn.Module | None:
-        """Return the model with the client's own entries; None if it has none."""
+        """Return the client's own model, or the model with its entries; None if none."""
+        if self.choices.own is not None:
+            return self.choices.own(state, client)
         private = self.choices.stays(client)
         if state.nested is None or not private:
             return own_model(state.weights, client, private)

@@ -13,9 +13,9 @@ Deviations: the mean is weighted by sample counts (the released code averages un
 
 from __future__ import annotations
 
-from fedkd.algorithms.averaging import Averaging, Choices, Global, private_buffers
+from fedkd.algorithms.averaging import Averaging, Parted, private_buffers
 from fedkd.ops.averaging import batch_norm_entries
-from fedkd.strategy import Client, Party, Server
+from fedkd.strategy import Client, Party
 
 
 def stays_local(party: Party) -> frozenset[str]:
@@ -23,16 +23,10 @@ def stays_local(party: Party) -> frozenset[str]:
     return batch_norm_entries(party.model) | private_buffers(party)
 
 
-def without_batch_norm(server: Server) -> Global:
-    """Return the initial weights of the layers that are shared."""
-    kept = stays_local(server)
-    return Global({n: w for n, w in server.initial.items() if n not in kept})
-
-
 class FedBN(Averaging):
     """FedAvg without the BatchNorm layers, which stay at the clients."""
 
-    choices = Choices(first=without_batch_norm, stays=stays_local)
+    choices = Parted(stays_local).choices
 
     def train(self, client: Client, sent: None) -> None:
         """Train with the client's own BatchNorm (Algorithm 1, client)."""

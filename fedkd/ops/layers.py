@@ -8,6 +8,28 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def entries_by_layer(model: nn.Module) -> list[list[str]]:
+    """Return the names of the entries of a model's state, layer by layer, from below.
+
+    A layer is a module with parameters of its own, in the order in which the model has
+    them. A normalisation, and what has buffers alone, belongs to the layer before it.
+    """
+    known = model.state_dict().keys()
+    layers: list[list[str]] = []
+    for path, module in model.named_modules():
+        front = f"{path}." if path else ""
+        weights = [front + n for n, _ in module.named_parameters(recurse=False)]
+        own = weights + [front + n for n, _ in module.named_buffers(recurse=False)]
+        own = [name for name in own if name in known]
+        if not own:
+            continue
+        if layers and (is_norm(module) or not weights):
+            layers[-1] += own
+        else:
+            layers.append(own)
+    return layers
+
+
 def is_known(layer: nn.Module) -> bool:
     """Say whether it is clear what the axes of this layer's weights are."""
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):

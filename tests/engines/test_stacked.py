@@ -131,7 +131,14 @@ def test_unequal_clients_passes_and_momentum_agree_too(together):
 
 @pytest.mark.parametrize(
     ("name", "options", "trains"),
-    [("fedbn", {}, 3), ("fedprox", {}, 0), ("fedrs", {}, 0), ("mosaic", MOSAIC, 3)],
+    [
+        ("fedbn", {}, 3),
+        ("fedprox", {}, 0),
+        ("fedrs", {}, 0),
+        ("mosaic", MOSAIC, 3),
+        ("fedrep", {}, 6),  # heads, then bodies
+        ("ditto", {}, 3),  # the global model alone: the own one has a penalty
+    ],
 )
 def test_strategies_run_as_they_are(name, options, trains, together):
     results = [run(named(name, **options), e) for e in ("serial", "stacked")]
