@@ -82,9 +82,25 @@ STRATEGIES = {
         "personal.fedala:FedALA",
         "Clients learn which upper weights of the global model to start from.",
     ),
+    "moon": (
+        "drift.moon:MOON",
+        "Clients' features stay near the global model's, away from their last.",
+    ),
+    "fedntd": (
+        "drift.fedntd:FedNTD",
+        "Clients keep what the global model says of classes other than the label.",
+    ),
+    "fedsam": (
+        "drift.fedsam:FedSAM",
+        "Clients take the gradient where their loss is worst nearby.",
+    ),
     "ccvr": (
         "ccvr:CCVR",
         "FedAvg whose last layer is trained anew on Gaussian features by class.",
+    ),
+    "sda-fl": (
+        "sda_fl:SDAFL",
+        "Clients share synthetic images, which the server labels and all train on.",
     ),
     "heterofl": (
         "heterofl:HeteroFL",

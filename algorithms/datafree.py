@@ -20,6 +20,7 @@ from fedkd.ops.generation import all_finite, to_classifier_range
 from fedkd.ops.terms import WeightedTerms
 from fedkd.payload import Weights
 from fedkd.strategy import Server
+from fedkd.weights import buffers_kept
 
 Range = Literal["classifier", "as_is"]
 """What is done to generated images: see :class:`Painter`."""
@@ -161,10 +162,8 @@ def lesson_images(
     if not as_searched:
         flat: Tensor = painter.eval()(z_BZ, labels_B)
         return flat
-    kept = [buffer.clone() for buffer in painter.buffers()]
-    images: Tensor = painter.train()(z_BZ, labels_B)
-    for buffer, value in zip(painter.buffers(), kept, strict=True):
-        buffer.copy_(value)
+    with buffers_kept(painter):
+        images: Tensor = painter.train()(z_BZ, labels_B)
     return images
 
 

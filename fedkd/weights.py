@@ -7,7 +7,9 @@ look up its parameters and buffers where they are kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -124,3 +126,31 @@ def _misfit(name: str, value: Tensor, own: dict[str, Tensor], model: str) -> str
 def read_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return a detached copy of a model's state on the CPU: ``{entry: tensor}``."""
     return {name: value.detach().to("cpu", copy=True) for name, value in entries(model)}
+
+
+def frozen_copy(model: nn.Module, weights: Weights | None = None) -> nn.Module:
+    """Return a copy of a model, in eval mode, whose parameters do not learn.
+
+    Args:
+        model: What is copied; it does not change.
+        weights: What the copy holds in place of the model's; these are the model's own
+            where None, or where they lack an entry.
+
+    Raises:
+        ContractError: If ``weights`` has an entry that the model has not, or one of
+            another shape.
+    """
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    if weights is not None:
+        copy_weights(weights, frozen)
+    return frozen
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put a model's buffers back at the end: passes inside move no running statistics."""
+    kept = [buffer.clone() for buffer in model.buffers()]
+    yield
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), kept, strict=True):
+            buffer.copy_(value)

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from fedkd.config import Config, build
@@ -44,6 +44,17 @@ class TrunkConfig(ModelConfig):
     """Share of the hidden channels; ceil(C * width) remain."""
     features: int | None = Field(None, ge=1)
     """Length of features after a learned projection; None: no projection."""
+    projection_units: int | None = Field(None, ge=1)
+    """Units of a hidden layer with ReLU in that projection; None: it is linear."""
+
+    @model_validator(mode="after")
+    def _of_a_projection(self) -> TrunkConfig:
+        if self.projection_units is not None and self.features is None:
+            raise ValueError(
+                f"found projection_units={self.projection_units} without features; give "
+                "features, the length of what the projection returns, or leave both out"
+            )
+        return self
 
 
 class Model(nn.Module):
@@ -128,8 +139,9 @@ class TrunkModel(ImageModel):
     """A trunk, a projection if features of a given size are asked for, a linear head.
 
     The projection makes ``feature_size`` equal over architectures and widths, for methods
-    that exchange features. It is linear, is learned with the rest and belongs to the
-    features. A subclass makes its trunk after calling this constructor, and then calls
+    that exchange features. It is linear, or has one hidden layer (the projection head of
+    contrastive methods), is learned with the rest and belongs to the features. A subclass
+    makes its trunk after calling this constructor, and then calls
     :meth:`make_head`.
     """
 
@@ -157,6 +169,7 @@ class TrunkModel(ImageModel):
         size = config.features or trunk_size
         super().__init__(image_shape, num_classes, size, config.width)
         self.trunk_size = trunk_size
+        self._units = config.projection_units
         self.is_projected = config.features is not None
         """Whether a learned layer stands between trunk and head."""
         self.nonnegative_features = self.ends_in_relu and not self.is_projected
@@ -164,7 +177,13 @@ class TrunkModel(ImageModel):
     def make_head(self) -> None:
         """Make the layers after the trunk: the projection, if any, and the head."""
         self.projection: nn.Module = nn.Identity()
-        if self.is_projected:
+        if self._units is not None:
+            self.projection = nn.Sequential(
+                nn.Linear(self.trunk_size, self._units),
+                nn.ReLU(),
+                nn.Linear(self._units, self.feature_size),
+            )
+        elif self.is_projected:
             self.projection = nn.Linear(self.trunk_size, self.feature_size)
         self.classifier = nn.Linear(self.feature_size, self.num_classes)
 

@@ -50,14 +50,18 @@ class Net(nn.Module):
         self.first = nn.Conv2d(shape[0], a, 3, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(a)
         self.second = nn.Conv2d(a, b, 3, padding=1)
+        self.feature_size = 4 * b
         self.head = nn.Linear(4 * b, classes)
         self.double()
 
-    def forward(self, x):
+    def features(self, x):
         x = self.norm(self.first(x.to(self.head.weight.dtype))).relu()
         x = self.second(x)
         x = x / self.rate if self.training else x
-        return self.head(F.avg_pool2d(x.relu(), 2).flatten(1))
+        return F.avg_pool2d(x.relu(), 2).flatten(1)
+
+    def forward(self, x):
+        return self.head(self.features(x))
 
 
 def images():

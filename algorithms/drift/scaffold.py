@@ -31,6 +31,7 @@ from fedkd.algorithms.averaging import (
 )
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Round, Server
+from fedkd.weights import buffers_kept
 
 _MEMORY = "c"
 
@@ -113,18 +114,15 @@ def variate(state: Global, client_id: int, round: Round) -> Weights:
 def _whole_gradient(client: Client) -> dict[str, Tensor]:
     """Return the gradient of the client's mean loss at its model, in train mode."""
     model = client.model.train()
-    buffers = {n: b.clone() for n, b in model.named_buffers()}
     total = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
     number = 0
     size = client.training.batch_size
-    for x, y in client.data.batches(size, epochs=1, drop_last="singleton"):
-        loss = functional.cross_entropy(model(x), y)
-        gradients = torch.autograd.grad(loss, list(model.parameters()))
-        for n, gradient in zip(total, gradients, strict=True):
-            total[n] += gradient * len(y)
-        number += len(y)
+    with buffers_kept(model):
+        for x, y in client.data.batches(size, epochs=1, drop_last="singleton"):
+            loss = functional.cross_entropy(model(x), y)
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            for n, gradient in zip(total, gradients, strict=True):
+                total[n] += gradient * len(y)
+            number += len(y)
     client.count_examples(number)
-    with torch.no_grad():
-        for n, b in model.named_buffers():
-            b.copy_(buffers[n])
     return {n: (value / number).cpu() for n, value in total.items()}

@@ -97,8 +97,7 @@ class ImageSet:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 images ``[B, C, H, W]`` to the range that classifiers see."""
-        scale, shift = _affine(self.mean, self.std, images.device)
-        return torch.addcmul(shift, images.float(), scale)
+        return self.info.normalise(images)
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,11 @@ class ImageInfo:
     """Per channel, of images scaled to [0, 1]."""
     augmentation: Augmentation = Augmentation()
     """What is done to training images."""
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map uint8 images ``[B, C, H, W]`` to the range that classifiers see."""
+        scale, shift = _affine(self.mean, self.std, images.device)
+        return torch.addcmul(shift, images.float(), scale)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,12 @@ def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return head
 
 
+def features_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Map images ``[B, C, H, W]`` to a classifier's features ``[B, D]``."""
+    features_BD: Tensor = model.features(x)  # type: ignore[operator]
+    return features_BD
+
+
 def feature_size(model: nn.Module) -> int:
     """Return D, the length of a feature vector.
 

@@ -22,6 +22,11 @@ QUICK_PICTURES = {
 QUICK_FEATURES = {"generator": {"steps": 2, "hidden": 8, "batch_size": 8}}
 SETTINGS = {
     "fedala": {"start_window": 2, "start_passes": 2},
+    "sda-fl": {
+        "images": 4,
+        "threshold": 0.4,
+        "generator": {"steps": 2, "batch_size": 8, "width": 2},
+    },
     "dfrd": QUICK_PICTURES,
     "dfrd-published": QUICK_PICTURES,
     "dfrd-dfdg": QUICK_PICTURES,
