@@ -94,6 +94,42 @@ STRATEGIES = {
         "drift.fedsam:FedSAM",
         "Clients take the gradient where their loss is worst nearby.",
     ),
+    "feddistill": (
+        "mixed.feddistill:FedDistill",
+        "Clients of any models exchange the mean output of each class.",
+    ),
+    "feddistill-htfllib": (
+        "mixed.feddistill:HTFLLIB",
+        "FedDistill as HtFLlib computes it, with mean logits of all clients.",
+    ),
+    "fedproto": (
+        "mixed.fedproto:FedProto",
+        "Clients learn towards the mean features of each class, and predict by them.",
+    ),
+    "fedproto-code": (
+        "mixed.fedproto:CODE",
+        "FedProto as its released code runs it: unweighted means during training.",
+    ),
+    "fedgh": (
+        "mixed.fedgh:FedGH",
+        "A shared head, which the server trains on class means of features.",
+    ),
+    "fedgh-htfllib": (
+        "mixed.fedgh:HTFLLIB",
+        "FedGH with the server's amounts of HtFLlib.",
+    ),
+    "fedtgp": (
+        "mixed.fedtgp:FedTGP",
+        "FedProto with prototypes that the server trains, a margin apart.",
+    ),
+    "fml": (
+        "mixed.fml:FML",
+        "Each client's own model and a shared one learn from each other.",
+    ),
+    "fedkd-wu": (
+        "mixed.fedkd_wu:FedKD",
+        "FedKD of Wu et al.: own mentors, a shared mentee, compressed updates.",
+    ),
     "ccvr": (
         "ccvr:CCVR",
         "FedAvg whose last layer is trained anew on Gaussian features by class.",

@@ -192,19 +192,30 @@ class Descent:
 
 def train(model, k, t, loss=F.cross_entropy, *, pull=None, frozen=(), work=None):
     """Train a client's model in round ``t``; return its mean loss without the pull."""
+
+    def objective(model, x, y):
+        return loss(model(x), y), 0.0 if pull is None else pull(model)
+
+    return descend(model, k, t, objective, frozen=frozen, work=work)
+
+
+def descend(model, k, t, objective, *, frozen=(), work=None, apart=()):
+    """Train by an objective, whose first part is returned; ``apart``: clipped apart."""
     positions, steps = work or (SHARDS[k], STEPS)
-    descent, total = Descent(RATES[t]), 0.0
+    groups = [f"{name}." for name in apart] or [""]
+    descents, total = [Descent(RATES[t]) for _ in groups], 0.0
     parameters = {n: p for n, p in model.named_parameters() if n not in frozen}
     model.train()
     with torch_stream(SEED, "client", t, k):
         source = batches(positions)
         for _ in range(steps):
-            x, y = next(source)
-            value = loss(model(x), y)
+            value, term = objective(model, *next(source))
             total += value.item()
-            whole = value if pull is None else value + pull(model)
-            gradients = torch.autograd.grad(whole, list(parameters.values()))
-            descent.step(parameters, dict(zip(parameters, gradients, strict=True)))
+            gradients = torch.autograd.grad(value + term, list(parameters.values()))
+            named = dict(zip(parameters, gradients, strict=True))
+            for group, descent in zip(groups, descents, strict=True):
+                own = {n: g for n, g in named.items() if n.startswith(group)}
+                descent.step(parameters, own)
     return total / steps
 
 

@@ -185,11 +185,16 @@ def needs_of(requires: Requires) -> list[str]:
 
 
 def _wire_types(cls: type) -> tuple[Any, Any]:
-    """Return what ``Down`` and ``Up`` stand for in a subclass of ``Strategy``."""
+    """Return what ``Down`` and ``Up`` stand for in a subclass of ``Strategy``.
+
+    A base class in between may leave the three of them open, in this order.
+    """
     for base in cls.__mro__:
         for parent in base.__dict__.get("__orig_bases__", ()):
-            arguments = typing.get_args(parent)
-            if typing.get_origin(parent) is Strategy and len(arguments) == 3:
+            origin, arguments = typing.get_origin(parent), typing.get_args(parent)
+            strategy = isinstance(origin, type) and issubclass(origin, Strategy)
+            still_open = any(isinstance(a, typing.TypeVar) for a in arguments)
+            if strategy and len(arguments) == 3 and not still_open:
                 down, up = (_named(argument, base) for argument in arguments[1:])
                 return down, up
     return None, None

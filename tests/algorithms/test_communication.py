@@ -4,9 +4,12 @@ import torch
 
 from fedkd.algorithms.averaging import Global
 from fedkd.algorithms.averaging import Update as ModelUpdate
+from fedkd.algorithms.mixed.fedgh import Head
+from fedkd.algorithms.mixed.own_models import ByClass
 from fedkd.algorithms.mosaic.strategy import Update
 from fedkd.models.dcgan import Generator
 from fedkd.models.resnet import ResNet18
+from fedkd.ops.heads import read_head
 from fedkd.payload import seal
 from fedkd.strategy import read_weights
 
@@ -43,3 +46,12 @@ def test_half_of_the_channels_is_a_quarter_of_the_bytes():
     )
     assert parameters == 2_797_610
     assert seal(Global(half), "down") == 11_209_800  # 11.2 MB
+
+
+def test_vectors_of_ten_classes_and_a_head_are_kilobytes():
+    outputs = {c: torch.zeros(10) for c in range(10)}
+    features = {c: torch.zeros(512) for c in range(10)}
+    assert seal(ByClass(outputs), "up") == 400
+    assert seal(ByClass(features), "up") == 20_480
+    assert seal(ByClass(features, torch.zeros(10, dtype=torch.int32)), "up") == 20_520
+    assert seal(Head(read_head(ResNet18.build(SHAPE, 10))), "down") == 20_520

@@ -20,6 +20,7 @@ QUICK_PICTURES = {
     "distil": {"steps": 2, "global_steps": 2, "batch_size": 8},
 }
 QUICK_FEATURES = {"generator": {"steps": 2, "hidden": 8, "batch_size": 8}}
+QUICK_SERVER = {"server": {"epochs": 2}}
 SETTINGS = {
     "fedala": {"start_window": 2, "start_passes": 2},
     "sda-fl": {
@@ -50,4 +51,6 @@ SETTINGS = {
     "mosaic-code": QUICK_CODE,
     "mosaic-code-cifar100": QUICK_CODE,
     "mosaic-origin": QUICK_MOSAIC,
+    "fedtgp": QUICK_SERVER,
+    "fedgh-htfllib": QUICK_SERVER,
 }

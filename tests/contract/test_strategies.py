@@ -11,7 +11,15 @@ from fedkd.plugins.registry import load_registry
 REGISTRY = load_registry()
 
 
-NEEDLESS = ("central", "ensemble", "local")
+NEEDLESS = (
+    "central",
+    "ensemble",
+    "feddistill",
+    "feddistill-htfllib",
+    "fedkd-wu",
+    "fml",
+    "local",
+)
 """Strategies that every federation suits."""
 NOT_APPLICABLE = {
     "order_of_clients_is_irrelevant": ("central",),

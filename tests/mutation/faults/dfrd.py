@@ -298,8 +298,8 @@ FAULTS = [
     _fault(
         "datafree: lessons move the generator's statistics",
         _SHARED,
-        "buffer.copy_(value)",
-        "buffer.copy_(buffer)",
+        "    with buffers_kept(painter):\n        images: Tensor",
+        "    if True:\n        images: Tensor",
         _REPLAY,
     ),
     _fault(
