@@ -100,6 +100,10 @@ class CIFAR10(CifarFamily):
     """
 
     name = "cifar10"
+    paper = (
+        'Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", '
+        "University of Toronto 2009"
+    )
     files: ClassVar[dict[str, int]] = {
         "cifar-10-batches-py/data_batch_1": 31_035_704,
         "cifar-10-batches-py/data_batch_2": 31_035_320,

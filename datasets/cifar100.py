@@ -17,6 +17,10 @@ class CIFAR100(CifarFamily):
     """
 
     name = "cifar100"
+    paper = (
+        'Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", '
+        "University of Toronto 2009"
+    )
     files: ClassVar[dict[str, int]] = {
         "cifar-100-python/train": 155_249_918,
         "cifar-100-python/test": 31_049_707,

@@ -28,6 +28,11 @@ class Digits(Dataset):
     training pixels. No augmentation.
     """
 
+    paper = (
+        'Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine '
+        "Learning Repository 1998, doi:10.24432/C50P49"
+    )
+
     def load(self, root: Path) -> ImageSet:
         """See :meth:`Dataset.load`; ``root`` is not looked at."""
         del root

@@ -20,6 +20,10 @@ class FashionMNIST(MnistFamily):
     """
 
     name = "fashion-mnist"
+    paper = (
+        'Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for '
+        'Benchmarking Machine Learning Algorithms", arXiv:1708.07747v2'
+    )
     files: ClassVar[dict[str, int]] = {f"{_RAW}/{n}": s for n, s in SIZES.items()}
     sums: ClassVar[dict[str, str]] = {
         f"{_RAW}/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",

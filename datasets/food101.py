@@ -31,6 +31,10 @@ class Food101(JpegSet):
     """
 
     name = "food101"
+    paper = (
+        'Bossard, Guillaumin, Van Gool, "Food-101: Mining Discriminative Components '
+        'with Random Forests", ECCV 2014'
+    )
     Config = JpegConfig
     classes = 101
     images_a_class = (750, 250)

@@ -144,6 +144,10 @@ class MNIST(MnistFamily):
     """
 
     name = "mnist"
+    paper = (
+        'LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document'
+        ' Recognition", Proceedings of the IEEE 1998, doi:10.1109/5.726791'
+    )
     files: ClassVar[dict[str, int]] = {f"MNIST/raw/{n}": s for n, s in SIZES.items()}
     sums: ClassVar[dict[str, str]] = {
         "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

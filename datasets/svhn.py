@@ -40,6 +40,11 @@ class SVHN(TorchvisionSet):
     """
 
     name = "svhn"
+    paper = (
+        'Netzer, Wang, Coates, Bissacco, Wu, Ng, "Reading Digits in Natural Images '
+        'with Unsupervised Feature Learning", NIPS Workshop on Deep Learning and '
+        "Unsupervised Feature Learning 2011"
+    )
     Config = SvhnConfig
     files: ClassVar[dict[str, int]] = {
         "train_32x32.mat": 182_040_794,

@@ -34,6 +34,9 @@ class TinyImageNet(JpegSet):
     """
 
     name = "tiny-imagenet"
+    paper = (
+        'Le, Yang, "Tiny ImageNet Visual Recognition Challenge", Stanford CS231n 2015'
+    )
     Config = JpegConfig
     classes = 200
     images_a_class = (500, 50)

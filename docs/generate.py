@@ -134,6 +134,8 @@ def _strategy(record: Mapping[str, Any]) -> Iterator[str]:
 def _thing(record: Mapping[str, Any]) -> Iterator[str]:
     said = record.get("description") or record["summary"]
     yield from ("", f"### {record['name']}", "", _prose(said).replace("\n", "\n\n"))
+    if record.get("paper"):
+        yield from ("", f"Paper: {record['paper']}")
     if "unit" in record:
         yield from ("", f"Unit: {record['unit']}; {record['better']} is better.")
     if record["options"]:

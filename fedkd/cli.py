@@ -26,6 +26,9 @@ COMMANDS = {
         "List what is registered: strategies, data sets, models, metrics.",
     ),
     "show": ("show", "Show what a strategy or another registered thing is."),
+    "new": ("new", "Write a plug-in to begin with: a strategy, a data set, a model."),
+    "check": ("check", "Hold a strategy or another registered thing to its promises."),
+    "cite": ("cite", "Print BibTeX of all that results used."),
     "plugins": ("plugins", "List the plug-ins: version, hooks, status."),
     "data": ("data", "Prepare, check and list the data sets' files."),
     "partition": (

@@ -14,6 +14,8 @@ CATCH_ALL = {
     "fedkd.simulation.executors.worker",  # a strategy's fault travels to the main process
     "fedkd.plugins.loader",  # loading a plug-in, or its target, runs its modules
     "fedkd.payload",  # damaged bytes fail in any of three readers
+    "fedkd.testing.foreign",  # what a plug-in raises is a finding
+    "fedkd.testing.report",  # what a plug-in raises is a finding
     "fedkd.plugins.registry",  # an observer that fails harms no run
     "fedkd.harness.builder",  # a data set's reader may be a plug-in's
     "fedkd.report.plots",  # a picture that cannot be drawn costs no table

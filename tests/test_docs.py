@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from pydantic import BaseModel
 
-from fedkd import hookspecs
+from fedkd import hookspecs, simulate, testing
 from fedkd.cli import COMMANDS, main
 from fedkd.hookspecs import GROUP
 from fedkd.plugins.cards import KEYS, method_keys
@@ -215,7 +216,7 @@ def test_links_between_pages_lead_somewhere(page):
     assert missing == []
 
 
-@pytest.mark.parametrize("page", ["README.md", AUTHORS])
+@pytest.mark.parametrize("page", ["README.md", AUTHORS, "docs/plugins.md"])
 def test_the_python_examples_of_a_page_run(page, tmp_path, monkeypatch):
     """All blocks of a page in turn, in one module, as a reader would type them."""
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
@@ -228,16 +229,44 @@ def test_the_python_examples_of_a_page_run(page, tmp_path, monkeypatch):
         exec(compile(block, page, "exec"), vars(module))
 
 
-def test_the_strategy_on_the_page_for_authors_is_a_plug_in(tmp_path, monkeypatch):
+def on_the_page(name):
+    """Return the plug-in of one file on the page for authors that registers a name."""
     blocks = re.findall(r"```python\n(.*?)```", PAGES[AUTHORS], re.DOTALL)
-    (whole,) = [block for block in blocks if "hookimpl" in block]
+    (whole,) = [block for block in blocks if f'register("{name}"' in block]
+    return whole
+
+
+def test_the_strategy_on_the_page_for_authors_is_a_plug_in(tmp_path, monkeypatch):
     suite = re.search(r"```yaml\n(.*?)```", PAGES[AUTHORS], re.DOTALL)[1]
-    (tmp_path / "my_fedavgm.py").write_text(whole, encoding="utf-8")
+    (tmp_path / "my_fedavgm.py").write_text(on_the_page("my-fedavgm"), encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     shown = ["show", "my-fedavgm", "--plugin", "my_fedavgm.py"]
     assert main(shown) == 0
     assert main(["bench", "mine.yaml", "--plugin", "my_fedavgm.py", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "built_in", "options"),
+    [
+        ("my-fedavgm", 40, "fedavgm", {}),
+        ("my-scaffold", 60, "scaffold", {"weights": "examples"}),
+    ],
+)
+def test_a_short_plug_in_on_the_page_does_what_the_built_in_one_does(
+    name, lines, built_in, options, tmp_path
+):
+    text = on_the_page(name)
+    assert len([line for line in text.splitlines() if line.strip()]) < lines
+    path = tmp_path / f"{name.replace('-', '_')}.py"
+    path.write_text(text, encoding="utf-8")
+    own, _ = load_registry([path], strict=True).strategy(name)
+    other, _ = REGISTRY.strategy(built_in, options)
+    training = testing.toy_protocol().training.model_copy(update={"weight_decay": 0.0})
+    world = testing.toy_federation(), testing.toy_protocol(3, training=training)
+    mine, theirs = (simulate(each, *world, seed=0).state for each in (own, other))
+    for entry, value in theirs.weights.items():
+        torch.testing.assert_close(mine.weights[entry], value, rtol=1e-5, atol=1e-6)
 
 
 def test_pages_name_no_folder_of_one_machine():

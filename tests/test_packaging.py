@@ -150,6 +150,13 @@ def test_the_wheel_holds_the_suites_and_the_mark_of_a_typed_package(contents):
 
 
 @install
+def test_the_wheel_holds_the_templates_of_new_plug_ins(contents):
+    templates = {p.name for p in (ROOT / "fedkd/plugins/templates").glob("*.txt")}
+    assert templates
+    assert {f"fedkd/plugins/templates/{name}" for name in templates} <= contents
+
+
+@install
 def test_the_wheel_holds_the_licence(contents):
     assert any(name.endswith("LICENSE") for name in contents)
 

@@ -1,7 +1,7 @@
 """FedKD of Wu et al.: own mentors, a shared mentee, updates of few singular values.
 
 Paper: Wu, Wu, Lyu, Huang, Xie, "Communication-efficient federated learning via knowledge
-    distillation", Nature Communications 13, 2032, 2022; arXiv:2108.13323.
+    distillation", Nature Communications 2022, arXiv:2108.13323.
 Algorithm: Algorithm 1; the losses are Eqs. 1 to 7, the compression Eqs. 8 and 9.
 Code: https://github.com/wuch15/FedKD, for language models.
 Deviations: what is compressed is the change of the mentee over a client's local training,

@@ -31,7 +31,7 @@ WIDEST = 100
 def command(
     name: str, kind: str | None, output_format: str, plugin_files: tuple[str, ...]
 ) -> None:
-    """Show what NAME is: paper, needs, what it sends, options with their sources.
+    """Show what NAME is: paper and its BibTeX, needs, what it sends, every option.
 
     NAME is a strategy, data set, model or other thing of 'fedkd list'.
     """
@@ -88,6 +88,8 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
     if "unit" in record:
         yield from _entry("Unit", f"{record['unit']}; {record['better']} is better")
     yield from _entry("Defined in", record["target"])
+    for text in record.get("bibtex", ()):
+        yield from ("", *text.splitlines())
     yield from _options(record["options"])
 
 

@@ -112,6 +112,9 @@ class Dataset(ABC):
     places: ClassVar[tuple[str, ...]] = ()
     """Files or folders under the data root, the first of which that is there holds the
     set; for sets that cannot list their :attr:`files`."""
+    paper: ClassVar[str] = ""
+    """Whoever uses the set cites it: last names of the authors, title in quotes, venue and
+    year, arXiv id or DOI, as after ``Paper:`` in the module of a strategy; else empty."""
     argument: ClassVar[str] = ""
     """The option that ``NAME:VALUE`` sets where a set is named; none if empty."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.plugins.builders import config_of
+from fedkd.plugins.citations import Paper, entries_of, papers_of
 from fedkd.plugins.entries import Entry
 from fedkd.plugins.fields import (
     dataclass_fields,
@@ -48,6 +49,25 @@ def card(entry: Entry) -> dict[str, Any]:
     return head | origin | _BODIES[entry.kind_of_thing](entry, target)
 
 
+def papers(entry: Entry) -> list[Paper]:
+    """Return the papers of a strategy or a data set; of other things none.
+
+    Those of a preset come with those of the strategy that it is a preset of.
+
+    Raises:
+        PluginError: If it cannot be imported.
+        ContractError: If it is not what it should be.
+    """
+    target = entry.resolve()
+    if entry.kind_of_thing == "datasets":
+        return papers_of(target.paper)
+    if entry.kind_of_thing != "strategies":
+        return []
+    cls = target.strategy if isinstance(target, Preset) else target
+    lines = (_keys(entry, target).get("Paper", ""), method_keys(cls).get("Paper", ""))
+    return list(dict.fromkeys(paper for line in lines for paper in papers_of(line)))
+
+
 def suite_card(name: str) -> dict[str, Any]:
     """Return the card of a packaged suite: its file."""
     file = importlib.resources.files("fedkd.suites").joinpath(f"{name}.yaml")
@@ -55,16 +75,16 @@ def suite_card(name: str) -> dict[str, Any]:
 
 
 def _strategy(entry: Entry, target: Any) -> dict[str, Any]:
-    del entry
     preset = target if isinstance(target, Preset) else Preset(target)
     cls = preset.strategy
-    keys = method_keys(cls)
+    keys = _keys(entry, target)
     options = options_of(cls.Config)
     down, up = _wire_types(cls)
     body: dict[str, Any] = {
         "description": preset.doc or keys.pop("", "") or _doc(cls),
         "reference": cls.is_reference,
         **{key.lower(): keys.get(key, "") for key in KEYS},
+        "bibtex": entries_of(papers(entry)),
         "needs": needs_of(_requires(preset)),
         "sends": {"down": _payload(down), "up": _payload(up)},
         "options": options,
@@ -77,9 +97,10 @@ def _strategy(entry: Entry, target: Any) -> dict[str, Any]:
 
 
 def _dataset(entry: Entry, target: Any) -> dict[str, Any]:
-    del entry
     return {
         "description": _doc(target),
+        "paper": target.paper,
+        "bibtex": entries_of(papers(entry)),
         "files": dict(target.files),
         "options": options_of(target.Config),
     }
@@ -138,6 +159,15 @@ def method_keys(cls: type) -> dict[str, str]:
     around = sys.modules.get(module.__package__ or "", module)
     own, outer = (docstring_keys(m.__doc__ or "") for m in (module, around))
     return outer if len(outer) > len(own) else own
+
+
+def _keys(entry: Entry, target: Any) -> dict[str, str]:
+    """Return the keyed paragraphs of a strategy; those of a preset's own module first."""
+    if not isinstance(target, Preset):
+        return method_keys(target)
+    module = sys.modules[entry.target.partition(":")[0]]
+    own = docstring_keys(module.__doc__ or "")
+    return own if "Paper" in own else method_keys(target.strategy)
 
 
 def docstring_keys(text: str) -> dict[str, str]:

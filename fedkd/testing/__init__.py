@@ -1,18 +1,22 @@
-"""The conformance suite: promises that every strategy keeps, as functions to call.
+"""The conformance suite: promises that every plug-in keeps, as functions to call.
 
 For authors of plug-ins, in pytest::
 
     from fedkd import testing
 
-    @pytest.mark.parametrize("check", testing.STRATEGY_CHECKS, ids=lambda c: c.__name__)
-    def test_my_strategy_keeps_the_contract(check, tmp_path):
-        check(MyStrategy, tmp_path)
+    class TestMyStrategy(testing.StrategyContract):
+        make = MyStrategy
 
-Each check builds strategies with the given function, runs them on a toy federation and
-raises ``AssertionError`` with the promise that was broken. One that does not apply raises
-:class:`NotApplicable`, which pytest shows as a skip with its reason. Without pytest::
+There is such a class for each kind: data sets, partitioners, metrics, and classifiers,
+generators and discriminators among models. Each check makes things with ``make``, tries
+them in a toy world and raises ``AssertionError`` with the promise that was broken. One
+that does not apply raises :class:`NotApplicable`, which pytest shows as a skip with its
+reason. Without pytest::
 
     print(testing.report(MyStrategy))
+    print(testing.report(MyMetric, testing.METRIC_CHECKS))
+
+``fedkd check NAME`` does the same for what is registered.
 """
 
 from __future__ import annotations
@@ -35,18 +39,44 @@ from fedkd.testing.checks import (
     what_is_kept_stays,
     work_is_counted,
 )
+from fedkd.testing.contracts import (
+    ClassifierContract,
+    Contract,
+    DatasetContract,
+    DiscriminatorContract,
+    GeneratorContract,
+    MetricContract,
+    PartitionerContract,
+    StrategyContract,
+)
+from fedkd.testing.datasets import DATASET_CHECKS
+from fedkd.testing.metrics import METRIC_CHECKS
+from fedkd.testing.models import MODEL_CHECKS
 from fedkd.testing.needs import VIOLATIONS
+from fedkd.testing.partitioners import PARTITIONER_CHECKS
 from fedkd.testing.report import Report, report
 from fedkd.testing.runs import NotApplicable
 from fedkd.testing.toys import toy_federation, toy_images, toy_protocol
 from fedkd.testing.watching import Call, Watcher, watched
 
 __all__ = [
+    "DATASET_CHECKS",
+    "METRIC_CHECKS",
+    "MODEL_CHECKS",
+    "PARTITIONER_CHECKS",
     "STRATEGY_CHECKS",
     "VIOLATIONS",
     "Call",
+    "ClassifierContract",
+    "Contract",
+    "DatasetContract",
+    "DiscriminatorContract",
+    "GeneratorContract",
+    "MetricContract",
     "NotApplicable",
+    "PartitionerContract",
     "Report",
+    "StrategyContract",
     "Watcher",
     "global_generators_are_left_alone",
     "hashes_of_texts_are_irrelevant",

@@ -97,7 +97,7 @@ class Record(Watcher):
         look: dict[str, Callable[[], Any]] = {
             "inputs": lambda: inputs,
             "self": lambda: _attributes(self._strategy),
-            "generators": _generators,
+            "generators": global_settings,
         }
         if party is not None:
             shared["initial weights"] = party.initial
@@ -186,7 +186,7 @@ def _attributes(strategy: AnyStrategy) -> dict[str, Any]:
     return own | {f"self.{name}": value for name, value in vars(strategy).items()}
 
 
-def _generators() -> dict[str, Any]:
+def global_settings() -> dict[str, Any]:
     """Return the state of what is global and no stream of the run."""
     _, numbers, place, *_ = np.random.get_state()
     return {

@@ -1,13 +1,19 @@
-"""All checks of a strategy at once, and their count."""
+"""All checks of a plug-in at once, and their count."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from fedkd.testing.checks import STRATEGY_CHECKS
-from fedkd.testing.runs import Factory, NotApplicable
+from fedkd.testing.foreign import raised
+from fedkd.testing.runs import NotApplicable
+
+Check: TypeAlias = Callable[[Any, Path], None]
+"""``check(make, folder)``: a promise."""
 
 
 @dataclass(frozen=True)
@@ -21,35 +27,59 @@ class Report:
     not_applicable: dict[str, str]
     """By name: why the check does not apply."""
 
-    def __str__(self) -> str:
-        """Return a line for each check that did not pass, and the count."""
-        lines = [f"BROKEN {name}: {why}" for name, why in self.broken.items()]
-        for name, why in self.not_applicable.items():
-            lines.append(f"does not apply: {name}: {why}")
-        count = (
+    @property
+    def findings(self) -> dict[str, list[str]]:
+        """What is wrong, a sentence each, with the names of the checks that say it."""
+        found: dict[str, list[str]] = {}
+        for name, why in self.broken.items():
+            found.setdefault(why, []).append(name)
+        return found
+
+    @property
+    def count(self) -> str:
+        """How many promises are kept, are broken and do not apply."""
+        return (
             f"{len(self.kept)} promises kept, {len(self.broken)} broken, "
             f"{len(self.not_applicable)} that do not apply"
         )
-        return "\n".join([*lines, count])
+
+    def __str__(self) -> str:
+        """Return a line for each fault and each check that does not apply, and the count.
+
+        A run that cannot go on breaks many promises at once, which is said once.
+        """
+        lines = [f"BROKEN {', '.join(n)}: {why}" for why, n in self.findings.items()]
+        for name, why in self.not_applicable.items():
+            lines.append(f"does not apply: {name}: {why}")
+        return "\n".join([*lines, self.count])
 
 
-def report(make: Factory) -> Report:
-    """Hold a strategy against every check.
+def report(
+    make: Callable[..., Any],
+    checks: Sequence[Check] = STRATEGY_CHECKS,
+    folder: Path | None = None,
+) -> Report:
+    """Hold a strategy, or with its checks another thing, against every promise.
 
     Args:
-        make: Makes the strategy: its class, or a function.
+        make: Makes it: its class, or a function.
+        checks: The promises of its kind.
+        folder: Where the files of a data set are; an empty folder for each check if
+            None.
     """
     kept: list[str] = []
     broken: dict[str, str] = {}
     not_applicable: dict[str, str] = {}
-    for check in STRATEGY_CHECKS:
+    for check in checks:
         name = check.__name__
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as empty:
             try:
-                check(make, Path(folder))
+                check(make, folder or Path(empty))
                 kept.append(name)
             except NotApplicable as reason:
                 not_applicable[name] = str(reason)
             except AssertionError as fault:
                 broken[name] = str(fault)
+            except Exception as error:
+                broken[name] = raised(name, error)
     return Report(tuple(kept), broken, not_applicable)

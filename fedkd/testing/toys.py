@@ -12,7 +12,7 @@ import torch
 from fedkd.data.images import ImageSet
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
-from fedkd.plugins.registry import load_registry
+from fedkd.plugins.registry import Registry, load_registry
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 
@@ -62,9 +62,10 @@ def toy_protocol(rounds: int = 3, clients: int = 3, **changes: Any) -> Protocol:
 
 
 @lru_cache
-def _registry() -> Any:
+def toy_registry() -> Registry:
+    """Return the registry that toys are built from."""
     return load_registry()
 
 
 def _model(name: str) -> Any:
-    return _registry().model(name)
+    return toy_registry().model(name)

@@ -1,5 +1,6 @@
 """Every registered data set keeps the promises of the contract."""
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import published
 import pytest
 import torch
 
+from fedkd import testing
 from fedkd.data.dataset import Dataset, DatasetConfig, FileDataset
 from fedkd.errors import DataError
 from fedkd.plugins.cards import card
@@ -159,6 +161,30 @@ def test_missing_files_are_an_error_that_says_what_to_do(registered, verb, tmp_p
 @pytest.mark.parametrize("registered", FILED)
 def test_a_set_of_files_has_its_registered_name(registered):
     assert REGISTRY.resolve("datasets", registered).name == registered
+
+
+AT_HAND = [n for n in NAMES if n not in FILED or n in ("svhn", "folder")]
+"""Sets that are small, or of which a small copy is written; the others are alike."""
+
+
+@pytest.mark.parametrize("check", testing.DATASET_CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("registered", AT_HAND)
+def test_the_contract_holds(registered, check, written):
+    root, make = written(registered)
+    check(make, root)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Return a function: the folder with a set's files, and what makes its reader."""
+
+    @functools.cache
+    def written(name):
+        root = tmp_path_factory.mktemp(name)
+        options = WRITERS[name](root) if name in WRITERS else {}
+        return root, lambda: REGISTRY.dataset(name, options)[0]
+
+    return written
 
 
 def test_images_are_bytes_and_labels_are_classes(data):

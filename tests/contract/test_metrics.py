@@ -16,6 +16,12 @@ every_metric = pytest.mark.parametrize("name", NAMES)
 
 
 @every_metric
+@pytest.mark.parametrize("check", testing.METRIC_CHECKS, ids=lambda c: c.__name__)
+def test_the_contract_holds(name, check, tmp_path):
+    check(lambda: REGISTRY.metric(name, OPTIONS.get(name))[0], tmp_path)
+
+
+@every_metric
 def test_it_says_what_it_measures_in_a_sentence(name):
     metric, _ = REGISTRY.metric(name, OPTIONS.get(name))
     for column in metric.columns(name):

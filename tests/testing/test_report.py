@@ -2,7 +2,7 @@
 
 import random
 
-from fedkd import testing
+from fedkd import Metric, testing
 from fedkd.algorithms.central import Central
 
 
@@ -27,3 +27,28 @@ def test_a_report_counts_and_explains():
         "local (client 0, round 1) changed Python's global generator."
     )
     assert last == "11 promises kept, 1 broken, 3 that do not apply"
+
+
+class RaisesAtOnce(Central):
+    def init(self, server):
+        raise KeyError("x")
+
+
+def test_what_stops_every_run_is_said_once():
+    report = testing.report(RaisesAtOnce)
+    assert len(report.broken) > 8
+    (sentence,) = {why for why in report.findings if "KeyError" in why}
+    assert ".init, line " in sentence
+    assert str(report).count("KeyError") == 1
+
+
+def test_other_things_are_held_against_their_own_checks():
+    report = testing.report(Nothing, testing.METRIC_CHECKS)
+    assert list(report.findings) == [
+        "Nothing implements nothing; implement exactly one of of_test_set, of_clients, "
+        "of_trained, of_rounds."
+    ]
+
+
+class Nothing(Metric):
+    """Nothing."""

@@ -1,0 +1,74 @@
+"""``fedkd cite``: BibTeX of all that some results used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedkd.base import yamlfile
+from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.commands.common import plugin_option
+from fedkd.errors import ConfigError
+from fedkd.plugins.cards import papers
+from fedkd.plugins.citations import OURS, Paper, entries_of
+from fedkd.plugins.registry import Registry, load_registry
+
+CALIBRATION = "ccvr"
+"""The strategy whose paper is that of the option ``calibrate`` of any other."""
+
+
+@click.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="DIR...",
+    type=click.Path(path_type=Path),
+)
+@plugin_option
+def command(folders: tuple[Path, ...], plugin_files: tuple[str, ...]) -> None:
+    """Print BibTeX of all that results used: strategies, data sets, fedkd itself.
+
+    DIR is a results folder of 'fedkd bench', or the folder of one run in it.
+    """
+    registry = load_registry(plugin_files)
+    used = {pair for folder in folders for pair in _used(folder)}
+    found = [paper for kind, name in used for paper in _papers(registry, kind, name)]
+    click.echo("\n\n".join([OURS, *entries_of(found)]))
+
+
+def _used(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of all that the runs of a folder used.
+
+    Raises:
+        ConfigError: If there is no run.
+    """
+    own = RunFolder(folder)
+    runs = [own] if own.config.is_file() else list(ResultsFolder(folder).every_run())
+    configs = [run.config for run in runs if run.config.is_file()]
+    if not configs:
+        raise ConfigError(
+            f"{folder}: found no run; expected a results folder of 'fedkd bench', or the "
+            "folder of a run, with config.yaml."
+        )
+    for path in configs:
+        yield from _named(yamlfile.read_mapping(path, str(path)))
+
+
+def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "strategies", config["strategy"]["name"]
+    yield "datasets", config["dataset"]["name"]
+    if config["strategy"]["options"].get("calibrate") is not None:
+        yield "strategies", CALIBRATION
+
+
+def _papers(registry: Registry, kind: str, name: str) -> Iterable[Paper]:
+    """Return the papers of a thing.
+
+    Raises:
+        ConfigError: If nobody registers it here: its plug-in is missing.
+    """
+    return papers(registry.entry(kind, name))
