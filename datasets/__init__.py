@@ -19,6 +19,10 @@ DATASETS = {
         "110,000 photos of 200 classes, 64x64 colour.",
     ),
     "food101": ("food101:Food101", "101,000 photos of 101 dishes, of many sizes."),
+    "digits-five": (
+        "digits_five:DigitsFive",
+        "Digits of several sets, each a domain; 32x32 colour.",
+    ),
     "folder": ("folder:Folder", "Your own images: a folder by class, or an .npz."),
 }
 

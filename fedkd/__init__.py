@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedkd.data.dataset import FileDataset as FileDataset
     from fedkd.data.dataset import Source as Source
     from fedkd.data.dataset import Split as Split
+    from fedkd.data.groups import Groups as Groups
     from fedkd.data.images import ClientData as ClientData
     from fedkd.data.images import ImageInfo as ImageInfo
     from fedkd.data.images import ImageSet as ImageSet
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "config": "Config",
     "data.dataset": "Dataset DatasetConfig FileDataset Source Split",
+    "data.groups": "Groups",
     "data.images": "ClientData ImageInfo ImageSet",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedkd.data.checks import repeated, repeats
 from fedkd.data.dataset import Split
+from fedkd.data.groups import Groups
 from fedkd.datasets.folder.images import Form, fitted
 from fedkd.errors import DataError, listing
 
@@ -28,6 +29,8 @@ SPELLINGS = (
 )
 """What the arrays of both halves are called, in small or capital letters."""
 _CHUNK = 1 << 20
+GROUPS = ("groups_train", "groups_test")
+"""What the arrays are called that say whose each image is."""
 CHANNELS = (1, 3)
 """Numbers of channels that images may have."""
 _READING = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -47,6 +50,8 @@ class Arrays:
     """Class names; label ``c`` is ``classes[c]``."""
     notes: tuple[str, ...]
     """What is to be said of the file."""
+    groups: Groups | None = None
+    """Whose each image is; None if the file does not say."""
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -58,6 +63,7 @@ def read_arrays(path: Path) -> Arrays:
     """
     stored, rest = _loaded(path)
     names = stored.pop("classes", None)
+    given = {key: stored.pop(key) for key in GROUPS if key in stored}
     keys = list(stored)  # those of the images and labels of both halves, in turn
     x_train, x_test = (_images(path, key, stored[key]) for key in keys[::2])
     labels = {key: _labels(path, key, stored[key]) for key in keys[1::2]}
@@ -80,7 +86,8 @@ def read_arrays(path: Path) -> Arrays:
     y_train, y_test = (torch.from_numpy(y.astype(np.int64)) for y in labels.values())
     notes = [f"Left out of {path}: the arrays {listing(rest)}."] if rest else []
     notes += repeats(repeated(x_train, x_test), len(x_test))
-    return Arrays((x_train, y_train), (x_test, y_test), classes, tuple(notes))
+    groups = _groups(path, given, {"train": len(x_train), "test": len(x_test)})
+    return Arrays((x_train, y_train), (x_test, y_test), classes, tuple(notes), groups)
 
 
 def digest_of(path: Path) -> str:
@@ -127,7 +134,7 @@ def split_of(half: Labelled, form: Form) -> Split:
 
 
 def _loaded(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the arrays that are of use, in the order of :data:`KEYS`, then ``classes``.
+    """Return the arrays that are of use, in the order of :data:`KEYS`, then the others.
 
     And the names of the others. Whatever is pickled is refused.
     """
@@ -158,7 +165,7 @@ def _names(path: Path, there: Sequence[str]) -> list[str]:
             f"no array {listing(missing)} (arrays: {listing(sorted(there)) or 'none'})"
         )
         raise _wrong(path, problem, " or ".join(map(listing, SPELLINGS)))
-    also = ["classes"] if "classes" in there else []
+    also = [name for name in ("classes", *GROUPS) if name in there]
     return [known[key] for key in keys] + also
 
 
@@ -252,6 +259,30 @@ def _require_every_class(
             f"no training image of the class {classes[label]!r} (label {label})",
             f"some of each class, labels from 0 to {len(classes) - 1}",
         )
+
+
+def _groups(
+    path: Path, given: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]
+) -> Groups | None:
+    """Return the groups of a file, whose arrays are names: texts or whole numbers."""
+    if not given:
+        return None
+    for key, (half, size) in zip(GROUPS, sizes.items(), strict=True):
+        if key not in given:
+            raise _wrong(path, f"no array {key}", f"both of {listing(GROUPS)}, or none")
+        array = given[key]
+        if array.shape != (size,) or array.dtype.kind not in "Uiu":
+            problem = f"{key} of shape {_shown(array.shape)} and type {array.dtype}"
+            expected = f"numbers or texts of shape {size}, one for each {half} image"
+            raise _wrong(path, problem, expected)
+    kinds = {array.dtype.kind == "U" for array in given.values()}
+    if len(kinds) > 1:
+        raise _wrong(path, f"texts and numbers in {listing(GROUPS)}", "one kind")
+    train, test = (given[key] for key in GROUPS)
+    known, places = np.unique(np.concatenate([train, test]), return_inverse=True)
+    numbers = torch.from_numpy(places.astype(np.int64))
+    of_train, of_test = numbers[: len(train)], numbers[len(train) :]
+    return Groups(of_train, of_test, tuple(map(str, known)))
 
 
 def _first(where: NDArray[np.bool_]) -> int:

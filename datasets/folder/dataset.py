@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from fedkd.base.files import spelled
 from fedkd.data.checks import normalisation_fault, repeats
 from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
+from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation
 from fedkd.datasets.folder import arrays, contents, files, images
 from fedkd.errors import ConfigError, DataError
@@ -71,7 +72,8 @@ class Folder(FileDataset):
     what is left out is counted in a note. In an ``.npz``, arrays are called as Keras or
     MedMNIST call them. Images are uint8, ``[N, H, W]``, ``[N, H, W, C]`` or
     ``[N, C, H, W]``: C is the axis of length 1 or 3. Labels are whole numbers from 0,
-    ``[N]`` or ``[N, 1]``, and an array ``classes`` may name them.
+    ``[N]`` or ``[N, 1]``, and an array ``classes`` may name them. Arrays ``groups_train``
+    and ``groups_test`` may say whose each image is: names or numbers, ``[N]``.
 
     Unless given, mean and standard deviation are those of all training pixels, found in
     a pass over the training images that keeps none of them; each is decoded twice then.
@@ -80,15 +82,16 @@ class Folder(FileDataset):
     name = "folder"
     Config = FolderConfig
     argument = "path"
-    preparation = 3  # 1 took grey palettes for colour, 2 showed photos as they lie
+    preparation = 4
+    # 1 took grey palettes for colour, 2 showed photos as they lie, 3 knew no groups
 
     def open(self, root: Path) -> Source:
         """See :meth:`FileDataset.open`; ``root`` is not looked at."""
         del root
-        train, test, classes, notes = self._halves()
+        train, test, classes, notes, groups = self._halves()
         mean, std = self._normalisation(train, notes)
         augmentation = Augmentation(self.config.pad, self.config.flip)
-        return Source(train, test, classes, mean, std, augmentation, notes)
+        return Source(train, test, classes, mean, std, augmentation, notes, groups)
 
     def fingerprint(self, root: Path) -> str:
         """See :meth:`FileDataset.fingerprint`; of names, sizes and times."""
@@ -131,8 +134,10 @@ class Folder(FileDataset):
             "test/<class>/*, or a file that ends in .npz."
         )
 
-    def _halves(self) -> tuple[Split, Split, tuple[str, ...], tuple[str, ...]]:
-        """Return both halves, the class names, and what is to be said of the files."""
+    def _halves(
+        self,
+    ) -> tuple[Split, Split, tuple[str, ...], tuple[str, ...], Groups | None]:
+        """Return both halves, the class names, what is to be said, and the groups."""
         path, config = self._path(), self.config
         if path.is_dir():
             *halves, classes = files.find_halves(path)
@@ -140,11 +145,11 @@ class Folder(FileDataset):
                 halves[0].files[0], config.channels, config.resolution
             )
             train, test = (images.split_of(half, classes, form) for half in halves)
-            return train, test, classes, _notes(path, *halves)
+            return train, test, classes, _notes(path, *halves), None
         held = arrays.read_arrays(path)
         form = arrays.form_like(path, held.train[0], config.channels, config.resolution)
         train, test = (arrays.split_of(half, form) for half in (held.train, held.test))
-        return train, test, held.classes, held.notes
+        return train, test, held.classes, held.notes, held.groups
 
     def _normalisation(
         self, train: Split, notes: tuple[str, ...]

@@ -21,6 +21,7 @@ from fedkd.commands.common import (
 )
 from fedkd.commands.data import root_option
 from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
+from fedkd.data.groups import Groups
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError, counted
 from fedkd.harness.builder import RunBuilder
@@ -105,8 +106,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         registry, "partitioners", scheme, told["partition"], f"--partition {scheme}"
     )
     builder = RunBuilder(registry, data_root(explicit_root), torch.device("cpu"))
-    classes = builder.data(images).classes
+    data = builder.data(images)
+    classes = data.classes
     split = builder.split(images, chosen, clients, seed)
+    held = [] if data.groups is None else _held(split, data.groups)
     title = (
         f"{images.shown()}, {_shown(chosen)}, {counted(clients, 'client')}, seed {seed}"
     )
@@ -121,9 +124,15 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
             "seed": seed,
             "protocol": {"clients": clients},
         }
-        click.echo(json.dumps(asked | _record(split, classes), indent=2))
+        record = asked | _record(split, classes)
+        if data.groups is not None:
+            record["groups"] = held
+        click.echo(json.dumps(record, indent=2))
     else:
         _print(split, classes, title)
+        if data.groups is not None:
+            click.echo(_told(held, len(data.groups.names)))
+        click.echo(f"Hash: {split.hash}")
         for file in (csv_file, png_file):
             if file:
                 click.echo(f"Wrote {file}.")
@@ -170,6 +179,27 @@ def _record(split: Partition, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _held(split: Partition, groups: Groups) -> list[list[str]]:
+    """Return the names of the groups that each client has samples of."""
+    numbers = groups.train.numpy()
+    return [
+        [groups.names[group] for group in np.unique(numbers[own])]
+        for own in split.indices
+    ]
+
+
+def _told(held: Sequence[Sequence[str]], known: int) -> str:
+    """Return the line on the groups that clients have; by client where they are few."""
+    if len(held) > COLUMNS:
+        mean = sum(map(len, held)) / len(held)
+        return f"Groups: {known:,}; a client has samples of {mean:.1f} on average."
+    texts = [
+        f"{client} {names[0]}" if len(names) == 1 else f"{client} {len(names)} of them"
+        for client, names in enumerate(held)
+    ]
+    return f"Groups, by client: {', '.join(texts)}."
+
+
 def _print(split: Partition, classes: Sequence[str], title: str) -> None:
     console = colour_console()
     few = len(classes) <= COLUMNS
@@ -192,7 +222,6 @@ def _print(split: Partition, classes: Sequence[str], title: str) -> None:
     )
     for note in split.notes:
         click.echo(f"Note: {note}.")
-    click.echo(f"Hash: {split.hash}")
 
 
 def _full_rows(split: Partition) -> Iterator[dict[str, Any]]:

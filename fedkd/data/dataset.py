@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedkd.config import Config
 from fedkd.data.checks import remarks, repeated, repeats
+from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation, ImageSet, ImageShape
 from fedkd.data.subsets import DatasetConfig as DatasetConfig  # noqa: PLC0414 - sets say it
 from fedkd.data.subsets import subset
@@ -50,6 +51,8 @@ class Source:
     """What is done to training images."""
     notes: tuple[str, ...] = ()
     """What a reader of results should know of the files: a sentence each."""
+    groups: Groups | None = None
+    """Whose, or of which domain, each image is; None if nobody knows."""
 
     def image_set(self, name: str, x_train: Tensor, x_test: Tensor) -> ImageSet:
         """Return the whole set with these images, uint8 ``[N, C, H, W]`` each."""
@@ -64,6 +67,7 @@ class Source:
             self.std,
             self.augmentation,
             self.notes,
+            self.groups,
         )
 
 

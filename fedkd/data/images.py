@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedkd.base.phases import phase
 from fedkd.data.checks import labels_of, require_sound
+from fedkd.data.groups import Groups
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """``(channels, height, width)``."""
@@ -52,6 +53,8 @@ class ImageSet:
     """What is done to training images."""
     notes: tuple[str, ...] = ()
     """What a reader of results should know of the data: a sentence each."""
+    groups: Groups | None = None
+    """Whose, or of which domain, each image is; None if nobody knows."""
 
     def __post_init__(self) -> None:
         """Check it; labels of other whole numbers, or ``[N, 1]``, become int64 ``[N]``.
@@ -66,6 +69,8 @@ class ImageSet:
             "test": (self.x_test, self.y_test),
         }
         require_sound(self.name, halves, self.classes, self.mean, self.std)
+        if self.groups is not None:
+            self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
 
     @property
     def shape(self) -> ImageShape:

@@ -58,11 +58,13 @@ def subset(images: ImageSet, config: object) -> ImageSet:
     if config.fraction is not None or config.per_class is not None:
         kept = _kept(images, "train", config)
         x, y = images.x_train[kept], images.y_train[kept]
-        images = replace(images, x_train=x, y_train=y)
+        groups = images.groups and images.groups.kept(train=kept)
+        images = replace(images, x_train=x, y_train=y, groups=groups)
     if config.test_fraction is not None:
         kept = _kept(images, "test", config)
         x, y = images.x_test[kept], images.y_test[kept]
-        images = replace(images, x_test=x, y_test=y)
+        groups = images.groups and images.groups.kept(test=kept)
+        images = replace(images, x_test=x, y_test=y, groups=groups)
     return images
 
 

@@ -19,11 +19,12 @@ from fedkd.data.dataset import Dataset, FileDataset, finished
 from fedkd.data.images import ImageSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
+from fedkd.data.shift import ShiftConfig, Shifted, shifted
 from fedkd.errors import DataError, FedKDError
 from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner
 from fedkd.partition.dealing import dealt
-from fedkd.partition.held_out import even_shards, matched_shards
+from fedkd.partition.held_out import even_shards, matched_shards, shards_within
 from fedkd.party import ModelSpec
 from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved, made
@@ -70,6 +71,7 @@ class RunBuilder:
         self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
         # Large where there are many clients; those of a seed come one after another.
         self._kept_shards = functools.lru_cache(maxsize=1)(self._hold_out)
+        self._kept_shifts = functools.lru_cache(maxsize=1)(self._shifted)
 
     def data(self, dataset: Resolved) -> ImageSet:
         """Return a data set, on the device; the last one is kept.
@@ -97,22 +99,27 @@ class RunBuilder:
             FedKDError: If it cannot be put together.
         """
         parts, run = cell.parts, cell.run
-        data = self.data(parts.dataset)
         split = self.split(parts.dataset, parts.partition, run.clients, run.seed)
+        key = (
+            parts.protocol.test_shards,
+            parts.dataset,
+            parts.partition,
+            run.clients,
+            run.seed,
+        )
+        if parts.shift.is_none:
+            world = Shifted(self.data(parts.dataset), self._kept_shards(*key))
+        else:
+            world = self._kept_shifts(parts.shift, *key)
         server = parts.models.server
         federation = Federation(
-            data,
+            world.data,
             split.indices,
-            self._kept_shards(
-                parts.protocol.test_shards,
-                parts.dataset,
-                parts.partition,
-                run.clients,
-                run.seed,
-            ),
+            world.test_shards,
             [_spec(model) for model in parts.models.clients],
             self.registry.model,
             server=None if server is None else _spec(server),
+            periods=world.periods,
         )
         return federation, split
 
@@ -148,6 +155,8 @@ class RunBuilder:
         data = self.data(dataset)
         partitioner: Partitioner = made(self.registry, "partitioners", partition)
         partitioner.classes = data.classes
+        if data.groups is not None:
+            partitioner.groups = data.groups.train.numpy()
         labels = data.y_train.cpu().numpy()
         key = (dataset, partition, clients, seed)
         split = dealt(
@@ -170,13 +179,37 @@ class RunBuilder:
         clients: int,
         seed: int,
     ) -> tuple[NDArray[np.int64], ...]:
-        """Return the test images that measure each client."""
+        """Return the test images that measure each client: of its group, if it has one."""
         rng = numpy_stream(seed, "test shards")
-        labels = self.data(dataset).y_test.cpu().numpy()
+        data = self.data(dataset)
+        labels = data.y_test.cpu().numpy()
         split = self.split(dataset, partition, clients, seed)
-        if kind == "matched":
-            return matched_shards(np.asarray(split.counts), labels, rng)
-        return even_shards(len(split.indices), labels, rng)
+        table = np.asarray(split.counts)
+
+        def deal(
+            some: NDArray[np.int64], labels: NDArray[np.int64]
+        ) -> tuple[NDArray[np.int64], ...]:
+            if kind == "matched":
+                return matched_shards(table[some], labels, rng)
+            return even_shards(len(some), labels, rng)
+
+        if split.groups is None or data.groups is None:
+            return deal(np.arange(len(table)), labels)
+        return shards_within(split.groups, data.groups.test.numpy(), labels, deal)
+
+    def _shifted(
+        self,
+        shift: ShiftConfig,
+        kind: str,
+        dataset: Resolved,
+        partition: Resolved,
+        clients: int,
+        seed: int,
+    ) -> Shifted:
+        """Return the data as each client sees them, the same for every strategy."""
+        tests = self._kept_shards(kind, dataset, partition, clients, seed)
+        split = self.split(dataset, partition, clients, seed)
+        return shifted(self.data(dataset), split.indices, tests, shift, seed)
 
 
 @contextmanager

@@ -57,7 +57,8 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     for cell in cells:
         parts, run = cell.parts, cell.run
         dataset = parts.dataset
-        key = (dataset, parts.partition, parts.models, run.clients, run.seed)
+        world = (dataset, parts.partition, parts.shift, parts.models, run.clients)
+        key = (*world, run.seed)
         if dataset in lost:
             continue
         try:
@@ -69,7 +70,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
             seen.add(key)
             _check_world(cell, builder, where)
         # What a strategy needs hangs on no seed.
-        fit = (*key[:-1], parts.strategy, parts.protocol.model_dump_json())
+        fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
             fits[fit] = _fit(cell, builder, where)
         if fits[fit].skips:

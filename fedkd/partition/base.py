@@ -45,6 +45,9 @@ class Partition:
     """What a reader of results should know: repairs, samples that nobody has."""
     hash: str = ""
     """First 16 hexadecimal digits of the SHA-256 of the index lists."""
+    groups: Indices | None = None
+    """The group that each client is of, int64 ``[K]``, from which its test images are
+    taken; None where clients are of no group."""
 
     @classmethod
     def of(
@@ -53,6 +56,7 @@ class Partition:
         labels: Indices,
         num_classes: int,
         notes: Sequence[str] = (),
+        groups: ArrayLike | None = None,
     ) -> Partition:
         """Put a split together from each client's positions in the training set.
 
@@ -61,6 +65,7 @@ class Partition:
             labels: Labels of the training set, int64 ``[N]``.
             num_classes: C, the number of classes.
             notes: What a reader of results should know.
+            groups: The group that each client is of, ``[K]``; None if of none.
 
         Raises:
             ContractError: If a position does not exist or is given twice.
@@ -72,7 +77,8 @@ class Partition:
         cells = owner * num_classes + labels[every]
         counts = np.bincount(cells, minlength=len(lists) * num_classes)
         table = counts.reshape(len(lists), num_classes).astype(np.int64)
-        return cls(lists, table, tuple(notes), _hash(lists))
+        of = None if groups is None else np.asarray(groups, dtype=np.int64)
+        return cls(lists, table, tuple(notes), _hash(lists), of)
 
     @property
     def sizes(self) -> Indices:
@@ -99,6 +105,9 @@ class Partitioner(ABC):
     """The option that ``NAME:VALUE`` sets where a scheme is named; none if empty."""
     classes: tuple[str, ...] = ()
     """Names of the classes, by label; set before a split, empty if nobody knows them."""
+    groups: Indices | None = None
+    """Groups of the samples, int64 ``[N]``: writer, domain, user; set before a split,
+    None if the data set has none."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config

@@ -17,6 +17,10 @@ PARTITIONERS = {
         "dirichlet:DirichletBalanced",
         "Label skew by client, all clients of one size.",
     ),
+    "dirichlet-quantity": (
+        "dirichlet:DirichletQuantity",
+        "Label skew by client, and uneven sizes.",
+    ),
     "shards": (
         "schemes:Shards",
         "Sorted by label and cut into shards, two to a client.",
@@ -28,6 +32,14 @@ PARTITIONERS = {
     "quantity": (
         "schemes:Quantity",
         "Uneven sizes, even mixes of classes.",
+    ),
+    "natural": (
+        "grouped:Natural",
+        "One client a group of the data set: writer, domain, user.",
+    ),
+    "groups": (
+        "grouped:Groups",
+        "Label skew within groups; a client is of one group.",
     ),
     "counts": (
         "counts:Counts",

@@ -40,8 +40,9 @@ def dealt(  # noqa: PLR0913 - what a split hangs on
             another stream than its own, or changes a global generator.
     """
     where = f"the partitioner {name!r}"
-    given = labels.view()
-    given.flags.writeable = False
+    given = _locked(labels)
+    if partitioner.groups is not None:
+        partitioner.groups = _locked(partitioner.groups)
     before = _generators()
     with raised_in(where):
         splits = [
@@ -70,6 +71,13 @@ def dealt(  # noqa: PLR0913 - what a split hangs on
     return split
 
 
+def _locked(numbers: Indices) -> Indices:
+    """Return the same numbers as an array that cannot be written to."""
+    given = numbers.view()
+    given.flags.writeable = False
+    return given
+
+
 def _check(split: Any, where: str, clients: int) -> None:
     """Refuse what is no split for so many clients."""
     if not isinstance(split, Partition):
@@ -82,6 +90,11 @@ def _check(split: Any, where: str, clients: int) -> None:
         raise ContractError(
             f"{where} returned a split for {counted(len(split.indices), 'client')}; "
             f"expected one for {clients}. Give it an array of positions for each client."
+        )
+    if split.groups is not None and split.groups.shape != (clients,):
+        raise ContractError(
+            f"{where} returned groups of shape {list(split.groups.shape)}; expected "
+            f"[{clients}], the group that each client is of, or None."
         )
 
 

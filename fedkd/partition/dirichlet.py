@@ -16,6 +16,7 @@ from fedkd.partition.base import (
     Partitioner,
     SplitConfig,
     Table,
+    apportion,
     check_demand,
     class_pools,
     deal,
@@ -197,15 +198,81 @@ class DirichletBalanced(Partitioner):
         """See :meth:`Partitioner.split`."""
         check_demand(labels, clients, num_classes)
         random = self.config.stream(rng)
-        pools = class_pools(labels, num_classes, random)
-        left = np.array([len(pool) for pool in pools])
-        counts = np.zeros((clients, num_classes), np.int64)
-        for client in range(clients):
-            size = (len(labels) + client) // clients
-            logs = log_dirichlet(random, self.config.alpha, num_classes)
-            counts[client] = _weighted_draw(left, logs, size, random)
-            left = left - counts[client]
-        return Partition.of(deal(pools, counts, random), labels, num_classes)
+        sizes = (len(labels) + np.arange(clients)) // clients
+        dealt = _in_turn(labels, sizes, self.config.alpha, num_classes, random)
+        return Partition.of(dealt, labels, num_classes)
+
+
+class DirichletQuantityConfig(BalancedConfig):
+    """Options of ``dirichlet-quantity``."""
+
+    size_alpha: float = Field(0.5, gt=0, le=1e6)
+    """Concentration of the clients' sizes; small is strong skew, as in ``quantity``."""
+    min_size: int = Field(10, ge=1)
+    """Samples that each client gets at least; the largest clients give them."""
+
+
+class DirichletQuantity(Partitioner):
+    """Clients of uneven size, each with a mix of classes of its own.
+
+    Sizes ~ Dirichlet(size_alpha), as in ``quantity``; mixes ~ Dirichlet(alpha), and
+    samples are drawn client after client, as in ``dirichlet-balanced``. So both skews
+    are set apart, which ``dirichlet`` ties to each other: a small client there is one
+    with small shares of every class.
+    """
+
+    Config = DirichletQuantityConfig
+
+    def split(
+        self, labels: Indices, clients: int, num_classes: int, rng: np.random.Generator
+    ) -> Partition:
+        """See :meth:`Partitioner.split`."""
+        config: DirichletQuantityConfig = self.config
+        check_demand(labels, clients, num_classes, config.min_size)
+        random = config.stream(rng)
+        logs = log_dirichlet(random, config.size_alpha, clients)
+        sizes, notes = uneven_sizes(logs, len(labels), config.min_size)
+        dealt = _in_turn(labels, sizes, config.alpha, num_classes, random)
+        return Partition.of(dealt, labels, num_classes, notes)
+
+
+def uneven_sizes(logs: Shares, total: int, min_size: int) -> tuple[Indices, list[str]]:
+    """Return sizes ``[K]`` that sum to ``total``, and a note for each that was repaired.
+
+    Args:
+        logs: Logarithms of what the sizes are proportional to, ``[K]``.
+        total: Samples that are shared out.
+        min_size: What each client gets at least; the largest give it.
+    """
+    sizes = apportion(np.exp(logs - logs.max()), total)
+    table, notes = repaired(sizes[:, None], min_size)
+    return table[:, 0], notes
+
+
+def _in_turn(
+    labels: Indices,
+    sizes: Indices,
+    alpha: float,
+    num_classes: int,
+    rng: np.random.Generator,
+) -> list[Indices]:
+    """Have each client draw its samples, of a mix of its own, from those that are left.
+
+    Args:
+        labels: Labels of the training set, int64 ``[N]``.
+        sizes: Samples that each client draws, ``[K]``; N in all, or fewer.
+        alpha: Concentration of the mixes.
+        num_classes: C, the number of classes.
+        rng: Where to draw from.
+    """
+    pools = class_pools(labels, num_classes, rng)
+    left = np.array([len(pool) for pool in pools])
+    counts = np.zeros((len(sizes), num_classes), np.int64)
+    for client, size in enumerate(sizes.tolist()):
+        logs = log_dirichlet(rng, alpha, num_classes)
+        counts[client] = _weighted_draw(left, logs, size, rng)
+        left = left - counts[client]
+    return deal(pools, counts, rng)
 
 
 def _weighted_draw(

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+
+
+Deal = Callable[[Indices, Indices], tuple[Indices, ...]]
+"""``deal(clients, labels)`` gives each of some clients ``[k]`` positions in ``labels``."""
+
+
+def shards_within(
+    own: Indices, groups: Indices, labels: Indices, deal: Deal
+) -> tuple[Indices, ...]:
+    """Deal every client test images of its own group.
+
+    Args:
+        own: The group of each client, ``[K]``.
+        groups: The groups of the test set, ``[N]``.
+        labels: Labels of the test set, ``[N]``.
+        deal: Deals the images of one group to its clients; called group by group.
+
+    Returns:
+        For each client, ascending positions in the test set; none for a client of whose
+        group there is no test image.
+    """
+    shards = [np.empty(0, np.int64) for _ in own]
+    for group in np.unique(own):
+        places = np.flatnonzero(groups == group)
+        if not len(places):
+            continue
+        clients = np.flatnonzero(own == group)
+        for client, shard in zip(clients, deal(clients, labels[places]), strict=True):
+            shards[client] = places[shard]
+    return tuple(shards)
 
 
 def matched_shards(

@@ -14,13 +14,11 @@ from fedkd.partition.base import (
     Partitioner,
     SplitConfig,
     Table,
-    apportion,
     check_demand,
     class_pools,
     deal,
-    repaired,
 )
-from fedkd.partition.dirichlet import log_dirichlet
+from fedkd.partition.dirichlet import log_dirichlet, uneven_sizes
 
 
 class IID(Partitioner):
@@ -196,8 +194,7 @@ class Quantity(Partitioner):
             logs = log_dirichlet(random, config.alpha, clients)
         else:
             logs = -config.alpha * np.log(1 + random.permutation(clients))
-        sizes = apportion(np.exp(logs - logs.max()), len(labels))
-        table, notes = repaired(sizes[:, None], config.min_size)
-        cuts = np.cumsum(table[:, 0])[:-1]
+        sizes, notes = uneven_sizes(logs, len(labels), config.min_size)
+        cuts = np.cumsum(sizes)[:-1]
         order = random.permutation(len(labels))
         return Partition.of(np.split(order, cuts), labels, num_classes, notes)

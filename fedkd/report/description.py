@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.data.shift import ShiftConfig
 from fedkd.errors import ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
@@ -47,12 +48,32 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
+    lines += [
+        f"Clients with {one.shown}: {_seen(one)}." for one in suite.shifts if one.shown
+    ]
     if suite.metrics:
         lines.append(f"Measured: {_measured(suite)}.")
     if suite.precision != "fp32":
         lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
     lines += _models(suite, registry)
     return lines + [text for entry in suite.strategies if (text := _departures(entry))]
+
+
+def _seen(shift: ShiftConfig) -> str:
+    """Return what a shift does, in words."""
+    parts = []
+    if shift.features:
+        parts.append("each client's images are changed in a way of its own")
+    if shift.concepts > 1:
+        parts.append(f"client k calls classes as cluster k mod {shift.concepts} does")
+    if shift.features or shift.concepts > 1:
+        parts.append("the test set is the clients' own test images as they see them")
+    if shift.periods > 1:
+        parts.append(
+            f"clients train on another part of their images in each of "
+            f"{shift.periods} periods"
+        )
+    return "; ".join(parts)
 
 
 def _models(suite: Suite, registry: Registry) -> list[str]:

@@ -13,6 +13,7 @@ from fedkd.base.randomness import torch_stream
 from fedkd.data.images import ClientData, ImageSet
 from fedkd.errors import ConfigError
 from fedkd.party import ModelSpec
+from fedkd.strategy import Round
 
 ModelFactory = Callable[[str], Callable[..., nn.Module]]
 """Maps a registered name to ``build(image_shape, num_classes, **options)``."""
@@ -21,7 +22,7 @@ ModelFactory = Callable[[str], Callable[..., nn.Module]]
 class Federation:
     """Data, a shard of it for each client, and a model for each side."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a world is put together in one place
         self,
         data: ImageSet,
         shards: Sequence[np.ndarray],
@@ -30,6 +31,7 @@ class Federation:
         factory: ModelFactory,
         *,
         server: ModelSpec | None = None,
+        periods: Sequence[Sequence[np.ndarray]] | None = None,
     ) -> None:
         """Put a federation together.
 
@@ -40,6 +42,8 @@ class Federation:
             models: The mix: client ``i`` has entry ``i mod n``.
             factory: Gives the builder of a registered model.
             server: The server's model; the first of ``models`` if None.
+            periods: For each client, its positions in the training set by period of
+                the run; None if clients train on all of theirs in every round.
 
         Raises:
             ConfigError: If there is no client, no model, or a client without data.
@@ -53,6 +57,11 @@ class Federation:
             )
         self.data = data
         self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
+        self.periods = [
+            [ClientData(data, torch.from_numpy(part)) for part in parts]
+            for parts in periods or ()
+        ]
+        """For each client, the images of each period; empty if there are no periods."""
         self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
         self.server_model = models[0] if server is None else server
         self.client_models = [models[k % len(models)] for k in range(len(shards))]
@@ -71,6 +80,17 @@ class Federation:
         return Federation(
             self.data, [shard], [tests], [self.server_model], self._factory
         )
+
+    def data_in(self, k: int, round: Round) -> ClientData:
+        """Return the images that client ``k`` has in a round.
+
+        Periods are of equal length, but for rounding: in round i of n it is that of
+        number floor(i T / n) of T.
+        """
+        if not self.periods:
+            return self.clients[k]
+        parts = self.periods[k]
+        return parts[round.index * len(parts) // round.total]
 
     @property
     def device(self) -> torch.device:

@@ -103,6 +103,9 @@ def _split(federation: Federation) -> Iterator[bytes]:
     for client, tests in zip(federation.clients, federation.test_shards, strict=True):
         yield _bytes(client.indices)
         yield _bytes(tests)
+    for parts in federation.periods:
+        for part in parts:
+            yield _bytes(part.indices)
     for spec in (federation.server_model, *federation.client_models):
         yield spec.key.encode()
 

@@ -88,7 +88,7 @@ class Measuring:
         up = down = 0
         if protocol.buffers == "reestimate" and "global" in models:
             model, size = models["global"], protocol.training.batch_size
-            shards = [federation.clients[k] for k in self._round.clients]
+            shards = [federation.data_in(k, self._round) for k in self._round.clients]
             renewed = reestimated(model, shards, size)
             models["global"] = renewed.model
             down, up = len(shards) * renewed.bytes_down, len(shards) * renewed.bytes_up
@@ -170,7 +170,7 @@ class Measuring:
 
     def _personal(self, k: int) -> nn.Module | None:
         """Return a client's own model; what it trains there is counted."""
-        client = self._sides.client(k, self._sides.protocol.training)
+        client = self._sides.client(k, self._sides.protocol.training, round=self._round)
         where = self._where("personal", k)
         with raised_in(where), _memory_kept(client, where):
             own = self._strategy.personal(self._state, client)

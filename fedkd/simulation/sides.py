@@ -20,7 +20,7 @@ from fedkd.simulation.precision import arithmetic, check_precision
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.store.memories import ClientMemories
 from fedkd.simulation.untouched import Untouched, refuse_alias
-from fedkd.strategy import Client, Server, Strategy
+from fedkd.strategy import Client, Round, Server, Strategy
 from fedkd.weights import read_weights
 
 
@@ -103,6 +103,7 @@ class Sides:
         k: int,
         training: TrainingConfig,
         memory: MutableMapping[str, Any] | None = None,
+        round: Round | None = None,
     ) -> Client:
         """Return the side of a client.
 
@@ -111,8 +112,11 @@ class Sides:
             training: Settings of this round.
             memory: What the client remembers, to be changed in place; a copy of what
                 is kept here if None.
+            round: The round, which says what images the client has where that changes;
+                it has all of them if None.
         """
         federation = self.federation
+        data = federation.clients[k] if round is None else federation.data_in(k, round)
         model, initial = self._of_spec(federation.client_models[k])
         return Client(
             model,
@@ -122,7 +126,7 @@ class Sides:
             federation.build,
             self.protocol.buffers,
             id=k,
-            data=federation.clients[k],
+            data=data,
             memory=self.memories.recall(k) if memory is None else memory,
             training=training,
             trainer=self._trainer,

@@ -289,7 +289,7 @@ class Run:
         odd = {name for one in logged for name in one if one[name] is None}
         measured = self._measure(state, round, sorted(odd))
         self._count(rows, server, measured, time.perf_counter() - started)
-        return state, self._metrics(round.index + 1, rows, server, measured)
+        return state, self._metrics(round, rows, server, measured)
 
     def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
         """Let the clients do their turns; return what they sent and what is recorded."""
@@ -324,12 +324,12 @@ class Run:
         done = round.index + 1
         return done % self.protocol.evaluation.every == 0 or done == round.total
 
-    def _of_trained(self, rows: Mapping[int, Metrics]) -> Metrics:
+    def _of_trained(self, rows: Mapping[int, Metrics], round: Round) -> Metrics:
         """Return what is said of the models as clients trained them, if it is asked."""
-        clients = self.sides.federation.clients
+        federation = self.sides.federation
         values = {k: row[TRAINED] for k, row in rows.items() if TRAINED in row}
         known = {k: value for k, value in values.items() if value is not None}
-        sizes = [len(clients[k]) for k in known]
+        sizes = [len(federation.data_in(k, round)) for k in known]
         return self.asked.of_trained(list(known.values()), sizes) if values else {}
 
     def _count(
@@ -351,7 +351,7 @@ class Run:
 
     def _metrics(
         self,
-        done: int,
+        round: Round,
         rows: Mapping[int, Metrics],
         server: Server,
         measured: Measured,
@@ -359,10 +359,10 @@ class Run:
         logged = means_of_logged(rows.values())
         train_loss = logged.pop("train_loss", None)
         return {
-            "round": done,
+            "round": round.index + 1,
             **dict.fromkeys((*self.asked.columns, BY_CLIENT)),
             **measured.values,
-            **self._of_trained(rows),
+            **self._of_trained(rows, round),
             "train_loss": train_loss,
             **self.totals.columns(),
             "measured": measured.others,

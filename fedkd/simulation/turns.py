@@ -117,7 +117,7 @@ class Turns:
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
     ) -> tuple[Any, TurnRecord]:
         sides = self.sides
-        client = sides.client(k, orders.training, memory)
+        client = sides.client(k, orders.training, memory, orders.round)
         index = orders.round.index
         sender = f"{self.name}.local (client {k}, round {index + 1})"
         given = Untouched(down, "what the server sent")

@@ -12,6 +12,7 @@ from typing import Any
 from fedkd._version import __version__
 from fedkd.base.runname import RunName, with_alpha
 from fedkd.config import build
+from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError
 from fedkd.hookspecs import GROUP
 from fedkd.metrics.columns import Column
@@ -36,6 +37,8 @@ class Parts:
     protocol: Protocol
     metrics: Mapping[str, Resolved] = field(default_factory=dict)
     """What is measured beside accuracy, by label."""
+    shift: ShiftConfig = NO_SHIFT
+    """How clients differ beside their labels."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     partitions = _listed(
         registry, "partitioners", "partitions", suite.partitions, where
     )
+    _no_twins("shifts", [shift.model_dump() for shift in suite.shifts], where)
     mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
     _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
@@ -79,9 +83,15 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     columns = columns_of(registry, metrics, where)
     cells = [
         _cell(
-            registry, suite, label, Parts(strategy, *setting, protocol, metrics), seed
+            registry,
+            suite,
+            label,
+            Parts(strategy, dataset, partition, mix, protocol, metrics, shift),
+            seed,
         )
-        for setting in itertools.product(datasets, partitions, mixes)
+        for dataset, partition, shift, mix in itertools.product(
+            datasets, partitions, suite.shifts, mixes
+        )
         for seed in suite.seeds
         for label, strategy, protocol in strategies
     ]
@@ -153,6 +163,7 @@ def _cell(
         **parts.models.plain(),
         "protocol": _plain_protocol(parts.protocol),
         **_plain_metrics(parts.metrics),
+        **_plain_shift(parts.shift),
         "seed": seed,
         "plugins": _third_party(registry, parts),
         "fedkd": __version__,
@@ -161,7 +172,7 @@ def _cell(
     run = RunName(
         suite=suite.name,
         strategy=label,
-        dataset=dataset.shown(),
+        dataset=_shown(dataset, parts.shift),
         partition=partition.shown(leave_out=("alpha",)),
         alpha=float(alpha) if isinstance(alpha, int | float) else None,
         models=parts.models.shown,
@@ -193,6 +204,16 @@ def _plain_metrics(metrics: Mapping[str, Resolved]) -> dict[str, Any]:
     # Younger than the first results too: runs of accuracy alone keep their names.
     plain = {label: metric.plain() for label, metric in metrics.items()}
     return {"metrics": plain} if plain else {}
+
+
+def _plain_shift(shift: ShiftConfig) -> dict[str, Any]:
+    # Younger than the first results too: runs without a shift keep their names.
+    return {} if shift.is_none else {"shift": shift.model_dump(mode="json")}
+
+
+def _shown(dataset: Resolved, shift: ShiftConfig) -> str:
+    """Return what tables call the data: ``digits with rotation 0.5``."""
+    return dataset.shown() if shift.is_none else f"{dataset.shown()} with {shift.shown}"
 
 
 def canonical(value: Any) -> str:

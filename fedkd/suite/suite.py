@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fedkd.base import yamlfile
 from fedkd.config import build
+from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import (
@@ -59,6 +60,12 @@ def _seed_range(part: str) -> list[int]:
     return list(range(first, last + 1))
 
 
+def parse_shifts(value: object) -> object:
+    """Return a list of shifts: one stands for a list of one, ``none`` for no shift."""
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    return [{} if one in ("none", None) else one for one in several]
+
+
 class Suite(Protocol):
     """A grid of runs: strategies x datasets x partitions x models x seeds.
 
@@ -80,6 +87,13 @@ class Suite(Protocol):
     """Data sets."""
     partitions: tuple[Listed, ...] = Field(min_length=1)
     """How the data is split over the clients."""
+    shifts: Annotated[
+        tuple[ShiftConfig, ...],
+        Field(min_length=1),
+        BeforeValidator(parse_shifts),
+    ] = (NO_SHIFT,)
+    """How clients differ beside their labels: ``[none, {features: [rotation, noise],
+    strength: 0.5}, {concepts: 2}, {periods: 4}]``; not at all by default."""
     models: tuple[Mix, ...] = Field(min_length=1)
     """Models; a list within the list is a mix: client i has entry i mod n. A mapping
     with ``clients`` and ``server`` gives the server a model of its own, and ``widths``
@@ -102,10 +116,12 @@ class Suite(Protocol):
     def plain(self) -> dict[str, Any]:
         """Return the suite as its file would hold it, with every default written out."""
         lists = (*ENTRY_LISTS, "strategies")
+        # Younger than the first results: suites of no shift are written as they were.
+        usual = {"shifts"} if self.shifts == (NO_SHIFT,) else set()
         return {
             "name": self.name,
             "description": self.description,
-            **self.model_dump(mode="json", exclude=set(lists)),
+            **self.model_dump(mode="json", exclude={*lists, *usual}),
             **{key: [one.plain() for one in getattr(self, key)] for key in lists},
         }
 

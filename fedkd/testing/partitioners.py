@@ -1,6 +1,7 @@
 """Promises that every partitioner keeps, one function each: ``check(make, folder)``.
 
-``make()`` gives the partitioner. The toy world has 400 images of 4 classes and 6 clients.
+``make()`` gives the partitioner. The toy world has 400 images of 4 classes and
+6 groups, and 6 clients.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ _REMEDY = "Return fedkd.Partition.of(indices, labels, num_classes)."
 def toy_labels() -> Indices:
     """Return the labels of the toy world, int64 ``[400]``, four classes in no order."""
     return np.random.default_rng(0).integers(0, CLASSES, IMAGES)
+
+
+def toy_groups() -> Indices:
+    """Return the groups of the toy world's images, int64 ``[400]``, one for a client."""
+    return np.arange(IMAGES) % CLIENTS
 
 
 def options_are_documented(make: PartitionerFactory, folder: Path) -> None:
@@ -104,7 +110,7 @@ def the_table_counts_the_lists(make: PartitionerFactory, folder: Path) -> None:
     """The client x class table and the hash are those of the lists."""
     del folder
     found, labels = _split(make), toy_labels()
-    right = Partition.of(found.indices, labels, CLASSES)
+    right = Partition.of(found.indices, labels, CLASSES, groups=found.groups)
     assert found.counts.shape == right.counts.shape, (
         f"split gave a table of shape {list(found.counts.shape)}; expected "
         f"{list(right.counts.shape)}, clients x classes. {_REMEDY}"
@@ -171,7 +177,7 @@ def labels_are_left_alone(make: PartitionerFactory, folder: Path) -> None:
 def nothing_is_kept_in_self(make: PartitionerFactory, folder: Path) -> None:
     """``split`` leaves the partitioner as it was."""
     del folder
-    scheme = make()
+    scheme = _made(make)
     remedy = "All seeds and strategies use one object: keep nothing in it."
     with untouched("split", remedy, self=vars(scheme)):
         _split(lambda: scheme)
@@ -187,7 +193,7 @@ def global_generators_are_left_alone(make: PartitionerFactory, folder: Path) -> 
 def no_client_is_refused(make: PartitionerFactory, folder: Path) -> None:
     """A split over no client is refused with a sentence."""
     del folder
-    scheme = make()
+    scheme = _made(make)
     refusal(
         "split (0 clients)",
         lambda: scheme.split(toy_labels(), 0, CLASSES, np.random.default_rng(0)),
@@ -202,7 +208,7 @@ def more_clients_than_images_are_refused(
 ) -> None:
     """More clients than images are refused with a sentence."""
     del folder
-    scheme = make()
+    scheme = _made(make)
     number = IMAGES + 1
     refusal(
         f"split ({number} clients, {IMAGES} images)",
@@ -244,6 +250,14 @@ PARTITIONER_CHECKS: tuple[Callable[[Any, Path], None], ...] = (
 """Every promise of a partitioner, one function each: ``check(make, folder)``."""
 
 
+def _made(make: PartitionerFactory) -> Partitioner:
+    """Return a partitioner that knows the groups of the toy world."""
+    scheme = make()
+    if scheme.groups is None:
+        scheme.groups = toy_groups()
+    return scheme
+
+
 def _split(
     make: PartitionerFactory,
     rng: np.random.Generator | None = None,
@@ -256,7 +270,7 @@ def _split(
         NotApplicable: If the split is that of a file, made for another world.
         AssertionError: If it raises, or gives something else than a split.
     """
-    scheme = make()
+    scheme = _made(make)
     stream = np.random.default_rng(0) if rng is None else rng
     world = toy_labels() if labels is None else labels
 

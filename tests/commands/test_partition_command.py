@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,13 @@ class Many(fedkd.Dataset):
     def load(self, root):
         return toy_images(classes=25, per_class=20)
 """
+
+
+WRITTEN = [
+    *("--plugin", Path(__file__).parents[1] / "plugins" / "toy_plugin.py"),
+    *("--dataset", "toy-written"),
+]
+"""The arguments that name a data set of three writers."""
 
 
 @pytest.fixture
@@ -154,3 +162,29 @@ def test_missing_data_is_exit_code_1(fedkd, tmp_path):
     code, _, err = fedkd("--dataset", "mnist", "--data-root", tmp_path)
     assert code == 1
     assert "fedkd data prepare mnist" in err
+
+
+def test_the_groups_of_clients_are_shown(fedkd):
+    _, out, _ = fedkd(*WRITTEN, "--partition", "natural", "--clients", 3)
+    assert "Groups, by client: 0 anna, 1 ben, 2 cy.\n" in out
+    _, out, _ = fedkd(*WRITTEN, "--partition", "iid", "--clients", 2)
+    assert "Groups, by client: 0 3 of them, 1 3 of them.\n" in out
+    _, out, _ = fedkd(*WRITTEN, "--partition", "iid", "--clients", 30)
+    assert "Groups: 3; a client has samples of " in out
+
+
+def test_the_record_has_the_groups_of_clients(fedkd):
+    found = record(
+        fedkd, *WRITTEN, "--partition", "groups", "--clients", 4, "--set", "min_size=1"
+    )
+    assert found["groups"] == [["anna"], ["ben"], ["cy"], ["anna"]]
+
+
+def test_a_data_set_without_groups_has_none_in_its_record(fedkd):
+    assert "groups" not in record(fedkd)
+
+
+def test_natural_on_a_data_set_without_groups_says_what_helps(fedkd):
+    code, _, err = fedkd("--partition", "natural")
+    assert code == 2
+    assert "natural: found a data set without groups" in err

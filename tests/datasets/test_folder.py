@@ -253,6 +253,24 @@ class TestArrays:
         assert loaded(npz(classes=np.array(["no", "yes"]))).classes == ("no", "yes")
         assert loaded(npz(classes=np.array([7, 5]))).classes == ("7", "5")
 
+    @pytest.mark.parametrize(
+        ("train", "test", "names", "numbers"),
+        [
+            (["ben", "anna", "ben", "cy"], ["cy", "dan"], "anna ben cy dan", "1012 23"),
+            ([0, 1, 1, 0], [1, 0], "0 1", "0110 10"),
+            ([10**15, 7, 7, 7], [10**15, 7], f"7 {10**15}", "1000 10"),
+        ],
+        ids=["texts", "numbers", "long"],
+    )
+    def test_groups_are_names_or_numbers(self, npz, train, test, names, numbers):
+        path = npz(groups_train=np.array(train), groups_test=np.array(test))
+        data = loaded(path)
+        assert data.groups.names == tuple(names.split())
+        found = [data.groups.train.tolist(), data.groups.test.tolist()]
+        assert found == [[int(n) for n in part] for part in numbers.split()]
+        assert not any("groups" in note for note in data.notes)
+        assert loaded(npz()).groups is None
+
     def test_resolution_and_channels_are_brought_about(self, npz):
         x = np.full((4, 3, 5), 50, np.uint8)
         x[0] = 60
@@ -324,6 +342,18 @@ COLOUR = np.zeros((4, 3, 5, 3), np.uint8)
         (
             {"classes": np.array(["a", "a"])},
             "found a name twice in classes, expected ea",
+        ),
+        (
+            {"groups_train": np.zeros(4, int)},
+            "no array groups_test, expected both of groups_train, groups_test, or none",
+        ),
+        (
+            {"groups_train": np.zeros(3, int), "groups_test": np.zeros(2, int)},
+            "groups_train of shape 3 and type int64, expected numbers or texts of sh",
+        ),
+        (
+            {"groups_train": np.zeros(4, int), "groups_test": np.array(["a", "b"])},
+            "texts and numbers in groups_train, groups_test, expected one kind",
         ),
         (
             {"classes": np.array("ab")},

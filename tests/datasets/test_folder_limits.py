@@ -152,7 +152,7 @@ class TestPalettes:
         assert np.array_equal(data.x_train[0].numpy(), pixels.transpose(2, 0, 1))
 
     def test_images_prepared_before_are_prepared_again(self):
-        assert Folder.preparation == 3
+        assert Folder.preparation == 4
 
 
 class TestContentsOnce:

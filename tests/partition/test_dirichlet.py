@@ -17,8 +17,11 @@ from fedkd.partition.dirichlet import (
     Dirichlet,
     DirichletBalanced,
     DirichletConfig,
+    DirichletQuantity,
+    DirichletQuantityConfig,
     _weighted_draw,
     log_dirichlet,
+    uneven_sizes,
 )
 
 CIFAR10 = np.repeat(np.arange(10), 5000)
@@ -294,6 +297,50 @@ def test_a_large_alpha_gives_balanced_clients_even_mixes():
     counts = balanced(CIFAR10, 10, 1e6).counts
     assert counts.min() > 400
     assert counts.max() < 600
+
+
+def uneven(labels, clients, **options):
+    scheme = DirichletQuantity(DirichletQuantityConfig(**options))
+    return scheme.split(labels, clients, 4, np.random.default_rng(0))
+
+
+def test_sizes_and_mixes_are_skewed_apart():
+    labels = np.arange(4000) % 4
+
+    def skews(**options):
+        found = uneven(labels, 10, **options)
+        assert sorted(np.concatenate(found.indices)) == list(range(4000))
+        assert found.sizes.min() >= 10
+        mixes = found.counts / found.sizes[:, None]
+        return found.sizes.std() / 400, mixes.std(1).mean()
+
+    assert skews(size_alpha=1e6, alpha=1e6) == pytest.approx((0, 0), abs=0.06)
+    size, mix = skews(size_alpha=0.3, alpha=1e6)
+    assert size > 0.8
+    assert mix < 0.06
+    size, mix = skews(size_alpha=1e6, alpha=0.05)
+    assert size < 0.06
+    assert mix > 0.25
+    size, mix = skews(size_alpha=0.3, alpha=0.05)
+    assert size > 0.8
+    assert mix > 0.25
+
+
+def test_the_sizes_are_those_of_the_stream_and_small_clients_are_filled_up():
+    labels = np.arange(400) % 4
+    logs = log_dirichlet(np.random.default_rng(0), 0.05, 10)
+    sizes, notes = uneven_sizes(logs, 400, 12)
+    found = uneven(labels, 10, size_alpha=0.05, min_size=12)
+    assert found.sizes.tolist() == sizes.tolist()
+    assert found.notes == tuple(notes)
+    assert notes
+    assert sizes.min() == 12
+
+
+def test_uneven_sizes_are_proportional_to_what_the_logarithms_say():
+    sizes, notes = uneven_sizes(np.log([0.5, 0.3, 0.2]) - 900, 100, 10)
+    assert sizes.tolist() == [50, 30, 20]
+    assert notes == []
 
 
 def test_weighted_draws_have_the_probabilities_of_drawing_one_by_one():

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -45,6 +45,7 @@ def fedkd_register_strategies(register):
 def fedkd_register_datasets(register):
     register("toy", ":Toy")
     register("toy-missing", ":Missing")
+    register("toy-written", ":Written")
 
 
 @fedkd.hookimpl
@@ -70,6 +71,15 @@ class Toy(fedkd.Dataset):
 
     def load(self, root):
         return toy_images(per_class=self.config.images)
+
+
+class Written(fedkd.Dataset):
+    """Toy images of three writers."""
+
+    def load(self, root):
+        images = toy_images(per_class=60)
+        train, test = (torch.arange(90) % 3 for _ in range(2))
+        return replace(images, groups=fedkd.Groups(train, test, ("anna", "ben", "cy")))
 
 
 class Missing(fedkd.Dataset):

@@ -35,7 +35,7 @@ FOREIGN = (
 """What :func:`read_header` raises on other files."""
 _KINDS = {
     "augmentation": dict, "options": dict, "fingerprint": str, "content": str,
-    "notes": list,
+    "notes": list, "groups": list, "group_names": list,
 }  # fmt: skip
 
 
@@ -69,6 +69,10 @@ class Header:
     """Digest of own files; see :meth:`fedkd.data.dataset.Dataset.content`."""
     notes: tuple[str, ...] = ()
     """What a reader of results should know of the files."""
+    groups: tuple[int, ...] = ()
+    """The group of each image; empty if the set has none."""
+    group_names: tuple[str, ...] = ()
+    """What groups are called."""
     version: int = VERSION
     checksum: str = UNKNOWN
     """SHA-256 of labels and images, in hexadecimal digits."""
@@ -85,7 +89,10 @@ class Header:
 
     def encoded(self) -> bytes:
         """Return the start of the file, up to the first label."""
-        values = {key: json.dumps(value) for key, value in asdict(self).items()}
+        plain = asdict(self)
+        if not self.group_names:  # files of sets without groups are as they were
+            del plain["groups"], plain["group_names"]
+        values = {key: json.dumps(value) for key, value in plain.items()}
         labels, whole = self.label_bytes, self.label_bytes + self.image_bytes
         head = {
             "__metadata__": values,
@@ -181,7 +188,8 @@ def read_header(file: IO[bytes]) -> tuple[Header, int]:
             raise TypeError(f"no header of prepared files: {key}")
     for key in ("shape", "classes", "mean", "std"):
         plain[key] = tuple(plain[key])
-    plain["notes"] = tuple(plain.get("notes", ()))
+    for key in ("notes", "groups", "group_names"):
+        plain[key] = tuple(plain.get(key, ()))
     return Header(**plain), _LENGTH.size + length
 
 
@@ -216,6 +224,7 @@ def pair_in(folder: Path) -> tuple[Prepared, Prepared] | None:
         test.header,
         split="train",
         number=train.header.number,
+        groups=train.header.groups,
         checksum=train.header.checksum,
     )
     return (train, test) if other == train.header else None

@@ -48,16 +48,14 @@ def write_halves(
             "sources": {name: _md5(root / name) for name in reader.files},
             "content": there,
         }
-    halves = [
-        HalfWritten(
-            folder,
-            Header(
-                split=split, number=len(half.labels), shape=tuple(half.shape), **facts
-            ),
-            half,
+    groups = dict(zip(SPLITS, _groups_of(source), strict=True))
+    halves = []
+    for split, images in zip(SPLITS, (source.train, source.test), strict=True):
+        number, shape = len(images.labels), tuple(images.shape)
+        header = Header(
+            split=split, number=number, shape=shape, groups=groups[split], **facts
         )
-        for split, half in zip(SPLITS, (source.train, source.test), strict=True)
-    ]
+        halves.append(HalfWritten(folder, header, images))
     for half in halves:
         half.write(progress)
     with _reading(reader, root):
@@ -79,7 +77,15 @@ def _facts_of(reader: FileDataset, source: Source) -> dict[str, Any]:
         "augmentation": asdict(source.augmentation),
         "options": reader.key_options(),
         "notes": tuple(source.notes),
+        "group_names": () if source.groups is None else source.groups.names,
     }
+
+
+def _groups_of(source: Source) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the groups of the training and the test images; none if there are none."""
+    if source.groups is None:
+        return (), ()
+    return tuple(source.groups.train.tolist()), tuple(source.groups.test.tolist())
 
 
 def _require_unchanged(reader: FileDataset, root: Path, fingerprint: str) -> None:

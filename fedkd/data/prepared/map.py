@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation, ImageSet
 from fedkd.data.prepared.files import Header, Prepared, read_opened
 
@@ -35,7 +36,18 @@ def opened(files: tuple[Prepared, Prepared]) -> ImageSet | None:
         header.std,
         Augmentation(**header.augmentation),
         header.notes,
+        _groups(*(file.header for file in files)),
     )
+
+
+def _groups(train: Header, test: Header) -> Groups | None:
+    """Return the groups that the headers of both files say, or None."""
+    if not train.group_names:
+        return None
+    of_train, of_test = (
+        torch.tensor(h.groups, dtype=torch.int64) for h in (train, test)
+    )
+    return Groups(of_train, of_test, train.group_names)
 
 
 def mapped(path: Path, expected: Header) -> tuple[Tensor, Tensor] | None:

@@ -59,15 +59,15 @@ FAULTS = [
     dict(
         name="dirichlet-balanced: what is drawn stays there",
         path=DIRICHLET,
-        old="            left = left - counts[client]\n",
+        old="        left = left - counts[client]\n",
         new="",
         tests=TESTS,
     ),
     dict(
         name="dirichlet-balanced: sizes lose the rest",
         path=DIRICHLET,
-        old="size = (len(labels) + client) // clients",
-        new="size = len(labels) // clients",
+        old="sizes = (len(labels) + np.arange(clients)) // clients",
+        new="sizes = np.full(clients, len(labels) // clients)",
         tests=TESTS,
     ),
     dict(

@@ -1,0 +1,177 @@
+"""Slips in worlds beyond label skew: groups, domains, shifts, periods."""
+
+GROUPED = "fedkd/partition/grouped.py"
+HELD = "fedkd/partition/held_out.py"
+FIVE = "datasets/digits_five.py"
+LOOKS = "fedkd/data/looks.py"
+SHIFT = "fedkd/data/shift.py"
+FEDERATION = "fedkd/simulation/federation.py"
+OF_GROUPS = "tests/partition/test_grouped.py"
+OF_FIVE = "tests/datasets/test_digits_five.py"
+OF_LOOKS = "tests/data/test_looks.py"
+OF_SHIFT = "tests/data/test_shift.py"
+OF_PERIODS = "tests/simulation/test_periods.py"
+
+FAULTS = [
+    dict(
+        name="groups: clients take the groups one after the other",
+        path=GROUPED,
+        old="present[np.arange(clients) % len(present)]",
+        new="np.sort(present[np.arange(clients) % len(present)])",
+        tests=OF_GROUPS,
+    ),
+    dict(
+        name="groups: positions within the group count as those of all",
+        path=GROUPED,
+        old="lists[client] = positions[own]",
+        new="lists[client] = own",
+        tests=OF_GROUPS,
+    ),
+    dict(
+        name="groups: alpha is not handed on",
+        path=GROUPED,
+        old="alpha=config.alpha, min_size",
+        new="alpha=0.1, min_size",
+        tests=OF_GROUPS,
+    ),
+    dict(
+        name="test shards: positions within the group count as those of all",
+        path=HELD,
+        old="shards[client] = places[shard]",
+        new="shards[client] = shard",
+        tests=OF_GROUPS,
+    ),
+    dict(
+        name="groups: a part of a set keeps the groups of the first images",
+        path="fedkd/data/groups.py",
+        old="self.train[train.cpu()]",
+        new="self.train[: len(train)]",
+        tests="tests/data/test_groups.py",
+    ),
+    dict(
+        name="digits-five: pixels are cut off, not rounded",
+        path=FIVE,
+        old="place.copy_(stretched.round())",
+        new="place.copy_(stretched)",
+        tests=OF_FIVE,
+    ),
+    dict(
+        name="digits-five: images leave their labels when they are stretched",
+        path=FIVE,
+        old="for place, piece in zip(made.split(_PIECE), x.split(_PIECE), strict=True)",
+        new="for place, piece in zip(made.split(_PIECE), x.flip(0).split(_PIECE))",
+        tests=OF_FIVE,
+    ),
+    dict(
+        name="usps: labels of the file are kept",
+        path="datasets/usps.py",
+        old="int(float(row[0])) - 1",
+        new="int(float(row[0])) % 10",
+        tests=OF_FIVE,
+    ),
+    dict(
+        name="rotation: by half of the angle",
+        path=LOOKS,
+        old="math.pi * strength * float(levels[0])",
+        new="math.pi / 2 * strength * float(levels[0])",
+        tests=OF_LOOKS,
+    ),
+    dict(
+        name="colour: gain and offset change places",
+        path=LOOKS,
+        old="gain, offset = numbers",
+        new="offset, gain = numbers",
+        tests=OF_LOOKS,
+    ),
+    dict(
+        name="blur: weights are not normalised",
+        path=LOOKS,
+        old="    weights = weights / weights.sum()\n",
+        new="",
+        tests=OF_LOOKS,
+    ),
+    dict(
+        name="noise: one draw for all images",
+        path=LOOKS,
+        old="rng.standard_normal(tuple(x.shape), np.float32)",
+        new="rng.standard_normal((1, *x.shape[1:]), np.float32)",
+        tests=OF_LOOKS,
+    ),
+    dict(
+        name="resolution: one pixel stands for its block",
+        path=LOOKS,
+        old='(height, width), mode="area")',
+        new='(height, width), mode="nearest")',
+        tests=OF_LOOKS,
+    ),
+    dict(
+        name="shift: test images have other levels than training images",
+        path=SHIFT,
+        old="numpy_stream(*self._name, feature).uniform",
+        new="numpy_stream(*self._name, feature, half).uniform",
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="shift: test images stay as they are",
+        path=SHIFT,
+        old='client.images(data.x_test[own], "test")',
+        new="data.x_test[own]",
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="shift: the client is not in the name of the stream",
+        path=SHIFT,
+        old='self._name = (seed, "shift", k)',
+        new='self._name = (seed, "shift", 0)',
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="concepts: labels of the test images stay",
+        path=SHIFT,
+        old="client.labels(data.y_test[own])",
+        new="data.y_test[own]",
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="concepts: a class may keep its name",
+        path=SHIFT,
+        old="names[order] = np.roll(order, -1)",
+        new="names = order",
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="periods: parts are positions in the shard",
+        path=SHIFT,
+        old="dealt.append([shard[part] for part in parts])",
+        new="dealt.append(list(parts))",
+        tests=OF_SHIFT,
+    ),
+    dict(
+        name="periods: the last one comes too early",
+        path=FEDERATION,
+        old="round.index * len(parts) // round.total",
+        new="min(round.index, len(parts) - 1)",
+        tests=OF_PERIODS,
+    ),
+    dict(
+        name="periods: a client is measured with all of its images",
+        path="fedkd/simulation/measure.py",
+        old="protocol.training, round=self._round",
+        new="protocol.training",
+        tests=OF_PERIODS,
+    ),
+    dict(
+        name="periods: another cut is taken for the same run",
+        path="fedkd/simulation/identity.py",
+        old="            yield _bytes(part.indices)\n",
+        new='            yield b""\n',
+        tests=OF_PERIODS,
+    ),
+    dict(
+        name="dirichlet-quantity: sizes are not filled up",
+        path="fedkd/partition/dirichlet.py",
+        old="    return table[:, 0], notes\n",
+        new="    return sizes, notes\n",
+        tests="tests/partition/test_dirichlet.py -k 'uneven or filled'",
+    ),
+]
