@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedkd.data.public import PublicData
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.federation import Federation
@@ -51,9 +52,13 @@ def make_run(name: str, rounds: int = 1) -> Run:
     rng = np.random.default_rng(0)
     labels = data.y_train.numpy()
     split = partitioner.split(labels, 10, data.num_classes, rng)
+    # Images of the test half: what is public is of no matter to a time.
+    public = PublicData(data.x_test, data)
     tests = np.array_split(np.arange(len(data.y_test)), 10)
     models = [ModelSpec("cnn")]
-    federation = Federation(data, split.indices, tests, models, REGISTRY.model)
+    federation = Federation(
+        data, split.indices, tests, models, REGISTRY.model, public=public
+    )
     protocol = Protocol(
         rounds=rounds,
         clients=10,

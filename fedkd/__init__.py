@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedkd.data.images import ClientData as ClientData
     from fedkd.data.images import ImageInfo as ImageInfo
     from fedkd.data.images import ImageSet as ImageSet
+    from fedkd.data.public import PublicData as PublicData
     from fedkd.errors import ConfigError as ConfigError
     from fedkd.errors import ContractError as ContractError
     from fedkd.errors import DataError as DataError
@@ -58,6 +59,7 @@ _HOMES = {
     "data.dataset": "Dataset DatasetConfig FileDataset Source Split",
     "data.groups": "Groups",
     "data.images": "ClientData ImageInfo ImageSet",
+    "data.public": "PublicData",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",
     "metrics.base": "Metric Predictions",

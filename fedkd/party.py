@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.data.images import ClientData, ImageInfo
+from fedkd.data.public import PublicData
 from fedkd.errors import ContractError
 from fedkd.ops.optimisers import Optimiser
 from fedkd.ops.training import (
@@ -92,6 +93,7 @@ class Party:
         self.buffers = buffers
         """The run's buffer policy: ``average``, ``local`` or ``reestimate``."""
         self._builder = builder
+        self._public: PublicData | None = None
         self._examples = 0
         self._logged: dict[str, float | None] = {}
 
@@ -109,6 +111,22 @@ class Party:
     def num_classes(self) -> int:
         """Number of classes."""
         return self.images.num_classes
+
+    @property
+    def public(self) -> PublicData:
+        """Images that everybody may see, without labels.
+
+        Raises:
+            ContractError: If the strategy does not declare that this side needs them.
+        """
+        if self._public is None:
+            kind = type(self).__name__.lower()
+            need = "public_data" if kind == "server" else "public_data_at_clients"
+            raise ContractError(
+                f"{kind}.public was read, and this side has no public data; declare it: "
+                f"requires = Requires({need}=True)."
+            )
+        return self._public
 
     def build(self, name: str, **options: Any) -> nn.Module:
         """Return a new registered model (say, a generator) on the device."""
@@ -201,8 +219,10 @@ class Server(Party):
         spec: ModelSpec,
         clients: Sequence[ModelSpec],
         models: ModelSource,
+        public: PublicData | None = None,
     ) -> None:
         super().__init__(model, initial, device, images, builder, buffers)
+        self._public = public
         self.spec = spec
         """The architecture of the server's model."""
         self.clients = clients
@@ -249,8 +269,10 @@ class Client(Party):
         memory: MutableMapping[str, Any],
         training: TrainingConfig,
         trainer: Trainer = train,
+        public: PublicData | None = None,
     ) -> None:
         super().__init__(model, initial, device, images, builder, buffers)
+        self._public = public
         self.id = id
         self.data = data
         """This client's training data, and nobody else's."""

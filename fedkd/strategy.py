@@ -107,7 +107,10 @@ class Requires:
     batch_norm: bool = False
     """Every model has batch normalisation."""
     public_data: bool = False
-    """Public data at the server. The simulator has none, so this always skips."""
+    """Public images without labels at the server, ``server.public``. A world has them
+    where it says so: ``public: {share: 0.1}`` in a suite."""
+    public_data_at_clients: bool = False
+    """The same at the server and at every client, ``client.public``."""
     buffers: tuple[str, ...] = ("average", "local", "reestimate")
     """The buffer policies under which the strategy means something."""
     rounds: int = 1

@@ -39,6 +39,8 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
         counted(len(rows), "cell"),
         *(_fact(name, rows[0][name]) for name in shared),
     ]
+    public = bench.suite.public
+    facts += [] if public is None else [f"public {public.shown}"]
     # Options are in square brackets, which are markup to rich.
     title = escape(f"{bench.suite.name}: {', '.join(facts)}")
     table = Table(title=title, box=SIMPLE_HEAD)

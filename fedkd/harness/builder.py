@@ -19,10 +19,11 @@ from fedkd.data.dataset import Dataset, FileDataset, finished
 from fedkd.data.images import ImageSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
+from fedkd.data.public import PublicData
 from fedkd.data.shift import ShiftConfig, Shifted, shifted
-from fedkd.errors import DataError, FedKDError
+from fedkd.errors import DataError, FedKDError, counted
 from fedkd.metrics.base import Metric
-from fedkd.partition.base import Partition, Partitioner
+from fedkd.partition.base import Partition, Partitioner, SplitConfig
 from fedkd.partition.dealing import dealt
 from fedkd.partition.held_out import even_shards, matched_shards, shards_within
 from fedkd.party import ModelSpec
@@ -33,11 +34,12 @@ from fedkd.simulation.federation import Federation
 from fedkd.strategy import Strategy
 from fedkd.suite.grid import Cell
 from fedkd.suite.metrics import built
+from fedkd.suite.public import Public
 
 SPLITS = 64
 """Splits that are kept: those that were dealt for the check are those that are used."""
-SplitKey: TypeAlias = tuple[Resolved, Resolved, int, int]
-"""What a split hangs on: data set, partition, number of clients, seed."""
+SplitKey: TypeAlias = tuple[Resolved, Resolved, int, int, float | None]
+"""What a split hangs on: data set, partition, number of clients, seed, public share."""
 
 
 class RunBuilder:
@@ -68,29 +70,47 @@ class RunBuilder:
         """What is to be said of each data set that was loaded: a sentence each."""
         # The cells of a data set come one after another, so one is enough.
         self._kept_data = functools.lru_cache(maxsize=1)(self._load)
+        self._kept_beside = functools.lru_cache(maxsize=1)(self._load)
+        self._kept_public = functools.lru_cache(maxsize=1)(self._make_public)
         self._kept_splits = functools.lru_cache(SPLITS)(self._deal)
         # Large where there are many clients; those of a seed come one after another.
         self._kept_shards = functools.lru_cache(maxsize=1)(self._hold_out)
         self._kept_shifts = functools.lru_cache(maxsize=1)(self._shifted)
 
-    def data(self, dataset: Resolved) -> ImageSet:
+    def data(self, dataset: Resolved, *, beside: bool = False) -> ImageSet:
         """Return a data set, on the device; the last one is kept.
+
+        Args:
+            dataset: Which one.
+            beside: Whether it is one beside the clients', so that theirs stays too.
 
         Raises:
             DataError: If its files are missing or damaged, or the plug-in that reads
                 them fails.
         """
-        return self._kept_data(dataset)
+        return (self._kept_beside if beside else self._kept_data)(dataset)
 
     def split(
-        self, dataset: Resolved, partition: Resolved, clients: int, seed: int
+        self,
+        dataset: Resolved,
+        partition: Resolved,
+        clients: int,
+        seed: int,
+        share: float | None = None,
     ) -> Partition:
         """Return how training data is split, the same for every strategy; it is kept.
+
+        Args:
+            dataset: Whose training images are split.
+            partition: The scheme.
+            clients: Number of clients.
+            seed: Of the run.
+            share: Of the training images that is public and left out; none if None.
 
         Raises:
             ConfigError: If the data cannot be split so.
         """
-        return self._kept_splits(dataset, partition, clients, seed)
+        return self._kept_splits(dataset, partition, clients, seed, share)
 
     def federation(self, cell: Cell) -> tuple[Federation, Partition]:
         """Return the federation of a run, and the split that it holds.
@@ -99,14 +119,10 @@ class RunBuilder:
             FedKDError: If it cannot be put together.
         """
         parts, run = cell.parts, cell.run
-        split = self.split(parts.dataset, parts.partition, run.clients, run.seed)
-        key = (
-            parts.protocol.test_shards,
-            parts.dataset,
-            parts.partition,
-            run.clients,
-            run.seed,
-        )
+        share = None if parts.public is None else parts.public.share
+        dealing = (parts.dataset, parts.partition, run.clients, run.seed, share)
+        split = self.split(*dealing)
+        key = (parts.protocol.test_shards, *dealing)
         if parts.shift.is_none:
             world = Shifted(self.data(parts.dataset), self._kept_shards(*key))
         else:
@@ -120,6 +136,9 @@ class RunBuilder:
             self.registry.model,
             server=None if server is None else _spec(server),
             periods=world.periods,
+            public=self._kept_public(
+                parts.public, parts.dataset, parts.partition, run.seed
+            ),
         )
         return federation, split
 
@@ -150,7 +169,12 @@ class RunBuilder:
             return images
 
     def _deal(
-        self, dataset: Resolved, partition: Resolved, clients: int, seed: int
+        self,
+        dataset: Resolved,
+        partition: Resolved,
+        clients: int,
+        seed: int,
+        share: float | None,
     ) -> Partition:
         data = self.data(dataset)
         partitioner: Partitioner = made(self.registry, "partitioners", partition)
@@ -158,18 +182,42 @@ class RunBuilder:
         if data.groups is not None:
             partitioner.groups = data.groups.train.numpy()
         labels = data.y_train.cpu().numpy()
-        key = (dataset, partition, clients, seed)
+        left = None
+        if share is not None:
+            drawn = _seed_of(partitioner, seed)
+            _, left = PublicData.held_out(len(labels), share, drawn)
+            if partitioner.groups is not None:
+                partitioner.groups = partitioner.groups[left]
+        key = (dataset, partition, clients, seed, share)
         split = dealt(
             partitioner,
             partition.name,
-            labels,
+            labels if left is None else labels[left],
             clients,
             data.num_classes,
             seed,
             known=self.hashes.get(key),
         )
         self.hashes[key] = split.hash
-        return split
+        return split if left is None else _within(split, left, labels, data.num_classes)
+
+    def _make_public(
+        self,
+        public: Public | None,
+        dataset: Resolved,
+        partition: Resolved,
+        seed: int,
+    ) -> PublicData | None:
+        """Return the images that everybody may see; None without any."""
+        if public is None:
+            return None
+        data = self.data(dataset)
+        if public.dataset is not None:
+            return PublicData.of_set(data, self.data(public.dataset, beside=True))
+        assert public.share is not None, "there is a share where there is no data set"
+        drawn = _seed_of(made(self.registry, "partitioners", partition), seed)
+        held, _ = PublicData.held_out(len(data.y_train), public.share, drawn)
+        return PublicData.of_share(data, held)
 
     def _hold_out(
         self,
@@ -178,12 +226,13 @@ class RunBuilder:
         partition: Resolved,
         clients: int,
         seed: int,
+        share: float | None,
     ) -> tuple[NDArray[np.int64], ...]:
         """Return the test images that measure each client: of its group, if it has one."""
         rng = numpy_stream(seed, "test shards")
         data = self.data(dataset)
         labels = data.y_test.cpu().numpy()
-        split = self.split(dataset, partition, clients, seed)
+        split = self.split(dataset, partition, clients, seed, share)
         table = np.asarray(split.counts)
 
         def deal(
@@ -197,7 +246,7 @@ class RunBuilder:
             return deal(np.arange(len(table)), labels)
         return shards_within(split.groups, data.groups.test.numpy(), labels, deal)
 
-    def _shifted(
+    def _shifted(  # noqa: PLR0913, PLR0917 - all that a cached world hangs on
         self,
         shift: ShiftConfig,
         kind: str,
@@ -205,10 +254,11 @@ class RunBuilder:
         partition: Resolved,
         clients: int,
         seed: int,
+        share: float | None,
     ) -> Shifted:
         """Return the data as each client sees them, the same for every strategy."""
-        tests = self._kept_shards(kind, dataset, partition, clients, seed)
-        split = self.split(dataset, partition, clients, seed)
+        tests = self._kept_shards(kind, dataset, partition, clients, seed, share)
+        split = self.split(dataset, partition, clients, seed, share)
         return shifted(self.data(dataset), split.indices, tests, shift, seed)
 
 
@@ -240,6 +290,24 @@ def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
     except Exception as error:
         title = registry.entries("datasets")[dataset].title
         raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
+
+
+def _within(
+    split: Partition, left: NDArray[np.int64], labels: NDArray[np.int64], classes: int
+) -> Partition:
+    """Return a split of what is left of a training set, in positions of the whole."""
+    held = counted(len(labels) - len(left), "training image")
+    note = f"{held} held out before the partition, as public data"
+    whole = [left[indices] for indices in split.indices]
+    made_whole = Partition.of(whole, labels, classes, (*split.notes, note))
+    return replace(made_whole, groups=split.groups)
+
+
+def _seed_of(partitioner: Partitioner, seed: int) -> int:
+    """Return the seed of the split: the run's, or the one that the scheme is fixed to."""
+    config = partitioner.config
+    fixed = config.seed if isinstance(config, SplitConfig) else None
+    return seed if fixed is None else fixed
 
 
 def _spec(model: Resolved) -> ModelSpec:

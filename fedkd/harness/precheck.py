@@ -56,15 +56,10 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     lost: dict[Resolved, DataError] = {}
     for cell in cells:
         parts, run = cell.parts, cell.run
-        dataset = parts.dataset
-        world = (dataset, parts.partition, parts.shift, parts.models, run.clients)
+        shared = (parts.dataset, parts.public, parts.partition, parts.shift)
+        world = (*shared, parts.models, run.clients)
         key = (*world, run.seed)
-        if dataset in lost:
-            continue
-        try:
-            builder.data(dataset)
-        except DataError as error:
-            lost[dataset] = error
+        if not _all_there(parts.datasets, builder, lost):
             continue
         if key not in seen:
             seen.add(key)
@@ -77,10 +72,23 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
             foreseen.skipped[cell.run_id] = fits[fit].skips
         if fits[fit].fails:
             foreseen.failing[cell.run_id] = fits[fit].fails
-    losing = [cell for cell in cells if cell.parts.dataset in lost]
+    losing = [cell for cell in cells if lost.keys() & set(cell.parts.datasets)]
     foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
+
+
+def _all_there(
+    datasets: Sequence[Resolved], builder: RunBuilder, lost: dict[Resolved, DataError]
+) -> bool:
+    """Say whether data sets can be read; those that cannot are added to ``lost``."""
+    for dataset in datasets:
+        if dataset not in lost:
+            try:
+                builder.data(dataset, beside=dataset != datasets[0])
+            except DataError as error:
+                lost[dataset] = error
+    return not lost.keys() & set(datasets)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _NEEDS = {
     "equal_feature_size": "models with features of one size",
     "batch_norm": "batch normalisation in every model",
     "public_data": "public data at the server",
+    "public_data_at_clients": "public data at the server and at every client",
 }
 
 

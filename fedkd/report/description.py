@@ -13,6 +13,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
 from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.models import Models, models_of
+from fedkd.suite.public import public_text
 from fedkd.suite.suite import Suite
 
 PRECISIONS = {
@@ -48,6 +49,8 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
+    if suite.public is not None:
+        lines.append(f"Public data: {public_text(suite.public)}.")
     lines += [
         f"Clients with {one.shown}: {_seen(one)}." for one in suite.shifts if one.shown
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from fedkd.base.randomness import torch_stream
 from fedkd.data.images import ClientData, ImageSet
+from fedkd.data.public import PublicData
 from fedkd.errors import ConfigError
 from fedkd.party import ModelSpec
-from fedkd.strategy import Round
+from fedkd.strategy import Requires, Round
 
 ModelFactory = Callable[[str], Callable[..., nn.Module]]
 """Maps a registered name to ``build(image_shape, num_classes, **options)``."""
@@ -31,6 +33,7 @@ class Federation:
         factory: ModelFactory,
         *,
         server: ModelSpec | None = None,
+        public: PublicData | None = None,
         periods: Sequence[Sequence[np.ndarray]] | None = None,
     ) -> None:
         """Put a federation together.
@@ -42,11 +45,13 @@ class Federation:
             models: The mix: client ``i`` has entry ``i mod n``.
             factory: Gives the builder of a registered model.
             server: The server's model; the first of ``models`` if None.
+            public: Images that everybody may see; none if None.
             periods: For each client, its positions in the training set by period of
                 the run; None if clients train on all of theirs in every round.
 
         Raises:
-            ConfigError: If there is no client, no model, or a client without data.
+            ConfigError: If there is no client, no model, a client without data, or one
+                that has a public image.
         """
         empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
         if not shards or not models or len(shards) != len(test_shards) or empty:
@@ -66,6 +71,13 @@ class Federation:
         self.server_model = models[0] if server is None else server
         self.client_models = [models[k % len(models)] for k in range(len(shards))]
         self._factory = factory
+        self.public = public
+        """Images that everybody may see, without labels; None if there are none."""
+        self.server_public: PublicData | None = None
+        """Those that the server has: none, unless its strategy declares the need."""
+        self.client_public: PublicData | None = None
+        """Those that every client has: none, unless its strategy declares the need."""
+        _refuse_public_clients(self.clients, public)
 
     @property
     def specs(self) -> list[ModelSpec]:
@@ -78,8 +90,23 @@ class Federation:
         shard = np.sort(torch.cat([c.indices.cpu() for c in self.clients]).numpy())
         tests = np.unique(torch.cat(self.test_shards).numpy())
         return Federation(
-            self.data, [shard], [tests], [self.server_model], self._factory
+            self.data,
+            [shard],
+            [tests],
+            [self.server_model],
+            self._factory,
+            public=self.public,
         )
+
+    def offering(self, requires: Requires) -> Federation:
+        """Return the federation whose sides have the public images that they declare."""
+        if self.public is None:
+            return self
+        twin = copy.copy(self)
+        everywhere = requires.public_data_at_clients
+        twin.server_public = self.public if everywhere or requires.public_data else None
+        twin.client_public = self.public if everywhere else None
+        return twin
 
     def data_in(self, k: int, round: Round) -> ClientData:
         """Return the images that client ``k`` has in a round.
@@ -118,3 +145,19 @@ class Federation:
         """
         with torch_stream(seed, "init", spec.key, device=self.device):
             return self.build(spec.name, **spec.options)
+
+
+def _refuse_public_clients(
+    clients: Sequence[ClientData], public: PublicData | None
+) -> None:
+    """Refuse clients that have an image which is public."""
+    if public is None or public.positions is None:
+        return
+    for k, client in enumerate(clients):
+        both = np.intersect1d(client.indices.cpu().numpy(), public.positions)
+        if len(both):
+            raise ConfigError(
+                f"public data: client {k} has {len(both)} of the public images, the "
+                f"first at position {both[0]} of the training set; expected none. Deal "
+                "out only what PublicData.held_out leaves to the clients."
+            )

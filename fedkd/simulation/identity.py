@@ -37,6 +37,8 @@ def identity(strategy: Strategy[Any, Any, Any], sides: Sides) -> dict[str, str]:
         "models": ", ".join(spec.key for spec in federation.specs),
         "split": _digest(_split(federation)),
     }
+    if federation.public is not None:
+        facts["public data"] = _digest(_sample(federation.public.pixels))
     for name, config in (("strategy", strategy.config), ("protocol", sides.protocol)):
         if isinstance(config, Config):
             facts |= _flat(name, config.model_dump(mode="json"))
@@ -93,9 +95,14 @@ def _content(data: ImageSet) -> Iterator[bytes]:
     """Yield what tells a data set from others: facts, labels and some of its images."""
     yield repr(data.info).encode()
     for images, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        places = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)))
-        yield _bytes(images[places.long().to(images.device)])
+        yield from _sample(images)
         yield _bytes(labels)
+
+
+def _sample(images: Tensor) -> Iterator[bytes]:
+    """Yield some images, evenly spaced."""
+    places = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)))
+    yield _bytes(images[places.long().to(images.device)])
 
 
 def _split(federation: Federation) -> Iterator[bytes]:

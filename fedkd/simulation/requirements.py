@@ -85,14 +85,16 @@ def arranged(
     """Return the world that a strategy runs in: as it is, or pooled into one client.
 
     Pooled, the one client has all data and the server's model, and takes as many local
-    steps a round as the clients of a round take together.
+    steps a round as the clients of a round take together. Each side has the public
+    images that the strategy declares.
     """
     if not strategy.pools_clients:
-        return federation, protocol
+        return federation.offering(strategy.requires), protocol
     steps = protocol.training.local_steps
     more = None if steps is None else steps * protocol.clients_per_round()
     training = protocol.training.model_copy(update={"local_steps": more})
-    return federation.pooled(), protocol.model_copy(
+    pooled = federation.pooled().offering(strategy.requires)
+    return pooled, protocol.model_copy(
         update={"clients": 1, "participation": 1.0, "training": training}
     )
 
@@ -113,8 +115,13 @@ def reason_to_skip(
             f"needs {counted(requires.rounds, 'round')}, and the run has {rounds}; give "
             "it more, or choose options that need fewer."
         )
-    if requires.public_data:
-        return "needs public data at the server, and the simulator has none."
+    wanting = requires.public_data or requires.public_data_at_clients
+    if wanting and federation.public is None:
+        return (
+            "needs public data, and the world has none; give it a share of the training "
+            "images, public: {share: 0.1}, or another data set with images of "
+            f"{'x'.join(map(str, federation.data.shape))}, public: {{dataset: NAME}}."
+        )
     if buffers not in requires.buffers:
         return (
             f"supports the buffer policies {', '.join(requires.buffers)}; "

@@ -37,6 +37,9 @@ class Sides:
         self._trainer: Trainer = train
         self._original: Sides | None = None
         self._shared = [Untouched(federation.data, "the images")]
+        if federation.public is not None:
+            public = Untouched(federation.public.pixels, "the public images")
+            self._shared.append(public)
         self._server = self._build(federation.server_model)
 
     @contextlib.contextmanager
@@ -84,6 +87,7 @@ class Sides:
             spec=federation.server_model,
             clients=federation.client_models,
             models=self._of_spec,
+            public=federation.server_public,
         )
 
     def start(self, strategy: Strategy[Any, Any, Any], name: str) -> Any:
@@ -130,6 +134,7 @@ class Sides:
             memory=self.memories.recall(k) if memory is None else memory,
             training=training,
             trainer=self._trainer,
+            public=federation.client_public,
         )
 
     def beside(self, trainer: Trainer) -> Sides:

@@ -23,6 +23,7 @@ from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
+from fedkd.suite.public import Public, public_of, refuse_same
 from fedkd.suite.suite import Suite
 
 
@@ -37,6 +38,15 @@ class Parts:
     protocol: Protocol
     metrics: Mapping[str, Resolved] = field(default_factory=dict)
     """What is measured beside accuracy, by label."""
+    public: Public | None = None
+    """Where public images come from; None without any."""
+
+    @property
+    def datasets(self) -> tuple[Resolved, ...]:
+        """The data sets that the run reads, the clients' first."""
+        other = None if self.public is None else self.public.dataset
+        return (self.dataset,) if other is None else (self.dataset, other)
+
     shift: ShiftConfig = NO_SHIFT
     """How clients differ beside their labels."""
 
@@ -80,13 +90,16 @@ def grid(suite: Suite, registry: Registry) -> list[Cell]:
     _no_twins("models", [mix.plain() for mix in mixes], where)
     strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
     metrics = metrics_of(registry, suite.metrics, where)
+    public = public_of(registry, suite.public, where)
+    for dataset in datasets:
+        refuse_same(public, dataset, where)
     columns = columns_of(registry, metrics, where)
     cells = [
         _cell(
             registry,
             suite,
             label,
-            Parts(strategy, dataset, partition, mix, protocol, metrics, shift),
+            Parts(strategy, dataset, partition, mix, protocol, metrics, public, shift),
             seed,
         )
         for dataset, partition, shift, mix in itertools.product(
@@ -163,6 +176,7 @@ def _cell(
         **parts.models.plain(),
         "protocol": _plain_protocol(parts.protocol),
         **_plain_metrics(parts.metrics),
+        **({} if parts.public is None else {"public": parts.public.plain()}),
         **_plain_shift(parts.shift),
         "seed": seed,
         "plugins": _third_party(registry, parts),
@@ -225,7 +239,7 @@ def _third_party(registry: Registry, parts: Parts) -> dict[str, str]:
     """Return plug-in and version of every entry used that fedkd does not bring itself."""
     used = [
         ("strategies", parts.strategy),
-        ("datasets", parts.dataset),
+        *(("datasets", dataset) for dataset in parts.datasets),
         ("partitioners", parts.partition),
         *(("models", model) for model in parts.models.every),
         *(("metrics", metric) for metric in parts.metrics.values()),

@@ -184,7 +184,7 @@ def _assign(values: dict[str, Any], text: str, registry: Registry) -> dict[str, 
             f"{where}: unknown key {keys[0]!r}.{suggestion(keys[0], known)} "
             f"Known: {listing(known, 30)}."
         )
-    if len(keys) > 1 and keys[0] not in ("training", "evaluation"):
+    if len(keys) > 1 and keys[0] not in ("training", "evaluation", "public"):
         raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
     if keys[0] == "training" and keys[-1] in _AMOUNTS and value is not None:
         # One amount of work replaces the other.

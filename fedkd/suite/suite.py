@@ -23,6 +23,7 @@ from fedkd.suite.entries import (
     Mix,
     normalise,
 )
+from fedkd.suite.public import PublicEntry
 
 ENTRY_LISTS = ("datasets", "partitions", "models", "metrics")
 """The keys of a suite that list registered things."""
@@ -102,6 +103,10 @@ class Suite(Protocol):
     metrics: tuple[MetricEntry, ...] = ()
     """What is measured beside accuracy, which always is: ``[macro_f1, {name: rounds_to,
     target: 80}]``. A ``label`` beside a name gives its columns another one."""
+    public: PublicEntry | None = None
+    """Images without labels that everybody may see: ``{share: 0.1}`` of the training
+    images, held out before the partition; or ``{dataset: NAME}``, the training images of
+    another data set of the same shape, with that set's options beside its name."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[ListedStrategy, ...] = Field(min_length=1)
@@ -121,7 +126,8 @@ class Suite(Protocol):
         return {
             "name": self.name,
             "description": self.description,
-            **self.model_dump(mode="json", exclude={*lists, *usual}),
+            **self.model_dump(mode="json", exclude={*lists, *usual, "public"}),
+            **({} if self.public is None else {"public": self.public.plain()}),
             **{key: [one.plain() for one in getattr(self, key)] for key in lists},
         }
 

@@ -28,12 +28,15 @@ class Violation:
     size: int = 8
     """The side of the images."""
     rounds: int = 3
+    public: bool = True
+    """Whether it has public data."""
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
         protocol = toy_protocol(self.rounds, buffers=self.buffers(requires))
         images = toy_images(size=self.size)
-        return toy_federation(models=self.models, data=images), protocol
+        world = toy_federation(models=self.models, data=images, public=self.public)
+        return world, protocol
 
 
 VIOLATIONS = {
@@ -49,7 +52,8 @@ VIOLATIONS = {
         mixes=True,
     ),
     "batch_norm": Violation("needs batch normalisation", models=("cnn-plain",)),
-    "public_data": Violation("needs public data"),
+    "public_data": Violation("needs public data", public=False),
+    "public_data_at_clients": Violation("needs public data", public=False),
     "buffers": Violation(
         "supports the buffer policies",
         buffers=lambda requires: next(p for p in POLICIES if p not in requires.buffers),

@@ -94,6 +94,8 @@ class Record(Watcher):
         party = call.party
         inputs = {n: v for n, v in call.args.items() if not isinstance(v, Party)}
         shared: dict[str, Any] = {"images": self.federation.data}
+        if self.federation.public is not None:
+            shared["public images"] = self.federation.public.pixels
         look: dict[str, Callable[[], Any]] = {
             "inputs": lambda: inputs,
             "self": lambda: _attributes(self._strategy),

@@ -29,14 +29,8 @@ class NotApplicable(unittest.SkipTest):
 def world_for(
     strategy: AnyStrategy, rounds: int = ROUNDS, participation: float | int = 1.0
 ) -> tuple[Federation, Protocol]:
-    """Return the toy world, with a buffer policy that the strategy supports.
-
-    Raises:
-        NotApplicable: If the simulator has no world for it.
-    """
+    """Return the toy world, with a buffer policy that the strategy supports."""
     requires = strategy.requires
-    if requires.public_data:
-        raise NotApplicable("it needs public data, which the simulator does not have.")
     policy = "average" if "average" in requires.buffers else requires.buffers[0]
     protocol = toy_protocol(rounds, participation=participation, buffers=policy)
     return toy_federation(), protocol

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fedkd.data.images import ImageSet
+from fedkd.data.public import PublicData
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import Registry, load_registry
@@ -41,8 +42,16 @@ def toy_federation(
     clients: int = 3,
     models: Sequence[str | ModelSpec] = ("cnn",),
     data: ImageSet | None = None,
+    public: bool = True,
 ) -> Federation:
-    """Return a federation of toy images with skewed labels: client k lacks class k."""
+    """Return a federation of toy images with skewed labels: client k lacks class k.
+
+    Args:
+        clients: Number of clients.
+        models: The mix: client ``i`` has entry ``i mod n``.
+        data: The images; :func:`toy_images` if None.
+        public: Whether the training images that no client has are public.
+    """
     images = toy_images() if data is None else data
     y = images.y_train.numpy()
     shards = [
@@ -51,7 +60,9 @@ def toy_federation(
     ]
     tests = [np.arange(len(images.y_test))[k::clients] for k in range(clients)]
     specs = [m if isinstance(m, ModelSpec) else ModelSpec(m) for m in models]
-    return Federation(images, shards, tests, specs, _model)
+    left = np.setdiff1d(np.arange(len(y)), np.concatenate(shards))
+    share = PublicData.of_share(images, left) if public and len(left) else None
+    return Federation(images, shards, tests, specs, _model, public=share)
 
 
 def toy_protocol(rounds: int = 3, clients: int = 3, **changes: Any) -> Protocol:

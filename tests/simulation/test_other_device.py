@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from fedkd import testing
+from fedkd import PublicData, testing
 from fedkd.data.images import Augmentation
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation import evaluate
@@ -162,6 +162,7 @@ def on_device(federation, device):
         federation.client_models,
         REGISTRY.model,
         server=federation.server_model,
+        public=PublicData(federation.public.pixels, federation.data.to(device)),
     )
 
 

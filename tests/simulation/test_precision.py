@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from strategy_settings import SETTINGS
 
-from fedkd import Round, testing
+from fedkd import PublicData, Round, testing
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig, train
@@ -34,7 +34,8 @@ def digits():
     shards = [np.arange(k * 40, k * 40 + 40) for k in range(3)]
     tests = [np.arange(k * 20, k * 20 + 20) for k in range(3)]
     models = [testing.toy_federation().server_model]
-    return Federation(data, shards, tests, models, REGISTRY.model)
+    public = PublicData.of_share(data, np.arange(120, 150))
+    return Federation(data, shards, tests, models, REGISTRY.model, public=public)
 
 
 def types_of(tree):

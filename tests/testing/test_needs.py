@@ -14,6 +14,7 @@ DECLARED = {
     "equal_feature_size": True,
     "batch_norm": True,
     "public_data": True,
+    "public_data_at_clients": True,
     "buffers": ("local",),
     "rounds": 2,
     "builds": (ModelSpec("dcgan-generator"),),
@@ -68,6 +69,6 @@ def test_a_strategy_for_one_buffer_policy_is_checked_under_it(tmp_path):
     checks.work_is_counted(needing(buffers=("local",)), tmp_path)
 
 
-def test_with_public_data_no_check_applies_that_runs(tmp_path):
-    with pytest.raises(testing.NotApplicable, match="needs public data"):
-        checks.work_is_counted(needing(public_data=True), tmp_path)
+@pytest.mark.parametrize("need", ["public_data", "public_data_at_clients"])
+def test_a_strategy_for_public_data_is_checked_where_there_is_some(need, tmp_path):
+    checks.work_is_counted(needing(**{need: True}), tmp_path)
