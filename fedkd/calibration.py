@@ -181,7 +181,10 @@ def calibrated(cls: type[Strategy[Any, Any, Any]]) -> type[Strategy[Any, Any, An
     config = create_model(
         f"Calibrated{cls.Config.__name__}",
         __base__=cls.Config,
-        calibrate=(Calibration, Calibration()),
+        calibrate=(
+            Calibration,
+            Field(Calibration(), description="How the last layer is trained anew."),
+        ),
     )
     attributes = {
         "Config": config,

@@ -126,7 +126,7 @@ class RunBuilder:
         if parts.shift.is_none:
             world = Shifted(self.data(parts.dataset), self._kept_shards(*key))
         else:
-            world = self._kept_shifts(parts.shift, *key)
+            world = self._kept_shifts(parts.shift, parts.protocol.test_shards, dealing)
         server = parts.models.server
         federation = Federation(
             world.data,
@@ -246,19 +246,11 @@ class RunBuilder:
             return deal(np.arange(len(table)), labels)
         return shards_within(split.groups, data.groups.test.numpy(), labels, deal)
 
-    def _shifted(  # noqa: PLR0913, PLR0917 - all that a cached world hangs on
-        self,
-        shift: ShiftConfig,
-        kind: str,
-        dataset: Resolved,
-        partition: Resolved,
-        clients: int,
-        seed: int,
-        share: float | None,
-    ) -> Shifted:
+    def _shifted(self, shift: ShiftConfig, kind: str, dealing: SplitKey) -> Shifted:
         """Return the data as each client sees them, the same for every strategy."""
-        tests = self._kept_shards(kind, dataset, partition, clients, seed, share)
-        split = self.split(dataset, partition, clients, seed, share)
+        dataset, _, _, seed, _ = dealing
+        tests = self._kept_shards(kind, *dealing)
+        split = self.split(*dealing)
         return shifted(self.data(dataset), split.indices, tests, shift, seed)
 
 

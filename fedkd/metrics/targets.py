@@ -50,9 +50,9 @@ class _ToTarget(Metric):
             ConfigError: If what is watched is in percent and the target is not.
         """
         watched, target = columns[self.config.of], self.config.target
-        if watched.unit == "%" and not 0 < target <= 100:
+        if watched.unit == "%" and not 0 <= target <= 100:
             raise ConfigError(
-                f"target: found {target:g}, expected a value above 0 and up to 100, for "
+                f"target: found {target:g}, expected a value from 0 to 100, for "
                 f"{watched.name} is in percent."
             )
 

@@ -15,7 +15,7 @@ NAMES = sorted(REGISTRY.entries("strategies"))
 PAINTERS = [
     name
     for name in NAMES
-    if name.startswith(("coboosting", "dense", "dfrd", "fedftg", "mosaic"))
+    if name.startswith(("coboosting", "dense", "dfrd", "fedftg", "mosaic", "sda-fl"))
 ]
 
 NO_NORM = {"synthesis": {"inversion_weight": 0}}
