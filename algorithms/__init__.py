@@ -110,6 +110,14 @@ STRATEGIES = {
         "mixed.fedproto:CODE",
         "FedProto as its released code runs it: unweighted means during training.",
     ),
+    "feddf": (
+        "mixed.feddf:FedDF",
+        "Averages by architecture, taught by the ensemble of all on public images.",
+    ),
+    "feddf-published": (
+        "mixed.feddf:PUBLISHED",
+        "FedDF with the server's amounts of the released code.",
+    ),
     "fedgh": (
         "mixed.fedgh:FedGH",
         "A shared head, which the server trains on class means of features.",

@@ -53,4 +53,6 @@ SETTINGS = {
     "mosaic-origin": QUICK_MOSAIC,
     "fedtgp": QUICK_SERVER,
     "fedgh-htfllib": QUICK_SERVER,
+    "feddf": {"steps": 2, "batch_size": 8},
+    "feddf-published": {"steps": 2, "batch_size": 8},
 }
