@@ -138,6 +138,10 @@ STRATEGIES = {
         "mixed.fedkd_wu:FedKD",
         "FedKD of Wu et al.: own mentors, a shared mentee, compressed updates.",
     ),
+    "fedmd": (
+        "mixed.fedmd:FedMD",
+        "Clients of any models digest their mean scores on public images.",
+    ),
     "ccvr": (
         "ccvr:CCVR",
         "FedAvg whose last layer is trained anew on Gaussian features by class.",

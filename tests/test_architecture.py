@@ -1,8 +1,8 @@
 """How the code may be built: who may import whom, how long, how deep, how wide."""
 
 import ast
+import functools
 
-import pytest
 from house import FLOORS, MODULES, OUTSIDE, ROOT, floor_of, imports_of, room_of
 
 BUILT_IN = ("algorithms", "datasets", "models", "engines")
@@ -42,8 +42,29 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items(
 TESTS = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py"))
 PACKAGED = (ROOT / "pyproject.toml").read_text("utf-8")
 
-every_module = pytest.mark.parametrize("name", MODULES)
-every_file = pytest.mark.parametrize("name", FILES)
+
+def of_all(names):
+    """Make one test of a check of each name, which tells all that fail it."""
+
+    def decorate(check):
+        @functools.wraps(check)
+        def test():
+            faults = []
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as error:
+                    faults.append(f"{name}: {error}")
+            assert not faults, "\n\n".join(faults)
+
+        del test.__wrapped__  # else pytest asks for the name
+        return test
+
+    return decorate
+
+
+every_module = of_all(MODULES)
+every_file = of_all(FILES)
 
 
 def is_in(module, packages):
@@ -278,7 +299,7 @@ def test_the_links_name_the_folders_that_lie_outside():
         assert (ROOT / package.replace(".", "/")).resolve() == ROOT / folder
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+@of_all(TESTS)
 def test_a_test_file_parses_and_holds_no_init(path):
     """``tests/__init__.py`` would put the checkout, and its ``datasets``, on the path."""
     ast.parse(path.read_text("utf-8"))

@@ -55,4 +55,5 @@ SETTINGS = {
     "fedgh-htfllib": QUICK_SERVER,
     "feddf": {"steps": 2, "batch_size": 8},
     "feddf-published": {"steps": 2, "batch_size": 8},
+    "fedmd": {"images": 8, "batch_size": 4},
 }
