@@ -14,7 +14,7 @@ CODE := fedkd algorithms datasets models benchmarks tests docs
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bench test check format lint types docs docs-check benchmark benchmark-check mutate clean
+.PHONY: help venv bench test check format lint types docs docs-check site benchmark benchmark-check mutate clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
@@ -41,13 +41,19 @@ lint: venv ## Check style and common mistakes
 
 types: venv ## Check the types, strictly
 	$(BIN)/mypy
-	$(BIN)/mypy --follow-imports=silent docs/generate.py
+	$(BIN)/mypy --follow-imports=silent docs/generate.py docs/make_site.py docs/traffic.py
 
 docs: venv ## Write the generated pages: algorithms/README.md, docs/reference.md
 	@$(BIN)/python docs/generate.py
 
 docs-check: venv ## Check that the generated pages are fresh
 	@$(BIN)/python docs/generate.py --check
+
+site: venv ## Build the documentation site, strictly: build/site/index.html
+	@$(BIN)/python -c 'import material, mkdocs, mkdocstrings_handlers.python' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@$(BIN)/python docs/make_site.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 benchmark: venv ## Measure speed with pytest-benchmark
 	$(BIN)/pytest benchmarks --benchmark-only $(ARGS)

@@ -67,7 +67,7 @@ def strategies_page(registry: Registry) -> Iterator[str]:
         link = f"[{file}]({file})"
         yield f"| [`{each['name']}`](#{each['name']}) | {each['summary']} | {link} |"
     for each in cards:
-        yield from _strategy(each)
+        yield from strategy_card(each)
 
 
 def reference_page(registry: Registry) -> Iterator[str]:
@@ -99,7 +99,7 @@ def reference_page(registry: Registry) -> Iterator[str]:
     ):
         yield from ("", f"## {title}")
         for entry in built_in(registry, kind):
-            yield from _thing(card(entry))
+            yield from thing_card(card(entry))
     yield from ("", "## Suites", "")
     for name, text in registry.suites().items():
         yield f"- `{name}`: {text}"
@@ -110,7 +110,8 @@ def built_in(registry: Registry, kind: str) -> list[Entry]:
     return [e for e in registry.entries(kind).values() if e.owner == GROUP]
 
 
-def _strategy(record: Mapping[str, Any]) -> Iterator[str]:
+def strategy_card(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a strategy's card; its name is a heading of level two."""
     yield from ("", f"## {record['name']}", "", _prose(record["description"]), "")
     is_preset = "preset_of" in record
     if is_preset:
@@ -131,7 +132,8 @@ def _strategy(record: Mapping[str, Any]) -> Iterator[str]:
         yield from _options(options)
 
 
-def _thing(record: Mapping[str, Any]) -> Iterator[str]:
+def thing_card(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of any other card; its name is a heading of level three."""
     said = record.get("description") or record["summary"]
     yield from ("", f"### {record['name']}", "", _prose(said).replace("\n", "\n\n"))
     if record.get("paper"):
