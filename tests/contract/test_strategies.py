@@ -40,10 +40,10 @@ a run of its own."""
 
 
 def promises():
-    """Yield each check with the strategies that it is made of."""
-    for check in testing.STRATEGY_CHECKS:
-        for name in REGISTRY.entries("strategies"):
-            is_preset = isinstance(REGISTRY.resolve("strategies", name), Preset)
+    """Yield the checks of one strategy after the other: those of one share its runs."""
+    for name in REGISTRY.entries("strategies"):
+        is_preset = isinstance(REGISTRY.resolve("strategies", name), Preset)
+        for check in testing.STRATEGY_CHECKS:
             if not (is_preset and check.__name__ in ONCE):
                 yield pytest.param(name, check, id=f"{check.__name__}-{name}")
 
