@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,10 @@ class Config(BaseModel):
         allow_inf_nan=False,
         validate_default=True,
     )
+
+    younger_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that were added when there were results already: left at their defaults,
+    they are no part of a run's configuration, so that its hash stays what it was."""
 
     @field_validator("*", mode="wrap")
     @classmethod

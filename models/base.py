@@ -40,6 +40,7 @@ class ModelConfig(Config):
 class TrunkConfig(ModelConfig):
     """Options that all classifiers here have."""
 
+    younger_options = frozenset({"projection_units"})
     width: Share = 1.0
     """Share of the hidden channels; ceil(C * width) remain."""
     features: int | None = Field(None, ge=1)

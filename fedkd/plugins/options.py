@@ -28,7 +28,7 @@ class Resolved:
 
     name: str
     options: Mapping[str, Any]
-    """Every option, defaults included."""
+    """Every option, defaults included but for those of younger options."""
     changed: Mapping[str, Any]
     """The options that differ from their defaults."""
     content: str = ""
@@ -86,8 +86,9 @@ def resolve(
         )
     config = build(cls.Config, wanted, where)
     content = _content(cls(config), where) if kind in _READING else ""
-    every = config.model_dump(mode="json")
-    return Resolved(name, every, _changed(config, preset), content, config)
+    changed = _changed(config, preset)
+    every = _kept(config, config.model_dump(mode="json"), changed)
+    return Resolved(name, every, changed, content, config)
 
 
 def made(registry: Registry, kind: str, thing: Resolved) -> Any:
@@ -182,6 +183,14 @@ def _changed(config: BaseModel, preset: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in bare or bare[k] != v}
 
 
+def _kept(
+    config: Config, options: Mapping[str, Any], changed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the options without younger ones that are left at their defaults."""
+    idle = config.younger_options - changed.keys()
+    return {option: v for option, v in options.items() if option not in idle}
+
+
 def _check_classifier(registry: Registry, name: str, where: str) -> None:
     models = registry.entries("models")
     if models[name].kind != "classifier":
@@ -201,8 +210,9 @@ def _resolve_model(
     config = build(config_of(target), options, where)
     written: dict[str, Any] = plain(options)
     changed = _changed(config, {})
+    every = merged(config.model_dump(mode="json"), written)
     return Resolved(
         name,
-        merged(config.model_dump(mode="json"), written),
+        _kept(config, every, changed),
         {option: value for option, value in written.items() if option in changed},
     )

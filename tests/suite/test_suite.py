@@ -131,6 +131,30 @@ def test_what_can_change_a_result_changes_the_hash(cells_of, change):
     assert cells_of(changed(**change))[0].config_hash != cells_of()[0].config_hash
 
 
+RECORDED = {
+    "fedavg": "498ab873fd37b4a9",
+    "fedprox": "73608fa43ac5c543",
+    "fedbn": "735e90b93a25b23d",
+    "fedrs": "85ed1e819352bae8",
+}
+"""Hashes of cells of ``quick`` with seed 0, in ``benchmarks/results/quick``."""
+
+
+def test_cells_that_were_run_long_ago_have_the_hash_that_they_had(registry):
+    cells = [c for c in grid(load_suite("quick"), registry) if c.run.seed == 0]
+    now = {c.run.strategy: c.config_hash for c in cells}
+    assert {name: now[name] for name in RECORDED} == RECORDED
+
+
+def test_a_younger_option_is_in_the_hash_where_it_is_used(cells_of):
+    def hash_of(**options):
+        written = changed(models=[{"name": "cnn", **options}])
+        return cells_of(written)[0].config_hash
+
+    assert hash_of() == hash_of(projection_units=None)
+    assert hash_of(features=8) != hash_of(features=8, projection_units=4)
+
+
 def test_how_often_a_run_is_saved_changes_no_hash(cells_of):
     often = cells_of(changed(checkpoint_every=1))[0]
     assert often.config_hash == cells_of()[0].config_hash
