@@ -14,13 +14,13 @@ Deviations: all clients have one lambda; the paper's choose it from a few by val
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Averaging, Choices, Global, PlainConfig
 from fedkd.algorithms.fedprox import proximal
 from fedkd.algorithms.local import OWN, go_on
-from fedkd.base.randomness import drawn_again
 from fedkd.strategy import Client, read_weights
 
 
@@ -55,7 +55,8 @@ class Ditto(Averaging):
         def pull(model: nn.Module) -> Tensor:
             return proximal(list(model.parameters()), anchor, lam)
 
-        with drawn_again():
+        # Both models take the same batches: what follows draws the same numbers again.
+        with torch.random.fork_rng(devices=[]):
             go_on(client)
             report = client.train(penalty=pull if lam else None)
             client.memory[OWN] = read_weights(client.model)

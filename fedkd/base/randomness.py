@@ -49,15 +49,3 @@ def torch_stream(
         yield
     finally:
         generator.set_state(before)
-
-
-@contextlib.contextmanager
-def drawn_again() -> Iterator[None]:
-    """Let what follows the block draw the numbers that are drawn inside it, once more.
-
-    Of torch's default generator of the CPU, from which batches are drawn.
-    """
-    generator = torch.default_generator
-    before = generator.get_state()
-    yield
-    generator.set_state(before)

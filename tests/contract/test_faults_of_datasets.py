@@ -297,13 +297,7 @@ FAULTS = [
 """A faulty data set, the check that is there for it, and what it must say."""
 
 
-@pytest.fixture(autouse=True)
-def _put_back():
-    """A fault may change what is global."""
-    before = random.getstate(), torch.get_rng_state()
-    yield
-    random.setstate(before[0])
-    torch.set_rng_state(before[1])
+pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
 @pytest.mark.parametrize(

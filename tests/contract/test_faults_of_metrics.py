@@ -1,7 +1,5 @@
 """The promises of metrics are tested by faults: each is named."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -286,14 +284,7 @@ FAULTS = [
 """A faulty metric, the check that is there for it, and what it must say."""
 
 
-@pytest.fixture(autouse=True)
-def _put_back():
-    """A fault may change what is global."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(before[0])
-    np.random.set_state(before[1])
-    torch.set_rng_state(before[2])
+pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
 @pytest.mark.parametrize(

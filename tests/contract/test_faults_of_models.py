@@ -1,7 +1,6 @@
 """The promises of models are tested by faults: each is named."""
 
 import math
-import random
 
 import numpy as np
 import pytest
@@ -280,14 +279,7 @@ def made(kind):
     return getattr(kind, "build", kind)
 
 
-@pytest.fixture(autouse=True)
-def _put_back():
-    """A fault may change what is global."""
-    before = random.getstate(), np.random.get_state(), torch.get_num_threads()
-    yield
-    random.setstate(before[0])
-    np.random.set_state(before[1])
-    torch.set_num_threads(before[2])
+pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
 @pytest.mark.parametrize(

@@ -226,14 +226,7 @@ FAULTS = [
 """A faulty partitioner, the check that is there for it, and what it must say."""
 
 
-@pytest.fixture(autouse=True)
-def _put_back():
-    """A fault may change what is global."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(before[0])
-    np.random.set_state(before[1])
-    torch.set_rng_state(before[2])
+pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
 @pytest.mark.parametrize(
