@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update
-from fedkd.data.images import ImageInfo
+from fedkd.data.images import InputInfo
 from fedkd.errors import DivergedError
 from fedkd.ops.generation import all_finite, to_classifier_range
 from fedkd.ops.terms import WeightedTerms
@@ -50,7 +50,7 @@ def sized(ups: Mapping[int, CountedUpdate]) -> dict[int, Update]:
 class Painter(nn.Module):
     """A conditional generator whose images classifiers can read."""
 
-    def __init__(self, generator: nn.Module, info: ImageInfo, output: Range) -> None:
+    def __init__(self, generator: nn.Module, info: InputInfo, output: Range) -> None:
         """Wrap a generator.
 
         Args:
@@ -101,7 +101,7 @@ def painter_of(
     generator = server.build(kind, **options)
     if weights is not None:
         generator.load_state_dict(dict(weights))
-    return Painter(generator, server.images, output)
+    return Painter(generator, server.inputs, output)
 
 
 def noise_for(labels_B: Tensor, size: int) -> Tensor:

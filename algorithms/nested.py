@@ -177,7 +177,7 @@ def nest(server: Server, scheme: Scheme) -> Nested:
         ConfigError: If the groups of axes cannot be found, or a client's model is no
             sub-model of the server's.
     """
-    axes = find_axes(server.model, server.images.shape)
+    axes = find_axes(server.model, server.inputs.shape)
     numbers: dict[str, int] = {}
     sizes: list[Sizes] = []
     rates: list[float] = []

@@ -129,6 +129,7 @@ class SDAFL(Averaging):
             return
         self.requires = Requires(
             one_architecture=True,
+            images=True,
             buffers=("average", "reestimate"),
             rounds=2,
             builds=networks(self.config.generator.plain),

@@ -23,6 +23,12 @@ DATASETS = {
         "digits_five:DigitsFive",
         "Digits of several sets, each a domain; 32x32 colour.",
     ),
+    "wine": ("tables:Wine", "178 wines, 13 values; comes with scikit-learn."),
+    "breast-cancer": (
+        "tables:BreastCancer",
+        "569 tumours, 30 values; comes with scikit-learn.",
+    ),
+    "vectors": ("vectors:Vectors", "Your own vectors, such as embeddings: an .npz."),
     "folder": ("folder:Folder", "Your own images: a folder by class, or an .npz."),
 }
 

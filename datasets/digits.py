@@ -56,14 +56,21 @@ class Digits(Dataset):
         )
 
 
-def is_test(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which images are in the test set, ``[N]``, the same on every machine."""
+def is_test(labels: NDArray[np.int64], number: int = TEST) -> NDArray[np.bool_]:
+    """Return which of N inputs are in the test set, ``[N]``, the same on every machine.
+
+    Args:
+        labels: Their classes, ``[N]``, from 0 on without a gap.
+        number: Inputs in the test set, in the proportion of the classes.
+    """
     # NumPy has promised never to change what the legacy generator draws.
     rng = np.random.RandomState(0)
-    positions = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
-    exact = np.bincount(labels) * TEST / len(labels)
+    positions = [
+        rng.permutation(np.flatnonzero(labels == c)) for c in range(labels.max() + 1)
+    ]
+    exact = np.bincount(labels) * number / len(labels)
     sizes = np.floor(exact).astype(np.int64)
-    sizes[np.argsort(sizes - exact, kind="stable")[: TEST - sizes.sum()]] += 1
+    sizes[np.argsort(sizes - exact, kind="stable")[: number - sizes.sum()]] += 1
     chosen = np.zeros(len(labels), np.bool_)
     for members, size in zip(positions, sizes, strict=True):
         chosen[members[:size]] = True

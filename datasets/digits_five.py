@@ -147,12 +147,13 @@ class DigitsFive(Dataset):
         reader = self._reader(domain)
         if reader is None:
             return *usps.read_usps(root), ()
-        if isinstance(reader, FileDataset):
-            images = prepared.images(reader, root)
-        else:
-            images = reader.load(root)
-        test = (images.x_test, images.y_test)
-        return (images.x_train, images.y_train), test, images.notes
+        whole = (
+            prepared.images(reader, root)
+            if isinstance(reader, FileDataset)
+            else reader.load(root)
+        )
+        test = (whole.x_test, whole.y_test)
+        return (whole.x_train, whole.y_train), test, whole.notes
 
 
 def _part(half: Half, number: int | None, rng: np.random.Generator) -> Half:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fedkd.data.images import ImageInfo as ImageInfo
     from fedkd.data.images import ImageSet as ImageSet
     from fedkd.data.public import PublicData as PublicData
+    from fedkd.data.vectors import VectorInfo as VectorInfo
+    from fedkd.data.vectors import VectorSet as VectorSet
     from fedkd.errors import ConfigError as ConfigError
     from fedkd.errors import ContractError as ContractError
     from fedkd.errors import DataError as DataError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from fedkd.hookspecs import hookimpl as hookimpl
     from fedkd.metrics.base import Metric as Metric
     from fedkd.metrics.base import Predictions as Predictions
+    from fedkd.models.base import Classifier as Classifier
     from fedkd.models.base import ImageModel as ImageModel
     from fedkd.ops.training import TrainingConfig as TrainingConfig
     from fedkd.partition.base import Partition as Partition
@@ -60,10 +63,11 @@ _HOMES = {
     "data.groups": "Groups",
     "data.images": "ClientData ImageInfo ImageSet",
     "data.public": "PublicData",
+    "data.vectors": "VectorInfo VectorSet",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",
     "metrics.base": "Metric Predictions",
-    "models.base": "ImageModel",
+    "models.base": "Classifier ImageModel",
     "ops.training": "TrainingConfig",
     "partition.base": "Partition Partitioner",
     "party": "Client ModelSpec Server",

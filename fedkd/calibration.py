@@ -248,7 +248,7 @@ def _features(client: Client) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features and labels of a client's images, without augmentation."""
     model: Any = client.model
     with torch.no_grad():
-        for x, y in client.data.images(_FORWARD):
+        for x, y in client.data.inputs(_FORWARD):
             yield model.features(x), y
 
 

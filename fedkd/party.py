@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fedkd.data.images import ClientData, ImageInfo
+from fedkd.data.images import ClientData, ImageInfo, InputInfo, require_images
 from fedkd.data.public import PublicData
 from fedkd.errors import ContractError
 from fedkd.ops.optimisers import Optimiser
@@ -56,7 +56,7 @@ class ModelSpec:
 
 
 class ModelBuilder(Protocol):
-    """Builds a registered model by name for the images of this run."""
+    """Builds a registered model by name for the inputs of this run."""
 
     def __call__(self, name: str, **options: Any) -> nn.Module:
         """Return a new model with initial weights drawn from the current stream."""
@@ -79,7 +79,7 @@ class Party:
         model: nn.Module,
         initial: Weights,
         device: torch.device,
-        images: ImageInfo,
+        inputs: InputInfo,
         builder: ModelBuilder,
         buffers: str = "average",
     ) -> None:
@@ -88,8 +88,8 @@ class Party:
         self.initial = initial
         """The initial weights of this side's model, equal for equal architectures."""
         self.device = device
-        self.images = images
-        """Shape, classes and normalisation of the images."""
+        self.inputs = inputs
+        """Shape, classes and normalisation of the inputs, images or vectors."""
         self.buffers = buffers
         """The run's buffer policy: ``average``, ``local`` or ``reestimate``."""
         self._builder = builder
@@ -108,9 +108,21 @@ class Party:
         return MappingProxyType(self._logged)
 
     @property
+    def images(self) -> ImageInfo:
+        """What :attr:`inputs` is where the data are images.
+
+        Raises:
+            ContractError: If the data are vectors.
+        """
+        side = type(self).__name__.lower()
+        require_images(self.inputs.shape, f"{side}.images", f"{side}.inputs")
+        assert isinstance(self.inputs, ImageInfo), "it has the shape of images"
+        return self.inputs
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
-        return self.images.num_classes
+        return self.inputs.num_classes
 
     @property
     def public(self) -> PublicData:
@@ -212,7 +224,7 @@ class Server(Party):
         model: nn.Module,
         initial: Weights,
         device: torch.device,
-        images: ImageInfo,
+        inputs: InputInfo,
         builder: ModelBuilder,
         buffers: str = "average",
         *,
@@ -221,7 +233,7 @@ class Server(Party):
         models: ModelSource,
         public: PublicData | None = None,
     ) -> None:
-        super().__init__(model, initial, device, images, builder, buffers)
+        super().__init__(model, initial, device, inputs, builder, buffers)
         self._public = public
         self.spec = spec
         """The architecture of the server's model."""
@@ -260,7 +272,7 @@ class Client(Party):
         model: nn.Module,
         initial: Weights,
         device: torch.device,
-        images: ImageInfo,
+        inputs: InputInfo,
         builder: ModelBuilder,
         buffers: str = "average",
         *,
@@ -271,7 +283,7 @@ class Client(Party):
         trainer: Trainer = train,
         public: PublicData | None = None,
     ) -> None:
-        super().__init__(model, initial, device, images, builder, buffers)
+        super().__init__(model, initial, device, inputs, builder, buffers)
         self._public = public
         self.id = id
         self.data = data
@@ -305,8 +317,8 @@ class Client(Party):
                 and before clipping; may change ``p.grad`` of parameters in place.
             optimiser: Replaces the run's SGD and its learning rate; it starts anew.
             training: Settings other than the run's.
-            objective: ``objective(model, images [B, C, H, W], labels [B])`` in place of
-                ``loss``: returns the criterion and a term beside it, or None.
+            objective: ``objective(model, inputs [B, C, H, W] or [B, D], labels [B])`` in
+                place of ``loss``: returns the criterion and a term beside it, or None.
             model: What is trained in place of the working model, say a second one of the
                 client, or several in a ``ModuleDict`` by an objective of all.
 

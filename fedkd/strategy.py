@@ -106,6 +106,8 @@ class Requires:
     """All models have features of one size."""
     batch_norm: bool = False
     """Every model has batch normalisation."""
+    images: bool = False
+    """The inputs are images, not vectors."""
     public_data: bool = False
     """Public images without labels at the server, ``server.public``. A world has them
     where it says so: ``public: {share: 0.1}`` in a suite."""
@@ -116,7 +118,7 @@ class Requires:
     rounds: int = 1
     """The least number of rounds in which it does what it is for."""
     builds: tuple[ModelSpec, ...] = ()
-    """Registered models, such as a generator, that its verbs will build for the images of
+    """Registered models, such as a generator, that its verbs will build for the inputs of
     the run. One that cannot be built for them is found out before the first round."""
 
 
@@ -162,7 +164,7 @@ class Strategy(ABC, Generic[State, Down, Up]):
         ``global`` is what the strategy offers to a newcomer; without it the global
         accuracy is the mean over the clients' personal models. Other names (a teacher,
         the model before a stage) are measured for information. Each maps normalised
-        images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        inputs, ``[B, C, H, W]`` or ``[B, D]``, to logits ``[B, classes]``.
         """
 
     def personal(self, state: State, client: Client) -> nn.Module | None:
@@ -182,7 +184,10 @@ class Strategy(ABC, Generic[State, Down, Up]):
         return False
 
     def gallery(self, state: State, server: Server) -> Mapping[str, Tensor]:
-        """Return images to draw at the end, by title: ``[N, C, H, W]``, normalised."""
+        """Return images to draw at the end, by title: ``[N, C, H, W]``, normalised.
+
+        It is not called where the data are vectors.
+        """
         del state, server
         return {}
 

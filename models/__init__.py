@@ -5,7 +5,14 @@ from __future__ import annotations
 from fedkd.hookspecs import Register, hookimpl
 
 CLASSIFIERS = {
-    "mlp": ("mlp:Mlp", "Fully connected layers on pixels; two of 200 by default."),
+    "mlp": (
+        "mlp:Mlp",
+        "Fully connected layers; two of 200 by default. For vectors, too.",
+    ),
+    "linear": (
+        "mlp:Linear",
+        "Softmax regression on vectors or pixels.",
+    ),
     "cnn": ("cnn:Cnn", "Small: convolutions 16-32-64 with BatchNorm, 64 features."),
     "cnn-plain": (
         "cnn:CnnPlain",
@@ -46,6 +53,11 @@ CONDITIONAL = {
     "upsampling-generator": (
         "UpsamplingGenerator",
         "Noise and labels to standardised images, by upsampling (FedFTG).",
+        "conditional-generator",
+    ),
+    "vector-generator": (
+        "VectorGenerator",
+        "Noise and labels to standardised vectors, by linear layers.",
         "conditional-generator",
     ),
     "feature-generator": (

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedkd.config import Config, build
 from fedkd.data.images import ImageShape
+from fedkd.data.inputs import InputKind, InputShape
 from fedkd.errors import ConfigError
 
 Size = Annotated[int, Field(ge=1)]
@@ -61,22 +62,25 @@ class TrunkConfig(ModelConfig):
 class Model(nn.Module):
     """A network of some kind, with options. Subclasses are final, or abstract.
 
-    The constructor of a subclass takes ``(image_shape, num_classes, config)``: the shape
-    ``(channels, height, width)`` of images, the number of classes, and an instance of its
-    ``Config``. It raises ``ConfigError`` if it cannot do with such images.
+    The constructor of a subclass takes ``(input_shape, num_classes, config)``: the shape
+    ``(channels, height, width)`` of images or ``(D,)`` of vectors, the number of classes,
+    and an instance of its ``Config``. It raises ``ConfigError`` if it cannot do with such
+    inputs.
     """
 
     Config: ClassVar[type[Config]] = Config
     """The documented options; one field each."""
+    takes: ClassVar[tuple[InputKind, ...]] = ("images",)
+    """The kinds of data that it is for; elsewhere it is not built."""
 
     @classmethod
     def build(
-        cls: type[M], image_shape: ImageShape, num_classes: int, **options: Any
+        cls: type[M], input_shape: InputShape, num_classes: int, **options: Any
     ) -> M:
         """Return a new model with options by name, the others at their defaults.
 
         Args:
-            image_shape: ``(channels, height, width)`` of the images.
+            input_shape: ``(channels, height, width)`` of images, ``(D,)`` of vectors.
             num_classes: Number of classes.
             options: Fields of its ``Config``.
 
@@ -84,11 +88,59 @@ class Model(nn.Module):
             ConfigError: If an option is unknown or cannot be used.
         """
         config = build(cls.Config, options, cls.__name__)
-        return cls(image_shape, num_classes, config)
+        return cls(input_shape, num_classes, config)
 
 
-class ImageModel(Model, ABC):
+class Classifier(Model, ABC):
     """A classifier in two parts, features and head. Subclasses are final.
+
+    A subclass makes its layers after calling this constructor, the head last.
+    """
+
+    def __init__(
+        self,
+        input_shape: InputShape,
+        num_classes: int,
+        feature_size: int,
+        width: float = 1.0,
+    ) -> None:
+        """Keep what others may ask of the model.
+
+        Args:
+            input_shape: ``(channels, height, width)`` of images, ``(D,)`` of vectors.
+            num_classes: C, the number of logits.
+            feature_size: D, the length of a feature vector.
+            width: Share of the hidden channels that this model has, in (0, 1].
+
+        Raises:
+            ConfigError: If a size is not a positive whole number.
+        """
+        super().__init__()
+        self.input_shape: InputShape = tuple(
+            whole_number(f"input_shape[{i}]", size)
+            for i, size in enumerate(input_shape)
+        )
+        self.num_classes = whole_number("num_classes", num_classes)
+        self.feature_size = whole_number("feature_size", feature_size)
+        self.width = width
+        self.nonnegative_features = False
+        """Whether no entry of a feature vector is ever negative, as after a ReLU."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """Map normalised inputs, ``[B, C, H, W]`` or ``[B, D]``, to features."""
+
+    @abstractmethod
+    def head(self, features_BD: Tensor) -> Tensor:
+        """Map features ``[B, D]`` to logits ``[B, classes]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised inputs to logits ``[B, classes]``; not to be overridden."""
+        return self.head(self.features(x))
+
+
+class ImageModel(Classifier):
+    """A classifier of images. Subclasses are final.
 
     A subclass makes its layers after calling this constructor, the head last.
     """
@@ -111,32 +163,11 @@ class ImageModel(Model, ABC):
         Raises:
             ConfigError: If a size is not a positive whole number.
         """
-        super().__init__()
-        channels, height, breadth = (
-            whole_number(f"image_shape[{i}]", size)
-            for i, size in enumerate(image_shape)
-        )
-        self.image_shape: ImageShape = (channels, height, breadth)
-        self.num_classes = whole_number("num_classes", num_classes)
-        self.feature_size = whole_number("feature_size", feature_size)
-        self.width = width
-        self.nonnegative_features = False
-        """Whether no entry of a feature vector is ever negative, as after a ReLU."""
-
-    @abstractmethod
-    def features(self, x: Tensor) -> Tensor:
-        """Map normalised images ``[B, C, H, W]`` to features ``[B, D]``."""
-
-    @abstractmethod
-    def head(self, features_BD: Tensor) -> Tensor:
-        """Map features ``[B, D]`` to logits ``[B, classes]``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map normalised images ``[B, C, H, W]`` to logits; not to be overridden."""
-        return self.head(self.features(x))
+        super().__init__(image_shape, num_classes, feature_size, width)
+        self.image_shape = image_shape
 
 
-class TrunkModel(ImageModel):
+class TrunkModel(Classifier):
     """A trunk, a projection if features of a given size are asked for, a linear head.
 
     The projection makes ``feature_size`` equal over architectures and widths, for methods
@@ -151,7 +182,7 @@ class TrunkModel(ImageModel):
 
     def __init__(
         self,
-        image_shape: ImageShape,
+        input_shape: InputShape,
         num_classes: int,
         trunk_size: int,
         config: TrunkConfig,
@@ -159,7 +190,7 @@ class TrunkModel(ImageModel):
         """Keep what others may ask of the model.
 
         Args:
-            image_shape: ``(channels, height, width)`` of the images.
+            input_shape: ``(channels, height, width)`` of images, ``(D,)`` of vectors.
             num_classes: C, the number of logits.
             trunk_size: T, the length of what the trunk returns.
             config: Its width and, if features are to be projected, their length D.
@@ -168,7 +199,7 @@ class TrunkModel(ImageModel):
             ConfigError: If a size is not a positive whole number.
         """
         size = config.features or trunk_size
-        super().__init__(image_shape, num_classes, size, config.width)
+        super().__init__(input_shape, num_classes, size, config.width)
         self.trunk_size = trunk_size
         self._units = config.projection_units
         self.is_projected = config.features is not None
@@ -190,10 +221,10 @@ class TrunkModel(ImageModel):
 
     @abstractmethod
     def trunk(self, x: Tensor) -> Tensor:
-        """Map normalised images ``[B, C, H, W]`` to ``[B, T]``."""
+        """Map normalised inputs, ``[B, C, H, W]`` or ``[B, D]``, to ``[B, T]``."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Map normalised images ``[B, C, H, W]`` to features ``[B, D]``."""
+        """Map normalised inputs, ``[B, C, H, W]`` or ``[B, D]``, to features."""
         features_BD: Tensor = self.projection(self.trunk(x))
         return features_BD
 

@@ -56,7 +56,7 @@ class SmallNetwork(TrunkModel, ABC):
         units = scaled(config.hidden, config.width)
         super().__init__(image_shape, num_classes, units, config)
         convolutions = [scaled(c, config.width) for c in config.channels]
-        layers, side = _convolutions(self.image_shape, convolutions, norm)
+        layers, side = _convolutions(image_shape, convolutions, norm)
         pixels = side[0] * side[1] * convolutions[-1]
         self.body = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(pixels, units), nn.ReLU()
@@ -122,9 +122,7 @@ class Lenet4(TrunkModel):
     ) -> None:
         convolutions = [scaled(c, config.width) for c in LENET4_CHANNELS]
         super().__init__(image_shape, num_classes, convolutions[-1], config)
-        layers, _ = _convolutions(
-            self.image_shape, convolutions, config.norm, bias=True
-        )
+        layers, _ = _convolutions(image_shape, convolutions, config.norm, bias=True)
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.make_head()
         nn.init.zeros_(self.classifier.bias)

@@ -1,8 +1,8 @@
-"""Generators that are told a label: of images, and of features.
+"""Generators that are told a label: of images, of vectors, and of features.
 
-A generator of images maps noise ``[B, Z]`` and labels ``[B]`` to ``[B, C, H, W]`` in two
-steps, ``merge`` (noise and label to one vector, which DFRD's diversity loss looks at) and
-``decode``.
+A generator of images maps noise ``[B, Z]`` and labels ``[B]`` to ``[B, C, H, W]``, one of
+vectors to ``[B, D]``, in two steps, ``merge`` (noise and label to one vector, which
+DFRD's diversity loss looks at) and ``decode``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
+from fedkd.data.inputs import InputShape
 from fedkd.models.base import Model, ModelConfig, Size
 from fedkd.models.canvas import centre, multiples, power_of_two
 from fedkd.models.dcgan import WIDEST, GeneratorConfig, initialise, upward
@@ -47,8 +48,17 @@ class FeatureConfig(ModelConfig):
     """Whether a last ReLU keeps features from being negative."""
 
 
+class VectorConfig(ModelConfig):
+    """Options of the generator of vectors."""
+
+    latent_size: Size = 32
+    """Z, the length of a noise vector."""
+    width: Size = 64
+    """Units of each hidden layer."""
+
+
 class ConditionalGenerator(Model, ABC):
-    """Maps noise and labels to images. Subclasses are final."""
+    """Maps noise and labels to images or vectors. Subclasses are final."""
 
     latent_size: int
     """Z, the length of a noise vector."""
@@ -59,10 +69,10 @@ class ConditionalGenerator(Model, ABC):
 
     @abstractmethod
     def decode(self, h_BA: Tensor) -> Tensor:
-        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]``."""
+        """Map merged vectors ``[B, A]`` to images ``[B, C, H, W]`` or to ``[B, D]``."""
 
     def forward(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
-        """Map noise ``[B, Z]`` and labels ``[B]`` to images ``[B, C, H, W]``."""
+        """Map noise ``[B, Z]`` and labels ``[B]`` to ``[B, C, H, W]`` or ``[B, D]``."""
         return self.decode(self.merge(z_BZ, labels_B))
 
 
@@ -179,6 +189,45 @@ class UpsamplingGenerator(ConditionalGenerator):
 
 
 @final
+class VectorGenerator(ConditionalGenerator):
+    """Maps noise and labels to vectors with mean 0 and variance 1 per value.
+
+    Noise and one-hot label in a row, twice Linear, BatchNorm, ReLU, then Linear and
+    BatchNorm without scale and shift, which standardises the output as training vectors
+    are. No paper has it: it is the counterpart of the ``upsampling-generator`` for data
+    that are no images. Initial weights are PyTorch's. For 13 values, 3 classes and the
+    defaults it has 7,565 parameters.
+    """
+
+    Config = VectorConfig
+    takes = ("vectors",)
+
+    def __init__(
+        self, input_shape: InputShape, num_classes: int, config: VectorConfig
+    ) -> None:
+        super().__init__()
+        (values,) = input_shape
+        self.num_classes = num_classes
+        self.latent_size = config.latent_size
+        self.width = width = config.width
+        sizes = [self.latent_size + num_classes, width, width]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+        last = nn.BatchNorm1d(values, affine=False)
+        self.layers = nn.Sequential(*layers, nn.Linear(width, values), last)
+
+    def merge(self, z_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """Return h, noise and one-hot label in a row, ``[B, Z + classes]``."""
+        return torch.cat([z_BZ, _one_hot(labels_B, self.num_classes, z_BZ)], dim=1)
+
+    def decode(self, h_BA: Tensor) -> Tensor:
+        """Map merged vectors ``[B, A]`` to vectors ``[B, D]``."""
+        vectors_BD: Tensor = self.layers(h_BA)
+        return vectors_BD
+
+
+@final
 class FeatureGenerator(Model):
     """Maps noise and labels to features: what a classifier's head is given.
 
@@ -189,12 +238,13 @@ class FeatureGenerator(Model):
     """
 
     Config = FeatureConfig
+    takes = ("images", "vectors")
 
     def __init__(
-        self, image_shape: ImageShape, num_classes: int, config: FeatureConfig
+        self, input_shape: InputShape, num_classes: int, config: FeatureConfig
     ) -> None:
         super().__init__()
-        del image_shape  # features have none
+        del input_shape  # features have none
         self.num_classes = num_classes
         self.latent_size = size = config.latent_size
         self.feature_size = config.feature_size

@@ -58,7 +58,7 @@ class MobileNet(TrunkModel):
         last = scaled(LAST, width)
         super().__init__(image_shape, num_classes, last, config)
         stem = scaled(STEM, width)
-        layers: list[nn.Module] = [*_convolution(self.image_shape[0], stem, 3)]
+        layers: list[nn.Module] = [*_convolution(image_shape[0], stem, 3)]
         before = STEM
         for expansion, after, blocks, stride in STAGES:
             for i in range(blocks):

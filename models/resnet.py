@@ -35,7 +35,7 @@ class ResNet(TrunkModel, ABC):
         last = channels[-1] * self.block.expansion
         super().__init__(image_shape, num_classes, last, config)
         self.stem = nn.Sequential(
-            nn.Conv2d(self.image_shape[0], channels[0], 3, padding=1, bias=False),
+            nn.Conv2d(image_shape[0], channels[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(channels[0]),
             nn.ReLU(),
         )

@@ -77,7 +77,7 @@ class ShuffleNet(TrunkModel):
     ) -> None:
         stem, *stages, last = config.channels
         super().__init__(image_shape, num_classes, last, config)
-        layers: list[nn.Module] = [*_convolution(self.image_shape[0], stem, 3)]
+        layers: list[nn.Module] = [*_convolution(image_shape[0], stem, 3)]
         before = stem
         for after, number in zip(stages, config.blocks, strict=True):
             layers.append(Halving(before, after))

@@ -45,7 +45,7 @@ class Vgg11(TrunkModel):
     ) -> None:
         stages = [[scaled(c, config.width) for c in stage] for stage in STAGES_11]
         super().__init__(image_shape, num_classes, stages[-1][-1], config)
-        before, height, breadth = self.image_shape
+        before, height, breadth = image_shape
         layers: list[nn.Module] = []
         for stage in stages:
             for after in stage:

@@ -74,7 +74,7 @@ class Vit(TrunkModel):
     ) -> None:
         dim = config.dim
         super().__init__(image_shape, num_classes, dim, config)
-        channels, height, breadth = self.image_shape
+        channels, height, breadth = image_shape
         size = _patch(config.patch, height, breadth)
         self.pool = config.pool
         self.patches = nn.Conv2d(channels, dim, size, size)

@@ -79,7 +79,7 @@ class Distilling(Strategy[State, Start, Update]):
         if how.epochs:
             sizes = {"latent_size": how.latent_size, "width": how.width}
             generator = ModelSpec("dense-generator", sizes)
-            self.requires = replace(self.requires, builds=(generator,))
+            self.requires = replace(self.requires, images=True, builds=(generator,))
 
     @abstractmethod
     def rules(self) -> Rules:

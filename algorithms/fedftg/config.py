@@ -18,15 +18,19 @@ from fedkd.ops.sampling import Sampling
 class GeneratorConfig(Config):
     """The generator and its search for images on which models differ."""
 
-    kind: Literal["upsampling-generator", "acgan-generator"] = "upsampling-generator"
-    """Which network: that of the released code, or that of LightFed."""
+    kind: Literal["upsampling-generator", "acgan-generator", "vector-generator"] = (
+        "upsampling-generator"
+    )
+    """Which network: that of the released code, that of LightFed, or, where the data are
+    vectors, our counterpart of the first."""
     merge: Literal["mul", "add", "cat", "cat_naive"] = "cat"
     """How the ``acgan-generator`` joins noise and label; LightFed: cat. Not an option of
-    the ``upsampling-generator``, which has a linear layer for each."""
+    the others: the ``upsampling-generator`` has a linear layer for each."""
     output: Literal["classifier", "as_is"] = "as_is"
     """Whether images in [-1, 1] are mapped to the range of normalised data, or stay as
-    the generator makes them. Leave it as it is for the ``upsampling-generator``, whose
-    output is standardised; take ``classifier`` for the other."""
+    the generator makes them. Leave it as it is for the ``upsampling-generator``
+    and the ``vector-generator``, whose output is standardised; take ``classifier`` for
+    the other."""
     latent_size: int = Field(100, ge=1)
     """Z, the length of the noise vector; released code: 100, CIFAR-100 256."""
     width: int = Field(32, ge=1)
@@ -103,11 +107,16 @@ class FedFTGConfig(Config):
                 f"distil.direction: found {how.direction} with variant: {self.variant}, "
                 "whose divergences have directions of their own; leave it out"
             )
-        if search.kind == "upsampling-generator" and search.merge != "cat":
+        if search.kind != "acgan-generator" and search.merge != "cat":
             raise ValueError(
-                f"generator.merge: found {search.merge} with the upsampling-generator, "
+                f"generator.merge: found {search.merge} with the {search.kind}, "
                 "which has a linear layer each for noise and label; leave it out, or set "
                 "generator.kind to acgan-generator"
+            )
+        if search.kind == "vector-generator" and search.output != "as_is":
+            raise ValueError(
+                f"generator.output: found {search.output} with the vector-generator, "
+                "whose vectors are standardised already; leave it out"
             )
         return self
 

@@ -145,6 +145,6 @@ def class_features(client: Client) -> dict[int, Tensor]:
         DivergedError: If a feature is not finite.
     """
     model, means = client.model.eval(), ClassMeans(client.num_classes)
-    for x, y in client.data.images(_FORWARD):
+    for x, y in client.data.inputs(_FORWARD):
         means.add(features_of(model, x), y)
     return means.vectors()

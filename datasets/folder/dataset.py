@@ -16,6 +16,7 @@ from fedkd.data.checks import normalisation_fault, repeats
 from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
 from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation
+from fedkd.datasets import npz
 from fedkd.datasets.folder import arrays, contents, files, images
 from fedkd.errors import ConfigError, DataError
 
@@ -114,7 +115,7 @@ class Folder(FileDataset):
         def read() -> str:
             if path.is_dir():
                 return files.digest_of(path)
-            return arrays.digest_of(path)
+            return npz.digest_of(path)
 
         place = str(path.resolve())
         return contents.remembered(place, self._facts(path), read)
@@ -146,7 +147,7 @@ class Folder(FileDataset):
             )
             train, test = (images.split_of(half, classes, form) for half in halves)
             return train, test, classes, _notes(path, *halves), None
-        held = arrays.read_arrays(path)
+        held = arrays.read_images(path)
         form = arrays.form_like(path, held.train[0], config.channels, config.resolution)
         train, test = (arrays.split_of(half, form) for half in (held.train, held.test))
         return train, test, held.classes, held.notes, held.groups

@@ -39,7 +39,7 @@ PARTS = ("partition", "dataset")
     default="digits",
     show_default=True,
     metavar="NAME",
-    help="Data set: one of 'fedkd list datasets', or folder:PATH.",
+    help="Data set: one of 'fedkd list datasets', folder:PATH or vectors:PATH.",
 )
 @click.option(
     "--clients",

@@ -37,15 +37,52 @@ def require_sound(
     """
     for half, (x, y) in halves.items():
         _require_images(name, f"x_{half}", x)
-        _require_labels(name, half, len(x), y, len(classes))
+        _require_labels(name, half, len(x), y, len(classes), "image")
     shapes = [tuple(x.shape[1:]) for x, _ in halves.values()]
     if shapes[0] != shapes[1]:
         found = f"training images {list(shapes[0])} and test images {list(shapes[1])}"
         _refuse(name, found, "one shape (channels, height, width)")
-    _require_normalisation(name, mean, std, shapes[0][0])
-    if len(set(classes)) < len(classes):
-        twice = [c for c in classes if classes.count(c) > 1]
-        _refuse(name, f"the class {twice[0]!r} twice", "each name once")
+    _require_number(name, mean, std, shapes[0][0], "channel of the images")
+    fault = normalisation_fault(mean, std)
+    if fault:
+        raise DataError(f"{name}: {fault}.")
+    _require_distinct(name, classes)
+
+
+def require_sound_vectors(
+    name: str,
+    halves: Mapping[str, tuple[Tensor, Tensor]],
+    classes: Sequence[str],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> None:
+    """Make sure that a data set is what :class:`~fedkd.data.vectors.VectorSet` promises.
+
+    Args:
+        name: What the data set is called.
+        halves: Vectors and labels of ``train`` and ``test``.
+        classes: Its classes.
+        mean: Mean of each of the D values.
+        std: Deviation of each of the D values.
+
+    Raises:
+        DataError: If it is not: what was found, what was expected, what to do.
+    """
+    for half, (x, y) in halves.items():
+        _require_vectors(name, f"x_{half}", x)
+        _require_labels(name, half, len(x), y, len(classes), "vector")
+    lengths = [x.shape[1] for x, _ in halves.values()]
+    if lengths[0] != lengths[1]:
+        found = f"training vectors of {lengths[0]} values and test ones of {lengths[1]}"
+        _refuse(name, found, "one length")
+    _require_number(name, mean, std, lengths[0], "value of a vector")
+    for what, values in (("mean", mean), ("std", std)):
+        for place, value in enumerate(values):
+            if not math.isfinite(value) or (what == "std" and value <= 0):
+                expected = "above 0" if what == "std" else "a finite number"
+                hint = " fedkd.data.vectors.moments computes both."
+                _refuse(name, f"{what}[{place}] {value:g}", expected, hint)
+    _require_distinct(name, classes)
 
 
 def labels_of(y: object) -> object:
@@ -55,12 +92,15 @@ def labels_of(y: object) -> object:
     return (y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y).to(torch.int64)
 
 
-def remarks(classes: Sequence[str], halves: Mapping[str, Tensor]) -> tuple[str, ...]:
+def remarks(
+    classes: Sequence[str], halves: Mapping[str, Tensor], noun: str = "image"
+) -> tuple[str, ...]:
     """Return what a reader of results should know of the classes of a data set.
 
     Args:
         classes: Its classes.
         halves: The labels of ``training`` and ``test``, int64 ``[N]``.
+        noun: What one input is called.
     """
     lines = []
     if len(classes) == 1:
@@ -78,23 +118,25 @@ def remarks(classes: Sequence[str], halves: Mapping[str, Tensor]) -> tuple[str, 
         if absent:
             it = "it" if len(absent) == 1 else "them"
             so = effects[half]
-            lines.append(f"There are no {half} images of {listing(absent)}, {so} {it}.")
+            lines.append(
+                f"There are no {half} {noun}s of {listing(absent)}, {so} {it}."
+            )
     return tuple(lines)
 
 
-def repeats(number: int, total: int) -> tuple[str, ...]:
-    """Return the remark on ``number`` of ``total`` test images that are trained on."""
+def repeats(number: int, total: int, noun: str = "image") -> tuple[str, ...]:
+    """Return the remark on ``number`` of ``total`` test inputs that are trained on."""
     if not number:
         return ()
     are = "is" if number == 1 else "are"
     return (
-        f"{number:,} of {total:,} test images {are} equal to training images, byte for "
+        f"{number:,} of {total:,} test {noun}s {are} equal to training {noun}s, byte for "
         "byte, so accuracy is too high.",
     )
 
 
 def repeated(x_train: Tensor, x_test: Tensor) -> int:
-    """Count the test images, uint8 ``[N, C, H, W]``, that are training images, too."""
+    """Count the test inputs, ``[N, ...]``, that are training inputs, too."""
     if x_train.shape[1:] != x_test.shape[1:]:
         return 0
     test = [_bytes(image) for image in x_test]
@@ -138,7 +180,26 @@ def _require_images(name: str, key: str, x: object) -> None:
         _refuse(name, f"{key} of shape {list(x.shape)}", expected, hint)
 
 
-def _require_labels(name: str, half: str, number: int, y: object, classes: int) -> None:
+def _require_vectors(name: str, key: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        _refuse(name, f"{key} of type {type(x).__name__}", "a tensor")
+    expected = "float32 [N, D]"
+    if x.dtype != torch.float32:
+        found = f"{key} of type {_short(x.dtype)}"
+        _refuse(name, found, expected, f" Convert them: {key}.float().")
+    if x.ndim != 2 or 0 in x.shape:
+        hint = " Images are an ImageSet." if x.ndim == 4 else ""
+        _refuse(name, f"{key} of shape {list(x.shape)}", expected, hint)
+    wrong = ~torch.isfinite(x)
+    if bool(wrong.any()):
+        row, column = (int(i) for i in wrong.nonzero()[0])
+        found = f"{key}[{row}, {column}] {float(x[row, column])}"
+        _refuse(name, found, "finite numbers", " Replace what is missing first.")
+
+
+def _require_labels(
+    name: str, half: str, number: int, y: object, classes: int, noun: str
+) -> None:
     key = f"y_{half}"
     expected = "whole numbers, int64 [N]"
     if not isinstance(y, Tensor):
@@ -148,8 +209,8 @@ def _require_labels(name: str, half: str, number: int, y: object, classes: int) 
         found = f"{key} of type {_short(y.dtype)} and shape {list(y.shape)}"
         _refuse(name, found, expected, hint)
     if len(y) != number:
-        found = f"{number:,} images in x_{half} and {len(y):,} labels in {key}"
-        _refuse(name, found, "a label for each image")
+        found = f"{number:,} {noun}s in x_{half} and {len(y):,} labels in {key}"
+        _refuse(name, found, f"a label for each {noun}")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
@@ -159,15 +220,18 @@ def _require_labels(name: str, half: str, number: int, y: object, classes: int) 
         _refuse(name, found, f"labels from 0 to {classes - 1}", hint)
 
 
-def _require_normalisation(
-    name: str, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+def _require_number(
+    name: str, mean: Sequence[float], std: Sequence[float], number: int, of: str
 ) -> None:
-    if not len(mean) == len(std) == channels:
+    if not len(mean) == len(std) == number:
         found = f"{len(mean)} values of mean and {len(std)} of std"
-        _refuse(name, found, f"{channels}, one for each channel of the images")
-    fault = normalisation_fault(mean, std)
-    if fault:
-        raise DataError(f"{name}: {fault}.")
+        _refuse(name, found, f"{number}, one for each {of}")
+
+
+def _require_distinct(name: str, classes: Sequence[str]) -> None:
+    if len(set(classes)) < len(classes):
+        twice = [c for c in classes if classes.count(c) > 1]
+        _refuse(name, f"the class {twice[0]!r} twice", "each name once")
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fedkd.config import Config
 from fedkd.data.checks import remarks, repeated, repeats
 from fedkd.data.groups import Groups
-from fedkd.data.images import Augmentation, ImageSet, ImageShape
+from fedkd.data.images import Augmentation, ImageSet, ImageShape, LabelledSet
 from fedkd.data.subsets import DatasetConfig as DatasetConfig  # noqa: PLC0414 - sets say it
 from fedkd.data.subsets import subset
 from fedkd.errors import DataError
@@ -71,37 +71,38 @@ class Source:
         )
 
 
-def finished(images: object, config: object) -> ImageSet:
+def finished(whole: object, config: object) -> LabelledSet:
     """Return the part of a whole set that its options ask for, with all notes on it.
 
     Raises:
         ConfigError: If the set has no such part.
         DataError: If it is none.
     """
-    if not isinstance(images, ImageSet):
+    if not isinstance(whole, LabelledSet):
         raise DataError(
-            f"a data set was loaded as {type(images).__name__}, expected an ImageSet; "
-            "return one from load."
+            f"a data set was loaded as {type(whole).__name__}, expected an ImageSet or "
+            "a VectorSet; return one from load."
         )
-    labels = {"training": images.y_train, "test": images.y_test}
-    notes = dict.fromkeys((*images.notes, *remarks(images.classes, labels)))
-    return subset(replace(images, notes=tuple(notes)), config)
+    labels = {"training": whole.y_train, "test": whole.y_test}
+    seen = remarks(whole.classes, labels, whole.noun)
+    notes = dict.fromkeys((*whole.notes, *seen))
+    return subset(replace(whole, notes=tuple(notes)), config)
 
 
-def _finishing(load: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
+def _finishing(load: Callable[..., LabelledSet]) -> Callable[..., LabelledSet]:
     """Return a ``load`` that finishes what it gives to others than subclasses."""
 
     @functools.wraps(load)
-    def outer(self: Dataset, root: Path) -> ImageSet:
-        images = load(self, root)
+    def outer(self: Dataset, root: Path) -> LabelledSet:
+        whole = load(self, root)
         if type(self).load is not outer:  # called by the load of a subclass
-            return images
-        if isinstance(images, ImageSet) and not isinstance(self, FileDataset):
+            return whole
+        if isinstance(whole, LabelledSet) and not isinstance(self, FileDataset):
             # Those in files tell it themselves, and are not read to the end here.
-            number = repeated(images.x_train, images.x_test)
-            twice = repeats(number, len(images.x_test))
-            images = replace(images, notes=(*images.notes, *twice))
-        return finished(images, self.config)
+            number = repeated(whole.x_train, whole.x_test)
+            twice = repeats(number, len(whole.x_test), whole.noun)
+            whole = replace(whole, notes=(*whole.notes, *twice))
+        return finished(whole, self.config)
 
     return outer
 
@@ -132,11 +133,13 @@ class Dataset(ABC):
             cls.load = _finishing(cls.load)  # type: ignore[method-assign]
 
     @abstractmethod
-    def load(self, root: Path) -> ImageSet:
+    def load(self, root: Path) -> LabelledSet:
         """Read the set from its files under ``root``.
 
-        A subclass returns the whole set. Whoever calls it gets the part that the options
-        of :class:`DatasetConfig` ask for, with notes on what is odd about the data.
+        A subclass returns the whole set, an :class:`~fedkd.data.images.ImageSet` or a
+        :class:`~fedkd.data.vectors.VectorSet`. Whoever calls it gets the part that the
+        options of :class:`DatasetConfig` ask for, with notes on what is odd about the
+        data.
 
         Raises:
             DataError: If a file is missing or damaged; names it, what was expected and

@@ -12,16 +12,16 @@ from fedkd.errors import DataError
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of every training and test image of a data set: writer, domain, user.
+    """The group of every training and test sample of a data set: writer, domain, user.
 
-    Partitioners that look at groups deal images by them, and a client that is of one
-    group is measured on test images of that group.
+    Partitioners that look at groups deal samples by them, and a client that is of one
+    group is measured on test samples of that group.
     """
 
     train: Tensor
-    """Groups of the training images, int64 ``[N]``, from 0."""
+    """Groups of the training samples, int64 ``[N]``, from 0."""
     test: Tensor
-    """Groups of the test images, int64 ``[M]``; the same numbers as in training."""
+    """Groups of the test samples, int64 ``[M]``; the same numbers as in training."""
     names: tuple[str, ...] = ()
     """What group ``g`` is called, ``names[g]``; its number if none are given."""
 
@@ -37,7 +37,7 @@ class Groups:
         if not self.names and highest >= len(self.train) + len(self.test):
             raise DataError(
                 f"found the group {highest} of {len(self.train) + len(self.test):,} "
-                "images, expected numbers from 0 without gaps; torch.unique with "
+                "samples, expected numbers from 0 without gaps; torch.unique with "
                 "return_inverse=True gives them, and the names beside."
             )
         if not self.names:
@@ -50,12 +50,12 @@ class Groups:
             )
 
     def require_fit(self, name: str, train: int, test: int) -> None:
-        """Refuse groups that are not one for each image.
+        """Refuse groups that are not one for each sample.
 
         Args:
             name: What the data set is called.
-            train: Its training images.
-            test: Its test images.
+            train: Its training samples.
+            test: Its test samples.
 
         Raises:
             DataError: If there are more or fewer.
@@ -64,16 +64,16 @@ class Groups:
             if len(getattr(self, key)) != number:
                 raise DataError(
                     f"{name}: found {len(getattr(self, key)):,} groups in groups.{key} "
-                    f"and {number:,} images in x_{key}, expected a group for each image."
+                    f"and {number:,} samples in x_{key}, expected a group for each."
                 )
 
     def kept(self, train: Tensor | None = None, test: Tensor | None = None) -> Groups:
         """Return the groups of a part of the set, names unchanged.
 
         Args:
-            train: Positions of the training images that are kept, int64 ``[n]``; all
+            train: Positions of the training samples that are kept, int64 ``[n]``; all
                 if None.
-            test: Positions of the test images that are kept, int64 ``[m]``; all if None.
+            test: Positions of the test samples that are kept, int64 ``[m]``; all if None.
         """
         return Groups(
             self.train if train is None else self.train[train.cpu()],

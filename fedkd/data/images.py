@@ -1,5 +1,8 @@
 """Images as whole uint8 tensors on the device; batches by index, prepared in the batch.
 
+What a client has, :class:`ClientData`, are images or the vectors of
+:mod:`fedkd.data.vectors`.
+
 Nothing here touches one sample at a time: a batch is one gather, an optional crop and
 flip on the whole batch, and one fused scale and shift.
 
@@ -9,9 +12,10 @@ program up until the GPU has done all that it was given before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import partial
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +23,9 @@ from torch import Tensor
 from fedkd.base.phases import phase
 from fedkd.data.checks import labels_of, require_sound
 from fedkd.data.groups import Groups
+from fedkd.data.inputs import InputShape, described, kind_of
+from fedkd.data.vectors import VectorInfo, VectorSet
+from fedkd.errors import ContractError
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """``(channels, height, width)``."""
@@ -37,6 +44,9 @@ class Augmentation:
 @dataclass(frozen=True)
 class ImageSet:
     """A whole data set: ``x_*`` uint8 ``[N, C, H, W]``, ``y_*`` int64 ``[N]``."""
+
+    noun: ClassVar[str] = "image"
+    """What messages call one input."""
 
     name: str
     x_train: Tensor
@@ -104,6 +114,10 @@ class ImageSet:
         """Map uint8 images ``[B, C, H, W]`` to the range that classifiers see."""
         return self.info.normalise(images)
 
+    def normaliser(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return what maps float32 ``[B, C, H, W]`` in 0..255 to the classifiers' range."""
+        return partial(_normalised, *_affine(self.mean, self.std, device))
+
 
 @dataclass(frozen=True)
 class ImageInfo:
@@ -124,6 +138,12 @@ class ImageInfo:
         """Map uint8 images ``[B, C, H, W]`` to the range that classifiers see."""
         scale, shift = _affine(self.mean, self.std, images.device)
         return torch.addcmul(shift, images.float(), scale)
+
+
+LabelledSet: TypeAlias = ImageSet | VectorSet
+"""A whole data set, of one kind of inputs or the other."""
+InputInfo: TypeAlias = ImageInfo | VectorInfo
+"""The public facts of a data set."""
 
 
 @dataclass(frozen=True)
@@ -150,35 +170,39 @@ class Draw:
 
 
 class ClientData:
-    """The training images of one client: indices into tensors shared by all clients."""
+    """The training inputs of one client: indices into tensors shared by all clients.
 
-    def __init__(self, source: ImageSet, indices: Tensor) -> None:
-        """Args: ``indices`` int64 ``[n]`` into the training images of ``source``."""
+    They are images ``[B, C, H, W]`` or, of a :class:`VectorSet`, vectors ``[B, D]``.
+    """
+
+    def __init__(self, source: LabelledSet, indices: Tensor) -> None:
+        """Args: ``indices`` int64 ``[n]`` into the training inputs of ``source``."""
         self._source = source
         self.indices = indices.to(source.x_train.device)
-        """Positions of this client's images in the training set, ``[n]``."""
-        self._affine = _affine(source.mean, source.std, self.device)
+        """Positions of this client's inputs in the training set, ``[n]``."""
+        self._how = source.augmentation if isinstance(source, ImageSet) else None
+        self._normalise = source.normaliser(self.device)
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """Return the number of inputs."""
         return len(self.indices)
 
     @property
     def device(self) -> torch.device:
-        """Where the images are and where batches are made."""
+        """Where the inputs are and where batches are made."""
         return self._source.x_train.device
 
     @property
     def labels(self) -> Tensor:
-        """Labels of this client's images, int64 ``[n]``."""
+        """Labels of this client's inputs, int64 ``[n]``."""
         return self._source.y_train[self.indices]
 
     def subset(self, keep: Tensor) -> ClientData:
-        """Return the images where ``keep``, booleans ``[n]``, is True."""
+        """Return the inputs where ``keep``, booleans ``[n]``, is True."""
         return ClientData(self._source, self.indices[keep])
 
     def label_counts(self) -> Tensor:
-        """Return the number of images of each class, int64 ``[C]``, on the CPU."""
+        """Return the number of inputs of each class, int64 ``[C]``, on the CPU."""
         counts = torch.bincount(self.labels, minlength=self._source.num_classes)
         return counts.cpu()
 
@@ -191,20 +215,20 @@ class ClientData:
         drop_last: str = "singleton",
         augment: bool = True,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield shuffled batches ``(x [B, C, H, W] normalised, y [B])``.
+        """Yield shuffled batches ``(x [B, C, H, W] or [B, D] normalised, y [B])``.
 
         Order and augmentation are drawn from torch's default CPU generator. Every pass
-        is shuffled anew. A client with fewer than ``size`` images gives them all in one
-        batch; one with a single image gives it twice, because batch normalisation
+        is shuffled anew. A client with fewer than ``size`` inputs gives them all in one
+        batch; one with a single input gives it twice, because batch normalisation
         cannot train on one.
 
         Args:
-            size: Images in a batch.
+            size: Inputs in a batch.
             steps: Number of batches; passes repeat as needed. Give this or ``epochs``.
             epochs: Number of passes.
             drop_last: ``singleton``, ``always`` or ``never``: which short last batch of
                 a pass is left out (never the only one).
-            augment: Whether the data set's augmentation is applied.
+            augment: Whether the data set's augmentation is applied; vectors have none.
         """
         for draw in self.draws(
             size, steps=steps, epochs=epochs, drop_last=drop_last, augment=augment
@@ -227,27 +251,39 @@ class ClientData:
             for chosen in self._pass(size, drop_last):
                 if steps is not None and done >= steps:
                     return
-                yield _drawn(chosen, self._source.augmentation if augment else None)
+                yield _drawn(chosen, self._how if augment else None)
                 done += 1
             passes += 1
 
     def made(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Return the batch ``(x [B, C, H, W] normalised, y [B])`` of a draw."""
+        """Return the batch ``(x [B, C, H, W] or [B, D] normalised, y [B])`` of a draw."""
         with phase("data"):
-            pixels = self._source.x_train[draw.chosen].float()
-            # Before normalisation, so that padding is black, as the data sets' users do.
-            x = self._normalised(_moved(pixels, self._source.augmentation.pad, draw))
+            x = self._source.x_train[draw.chosen].float()
+            if self._how is not None:
+                # Before normalisation, so that padding is black, as the data sets'
+                # users do.
+                x = _moved(x, self._how.pad, draw)
+            x = self._normalise(x)
         return x, self._source.y_train[draw.chosen]
 
     @property
-    def images_id(self) -> int:
+    def source_id(self) -> int:
         """Equal for clients of one data set, whose draws can be made together."""
         return id(self._source)
 
-    def images(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all images once, in stored order, un-augmented, in batches of ``size``."""
+    def inputs(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all inputs once, in stored order, un-augmented, in batches of ``size``."""
         for chosen in self.indices.split(size):
             yield self.made(Draw(chosen))
+
+    def images(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what :meth:`inputs` does, of a client that has images.
+
+        Raises:
+            ContractError: If its data are vectors.
+        """
+        require_images(self._source.shape, "client.data.images", "client.data.inputs")
+        return self.inputs(size)
 
     def _pass(self, size: int, drop_last: str) -> Iterator[Tensor]:
         number = len(self.indices)
@@ -260,9 +296,24 @@ class ClientData:
         dropped = drop_last == "always" or (drop_last == "singleton" and short == 1)
         yield from pieces[:-1] if short and dropped and len(pieces) > 1 else pieces
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        scale, shift = self._affine
-        return torch.addcmul(shift, pixels, scale)
+
+def require_images(shape: InputShape, asked: str, instead: str) -> None:
+    """Refuse to give images where the data are none.
+
+    Args:
+        shape: That of one input.
+        asked: What a strategy asked for: ``"client.data.images"``.
+        instead: What gives inputs of any kind.
+
+    Raises:
+        ContractError: If the data are vectors.
+    """
+    if kind_of(shape) != "images":
+        raise ContractError(
+            f"{asked} was asked for, and the data are {described(shape)}; take "
+            f"{instead}, which is there for both kinds, or declare "
+            "Requires(images=True), so that the bench skips such data."
+        )
 
 
 def augmented(x: Tensor, how: Augmentation) -> Tensor:
@@ -300,6 +351,10 @@ def _cropped(x: Tensor, pad: int, corners: Tensor) -> Tensor:
     # Advanced indices around a slice come out first: [B, H, W, C].
     cropped = padded[image, :, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2)
+
+
+def _normalised(scale: Tensor, shift: Tensor, pixels: Tensor) -> Tensor:
+    return torch.addcmul(shift, pixels, scale)
 
 
 def _affine(

@@ -1,4 +1,4 @@
-"""Images that everybody may see, without labels: a part of the world beside the clients."""
+"""Inputs that everybody may see, without labels: a part of the world beside the clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.data.images import ClientData, Draw, ImageSet
+from fedkd.data.images import ClientData, Draw, LabelledSet
+from fedkd.data.inputs import fully_described
 from fedkd.errors import ConfigError
 
 Positions: TypeAlias = NDArray[np.int64]
@@ -20,7 +21,7 @@ Positions: TypeAlias = NDArray[np.int64]
 
 
 class PublicData:
-    """Unlabelled images, seen as the clients' training images are.
+    """Unlabelled images or vectors, seen as the clients' training inputs are.
 
     Normalisation and augmentation are those of the clients' data set. It holds no label.
     """
@@ -28,27 +29,28 @@ class PublicData:
     def __init__(
         self,
         pixels: Tensor,
-        like: ImageSet,
+        like: LabelledSet,
         *,
         name: str = "public",
         positions: Positions | None = None,
     ) -> None:
-        """Take images.
+        """Take inputs.
 
         Args:
-            pixels: uint8 ``[N, C, H, W]``.
+            pixels: Images uint8 ``[N, C, H, W]`` or vectors float32 ``[N, D]``.
             like: The clients' data set.
-            name: What messages call the images.
+            name: What messages call the inputs.
             positions: Where they are in the training set of ``like``, if they are of it.
 
         Raises:
-            ConfigError: If the images have not the shape of the clients'.
+            ConfigError: If the inputs have not the shape of the clients'.
         """
         if tuple(pixels.shape[1:]) != like.shape:
+            there = fully_described(tuple(pixels.shape[1:]))
             raise ConfigError(
-                f"public data: found images of {_size(pixels.shape[1:])} in {name}, "
-                f"expected {_size(like.shape)}, as {like.name} has them. Give a data set "
-                "of such images, or a share of the training images: public: {share: 0.1}."
+                f"public data: found {there} in {name}, expected "
+                f"{fully_described(like.shape)}, as {like.name} has them. Give a data set "
+                f"of such, or a share of the training {like.noun}s: public: {{share: 0.1}}."
             )
         device = like.x_train.device
         unlabelled = replace(
@@ -56,34 +58,36 @@ class PublicData:
             name=name,
             x_train=pixels.to(device),
             y_train=torch.zeros(len(pixels), dtype=torch.int64, device=device),
+            groups=None,
         )
         everything = torch.arange(len(pixels), device=device)
-        self._images = ClientData(unlabelled, everything)
+        self._inputs = ClientData(unlabelled, everything)
         self.name = name
         self.pixels = unlabelled.x_train
-        """The images as they are stored, uint8 ``[N, C, H, W]``; not to be changed."""
+        """The inputs as they are stored: images uint8 ``[N, C, H, W]``, vectors float32
+        ``[N, D]``; not to be changed."""
         self.positions = positions
         """Where they are in the clients' training set; None for another data set."""
 
     @classmethod
-    def of_share(cls, data: ImageSet, positions: Positions) -> PublicData:
-        """Return training images of the clients' own data set, which no client may have.
+    def of_share(cls, data: LabelledSet, positions: Positions) -> PublicData:
+        """Return training inputs of the clients' own data set, which no client may have.
 
         Args:
             data: The clients' data set.
-            positions: Which of its training images; see :meth:`held_out`.
+            positions: Which of its training inputs; see :meth:`held_out`.
         """
         chosen = torch.from_numpy(positions).to(data.x_train.device)
         return cls(data.x_train[chosen], data, name=data.name, positions=positions)
 
     @staticmethod
     def held_out(number: int, share: float, seed: int) -> tuple[Positions, Positions]:
-        """Return which training images are public and which are left to the clients.
+        """Return which training inputs are public and which are left to the clients.
 
         They are drawn evenly from the stream ``(seed, "public")``, before any partition.
 
         Args:
-            number: Images of the training set.
+            number: Inputs of the training set.
             share: Of them that is public, above 0 and below 1.
             seed: Of the run.
 
@@ -103,21 +107,21 @@ class PublicData:
         return np.sort(order[:count]), np.sort(order[count:])
 
     @classmethod
-    def of_set(cls, data: ImageSet, other: ImageSet) -> PublicData:
-        """Return the training images of another data set.
+    def of_set(cls, data: LabelledSet, other: LabelledSet) -> PublicData:
+        """Return the training inputs of another data set.
 
         Args:
             data: The clients' data set.
-            other: The set whose training images are public.
+            other: The set whose training inputs are public.
 
         Raises:
-            ConfigError: If their images have not one shape.
+            ConfigError: If their inputs have not one shape.
         """
         return cls(other.x_train, data, name=other.name)
 
     def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self._images)
+        """Return the number of inputs."""
+        return len(self._inputs)
 
     def batches(
         self,
@@ -127,31 +131,27 @@ class PublicData:
         epochs: int | None = None,
         augment: bool = True,
     ) -> Iterator[Tensor]:
-        """Yield shuffled batches ``[B, C, H, W]``, normalised.
+        """Yield shuffled batches ``[B, C, H, W]`` or ``[B, D]``, normalised.
 
         They are drawn as :meth:`fedkd.data.images.ClientData.batches` draws them.
 
         Args:
-            size: Images in a batch.
+            size: Inputs in a batch.
             steps: Number of batches; passes repeat as needed. Give this or ``epochs``.
             epochs: Number of passes.
             augment: Whether the data set's augmentation is applied.
         """
-        for x, _ in self._images.batches(
+        for x, _ in self._inputs.batches(
             size, steps=steps, epochs=epochs, augment=augment
         ):
             yield x
 
     def at(self, places: Tensor) -> Tensor:
-        """Return images by their number in this set, ``[B, C, H, W]``, normalised.
+        """Return inputs by their number here, ``[B, C, H, W]`` or ``[B, D]``, normalised.
 
         Args:
             places: Whole numbers ``[B]`` from 0 to ``len(self) - 1``.
         """
         chosen = places.to(self.pixels.device, torch.int64)
-        x, _ = self._images.made(Draw(chosen))
+        x, _ = self._inputs.made(Draw(chosen))
         return x
-
-
-def _size(shape: torch.Size | tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fedkd.base.randomness import numpy_stream
 from fedkd.config import Config
-from fedkd.data.images import ImageSet
+from fedkd.data.images import LabelledSet
+from fedkd.data.inputs import described, kind_of
 from fedkd.data.looks import LEVELS, LOOKS
 from fedkd.errors import ConfigError, counted, listing
 from fedkd.partition.dirichlet import Dirichlet, DirichletConfig
@@ -85,9 +86,9 @@ NO_SHIFT = ShiftConfig()
 class Shifted:
     """The data of a world whose clients differ beside their labels."""
 
-    data: ImageSet
-    """Training images are where they were, changed for the client that has them. The
-    test half holds the clients' own test images, one client after the other."""
+    data: LabelledSet
+    """Training inputs are where they were, changed for the client that has them. The
+    test half holds the clients' own test inputs, one client after the other."""
     test_shards: tuple[Positions, ...]
     """For each client, positions in the test half."""
     periods: Sequence[Sequence[Positions]] | None = None
@@ -95,28 +96,30 @@ class Shifted:
 
 
 def shifted(
-    data: ImageSet,
+    data: LabelledSet,
     shards: Sequence[Positions],
     test_shards: Sequence[Positions],
     shift: ShiftConfig,
     seed: int,
 ) -> Shifted:
-    """Return a data set with the images and labels that each client sees.
+    """Return a data set with the inputs and labels that each client sees.
 
-    An image that is in the test shards of several clients is there once for each. What
+    An input that is in the test shards of several clients is there once for each. What
     is drawn hangs on the seed, the client and the feature only: the streams are ``(seed,
     "shift", client, feature)`` and, for concepts, ``(seed, "shift", "concept", cluster)``.
 
     Args:
         data: The set before, on any device.
-        shards: For each client, positions in the training half; no image is at two.
+        shards: For each client, positions in the training half; none is at two.
         test_shards: For each client, positions in the test half.
         shift: What is to differ.
         seed: Of the run.
 
     Raises:
-        ConfigError: If a client has fewer images than there are periods.
+        ConfigError: If a client has fewer inputs than there are periods, or features
+            are to differ and the data are no images.
     """
+    _require_looks(data, shift)
     periods = None
     if shift.periods > 1:
         periods = parts_of(shards, data.y_train.cpu().numpy(), shift, seed)
@@ -126,16 +129,16 @@ def shifted(
     x_train, y_train = data.x_train.clone(), data.y_train.clone()
     for client, shard in zip(eyes, shards, strict=True):
         own = torch.from_numpy(shard).to(x_train.device)
-        x_train[own] = client.images(data.x_train[own], "train")
+        x_train[own] = client.inputs(data.x_train[own], "train")
         y_train[own] = client.labels(data.y_train[own])
     every = torch.from_numpy(np.concatenate(list(test_shards)))
     tests = []
     for client, shard in zip(eyes, test_shards, strict=True):
         own = torch.from_numpy(shard).to(x_train.device)
-        images = client.images(data.x_test[own], "test")
-        tests.append((images, client.labels(data.y_test[own])))
-    number = counted(len(every), "image")
-    note = f"The test set is the clients' own test images as they see them: {number}."
+        inputs = client.inputs(data.x_test[own], "test")
+        tests.append((inputs, client.labels(data.y_test[own])))
+    number = counted(len(every), data.noun)
+    note = f"The test set is the clients' own test {data.noun}s as they see them: {number}."
     moved = replace(
         data,
         x_train=x_train,
@@ -150,16 +153,26 @@ def shifted(
     return Shifted(moved, places, periods)
 
 
+def _require_looks(data: LabelledSet, shift: ShiftConfig) -> None:
+    """Refuse to change the looks of what has none."""
+    if shift.features and kind_of(data.shape) != "images":
+        raise ConfigError(
+            f"shifts: found the features {listing(shift.features)}, which are of images, "
+            f"and the data {data.name} are {described(data.shape)}. Leave out features; "
+            "concepts and periods are there for both kinds."
+        )
+
+
 class _Client:
-    """How one client sees images and labels."""
+    """How one client sees inputs and labels."""
 
     def __init__(self, shift: ShiftConfig, seed: int, k: int, classes: int) -> None:
         self._shift = shift
         self._name = (seed, "shift", k)
         self._names = torch.from_numpy(concept(k % shift.concepts, classes, seed))
 
-    def images(self, x: Tensor, half: str) -> Tensor:
-        """Return images uint8 ``[n, C, H, W]`` as it sees them, on their device."""
+    def inputs(self, x: Tensor, half: str) -> Tensor:
+        """Return images uint8 ``[n, C, H, W]``, or vectors ``[n, D]``, as it sees them."""
         made = x.cpu()
         for feature in self._shift.features:
             levels = numpy_stream(*self._name, feature).uniform(-1, 1, LEVELS)

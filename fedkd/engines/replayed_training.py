@@ -63,7 +63,7 @@ class PlainStep:
         """Say whether this is the step of ``model``, its tensors being where they were."""
         return (
             self.model is model
-            and self.data.images_id == data.images_id
+            and self.data.source_id == data.source_id
             and self._memory == _memory_of(model)
         )
 

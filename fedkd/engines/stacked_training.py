@@ -83,7 +83,7 @@ def kind_of(pending: PendingTraining) -> Hashable:
     )
     buffers = tuple((name, b.shape, b.dtype) for name, b in model.named_buffers())
     rate = (training.lr, training.momentum, training.weight_decay, training.clip_norm)
-    return layers, weights, buffers, rate, training.augment, pending.data.images_id
+    return layers, weights, buffers, rate, training.augment, pending.data.source_id
 
 
 def train_together(trainings: Sequence[PendingTraining]) -> list[Sums]:

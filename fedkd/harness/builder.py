@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedkd.base.randomness import numpy_stream
 from fedkd.data.dataset import Dataset, FileDataset, finished
-from fedkd.data.images import ImageSet
+from fedkd.data.images import LabelledSet
 from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
 from fedkd.data.public import PublicData
@@ -77,7 +77,7 @@ class RunBuilder:
         self._kept_shards = functools.lru_cache(maxsize=1)(self._hold_out)
         self._kept_shifts = functools.lru_cache(maxsize=1)(self._shifted)
 
-    def data(self, dataset: Resolved, *, beside: bool = False) -> ImageSet:
+    def data(self, dataset: Resolved, *, beside: bool = False) -> LabelledSet:
         """Return a data set, on the device; the last one is kept.
 
         Args:
@@ -152,21 +152,21 @@ class RunBuilder:
         """Return what a run measures beside accuracy, by label."""
         return built(self.registry, cell.parts.metrics)
 
-    def _load(self, dataset: Resolved) -> ImageSet:
+    def _load(self, dataset: Resolved) -> LabelledSet:
         with _sentences(self.notes.setdefault(dataset, [])) as notes:
-            images = self._read(dataset)
-            notes.extend(images.notes)
-        return replace(images.to(self.device), notes=tuple(notes))
+            read = self._read(dataset)
+            notes.extend(read.notes)
+        return replace(read.to(self.device), notes=tuple(notes))
 
-    def _read(self, dataset: Resolved) -> ImageSet:
+    def _read(self, dataset: Resolved) -> LabelledSet:
         reader: Dataset = made(self.registry, "datasets", dataset)
         with named_faults(self.registry, dataset.name):
             if isinstance(reader, FileDataset):
                 whole = prepared.images(reader, self.root, dataset.content)
                 return finished(whole, reader.config)
-            images = reader.load(self.root)
+            read = reader.load(self.root)
             require_content(dataset.name, reader.content(), dataset.content)
-            return images
+            return read
 
     def _deal(
         self,

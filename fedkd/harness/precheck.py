@@ -119,6 +119,8 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
         return _Fit(fails=_told(error))
     try:
         Sides(*world, run.seed).start(strategy, run.strategy)
+    except NotApplicableError as error:
+        return _Fit(skips=error.reason)
     except Exception as error:
         return _Fit(fails=_told(error))
     return _Fit()
@@ -133,6 +135,8 @@ def _check_world(cell: Cell, builder: RunBuilder, where: str) -> None:
         federation, _ = builder.federation(cell)
         for spec in federation.specs:
             federation.build_spec(spec, cell.run.seed)
+    except NotApplicableError:
+        return  # such inputs are a reason to skip, which each strategy's fit tells
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     except FedKDError:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedkd.data.images import ImageShape
+from fedkd.data.inputs import InputShape
 from fedkd.ops.layers import channels_last, is_by_channel, is_known, is_norm, sizes
 
 Node: TypeAlias = tuple[str, str]
@@ -67,14 +67,14 @@ class Axes:
         return self.entries.get(entry, ())
 
 
-def find_axes(model: nn.Module, image_shape: ImageShape) -> Axes:
+def find_axes(model: nn.Module, input_shape: InputShape) -> Axes:
     """Return the groups of axes of a model; it is not changed.
 
     Args:
-        model: Maps images ``[B, C, H, W]`` to logits ``[B, classes]``.
-        image_shape: ``(C, H, W)`` of its images.
+        model: Maps inputs to logits ``[B, classes]``.
+        input_shape: ``(C, H, W)`` of its images, or ``(D,)`` of its vectors.
     """
-    probe = _Probe(model, image_shape)
+    probe = _Probe(model, input_shape)
     probe.wire()
     probe.mark()
     return probe.axes()
@@ -85,7 +85,7 @@ class _Probe:
     """Passes through a model that is cut at its layers."""
 
     model: nn.Module
-    image_shape: ImageShape
+    input_shape: InputShape
     reads: dict[str, set[str]] = field(default_factory=dict)
     """By layer: the layers whose outputs reach its input."""
     blocks: dict[Node, int] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class _Probe:
             layer.register_forward_hook(_hook(path, answer))
             for path, layer in self.layers.items()
         ]
-        out: Tensor = self.model(torch.ones(IMAGES, *self.image_shape))
+        out: Tensor = self.model(torch.ones(IMAGES, *self.input_shape))
         for handle in handles:
             handle.remove()
         return out

@@ -120,7 +120,7 @@ def required(groups: Indices | None, name: str, labels: Indices) -> Indices:
         raise ConfigError(
             f"{name}: found a data set without groups, expected one in which each sample "
             "is of a writer, a domain or a user. Choose one that has them, such as "
-            "'digits-five', give your own ImageSet groups=Groups(train, test), or use "
+            "'digits-five', give your own set groups=Groups(train, test), or use "
             "a partitioner by labels, such as 'dirichlet'."
         )
     if len(groups) != len(labels):

@@ -1,7 +1,9 @@
 """What builds a model: a class with a ``Config``, or a function without options.
 
-A class is called with the shape of images, the number of classes and an instance of its
-``Config``; what has no ``Config``, with the shape and the number alone.
+A class is called with the shape of inputs, the number of classes and an instance of its
+``Config``; what has no ``Config``, with the shape and the number alone. What is for
+vectors says so in ``takes``, as :class:`fedkd.models.base.Model` does; without it, a
+builder is for images.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fedkd.errors import ContractError
+from fedkd.errors import ContractError, NotApplicableError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedkd.config import Config
-    from fedkd.data.images import ImageShape
+    from fedkd.data.inputs import InputShape
 
 _PLAIN = ("image_shape", "num_classes")
 
@@ -31,7 +33,7 @@ def config_of(builder: Any) -> type[Config]:
 def build_model(
     builder: Any,
     where: str,
-    image_shape: ImageShape,
+    input_shape: InputShape,
     num_classes: int,
     **options: Any,
 ) -> nn.Module:
@@ -40,18 +42,26 @@ def build_model(
     Args:
         builder: What is registered.
         where: Where its options are written, for messages: ``"models.cnn"``.
-        image_shape: ``(channels, height, width)`` of the images.
+        input_shape: ``(channels, height, width)`` of the images, or ``(D,)`` of vectors.
         num_classes: Number of classes.
         options: Fields of its ``Config``.
 
     Raises:
         ConfigError: If an option is unknown or cannot be used.
+        NotApplicableError: If the builder is not for such inputs.
     """
     from fedkd.config import build  # noqa: PLC0415 - pydantic; no listing needs it
+    from fedkd.data.inputs import described, kind_of  # noqa: PLC0415 - torch comes along
+
+    takes = getattr(builder, "takes", ("images",))
+    if kind_of(input_shape) not in takes:
+        there = described(input_shape)
+        reason = f"is for {' or '.join(takes)}, and the data are {there}"
+        raise NotApplicableError(where, reason)
 
     config = build(config_of(builder), options, where)
     given = (config,) if hasattr(builder, "Config") else ()
-    model: nn.Module = builder(image_shape, num_classes, *given)
+    model: nn.Module = builder(input_shape, num_classes, *given)
     return model
 
 

@@ -172,7 +172,7 @@ class Registry:
         return metric
 
     def model(self, name: str, kind: str | None = None) -> Callable[..., nn.Module]:
-        """Return what builds a model, ``build(image_shape, num_classes, **options)``.
+        """Return what builds a model, ``build(input_shape, num_classes, **options)``.
 
         Options are fields of the model's ``Config``; a wrong one is a ``ConfigError``.
 

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedkd.data.images import ClientData, ImageSet
+from fedkd.data.images import ClientData, LabelledSet
 from fedkd.errors import ContractError, DivergedError
 from fedkd.metrics.base import Predictions
 
 
 @torch.inference_mode()
 def predictions(
-    model: nn.Module, data: ImageSet, batch_size: int, indices: Tensor | None = None
+    model: nn.Module, data: LabelledSet, batch_size: int, indices: Tensor | None = None
 ) -> Predictions:
-    """Return what ``model`` says of the test images.
+    """Return what ``model`` says of the test inputs.
 
     Args:
-        model: Maps normalised images ``[B, C, H, W]`` to logits ``[B, classes]``.
+        model: Maps normalised inputs, ``[B, C, H, W]`` or ``[B, D]``, to logits
+            ``[B, classes]``.
         data: The set whose test half is used.
         batch_size: Images at once.
         indices: Test positions ``[n]``; all of them if None.
@@ -41,9 +42,9 @@ def predictions(
     was_training = model.training
     model.eval()
     batches = []
-    for images in x.split(batch_size):
-        logits = model(data.normalise(images))
-        _check_logits(logits, len(images), data.num_classes)
+    for inputs in x.split(batch_size):
+        logits = model(data.normalise(inputs))
+        _check_logits(logits, len(inputs), data.num_classes)
         batches.append(logits)
     model.train(was_training)
     return Predictions.of(batches, y)
@@ -129,7 +130,7 @@ def _next_layer(
 
     handles = [layer.register_forward_pre_hook(add) for layer in waiting]
     for shard in shards:
-        for x, _ in shard.images(batch_size):
+        for x, _ in shard.inputs(batch_size):
             with contextlib.suppress(_Reached):
                 model(x)
     for handle in handles:

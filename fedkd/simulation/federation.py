@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.base.randomness import torch_stream
-from fedkd.data.images import ClientData, ImageSet
+from fedkd.data.images import ClientData, LabelledSet
 from fedkd.data.public import PublicData
 from fedkd.errors import ConfigError
 from fedkd.party import ModelSpec
 from fedkd.strategy import Requires, Round
 
 ModelFactory = Callable[[str], Callable[..., nn.Module]]
-"""Maps a registered name to ``build(image_shape, num_classes, **options)``."""
+"""Maps a registered name to ``build(input_shape, num_classes, **options)``."""
 
 
 class Federation:
@@ -26,7 +26,7 @@ class Federation:
 
     def __init__(  # noqa: PLR0913 - a world is put together in one place
         self,
-        data: ImageSet,
+        data: LabelledSet,
         shards: Sequence[np.ndarray],
         test_shards: Sequence[np.ndarray],
         models: Sequence[ModelSpec],

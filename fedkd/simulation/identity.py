@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from fedkd.config import Config
-from fedkd.data.images import ImageSet
+from fedkd.data.images import LabelledSet
 from fedkd.errors import ConfigError
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.sides import Sides
 from fedkd.strategy import Strategy
 
 SAMPLE = 1000
-"""Images of a set that are looked at, evenly spaced; labels are, all of them."""
+"""Inputs of a set that are looked at, evenly spaced; labels are, all of them."""
 
 
 class OtherRunError(ConfigError):
@@ -91,11 +91,11 @@ def _digest(parts: Iterator[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _content(data: ImageSet) -> Iterator[bytes]:
-    """Yield what tells a data set from others: facts, labels and some of its images."""
+def _content(data: LabelledSet) -> Iterator[bytes]:
+    """Yield what tells a data set from others: facts, labels and some of its inputs."""
     yield repr(data.info).encode()
-    for images, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        yield from _sample(images)
+    for inputs, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        yield from _sample(inputs)
         yield _bytes(labels)
 
 

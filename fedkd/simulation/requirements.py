@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.base.signatures import check_verbs
+from fedkd.data.inputs import described, fully_described, kind_of
 from fedkd.errors import ConfigError, NotApplicableError, counted
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
@@ -48,6 +49,9 @@ def fitted(
             f"{protocol.clients}; give both the same number."
         )
     federation, protocol = arranged(strategy, federation, protocol)
+    reason = _reason_in_inputs(strategy.requires, federation)
+    if reason:
+        raise NotApplicableError(name, reason)
     check_batches(federation, protocol)
     reason = reason_to_skip(
         strategy.requires, federation, protocol.buffers, protocol.rounds
@@ -75,7 +79,8 @@ def check_batches(federation: Federation, protocol: Protocol) -> None:
             raise ConfigError(
                 "training.batch_size: found 1, expected at least 2: the batch "
                 f"normalisation of {spec.shown} has a single value a channel for one "
-                f"image of {_size(federation)} ({error}). Give a larger batch_size."
+                f"of {described(federation.data.shape)} ({error}). Give a larger "
+                "batch_size."
             ) from None
 
 
@@ -119,8 +124,8 @@ def reason_to_skip(
     if wanting and federation.public is None:
         return (
             "needs public data, and the world has none; give it a share of the training "
-            "images, public: {share: 0.1}, or another data set with images of "
-            f"{'x'.join(map(str, federation.data.shape))}, public: {{dataset: NAME}}."
+            f"{federation.data.noun}s, public: {{share: 0.1}}, or another data set with "
+            f"{fully_described(federation.data.shape)}, public: {{dataset: NAME}}."
         )
     if buffers not in requires.buffers:
         return (
@@ -139,14 +144,29 @@ def _reason_in_builds(
         try:
             federation.build_spec(spec, 0)
         except NotApplicableError as error:
-            return error.reason
+            return f"builds {spec.shown}, which {error.reason}."
         except ConfigError as error:
-            return f"will build {spec.shown} for images of {_size(federation)}: {error}"
+            inputs = described(federation.data.shape)
+            return f"will build {spec.shown} for {inputs}: {error}"
     return None
 
 
-def _size(federation: Federation) -> str:
-    return "x".join(map(str, federation.data.shape[1:]))
+def _reason_in_inputs(requires: Requires, federation: Federation) -> str | None:
+    """Return why the inputs do not suit the strategy or a model; None if they do."""
+    shape = federation.data.shape
+    if kind_of(shape) == "images":
+        return None  # every model that cannot do with images is found by its shape
+    if requires.images:
+        return f"needs images, and the data are {described(shape)}."
+    for spec in federation.specs:
+        try:
+            federation.build_spec(spec, 0)
+        except NotApplicableError as error:
+            return (
+                f"has the model {spec.shown}, which {error.reason}; give models for "
+                "vectors, such as mlp or linear."
+            )
+    return None
 
 
 def _reason_in_models(requires: Requires, federation: Federation) -> str | None:

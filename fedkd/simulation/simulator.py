@@ -13,6 +13,7 @@ from typing import Any
 from fedkd.base.folders import RunFolder
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
+from fedkd.data.images import ImageInfo
 from fedkd.errors import ConfigError, listing, raised_in
 from fedkd.metrics.base import Metric
 from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
@@ -371,13 +372,15 @@ class Run:
         }
 
     def _save_pictures(self, folder: Path, state: Any) -> None:
-        """Write the strategy's images, which are drawn later."""
-        federation = self.sides.federation
+        """Write the strategy's images, which are drawn later; vectors are no pictures."""
+        info = self.sides.federation.data.info
+        if not isinstance(info, ImageInfo):
+            return
         given = Untouched(state, "the state")
         with self.sides.verb("gallery", where=f"{self.name}.gallery", given=given):
             images = self.strategy.gallery(state, self.sides.server())
         if images:
-            save_gallery(folder, images, federation.data.info)
+            save_gallery(folder, images, info)
 
     def _widened(self, state: Any) -> Any:
         """Return a state in float32, whatever it was computed in."""

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from fedkd.data.checks import repeated
 from fedkd.data.dataset import Dataset, FileDataset
-from fedkd.data.images import ImageSet
+from fedkd.data.images import ImageSet, LabelledSet
 from fedkd.data.subsets import DatasetConfig
+from fedkd.data.vectors import VectorSet
 from fedkd.errors import DataError
 from fedkd.testing.foreign import (
     called,
@@ -32,7 +33,7 @@ from fedkd.testing.runs import NotApplicable
 
 DatasetFactory: TypeAlias = Callable[[], Dataset]
 LOOKED_AT = 2000
-"""Images of each half that are looked at one by one."""
+"""Inputs of each half that are looked at one by one."""
 
 
 def options_are_documented(make: DatasetFactory, root: Path) -> None:
@@ -54,14 +55,14 @@ def it_can_be_used_in_part(make: DatasetFactory, root: Path) -> None:
     dataset.config = dataset.config.model_copy(update=options)
     part = called("load (per_class 1)", lambda: dataset.load(root))
     assert len(part.x_train) == len(set(whole.y_train.tolist())), (
-        f"load (per_class 1) gave {len(part.x_train)} training images of "
+        f"load (per_class 1) gave {len(part.x_train)} training {whole.noun}s of "
         f"{whole.num_classes} classes. Let load return the whole set: it is cut to the "
         "part by fedkd."
     )
 
 
 def images_are_loaded(make: DatasetFactory, root: Path) -> None:
-    """``load`` gives an ImageSet: uint8 images ``[N, C, H, W]``, int64 labels."""
+    """``load`` gives an ImageSet of uint8 ``[N, C, H, W]``, or a VectorSet of vectors."""
     data = _loaded(make, root)
     for half, x in (("x_train", data.x_train), ("x_test", data.x_test)):
         assert x.is_contiguous(), (
@@ -74,7 +75,7 @@ def names_are_names(make: DatasetFactory, root: Path) -> None:
     data = _loaded(make, root)
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", data.name), (
         f"the set is called {data.name!r}; expected its registered name, lower-case words "
-        "joined by hyphens. Give ImageSet that name."
+        "joined by hyphens. Give the set that name."
     )
     unnamed = [c for c, name in enumerate(data.classes) if not str(name).strip()]
     assert not unnamed, f"class {unnamed[0]} has no name. Give one in classes."
@@ -87,23 +88,23 @@ def every_class_is_in_both_halves(make: DatasetFactory, root: Path) -> None:
         counts = torch.bincount(y, minlength=data.num_classes).tolist()
         for c, number in enumerate(counts):
             assert number, (
-                f"class {c}, {data.classes[c]!r}, has no {half} image. Leave it out of "
-                "classes, or split the set otherwise."
+                f"class {c}, {data.classes[c]!r}, has no {half} {data.noun}. Leave it out "
+                "of classes, or split the set otherwise."
             )
 
 
 def images_are_no_constants(make: DatasetFactory, root: Path) -> None:
-    """Grey levels use the range of a byte, and images differ."""
+    """Grey levels use the range of a byte, and inputs differ."""
     data = _loaded(make, root)
     for half, x in (("x_train", data.x_train), ("x_test", data.x_test)):
         some = x[:LOOKED_AT]
         most = int(some.max())
-        assert most > 32, (
+        assert isinstance(data, VectorSet) or most > 32, (
             f"the largest grey level of {half} is {most} of 255. Scale images to 0..255 "
             "before they become uint8."
         )
         assert (some != some[0]).any(), (
-            f"the images of {half} are all equal. Look at how they are read."
+            f"the {data.noun}s of {half} are all equal. Look at how they are read."
         )
 
 
@@ -112,11 +113,13 @@ def they_are_normalised(make: DatasetFactory, root: Path) -> None:
     data = _loaded(make, root)
     x = data.normalise(data.x_train[:LOOKED_AT])
     centre, spread = float(x.mean()), float(x.std())
+    wanted = "Give mean and std of the training pixels scaled to [0, 1]."
+    if isinstance(data, VectorSet):
+        wanted = "fedkd.data.vectors.moments(x_train) computes mean and std."
     # Some constants are customary rather than exact.
     assert abs(centre) < 0.6 and 0.3 < spread < 1.3, (  # noqa: PT018 - one fact
-        f"normalised training images have mean {centre:.2f} and deviation {spread:.2f}; "
-        "expected about 0 and 1. Give mean and std of the training pixels scaled to "
-        "[0, 1]."
+        f"normalised training {data.noun}s have mean {centre:.2f} and deviation "
+        f"{spread:.2f}; expected about 0 and 1. {wanted}"
     )
 
 
@@ -126,8 +129,8 @@ def no_test_image_is_trained_on(make: DatasetFactory, root: Path) -> None:
     some = data.x_test[:LOOKED_AT]
     number = repeated(data.x_train, some)
     assert number <= len(some) / 10, (
-        f"{number} of {len(some)} test images are training images, byte for byte. Split "
-        "the set once, and give each half its own."
+        f"{number} of {len(some)} test {data.noun}s are training {data.noun}s, byte for "
+        "byte. Split the set once, and give each half its own."
     )
 
 
@@ -211,7 +214,7 @@ def pieces_are_those_of_the_whole(make: DatasetFactory, root: Path) -> None:
             what = f"open(...).{name}.read({start}, {stop})"
             piece = called(what, lambda h=half, a=start, b=stop: h.read(a, b))  # type: ignore[misc]
             assert torch.equal(piece, x[start:stop]), (
-                f"{what} gave other images than load. Read from start up to stop."
+                f"{what} gave other {data.noun}s than load. Read from start up to stop."
             )
 
 
@@ -235,12 +238,12 @@ DATASET_CHECKS: tuple[Callable[[Any, Path], None], ...] = (
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(make: DatasetFactory, root: Path) -> ImageSet:
+def _loaded(make: DatasetFactory, root: Path) -> LabelledSet:
     """Read a set, once for all checks.
 
     Raises:
         NotApplicable: If its files are not there.
-        AssertionError: If it raises, or gives something else than a set of images.
+        AssertionError: If it raises, or gives something else than a data set.
     """
     dataset = make()
     if isinstance(dataset, FileDataset):
@@ -251,8 +254,9 @@ def _loaded(make: DatasetFactory, root: Path) -> ImageSet:
     elif not all((root / name).exists() for name in dataset.files):
         raise NotApplicable(_refusal(dataset, "load", root))
     data = called("load", lambda: dataset.load(root))
-    assert isinstance(data, ImageSet), (
-        f"load returned a {type(data).__name__}, expected a fedkd.ImageSet. Return one."
+    assert isinstance(data, ImageSet | VectorSet), (
+        f"load returned a {type(data).__name__}, expected a fedkd.ImageSet or a "
+        "fedkd.VectorSet. Return one."
     )
     return data
 

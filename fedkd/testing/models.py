@@ -1,6 +1,6 @@
 """Promises that every model keeps, one function each: ``check(make, folder)``.
 
-``make(image_shape, num_classes)`` gives a new model, as ``registry.model(name)`` and
+``make(input_shape, num_classes)`` gives a new model, as ``registry.model(name)`` and
 ``MyModel.build`` do. There is a list of checks for each kind of model.
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.data.images import ImageShape
+from fedkd.data.inputs import InputKind, InputShape, kind_of
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode
 from fedkd.plugins.builders import config_of
@@ -32,7 +33,8 @@ from fedkd.weights import copy_weights, read_weights
 
 ModelFactory: TypeAlias = Callable[..., nn.Module]
 SMALL: ImageShape = (1, 8, 8)
-SHAPES: tuple[ImageShape, ...] = (SMALL, (1, 28, 28), (3, 32, 32))
+SHAPES: tuple[InputShape, ...] = (SMALL, (1, 28, 28), (3, 32, 32))
+VECTOR: InputShape = (6,)
 CLASSES = 4
 
 
@@ -62,7 +64,7 @@ def global_generators_are_left_alone(make: ModelFactory, folder: Path) -> None:
     """Making a model and calling it seeds nothing, and changes no setting of torch."""
     del folder
     with no_global_touched("the constructor"):
-        model = called("the constructor", lambda: make(SMALL, CLASSES))
+        model = called("the constructor", lambda: make(_shape_of(make), CLASSES))
     with no_global_touched("forward"):
         _outputs(model.train())
 
@@ -176,9 +178,9 @@ def a_copy_is_the_same_model(make: ModelFactory, folder: Path) -> None:
 
 
 def images_of_every_size_become_logits(make: ModelFactory, folder: Path) -> None:
-    """Images of usual sizes become one finite logit a class."""
+    """Inputs of usual sizes become one finite logit a class."""
     del folder
-    for shape in SHAPES:
+    for shape in _shapes_of(make):
         model = _built(make, shape).eval()
         with torch.no_grad():
             _require_shape(_outputs(model, shape=shape), (4, CLASSES), shape)
@@ -206,8 +208,8 @@ def logits_are_no_probabilities(make: ModelFactory, folder: Path) -> None:
 def features_and_head_make_the_logits(make: ModelFactory, folder: Path) -> None:
     """``head(features(x))`` is the output, with features of the declared size."""
     del folder
-    model = _image_model(make)
-    x = _images(SMALL)
+    model = _classifier(make)
+    x = _inputs(model)[0]
     with torch.no_grad():
         features = called("features", lambda: model.features(x))
         expected = (len(x), model.feature_size)
@@ -224,7 +226,7 @@ def features_and_head_make_the_logits(make: ModelFactory, folder: Path) -> None:
 def the_head_is_the_last_linear_layer(make: ModelFactory, folder: Path) -> None:
     """The last linear layer maps features to logits: methods train and read it."""
     del folder
-    model = _image_model(make)
+    model = _classifier(make)
     layers = [m for m in model.named_modules() if isinstance(m[1], nn.Linear)]
     assert layers, (
         "it has no linear layer. End in nn.Linear(feature_size, num_classes)."
@@ -238,34 +240,34 @@ def the_head_is_the_last_linear_layer(make: ModelFactory, folder: Path) -> None:
 
 
 def what_it_says_of_itself_is_so(make: ModelFactory, folder: Path) -> None:
-    """``image_shape``, ``num_classes`` and ``nonnegative_features`` are right."""
+    """``input_shape``, ``num_classes`` and ``nonnegative_features`` are right."""
     del folder
-    model = _image_model(make)
-    said = (model.image_shape, model.num_classes)
-    assert said == (SMALL, CLASSES), (
-        f"image_shape and num_classes are {said}; expected {(SMALL, CLASSES)}. Hand both "
-        "to the constructor of fedkd.ImageModel."
+    model = _classifier(make)
+    said, expected = (model.input_shape, model.num_classes), (_shape_of(make), CLASSES)
+    assert said == expected, (
+        f"input_shape and num_classes are {said}; expected {expected}. Hand both to the "
+        "constructor of fedkd.ImageModel."
     )
     with torch.no_grad():
-        least = float(model.features(_images(SMALL, 32)).min())
+        least = float(model.features(_inputs(model, 32)[0]).min())
     assert least >= 0 or not model.nonnegative_features, (
         f"nonnegative_features is True, and a feature is {least:.3g}. Set it to False."
     )
 
 
 def noise_becomes_images(make: ModelFactory, folder: Path) -> None:
-    """Noise ``[B, latent_size]`` becomes images of every usual shape, finite."""
+    """Noise ``[B, latent_size]`` becomes inputs of every usual shape, finite."""
     del folder
-    for shape in SHAPES:
+    for shape in _shapes_of(make):
         model = _built(make, shape).eval()
         with torch.no_grad():
             _require_shape(_outputs(model), (4, *shape), shape)
 
 
 def images_become_one_logit_each(make: ModelFactory, folder: Path) -> None:
-    """Images of usual sizes become one finite logit each, ``[B]``."""
+    """Inputs of usual sizes become one finite logit each, ``[B]``."""
     del folder
-    for shape in SHAPES:
+    for shape in _shapes_of(make):
         model = _built(make, shape).eval()
         with torch.no_grad():
             _require_shape(_outputs(model, shape=shape), (4,), shape)
@@ -300,21 +302,42 @@ MODEL_CHECKS: Mapping[str, tuple[Callable[[Any, Path], None], ...]] = {
 """Every promise of a model, one function each, by kind: ``check(make, folder)``."""
 
 
-def _target(make: ModelFactory) -> Any:
+def _target(make: Any) -> Any:
     """Return the class or function behind what ``registry.model`` or ``build`` is."""
     if isinstance(make, functools.partial):
         return make.args[0]
     return getattr(make, "__self__", make)
 
 
-def _built(make: ModelFactory, shape: ImageShape = SMALL, seed: int = 0) -> nn.Module:
+def _takes(make: Any) -> tuple[InputKind, ...]:
+    """Return the kinds of data that a model is for."""
+    takes: tuple[InputKind, ...] = getattr(_target(make), "takes", ("images",))
+    return takes
+
+
+def _shape_of(make: Any) -> InputShape:
+    """Return the shape of one input that a model, or what makes it, is for."""
+    return SMALL if "images" in _takes(make) else VECTOR
+
+
+def _shapes_of(make: ModelFactory) -> tuple[InputShape, ...]:
+    """Return usual shapes of inputs that a model is for."""
+    takes = _takes(make)
+    images = SHAPES if "images" in takes else ()
+    return (*images, VECTOR) if "vectors" in takes else images
+
+
+def _built(
+    make: ModelFactory, shape: InputShape | None = None, seed: int = 0
+) -> nn.Module:
     """Return a new model.
 
     Raises:
         AssertionError: If it cannot be made; names the shape.
     """
     torch.manual_seed(seed)
-    what = f"the constructor (images {list(shape)})"
+    shape = shape or _shape_of(make)
+    what = f"the constructor ({kind_of(shape)} {list(shape)})"
     model = called(what, lambda: make(shape, CLASSES))
     assert isinstance(model, nn.Module), (
         f"{what} gave a {type(model).__name__}, expected a torch.nn.Module."
@@ -322,7 +345,7 @@ def _built(make: ModelFactory, shape: ImageShape = SMALL, seed: int = 0) -> nn.M
     return model
 
 
-def _image_model(make: ModelFactory) -> Any:
+def _classifier(make: ModelFactory) -> Any:
     model = _built(make).eval()
     if not (hasattr(model, "features") and hasattr(model, "head")):
         raise NotApplicable(
@@ -331,23 +354,25 @@ def _image_model(make: ModelFactory) -> Any:
     return model
 
 
-def _images(shape: ImageShape, number: int = 4) -> Tensor:
+def _random(shape: InputShape, number: int = 4) -> Tensor:
     return torch.randn(number, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _inputs(
-    model: nn.Module, number: int = 4, shape: ImageShape = SMALL
+    model: nn.Module, number: int = 4, shape: InputShape | None = None
 ) -> tuple[Tensor, ...]:
-    """Return what a model of any kind is called with: noise, labels, or images."""
+    """Return what a model of any kind is called with: noise, labels, or inputs."""
     latent = getattr(model, "latent_size", None)
     if latent is None:
-        return (_images(shape, number),)
+        return (_random(shape or _shape_of(model), number),)
     noise = torch.randn(number, latent, generator=torch.Generator().manual_seed(0))
     takes_labels = len(inspect.signature(model.forward).parameters) > 1
     return (noise, torch.arange(number) % CLASSES) if takes_labels else (noise,)
 
 
-def _outputs(model: nn.Module, number: int = 4, shape: ImageShape = SMALL) -> Tensor:
+def _outputs(
+    model: nn.Module, number: int = 4, shape: InputShape | None = None
+) -> Tensor:
     """Return what a model gives.
 
     Raises:
@@ -362,11 +387,10 @@ def _outputs(model: nn.Module, number: int = 4, shape: ImageShape = SMALL) -> Te
     return out
 
 
-def _require_shape(out: Tensor, expected: tuple[int, ...], shape: ImageShape) -> None:
+def _require_shape(out: Tensor, expected: tuple[int, ...], shape: InputShape) -> None:
+    given = f"{kind_of(shape)} {list(shape)}"
     assert tuple(out.shape) == expected, (
-        f"forward gave shape {list(out.shape)} for images {list(shape)} and {CLASSES} "
+        f"forward gave shape {list(out.shape)} for {given} and {CLASSES} "
         f"classes; expected {list(expected)}. Take sizes from image_shape and num_classes."
     )
-    assert torch.isfinite(out).all(), (
-        f"forward gave what is not finite for images {list(shape)}."
-    )
+    assert torch.isfinite(out).all(), f"forward gave what is not finite for {given}."

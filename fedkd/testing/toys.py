@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedkd.data.images import ImageSet
+from fedkd.data.images import ImageSet, LabelledSet
 from fedkd.data.public import PublicData
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
@@ -41,7 +41,7 @@ def toy_images(
 def toy_federation(
     clients: int = 3,
     models: Sequence[str | ModelSpec] = ("cnn",),
-    data: ImageSet | None = None,
+    data: LabelledSet | None = None,
     public: bool = True,
 ) -> Federation:
     """Return a federation of toy images with skewed labels: client k lacks class k.

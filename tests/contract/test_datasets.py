@@ -13,6 +13,7 @@ import torch
 
 from fedkd import testing
 from fedkd.data.dataset import Dataset, DatasetConfig, FileDataset
+from fedkd.data.images import ImageSet
 from fedkd.errors import DataError
 from fedkd.plugins.cards import card
 from fedkd.plugins.registry import load_registry
@@ -28,6 +29,15 @@ def write_own(root):
     x = np.stack([published.picture(*pair) for pair in zip(y, range(24), strict=False)])
     path = root / "own.npz"
     np.savez(path, x_train=x, y_train=y, x_test=255 - x, y_test=y)
+    return {"path": str(path)}
+
+
+def write_vectors(root):
+    """Write vectors of one's own; returns the options that name them."""
+    rng, y = np.random.default_rng(0), np.arange(12) % 3
+    path = root / "own.npz"
+    x = rng.normal(5, 2, (2, 12, 4))
+    np.savez(path, x_train=x[0], y_train=y, x_test=x[1], y_test=y)
     return {"path": str(path)}
 
 
@@ -53,6 +63,7 @@ WRITERS = {
     "food101": part_written_by(published.write_food101),
     "tiny-imagenet": part_written_by(published.write_tiny_imagenet),
     "folder": write_own,
+    "vectors": write_vectors,
 }
 """How a small copy is written of the sets that are not at hand, or not whole."""
 FILED = [
@@ -194,9 +205,10 @@ def written(tmp_path_factory):
     return written
 
 
-def test_images_are_bytes_and_labels_are_classes(data):
+def test_images_are_bytes_vectors_are_floats_and_labels_are_classes(data):
+    kind = torch.uint8 if isinstance(data, ImageSet) else torch.float32
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        assert x.dtype == torch.uint8
+        assert x.dtype == kind
         assert x.shape == (len(y), *data.shape)
         assert x.is_contiguous()
         assert y.dtype == torch.int64
@@ -208,7 +220,7 @@ def test_a_data_set_has_its_registered_name_and_distinct_classes(name, data):
     assert len(set(data.classes)) == data.num_classes
 
 
-def test_normalised_training_images_are_near_zero_mean_and_unit_deviation(data):
+def test_normalised_training_inputs_are_near_zero_mean_and_unit_deviation(data):
     assert len(data.mean) == len(data.std) == data.shape[0]
     x = data.normalise(data.x_train[:2000])
     # Some constants are customary rather than exact: see each data set.
@@ -216,7 +228,7 @@ def test_normalised_training_images_are_near_zero_mean_and_unit_deviation(data):
     assert 0.3 < float(x.std()) < 1.3
 
 
-def test_no_training_image_is_a_test_image_at_the_same_place(data):
+def test_no_training_input_is_a_test_input_at_the_same_place(data):
     number = min(len(data.x_train), len(data.x_test))
     assert not torch.equal(data.x_train[:number], data.x_test[:number])
 

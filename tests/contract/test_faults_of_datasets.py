@@ -243,7 +243,7 @@ FAULTS = [
     (KnowsNoParts, checks.it_can_be_used_in_part,
      "Config has no fraction and no per_class, so it cannot be used in part. Derive it"),
     (GivesAPair, checks.images_are_loaded,
-     "load: a data set was loaded as tuple, expected an ImageSet; return one from load"),
+     "a data set was loaded as tuple, expected an ImageSet or a VectorSet; return one"),
     (GivesFloats, checks.images_are_loaded,
      r"load: bands: found x_train of type float32, expected uint8 .* Scale images to 0"),
     (PutsChannelsLast, checks.images_are_loaded,

@@ -263,7 +263,7 @@ FAULTS = [
     (EndsInAnExtraLayer, checks.the_head_is_the_last_linear_layer,
      "the last linear layer, extra, maps 16 to 16; expected 16 to 4. Make the head last"),
     (HasTenClasses, checks.what_it_says_of_itself_is_so,
-     r"image_shape and num_classes are \(\(1, 8, 8\), 10\); expected"),
+     r"input_shape and num_classes are \(\(1, 8, 8\), 10\); expected"),
     (SaysItIsNotNegative, checks.what_it_says_of_itself_is_so,
      "nonnegative_features is True, and a feature is -.* Set it to False"),
     (MakesFlatImages, checks.noise_becomes_images,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedkd import testing
-from fedkd.errors import ConfigError
-from fedkd.models.base import ImageModel
+from fedkd.errors import ConfigError, NotApplicableError
+from fedkd.models.base import Classifier
 from fedkd.plugins.fields import options_of
 from fedkd.plugins.registry import load_registry
 
@@ -19,14 +19,25 @@ CLASSIFIERS = [name for name, kind in KINDS.items() if kind in ("", "classifier"
 GENERATORS = [name for name, kind in KINDS.items() if kind == "generator"]
 DISCRIMINATORS = [name for name, kind in KINDS.items() if kind == "discriminator"]
 TOLD_LABELS = ("conditional-generator", "feature-generator")
-WITHOUT_WIDTHS = ("shufflenet",)
+WITHOUT_WIDTHS = ("linear", "shufflenet")
 NESTED = [name for name in CLASSIFIERS if name not in WITHOUT_WIDTHS]
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)]
 SMALL = (1, 8, 8)
+VECTOR = (6,)
 
 
-def build(name, shape=SMALL, classes=4, seed=0, **options):
+def takes(name):
+    return REGISTRY.resolve("models", name).takes
+
+
+def shape_of(name):
+    """Return the shape of an input that a model is for."""
+    return SMALL if "images" in takes(name) else VECTOR
+
+
+def build(name, shape=None, classes=4, seed=0, **options):
     torch.manual_seed(seed)
+    shape = shape or shape_of(name)
     return REGISTRY.model(name)(shape, classes, **options)
 
 
@@ -85,8 +96,8 @@ def test_the_contract_holds(name, check, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_images_of_every_size_become_features_and_logits(name, shape):
     model = build(name, shape).eval()
-    assert isinstance(model, ImageModel)
-    assert (model.image_shape, model.num_classes) == (shape, 4)
+    assert isinstance(model, Classifier)
+    assert (model.input_shape, model.num_classes) == (shape, 4)
     x = images(shape, 2)
     with torch.no_grad():
         features = model.features(x)
@@ -95,9 +106,27 @@ def test_images_of_every_size_become_features_and_logits(name, shape):
         assert torch.equal(model(x), model.head(features))
 
 
+@pytest.mark.parametrize("name", [n for n in CLASSIFIERS if "vectors" in takes(n)])
+def test_vectors_become_features_and_logits(name):
+    model = build(name, VECTOR).eval()
+    x = images(VECTOR, 2)
+    assert model.input_shape == VECTOR
+    assert model.features(x).shape == (2, model.feature_size)
+    assert torch.equal(model(x), model.head(model.features(x)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_model_is_refused_for_inputs_that_it_does_not_take(name):
+    for kind, shape in (("images", SMALL), ("vectors", VECTOR)):
+        if kind not in takes(name):
+            other = "vectors of 6 values" if kind == "vectors" else "images of 8x8"
+            with pytest.raises(NotApplicableError, match=f"and the data are {other}"):
+                build(name, shape)
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_forward_is_the_one_of_the_base_class(name):
-    assert type(build(name)).forward is ImageModel.forward
+    assert type(build(name)).forward is Classifier.forward
 
 
 @pytest.mark.parametrize("name", NESTED)
@@ -184,7 +213,7 @@ def test_options_are_documented_fields_with_plain_defaults(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_is_built_alike_by_its_class_and_by_its_name(name):
     torch.manual_seed(0)
-    by_class = REGISTRY.resolve("models", name).build(SMALL, 4)
+    by_class = REGISTRY.resolve("models", name).build(shape_of(name), 4)
     assert equal(by_class.state_dict(), build(name).state_dict())
 
 

@@ -51,14 +51,16 @@ def test_what_are_no_groups_is_refused(train, said):
 
 
 def test_numbers_with_large_gaps_are_refused():
-    with pytest.raises(DataError, match=r"the group 5 of 2 images.*torch\.unique"):
+    with pytest.raises(DataError, match=r"the group 5 of 2 samples.*torch\.unique"):
         Groups(torch.tensor([5]), torch.tensor([0]))
 
 
 def test_groups_of_more_or_fewer_images_are_refused():
     images = toy_images()
     groups = Groups(images.y_train, images.y_test[1:])
-    with pytest.raises(DataError, match=r"toy: found 35 groups .* 36 images in x_test"):
+    with pytest.raises(
+        DataError, match=r"toy: found 35 groups .* 36 samples in x_test"
+    ):
         replace(images, groups=groups)
 
 

@@ -38,7 +38,7 @@ def test_a_share_has_the_images_of_its_positions_and_no_labels():
     assert (public.pixels == IMAGES.x_train[[5, 2]]).all()
     expected = IMAGES.normalise(IMAGES.x_train[[2]])
     torch.testing.assert_close(public.at(torch.tensor([1])), expected)
-    assert public._images.labels.tolist() == [0, 0]
+    assert public._inputs.labels.tolist() == [0, 0]
     (batch,) = public.batches(8, epochs=1)
     assert batch.shape == (2, 1, 8, 8)
 
@@ -67,6 +67,6 @@ def test_images_of_another_shape_are_refused():
     other = replace(testing.toy_images(channels=3, size=16), name="large")
     with pytest.raises(
         ConfigError,
-        match=r"found images of 3x16x16 in large, expected 1x8x8, as toy has them",
+        match="images of 3x16x16 in large, expected images of 1x8x8, as toy has them",
     ):
         PublicData.of_set(IMAGES, other)

@@ -120,7 +120,7 @@ def test_a_number_of_classes_that_is_none_is_refused(classes):
 
 @pytest.mark.parametrize("side", [0, -1, 2.0, True])
 def test_a_shape_of_images_that_is_none_is_refused(side):
-    with pytest.raises(ConfigError, match=r"image_shape\[1\]: found .*whole number"):
+    with pytest.raises(ConfigError, match=r"input_shape\[1\]: found .*whole number"):
         Toy.build((1, side, 2), 3)
 
 

@@ -31,6 +31,7 @@ KEYS = {
     'cnn{"width": 0.25}',
     'cnn{"width": 0.5}',
     'mobilenet{"width": 0.125}',
+    "mlp{}",
     "resnet18{}",
     'resnet18{"width": 0.125}',
     'vgg11{"width": 0.25}',

@@ -34,8 +34,8 @@ FAULTS = [
     dict(
         name="measuring: images are not normalised",
         path=EVALUATE,
-        old="logits = model(data.normalise(images))",
-        new="logits = model(images.float())",
+        old="logits = model(data.normalise(inputs))",
+        new="logits = model(inputs.float())",
         tests=EVERY_MODE,
     ),
     dict(

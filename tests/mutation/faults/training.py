@@ -327,8 +327,8 @@ FAULTS = [
     dict(
         name="batches: images are not normalised",
         path=IMAGES,
-        old="x = self._normalised(_moved(pixels, self._source.augmentation.pad, draw))",
-        new="x = _moved(pixels, self._source.augmentation.pad, draw) / 255",
+        old="x = self._normalise(x)",
+        new="x = x / 255",
         tests=BATCHES,
     ),
     dict(

@@ -114,7 +114,7 @@ FAULTS = [
     dict(
         name="shift: test images stay as they are",
         path=SHIFT,
-        old='client.images(data.x_test[own], "test")',
+        old='client.inputs(data.x_test[own], "test")',
         new="data.x_test[own]",
         tests=OF_SHIFT,
     ),

@@ -1,0 +1,125 @@
+"""Vectors, such as embeddings of texts or rows of a table, as float32 on the device.
+
+The counterpart of :mod:`fedkd.data.images` for inputs that are no images: a batch is one
+gather and a shift and scale by training mean and deviation. Nothing is augmented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedkd.data.checks import labels_of, require_sound_vectors
+from fedkd.data.groups import Groups
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """A whole data set: ``x_*`` float32 ``[N, D]``, ``y_*`` int64 ``[N]``."""
+
+    noun: ClassVar[str] = "vector"
+    """What messages call one input."""
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: tuple[str, ...]
+    """Class names; label ``c`` is ``classes[c]``."""
+    mean: tuple[float, ...]
+    """Of each of the D values; :func:`moments` has those of the training vectors."""
+    std: tuple[float, ...]
+    """Of each of the D values; 1 for one that never changes."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results should know of the data: a sentence each."""
+    groups: Groups | None = None
+    """Whose, or of which domain, each vector is; None if nobody knows."""
+
+    def __post_init__(self) -> None:
+        """Check it; labels of other whole numbers, or ``[N, 1]``, become int64 ``[N]``.
+
+        Raises:
+            DataError: If it is not what its fields say.
+        """
+        for key in ("y_train", "y_test"):
+            object.__setattr__(self, key, labels_of(getattr(self, key)))
+        halves = {
+            "train": (self.x_train, self.y_train),
+            "test": (self.x_test, self.y_test),
+        }
+        require_sound_vectors(self.name, halves, self.classes, self.mean, self.std)
+        if self.groups is not None:
+            self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
+
+    @property
+    def shape(self) -> tuple[int]:
+        """``(D,)`` of one vector."""
+        return (self.x_train.shape[1],)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def info(self) -> VectorInfo:
+        """The public facts: shape, classes, normalisation."""
+        return VectorInfo(self.shape, self.num_classes, self.mean, self.std)
+
+    def to(self, device: torch.device) -> VectorSet:
+        """Return the set with its tensors on ``device``; no copy if they are there."""
+        return replace(
+            self,
+            x_train=self.x_train.to(device),
+            y_train=self.y_train.to(device),
+            x_test=self.x_test.to(device),
+            y_test=self.y_test.to(device),
+        )
+
+    def normalise(self, vectors: Tensor) -> Tensor:
+        """Map vectors ``[B, D]`` to what classifiers see."""
+        return self.normaliser(vectors.device)(vectors)
+
+    def normaliser(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return what maps float32 ``[B, D]`` on ``device`` to what classifiers see."""
+        mean = torch.tensor(self.mean, device=device)
+        std = torch.tensor(self.std, dtype=torch.float64)
+        return partial(_standardised, mean, (1 / std).float().to(device))
+
+
+@dataclass(frozen=True)
+class VectorInfo:
+    """What both sides may know of the vectors: public facts of the data set."""
+
+    shape: tuple[int]
+    """``(D,)``."""
+    num_classes: int
+    """Number of classes."""
+    mean: tuple[float, ...]
+    """Of each of the D values."""
+    std: tuple[float, ...]
+    """Of each of the D values."""
+
+
+def moments(x_train: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each value of training vectors ``[N, D]``.
+
+    The deviation divides by N, and is 1 for a value that never changes, which is 0 then.
+    """
+    x = x_train.double()
+    std = x.std(dim=0, correction=0)
+    constant = (x == x[:1]).all(dim=0)
+    # Rounding gives a value that never changes a tiny deviation, not always 0.
+    std = torch.where(constant, torch.ones_like(std), std)
+    return tuple(x.mean(dim=0).tolist()), tuple(std.tolist())
+
+
+def _standardised(mean: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+    # The mean first: values far from 0 with little spread would lose their digits.
+    return (x - mean) * scale
