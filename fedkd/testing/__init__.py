@@ -56,7 +56,7 @@ from fedkd.testing.needs import VIOLATIONS
 from fedkd.testing.partitioners import PARTITIONER_CHECKS
 from fedkd.testing.report import Report, report
 from fedkd.testing.runs import NotApplicable
-from fedkd.testing.toys import toy_federation, toy_images, toy_protocol
+from fedkd.testing.toys import toy_federation, toy_images, toy_protocol, toy_vectors
 from fedkd.testing.watching import Call, Watcher, watched
 
 __all__ = [
@@ -93,6 +93,7 @@ __all__ = [
     "toy_federation",
     "toy_images",
     "toy_protocol",
+    "toy_vectors",
     "training_settings_are_left_alone",
     "watched",
     "weights_left_over_are_irrelevant",

@@ -9,7 +9,7 @@ from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Requires
-from fedkd.testing.toys import toy_federation, toy_images, toy_protocol
+from fedkd.testing.toys import toy_federation, toy_images, toy_protocol, toy_vectors
 
 POLICIES = Requires().buffers
 """All buffer policies."""
@@ -30,12 +30,14 @@ class Violation:
     rounds: int = 3
     public: bool = True
     """Whether it has public data."""
+    vectors: bool = False
+    """Whether its inputs are vectors."""
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
         protocol = toy_protocol(self.rounds, buffers=self.buffers(requires))
-        images = toy_images(size=self.size)
-        world = toy_federation(models=self.models, data=images, public=self.public)
+        inputs = toy_vectors() if self.vectors else toy_images(size=self.size)
+        world = toy_federation(models=self.models, data=inputs, public=self.public)
         return world, protocol
 
 
@@ -58,6 +60,7 @@ VIOLATIONS = {
         "supports the buffer policies",
         buffers=lambda requires: next(p for p in POLICIES if p not in requires.buffers),
     ),
+    "images": Violation("needs images", models=("mlp",), vectors=True),
     "rounds": Violation("needs 2 rounds", rounds=1),
     "builds": Violation("will build", models=("mlp",), size=6),
 }

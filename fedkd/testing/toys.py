@@ -11,6 +11,7 @@ import torch
 
 from fedkd.data.images import ImageSet, LabelledSet
 from fedkd.data.public import PublicData
+from fedkd.data.vectors import VectorSet, moments
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import Registry, load_registry
@@ -36,6 +37,21 @@ def toy_images(
     return ImageSet(
         "toy", pixels[half], y[half], pixels[~half], y[~half], names, mean, std
     )
+
+
+def toy_vectors(classes: int = 3, per_class: int = 12, values: int = 6) -> VectorSet:
+    """Return a small data set of vectors that can be learnt: a corner per class, and noise.
+
+    Its test vectors are the training vectors, moved.
+    """
+    rng = np.random.default_rng(3)
+    y = np.repeat(np.arange(classes), per_class)
+    centres = 3 * np.eye(classes, values)
+    x = torch.from_numpy(centres[y] + rng.normal(0, 1, (len(y), values))).float()
+    mean, std = moments(x)
+    labels = torch.from_numpy(y)
+    names = tuple(f"class {c}" for c in range(classes))
+    return VectorSet("toy", x, labels, x + 0.5, labels, names, mean, std)
 
 
 def toy_federation(

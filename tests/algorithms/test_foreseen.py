@@ -18,7 +18,8 @@ PAINTERS = [
     if name.startswith(("coboosting", "dense", "dfrd", "fedftg", "mosaic", "sda-fl"))
 ]
 
-NO_NORM = {"synthesis": {"inversion_weight": 0}}
+FEW = {"epochs": 2, "generator_steps": 2, "batch_size": 8, "width": 2}
+NO_NORM = {"synthesis": {"inversion_weight": 0, **FEW}}
 
 
 def strategy(name, options=None):
@@ -66,7 +67,11 @@ def test_calibration_needs_two_rounds(name):
         ("fedftg", {"distil": {"lr": 1e30}}, "distil.lr"),
         ("fedgen", {"generator": {"lr": 1e30}}, "generator.lr"),
         ("dense", {"distil": {"lr": 1e30}, **NO_NORM}, "distil.lr"),
-        ("coboosting", {"distil": {"lr": 1e38, "clip_norm": None}}, "distil.lr"),
+        (
+            "coboosting",
+            {"distil": {"lr": 1e38, "clip_norm": None}, "synthesis": FEW},
+            "distil.lr",
+        ),
     ],
 )
 def test_what_diverges_at_the_server_names_its_rate(name, options, knob):

@@ -1,12 +1,9 @@
 """Every strategy runs on vectors, or is skipped there with the reason."""
 
-import numpy as np
 import pytest
-import torch
 from strategy_settings import SETTINGS
 
-from fedkd import VectorSet, testing
-from fedkd.data.vectors import moments
+from fedkd import testing
 from fedkd.errors import NotApplicableError
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.simulator import simulate
@@ -14,18 +11,11 @@ from fedkd.simulation.simulator import simulate
 REGISTRY = load_registry(quiet=True)
 
 
-def toy_vectors():
-    y = torch.arange(3).repeat_interleave(8)
-    x = torch.from_numpy(np.random.default_rng(3).normal(0, 1, (24, 5))).float()
-    names = ("a", "b", "c")
-    return VectorSet("toy", x, y, x + 0.5, y, names, *moments(x))
-
-
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", sorted(REGISTRY.entries("strategies")))
 def test_a_strategy_runs_on_vectors_or_says_before_the_first_round_why_not(name):
     strategy, _ = REGISTRY.strategy(name, SETTINGS.get(name, {}))
-    world = testing.toy_federation(data=toy_vectors(), models=("mlp",))
+    world = testing.toy_federation(data=testing.toy_vectors(), models=("mlp",))
     rounds = max(1, strategy.requires.rounds)
     seen, reason = [], ""
     try:
@@ -33,4 +23,4 @@ def test_a_strategy_runs_on_vectors_or_says_before_the_first_round_why_not(name)
     except NotApplicableError as error:
         reason = error.reason
     assert len(seen) == (0 if reason else rounds)
-    assert not reason or ("images" in reason and "vectors of 5 values" in reason)
+    assert not reason or ("images" in reason and "vectors of 6 values" in reason)

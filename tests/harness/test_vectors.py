@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedkd import Requires, VectorSet, testing
+from fedkd import Requires, testing
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.heterofl import HeteroFL
 from fedkd.cli import main
-from fedkd.data.vectors import moments
 from fedkd.engines.stacked import StackedClients
 from fedkd.errors import ContractError, NotApplicableError
 from fedkd.party import ModelSpec
@@ -64,20 +63,8 @@ def write_news(path, classes=20, words=60):
     np.savez(path, **arrays)
 
 
-def toy_vectors(classes=3, number=36, values=6):
-    """Return a small data set of vectors that can be learnt."""
-    rng = np.random.default_rng(3)
-    y = np.repeat(np.arange(classes), number // classes)
-    centres = 3 * np.eye(classes, values)
-    x = torch.from_numpy(centres[y] + rng.normal(0, 1, (number, values))).float()
-    mean, std = moments(x)
-    labels = torch.from_numpy(y)
-    names = tuple(f"class {c}" for c in range(classes))
-    return VectorSet("toy", x, labels, x + 0.5, labels, names, mean, std)
-
-
 def toy_run(strategy, models=("mlp",), **options):
-    world = testing.toy_federation(data=toy_vectors(), models=models)
+    world = testing.toy_federation(data=testing.toy_vectors(), models=models)
     return simulate(strategy, world, testing.toy_protocol(2), seed=0, **options)
 
 

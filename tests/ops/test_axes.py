@@ -15,10 +15,10 @@ FAMILIES = {
     "mlp": {"hidden": [12, 10]},
     "cnn": {"channels": [6, 8], "hidden": 10},
     "cnn-plain": {"channels": [6, 8], "hidden": 10},
-    "lenet4": {},
-    "resnet18": {},
-    "resnet50": {},
-    "vgg11": {},
+    "lenet4": {"width": 0.25},
+    "resnet18": {"width": 0.25},
+    "resnet50": {"width": 0.25},
+    "vgg11": {"width": 0.25},
     "mobilenet": {},
     "vit": {"dim": 16, "heads": 2, "depth": 2},
 }
@@ -28,11 +28,15 @@ def build(name, **options):
     return REGISTRY.model(name)(SHAPE, 10, **options)
 
 
+def narrower(options, width):
+    return {**options, "width": width * options.get("width", 1)}
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("width", [0.5, 0.3])
 def test_the_groups_of_every_family_explain_its_narrower_models(name, width):
     whole = build(name, **FAMILIES[name])
-    part = build(name, **FAMILIES[name], width=width)
+    part = build(name, **narrower(FAMILIES[name], width))
     axes = find_axes(whole, SHAPE)
     sizes = kept_channels(axes, whole.state_dict(), part.state_dict())
     assert any(kept < full for kept, full in zip(sizes, axes.channels, strict=True))

@@ -26,10 +26,10 @@ FAMILIES = {
     "mlp": {"hidden": [24, 20]},
     "cnn": {"channels": [12, 16], "hidden": 24},
     "cnn-plain": {"channels": [12, 16], "hidden": 24},
-    "lenet4": {},
-    "resnet18": {},
-    "resnet50": {},
-    "vgg11": {},
+    "lenet4": {"width": 0.25},
+    "resnet18": {"width": 0.25},
+    "resnet50": {"width": 0.25},
+    "vgg11": {"width": 0.25},
     "mobilenet": {},
     "vit": {"dim": 16, "heads": 2, "depth": 2},
 }
@@ -170,10 +170,10 @@ def test_whole_numbers_are_averaged_as_ever():
     assert got["n"].dtype == torch.int64
 
 
-def build(name, width=1.0, **options):
+def build(name, width=1.0):
     torch.manual_seed(1)
-    model = REGISTRY.model(name)
-    return randomised(model(SHAPE, 10, width=width, **FAMILIES[name], **options))
+    options = {**FAMILIES[name], "width": width * FAMILIES[name].get("width", 1)}
+    return randomised(REGISTRY.model(name)(SHAPE, 10, **options))
 
 
 def randomised(model):

@@ -189,10 +189,13 @@ def test_a_model_that_diverged_names_the_rates_of_the_strategys_own_stages():
         def predictors(self, state, server):
             return {"global": Nan()}
 
+    amounts = {"steps": 1, "batch_size": 8}
+    stages = {"generator": {"width": 2, **amounts}, "distil": amounts}
+    short = Mosaic.Config(teacher={"steps": 1, "samples_per_client": 8}, **stages)
     with pytest.raises(
         DivergedError, match=r"own are .*generator\.lr.*distil\.lr"
     ) as e:
-        simulate(Bad(), testing.toy_federation(), testing.toy_protocol(1), 0)
+        simulate(Bad(short), testing.toy_federation(), testing.toy_protocol(1), 0)
     assert "the clients' is training.lr, beside training.clip_norm" in str(e.value)
     (note,) = e.value.__notes__
     assert note.startswith("in bad.predictors (round 1), model 'global'")

@@ -16,6 +16,7 @@ DECLARED = {
     "public_data": True,
     "public_data_at_clients": True,
     "buffers": ("local",),
+    "images": True,
     "rounds": 2,
     "builds": (ModelSpec("dcgan-generator"),),
 }
@@ -51,9 +52,10 @@ def test_who_needs_nothing_runs_in_every_such_world(need):
 
 @pytest.mark.parametrize("need", DECLARED)
 def test_a_simulator_that_ignores_a_need_is_noticed(need, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "fedkd.simulation.requirements.reason_to_skip", lambda *_, **__: None
-    )
+    for name in ("reason_to_skip", "_reason_in_inputs"):
+        monkeypatch.setattr(
+            f"fedkd.simulation.requirements.{name}", lambda *_, **__: None
+        )
     with pytest.raises(AssertionError, match=f"went unsaid: {need}"):
         checks.needs_are_refused_with_a_reason(
             needing(**{need: DECLARED[need]}), tmp_path
