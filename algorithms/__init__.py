@@ -142,6 +142,10 @@ STRATEGIES = {
         "mixed.fedmd:FedMD",
         "Clients of any models digest their mean scores on public images.",
     ),
+    "fedet": (
+        "mixed.fedet:FedET",
+        "Small models of clients teach a larger one at the server on public images.",
+    ),
     "ccvr": (
         "ccvr:CCVR",
         "FedAvg whose last layer is trained anew on Gaussian features by class.",

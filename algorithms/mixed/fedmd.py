@@ -3,14 +3,17 @@
 Paper: Li, Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", NeurIPS
     2019 workshop on Federated Learning, arXiv:1910.03581.
 Algorithm: Algorithm 1, from its step "communicate" on.
-Code: github.com/diogenes0319/FedMD_clean, by the authors.
+Code: https://github.com/diogenes0319/FedMD_clean, by the authors (``FedMD.py`` at commit
+    226c6bc, ``conf/`` at b1f0427).
 Deviations: public images have no labels here, so nobody is trained on public classes
     first, and the classes are those of the private data. A round ends with the scores of
     the next subset, which is digested when the next round begins: the first round is
     the paper's training on private data. A subset is drawn evenly, not by class. The
-    private phase is the run's own training, which starts anew in every round; the
-    digest's Adam goes on from its last moments, apart from it. The mean is of those who
-    took part in the last round.
+    private phase is the run's own training, which starts anew in every round; in the code
+    it is Adam, which goes on. The digest's Adam goes on from its last moments, apart from
+    it, as there; its epsilon is 1e-8, there 1e-7, and the last layer has no L2 penalty,
+    there 1e-3. One image left alone in the last batch of a pass is left out. The mean is
+    of those who took part in the last round; there, all do.
 """
 
 from __future__ import annotations
@@ -41,13 +44,14 @@ class FedMDConfig(Config):
     """Hyper-parameters of FedMD."""
 
     images: int = Field(5000, ge=1)
-    """Public images of a round, at most all; 5000 in the released code."""
+    """Public images of a round, at most all; ``N_alignment`` is 5000 in the code."""
     epochs: int = Field(1, ge=0)
-    """Passes of the digest over them; 1 in the released code. 0 is local training."""
-    batch_size: int = Field(256, ge=1)
-    """Images in a step of the digest; 256 in the released code."""
+    """Passes of the digest over them; 1 in the code. 0 is local training."""
+    batch_size: int = Field(256, ge=2)
+    """Images in a step of the digest; 256 in three of the code's settings, 128 in that of
+    unbalanced CIFAR. One that is left alone in a pass is left out."""
     lr: float = Field(1e-3, ge=0)
-    """Rate of the digest's Adam; 1e-3 in the released code."""
+    """Rate of the digest's Adam; 1e-3 in the code."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,13 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
             stepper.restore(client.memory[_MOMENTS])
         losses = []
         for _ in range(how.epochs):
-            for chosen in torch.randperm(len(places)).split(how.batch_size):
+            for chosen in batches(len(places), how.batch_size):
                 logits_BC = model(client.public.at(places[chosen]))
                 target_BC = scores[chosen].to(logits_BC)
                 losses.append(stepper.step(functional.l1_loss(logits_BC, target_BC)))
+                client.count_examples(len(chosen))
         stepper.zero_grad()
         client.memory[_MOMENTS] = stepper.moments()
-        client.count_examples(how.epochs * len(places))
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise DivergedError(
@@ -134,6 +138,18 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
                 f"{how.lr:g}; lower lr of fedmd."
             )
         client.log("digest_loss", mean)
+
+
+def batches(number: int, size: int) -> tuple[Tensor, ...]:
+    """Return the numbers below ``number``, shuffled, in batches of two or more.
+
+    One left alone in the last batch is left out, and one that is all there is comes twice,
+    because batch normalisation cannot train on one.
+    """
+    parts = torch.randperm(number).split(size)
+    if len(parts[-1]) > 1:
+        return tuple(parts)
+    return tuple(parts[:-1]) or (parts[0].repeat(2),)
 
 
 def consensus(scores: list[Tensor]) -> Tensor:

@@ -77,7 +77,7 @@ class Federation:
         """Those that the server has: none, unless its strategy declares the need."""
         self.client_public: PublicData | None = None
         """Those that every client has: none, unless its strategy declares the need."""
-        _refuse_public_clients(self.clients, public)
+        _refuse_public_clients(self.clients, self.periods, public)
 
     @property
     def specs(self) -> list[ModelSpec]:
@@ -148,13 +148,17 @@ class Federation:
 
 
 def _refuse_public_clients(
-    clients: Sequence[ClientData], public: PublicData | None
+    clients: Sequence[ClientData],
+    periods: Sequence[Sequence[ClientData]],
+    public: PublicData | None,
 ) -> None:
-    """Refuse clients that have an image which is public."""
+    """Refuse clients that have an image which is public, be it in one period."""
     if public is None or public.positions is None:
         return
     for k, client in enumerate(clients):
-        both = np.intersect1d(client.indices.cpu().numpy(), public.positions)
+        own = [client, *(periods[k] if periods else ())]
+        indices = torch.cat([part.indices for part in own]).cpu().numpy()
+        both = np.intersect1d(indices, public.positions)
         if len(both):
             raise ConfigError(
                 f"public data: client {k} has {len(both)} of the public images, the "

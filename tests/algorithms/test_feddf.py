@@ -5,15 +5,17 @@ import pytest
 import replaying as by_hand
 import torch
 
-from fedkd import PublicData
+from fedkd import PublicData, testing
 from fedkd.algorithms.fedavg import FedAvg
+from fedkd.algorithms.local import OWN, Local
 from fedkd.algorithms.mixed.feddf import FedDF, FedDFConfig, distance
 from fedkd.base.randomness import torch_stream
 from fedkd.simulation.federation import Federation
+from fedkd.simulation.simulator import simulate
 
 TEACHERS = torch.tensor([[[2, 0, -1], [0, 1, 0]], [[0, 1, 0], [1, 0, 2]]]).double()
 STUDENT = torch.tensor([[0, 1, 0], [0.5, 0, 1]]).double()
-STEPS, LR, CLIP = 3, 0.01, 0.5
+STEPS, LR, CLIP = 3, 0.01, 0.05  # a bound that gradients do exceed
 OPEN = np.array([34, 35, *range(0, 16, 2)])
 
 
@@ -42,13 +44,18 @@ WIDTHS = (1.0, 0.5, 1.0)
 """The width of each client."""
 
 
-def world(widths=WIDTHS):
+def world(widths=WIDTHS, clients=3):
     """Return the uneven world with a few images, seen before, as public data."""
     # They come as another data set: what is public matters here, not whose it was.
     public = PublicData(by_hand.IMAGES.x_train[OPEN], by_hand.IMAGES)
     there = MAKE(widths)
     return Federation(
-        by_hand.IMAGES, SHARDS, TESTS, there.specs, by_hand.network, public=public
+        by_hand.IMAGES,
+        SHARDS[:clients],
+        TESTS[:clients],
+        there.client_models,
+        by_hand.network,
+        public=public,
     )
 
 
@@ -112,3 +119,31 @@ def test_no_steps_are_fedavg_bit_for_bit(monkeypatch):
     theirs, _ = by_hand.run(FedAvg())
     for name, value in theirs.state.weights.items():
         assert torch.equal(ours.state.weights[0][name], value), name
+
+
+def test_no_steps_are_fedavg_in_each_architecture_bit_for_bit(monkeypatch):
+    """Clients 0 and 1 average as if they were all; client 2, of another one, is alone."""
+    widths = (1.0, 1.0, 0.5)
+    monkeypatch.setattr(by_hand, "federation", world)
+    ours, _ = by_hand.run(FedDF(FedDFConfig(steps=0)), widths, participation=1.0)
+    _, alone = by_hand.run(Local(), widths, participation=1.0)
+    monkeypatch.setattr(by_hand, "federation", lambda w: world(w, clients=2))
+    pair, _ = by_hand.run(FedAvg(), (1.0,), clients=2, participation=1.0)
+    for name, value in pair.state.weights.items():
+        assert torch.equal(ours.state.weights[0][name], value), name
+    for name, value in alone.memories.recall(2)[OWN].items():
+        assert torch.equal(ours.state.weights[1][name], value), name
+
+
+def test_each_client_gets_and_sends_the_model_of_its_architecture():
+    there = testing.toy_federation(models=("cnn", "mlp"))
+    strategy = FedDF(FedDFConfig(steps=1, batch_size=8))
+    history = simulate(strategy, there, testing.toy_protocol(2), 0).history
+    models = [there.build_spec(spec, 0) for spec in there.client_models]
+    sizes = [
+        sum(v.numel() * v.element_size() for v in model.state_dict().values())
+        for model in models
+    ]
+    assert len(set(sizes)) == 2
+    for t, line in enumerate(history):
+        assert line["bytes_down"] == line["bytes_up"] == (t + 1) * sum(sizes)

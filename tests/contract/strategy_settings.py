@@ -56,4 +56,5 @@ SETTINGS = {
     "feddf": {"steps": 2, "batch_size": 8},
     "feddf-published": {"steps": 2, "batch_size": 8},
     "fedmd": {"images": 8, "batch_size": 4},
+    "fedet": {"steps": 2, "batch_size": 8},
 }

@@ -25,6 +25,8 @@ strategies: [fedavg]
 {more}
 """
 
+PUBLIC = "public: {share: 0.25}"
+
 
 @pytest.fixture(scope="module")
 def registry():
@@ -50,10 +52,11 @@ def builder(registry, tmp_path):
 
 @pytest.mark.parametrize("partition", ["natural", "{name: groups, min_size: 1}"])
 @pytest.mark.parametrize("shards", ["matched", "iid"])
+@pytest.mark.parametrize("public", ["", PUBLIC])
 def test_a_client_is_measured_on_test_images_of_its_own_group(
-    builder, cells, partition, shards
+    builder, cells, partition, shards, public
 ):
-    (cell,) = cells(partition, more=f"test_shards: {shards}")
+    (cell,) = cells(partition, more=f"test_shards: {shards}\n{public}")
     federation, split = builder.federation(cell)
     groups = federation.data.groups
     for k in range(3):
@@ -138,3 +141,45 @@ def test_every_strategy_of_a_seed_sees_one_world(builder, cells):
     assert torch.equal(one.x_train, two.x_train)
     assert torch.equal(one.y_test, two.y_test)
     assert Counter(one.notes)[one.notes[-1]] == 1
+
+
+@pytest.mark.parametrize(
+    "partition",
+    [
+        "iid",
+        "natural",
+        "{name: groups, min_size: 1}",
+        "{name: dirichlet, alpha: 0.5, min_size: 1}",
+        "{name: dirichlet, alpha: 0.5, min_size: 1, seed: 5}",
+        "{name: quantity, min_size: 2}",
+        "{name: shards, per_client: 2}",
+    ],
+)
+@pytest.mark.parametrize("shift", ["none", "{features: [noise]}", "{periods: 2}"])
+def test_no_client_trains_on_an_image_that_is_held_out(
+    builder, cells, partition, shift
+):
+    (cell,) = cells(partition, more=f"{PUBLIC}\nshifts: {shift}")
+    federation, _ = builder.federation(cell)
+    total = len(federation.data.y_train)
+    public = federation.public.positions.tolist()
+    assert len(public) == len(federation.public) == round(total / 4)
+    owned = torch.cat([client.indices for client in federation.clients]).tolist()
+    parts = [part.indices for each in federation.periods for part in each]
+    used = torch.cat(parts).tolist() if parts else owned
+    assert not set(used) & set(public)
+    assert sorted([*owned, *public]) == list(range(total))
+
+
+def test_what_is_public_is_not_among_the_images_of_clients(builder, cells):
+    (cell,) = cells("iid", more=PUBLIC)
+    federation, _ = builder.federation(cell)
+    pixels = federation.data.x_train
+    open_to_all = {bytes(image.numpy()) for image in federation.public.pixels}
+    assert len(open_to_all) == len(federation.public), "the toy's images differ"
+    for client in federation.clients:
+        own = {bytes(image.numpy()) for image in pixels[client.indices]}
+        assert not own & open_to_all
+    pooled = federation.pooled()
+    own = {bytes(image.numpy()) for image in pixels[pooled.clients[0].indices]}
+    assert not own & open_to_all

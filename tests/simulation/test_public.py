@@ -89,6 +89,20 @@ def test_clients_may_have_no_public_image():
         Federation(images, shards, shards, toy.client_models, _model, public=public)
 
 
+def test_clients_may_have_no_public_image_in_any_period():
+    images = testing.toy_images()
+    public = PublicData.of_share(images, np.array([4, 9]))
+    toy = testing.toy_federation()
+    shards = [np.array([1, 2]), np.array([3, 5])]
+    periods = [[np.array([1]), np.array([2])], [np.array([3]), np.array([9])]]
+    rest = (toy.client_models, _model)
+    Federation(images, shards, shards, *rest, public=public)
+    with pytest.raises(
+        ConfigError, match=r"client 1 has 1 of the public images.* 9 of"
+    ):
+        Federation(images, shards, shards, *rest, public=public, periods=periods)
+
+
 def test_public_images_may_not_be_changed():
     class Vandal(ReadingServer):
         requires = Requires(**AT_SERVER)

@@ -6,6 +6,9 @@ VECTORS = "tests/algorithms/test_class_vectors.py"
 SERVER = "tests/algorithms/test_class_vectors_server.py"
 MUTUAL = "tests/algorithms/test_mutual.py"
 FEDKD = "tests/algorithms/test_fedkd_wu.py"
+FEDDF = "tests/algorithms/test_feddf.py"
+FEDET = "tests/algorithms/test_fedet.py"
+FEDMD = "tests/algorithms/test_fedmd.py"
 
 FAULTS = [
     dict(
@@ -203,5 +206,152 @@ FAULTS = [
         old=">= p * q",
         new=">= 2 * p * q",
         tests=FEDKD,
+    ),
+    dict(
+        name="fedet: confidence is the standard deviation",
+        path=f"{MIXED}/fedet.py",
+        old="logits_KBC.var(dim=2)",
+        new="logits_KBC.std(dim=2)",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: all models are trusted alike",
+        path=f"{MIXED}/fedet.py",
+        old="    alpha_KB = confidence(teachers_KBC)\n",
+        new="    alpha_KB = confidence(torch.zeros_like(teachers_KBC))\n",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: those who agree are in the diversity term",
+        path=f"{MIXED}/fedet.py",
+        old="(logits_KBC.argmax(2) != labels_B)",
+        new="(logits_KBC.argmax(2) == labels_B)",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: images without a diverging model are pulled to evenness",
+        path=f"{MIXED}/fedet.py",
+        old="(rows_B * (apart_KB.sum(0) > 0)).mean()",
+        new="rows_B.mean()",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: the diversity term has no weight of its own",
+        path=f"{MIXED}/fedet.py",
+        old="large(x), how.diversity)",
+        new="large(x), 1.0)",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: the large model keeps its last layer",
+        path=f"{MIXED}/fedet.py",
+        old="            load_head(large, weighted_average(heads, shares))\n",
+        new="            weighted_average(heads, shares)\n",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: small models do not get the taught layer",
+        path=f"{MIXED}/fedet.py",
+        old="            small = _with_head(small, read_head(large), server)\n",
+        new="            small = replace(small)\n",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedet: clients weigh by their images",
+        path=f"{MIXED}/fedet.py",
+        old="replace(up, examples=1)",
+        new="replace(up, examples=up.examples)",
+        tests=FEDET,
+    ),
+    dict(
+        name="fedmd: scores are added",
+        path=f"{MIXED}/fedmd.py",
+        old="torch.stack(scores).mean(0)",
+        new="torch.stack(scores).sum(0)",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: clients digest after their training",
+        path=f"{MIXED}/fedmd.py",
+        old="        if down.places is not None and",
+        new="        client.train()\n        if down.places is not None and",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: scores are digested on the images that come next",
+        path=f"{MIXED}/fedmd.py",
+        old="self._digest(client, down.places, down.scores)",
+        new="self._digest(client, down.ask, down.scores)",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: the digest's Adam starts anew",
+        path=f"{MIXED}/fedmd.py",
+        old="        if _MOMENTS in client.memory:\n",
+        new="        if False:\n",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: scores are of batches",
+        path=f"{MIXED}/fedmd.py",
+        old="    model = client.model.eval()\n",
+        new="    model = client.model\n",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: the digest uses running statistics",
+        path=f"{MIXED}/fedmd.py",
+        old="client.model.train()",
+        new="client.model.eval()",
+        tests=FEDMD,
+    ),
+    dict(
+        name="fedmd: an image left alone is a batch",
+        path=f"{MIXED}/fedmd.py",
+        old="    if len(parts[-1]) > 1:\n",
+        new="    if len(parts[-1]) > 0:\n",
+        tests=FEDMD,
+    ),
+    dict(
+        name="feddf: the student is the teacher",
+        path=f"{MIXED}/feddf.py",
+        old="return kl(mean_logits(teachers_KBC), student_BC)",
+        new="return kl(student_BC, mean_logits(teachers_KBC))",
+        tests=FEDDF,
+    ),
+    dict(
+        name="feddf: mean probabilities do not sum to one",
+        path=f"{MIXED}/feddf.py",
+        old="return kl(log_KBC.logsumexp(0) - math.log(len(teachers_KBC)), student_BC)",
+        new="return kl(log_KBC.mean(0), student_BC)",
+        tests=FEDDF,
+    ),
+    dict(
+        name="feddf: the rate does not fall",
+        path=f"{MIXED}/feddf.py",
+        old='Schedule(cosine=how.steps, per="step")',
+        new="Schedule()",
+        tests=FEDDF,
+    ),
+    dict(
+        name="feddf: gradients have no bound",
+        path=f"{MIXED}/feddf.py",
+        old="adam.step(loss, how.clip_norm)",
+        new="adam.step(loss)",
+        tests=FEDDF,
+    ),
+    dict(
+        name="feddf: the student's statistics stand still",
+        path=f"{MIXED}/feddf.py",
+        old="        student.train()\n",
+        new="        student.eval()\n",
+        tests=FEDDF,
+    ),
+    dict(
+        name="feddf: an architecture is taught by the server's model before the round",
+        path=f"{MIXED}/feddf.py",
+        old="student = _student(fleet, kind, weights, server)",
+        new="student = _student(fleet, kind, state.weights[kind], server)",
+        tests=FEDDF,
     ),
 ]

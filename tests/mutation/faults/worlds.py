@@ -11,6 +11,9 @@ OF_FIVE = "tests/datasets/test_digits_five.py"
 OF_LOOKS = "tests/data/test_looks.py"
 OF_SHIFT = "tests/data/test_shift.py"
 OF_PERIODS = "tests/simulation/test_periods.py"
+BUILDER = "fedkd/harness/builder.py"
+HELD_OUT = "tests/harness/test_worlds.py -k 'held_out or public'"
+OF_PUBLIC = "tests/simulation/test_public.py"
 
 FAULTS = [
     dict(
@@ -173,5 +176,47 @@ FAULTS = [
         old="    return table[:, 0], notes\n",
         new="    return sizes, notes\n",
         tests="tests/partition/test_dirichlet.py -k 'uneven or filled'",
+    ),
+    dict(
+        name="public share: clients' positions are not those of the whole set",
+        path=BUILDER,
+        old="return split if left is None else _within(",
+        new="return split if True else _within(",
+        tests=HELD_OUT,
+    ),
+    dict(
+        name="public share: a fixed split holds out what another seed would",
+        path=BUILDER,
+        old="held, _ = PublicData.held_out(len(data.y_train), public.share, drawn)",
+        new="held, _ = PublicData.held_out(len(data.y_train), public.share, seed)",
+        tests=HELD_OUT,
+    ),
+    dict(
+        name="public share: the images are those of the first positions",
+        path="fedkd/data/public.py",
+        old="return cls(data.x_train[chosen], data,",
+        new="return cls(data.x_train[: len(chosen)], data,",
+        tests=HELD_OUT,
+    ),
+    dict(
+        name="public share: groups are those of the whole set",
+        path=BUILDER,
+        old="partitioner.groups = partitioner.groups[left]",
+        new="partitioner.groups = partitioner.groups[: len(left)]",
+        tests="tests/harness/test_worlds.py -k own_group",
+    ),
+    dict(
+        name="public images: clients may have them",
+        path=FEDERATION,
+        old="        if len(both):\n",
+        new="        if False:\n",
+        tests=OF_PUBLIC,
+    ),
+    dict(
+        name="public images: clients may have them in a period",
+        path=FEDERATION,
+        old="        own = [client, *(periods[k] if periods else ())]\n",
+        new="        own = [client]\n",
+        tests=OF_PUBLIC,
     ),
 ]
