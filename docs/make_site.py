@@ -50,6 +50,7 @@ AUTHORS_MODULES = (
 )
 """Modules whose public functions a method builds on."""
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\[((?:`[^`]*`|[^\]])*)\]\(([^)\s]+)\)")
 
 
@@ -96,8 +97,14 @@ def for_site(text: str, page: str) -> str:
         return f"[{words}]({there}{'#' + anchor if anchor else ''})"
 
     parts = FENCE.split(text)
-    parts[::2] = [spaced(LINK.sub(moved, part)) for part in parts[::2]]
+    words = (LINK.sub(moved, part) for part in parts[::2])
+    parts[::2] = [spaced(CODE.sub(_plain, part)) for part in words]
     return "".join(parts)
+
+
+def _plain(code: re.Match[str]) -> str:
+    """Return code of a line: GitHub wants a stroke in a table escaped, MkDocs does not."""
+    return code[0].replace("\\|", "|")
 
 
 def spaced(text: str) -> str:

@@ -101,6 +101,11 @@ def is_named(name, text):
 def test_a_strategys_module_says_paper_algorithm_code_and_deviations(entry):
     keys = method_keys(class_of(entry))
     assert [key for key in KEYS if not keys.get(key)] == []
+    text = " ".join(keys.values())
+    assert "://" not in text, "repositories are named github.com/owner/name"
+    assert re.findall(r"arxiv\S*", text, re.IGNORECASE) == re.findall(
+        r"arXiv:\d{4}\.\d{5}\S*", text
+    )
 
 
 @pytest.mark.parametrize("entry", entries("strategies"))

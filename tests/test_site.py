@@ -104,6 +104,12 @@ def test_links_are_moved_and_code_is_left_alone():
     )
 
 
+def test_a_stroke_in_the_code_of_a_table_is_not_escaped(pages):
+    text = "| `a b\\|c` | ` \\| ` |\n"
+    assert site.for_site(text, "docs/page.md") == "| `a b|c` | ` | ` |\n"
+    assert not any("\\|" in page for page in pages.values())
+
+
 def test_lists_stand_apart_and_inner_items_are_four_in():
     text = "words:\n- one\n  more\n  - inner\n- two\n"
     assert site.spaced(text) == "words:\n\n- one\n  more\n    - inner\n- two\n"

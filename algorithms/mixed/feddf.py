@@ -3,7 +3,7 @@
 Paper: Lin, Kong, Stich, Jaggi, "Ensemble Distillation for Robust Model Fusion in Federated
     Learning", NeurIPS 2020, arXiv:2006.07242v3.
 Algorithm: Algorithm 3, of which Algorithm 1 is the case of one architecture.
-Code: https://github.com/epfml/federated-learning-public-code.
+Code: github.com/epfml/federated-learning-public-code.
 Deviations: the released code validates on held-out training images, stops early and
     returns the best validated model; here all steps are taken, and the server sees no
     labelled image. No teacher is dropped or weighted by its accuracy. If no client has

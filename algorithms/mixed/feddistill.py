@@ -5,7 +5,7 @@ Paper: Jeong, Oh, Kim, Park, Bennis, Kim, "Communication-Efficient On-Device Mac
     2018 workshop on Machine Learning on the Phone, arXiv:1811.11479.
 Algorithm: Algorithm 1 (FD); its augmentation by shared images (FAug) is left out.
 Code: none by the authors; many compare with HtFLlib
-    (https://github.com/TsingZ0/HtFLlib), which is the preset ``feddistill-htfllib``.
+    (github.com/TsingZ0/HtFLlib), which is the preset ``feddistill-htfllib``.
 Deviations: a mean over other clients is that of those that have the class, where the
     paper divides by the number of all others; an image of a class that no other client
     has had is trained without the regulariser. The server keeps the last vectors of each

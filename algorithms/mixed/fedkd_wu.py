@@ -3,7 +3,7 @@
 Paper: Wu, Wu, Lyu, Huang, Xie, "Communication-efficient federated learning via knowledge
     distillation", Nature Communications 2022, arXiv:2108.13323.
 Algorithm: Algorithm 1; the losses are Eqs. 1 to 7, the compression Eqs. 8 and 9.
-Code: https://github.com/wuch15/FedKD, for language models.
+Code: github.com/wuch15/FedKD, for language models.
 Deviations: what is compressed is the change of the mentee over a client's local training,
     where the paper exchanges the gradient of every step. Hidden states are the features;
     there are no attention maps. Peers and the divisors of adaptive weights are constants

@@ -4,7 +4,7 @@ Paper: Tan, Long, Liu, Zhou, Lu, Jiang, Zhang, "FedProto: Federated Prototype Le
     across Heterogeneous Clients", AAAI 2022, arXiv:2105.00243.
 Algorithm: Algorithm 1; local prototypes by Eq. 3, global ones by Eq. 6, the loss of Eq. 7,
     prediction by the nearest prototype (Eq. 4).
-Code: https://github.com/yuetan031/FedProto, which is the preset ``fedproto-code``.
+Code: github.com/yuetan031/FedProto, which is the preset ``fedproto-code``.
 Deviations: the distance is that of each image's features to the prototype of its class,
     squared and averaged over images and features, as in the released code; in Eq. 8 it is
     that of a client's own prototypes. The weights of Eq. 6 add up to 1: as printed, the sum

@@ -5,7 +5,7 @@ Paper: Zhang, Liu, Hua, Cao, "FedTGP: Trainable Global Prototypes with
     Federated Learning", AAAI 2024, arXiv:2401.03230.
 Algorithm: FedProto's clients; the server's trainable prototypes, and their contrastive
     loss with an adaptive margin.
-Code: https://github.com/TsingZ0/FedTGP, and the same in https://github.com/TsingZ0/HtFLlib.
+Code: github.com/TsingZ0/FedTGP, and the same in github.com/TsingZ0/HtFLlib.
 Deviations: the margin is that of the released code: the largest, over classes, of the
     distance to the nearest other class, between means of the clients' prototypes, each
     client 1. With means of a single class there is no distance and the margin is 0; there

@@ -4,7 +4,7 @@ Paper: Shen, Zhang, Jia, Zhang, Huang, Zhou, Kuang, Wu, Wu, "Federated Mutual Le
     2020, arXiv:2006.16765.
 Algorithm: fork the global model as a meme, train both by deep mutual learning, merge the
     memes.
-Code: none by the authors is known to us. HtFLlib (https://github.com/TsingZ0/HtFLlib) has
+Code: none by the authors is known to us. HtFLlib (github.com/TsingZ0/HtFLlib) has
     a version whose defaults, alpha = beta = 1, turn mutual learning off, whose KL is
     divided by the number of classes, and whose peers learn through each other's losses.
 Deviations: memes are averaged by the clients' images, as FedAvg does. The meme has the

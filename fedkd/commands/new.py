@@ -45,8 +45,9 @@ def command(
         given = f" --plugin {shlex.quote(str(into / f'{plugin.module}.py'))}"
         steps = [f"fedkd check {name}{given}", f"{plugin.use}{given}"]
     else:
-        home = shlex.quote(str(into / plugin.distribution))
-        steps = [f"pip install -e '{home}[test]'", f"pytest {home}"]
+        home = str(into / plugin.distribution)
+        steps = [f"pip install -e {shlex.quote(home + '[test]')}"]
+        steps += [f"pytest {shlex.quote(home)}"]
         steps += [f"fedkd check {name}", plugin.use]
     for step in steps:
         click.echo(f"  {step}")

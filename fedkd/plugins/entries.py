@@ -98,9 +98,10 @@ def problem_of(offer: Offer) -> str | None:
     joint, joints, example = _JOINTS.get(offer.thing, ("-", "hyphens", "mosaic-code"))
     name = rf"[a-z0-9]+({joint}[a-z0-9]+)*"
     if not isinstance(offer.name, str) or not re.fullmatch(name, offer.name):
+        near = joint.join(re.findall("[a-z0-9]+", str(offer.name).lower()))
         return (
             f"{word} name {offer.name!r} is not lower-case words joined by {joints}; "
-            f"write it like {example!r}."
+            f"write it like {(near or example)!r}."
         )
     if not isinstance(offer.target, str) or not _TARGET.fullmatch(offer.target):
         return (

@@ -33,11 +33,11 @@ _SUMMARIES = {
 _USES = {
     "strategy": "fedkd bench quick --strategies fedavg,{name}",
     "dataset": "fedkd bench quick --datasets {name}",
-    "model": "fedkd bench quick --set models=[{name}]",
-    "partitioner": "fedkd bench quick --set partitions=[{name}]",
-    "metric": "fedkd bench quick --set metrics=[{name}]",
+    "model": "fedkd bench quick --set 'models=[{name}]'",
+    "partitioner": "fedkd bench quick --set 'partitions=[{name}]'",
+    "metric": "fedkd bench quick --set 'metrics=[{name}]'",
 }
-"""How each is used in a suite."""
+"""How each is used in a suite; brackets are quoted, which some shells want."""
 _TESTED = {
     "strategy": ("import torch", "${Class}, ${Class}Config, stepped"),
     "dataset": ("import torch", "$Class, drawn"),

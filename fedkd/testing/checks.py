@@ -22,6 +22,7 @@ from fedkd.errors import NotApplicableError
 from fedkd.payload import encode, leaves
 from fedkd.simulation.simulator import Metrics, simulate
 from fedkd.testing.elsewhere import prints_elsewhere
+from fedkd.testing.foreign import called
 from fedkd.testing.needs import VIOLATIONS, needs_of
 from fedkd.testing.prints import difference, fingerprint
 from fedkd.testing.record import Record, first_change
@@ -49,7 +50,8 @@ def same_seed_gives_equal_bits(make: Factory, folder: Path) -> None:
     # A strategy whose server learns nothing shows the seed in what its clients log.
     same = first_change(first.given, other.given) is None
     assert not same or _untimed(first) != _untimed(other), (
-        "the seed changes nothing: draw from torch's default generator."
+        "the seed changes nothing: neither training nor a draw depends on it. Draw from "
+        "torch's default generator, and let client.train shuffle."
     )
 
 
@@ -89,7 +91,7 @@ def weights_left_over_are_irrelevant(make: Factory, folder: Path) -> None:
     change = _compared(make, leftover=LEFTOVER)
     assert change is None, (
         f"weights left over were used: {change} when the working model held other "
-        "weights before. Load every entry first: client.load(...)."
+        "weights before. Load every entry first: client.load(...), server.load(...)."
     )
 
 
@@ -169,7 +171,7 @@ def resuming_changes_nothing(make: Factory, folder: Path) -> None:
     assert encode(whole.state) == encode(resumed.state), "resuming changed the state"
     first, second = (_lines(RunFolder(f).metrics) for f in (straight, broken))
     assert len(first) == len(second), (
-        f"resuming left {len(second)} of {len(first)} rounds"
+        f"resuming left {len(second)} of {len(first)} rounds. {remedy}"
     )
     for one, other in zip(first, second, strict=True):
         path = difference(fingerprint(one), fingerprint(other))
@@ -208,10 +210,15 @@ def partial_participation_works(make: Factory, folder: Path) -> None:
     """With one client of three in a round, every round has a measured model."""
     del folder
     _needs_clients(make)
-    result = run(make(), participation=1, rounds=4)
+    result = called(
+        "a run with one client of three in a round",
+        lambda: run(make(), participation=1, rounds=4),
+        "The clients of a round, round.clients, are those that ups has: go through ups.",
+    )
     for line in result.history:
         assert line["global_accuracy"] is not None, (
-            f"nothing was measured in round {line['round']} with one client of three"
+            f"nothing was measured in round {line['round']} with one client of three. "
+            "Return a model from predictors, or from personal for every client."
         )
         assert len(line["clients"]) == 1, "more than one client took part"
 
@@ -232,7 +239,9 @@ def work_is_counted(make: Factory, folder: Path) -> None:
             assert line[key] == total[key], f"{key} is not the sum of the clients'"
     for key in ("client_examples", "personal_examples", "server_examples", "seconds"):
         sums = [line[key] for line in history]
-        assert sums == sorted(sums), f"{key} shrank: {sums}"
+        assert sums == sorted(sums), (
+            f"{key} shrank from round to round: {sums}. Let count_examples alone count."
+        )
     rows = [row for line in history for row in line["clients"].values()]
     last = history[-1] if history else {"client_examples": 0, "personal_examples": 0}
     examples = sum(row["examples"] for row in rows) + last["personal_examples"]

@@ -109,17 +109,46 @@ def images_are_no_constants(make: DatasetFactory, root: Path) -> None:
 
 
 def they_are_normalised(make: DatasetFactory, root: Path) -> None:
-    """Normalised training images have a mean near 0 and a deviation near 1."""
+    """Normalised training inputs have a mean near 0 and a deviation near 1."""
     data = _loaded(make, root)
+    if isinstance(data, VectorSet):
+        _values_are_normalised(data)
+        return
     x = data.normalise(data.x_train[:LOOKED_AT])
     centre, spread = float(x.mean()), float(x.std())
-    wanted = "Give mean and std of the training pixels scaled to [0, 1]."
-    if isinstance(data, VectorSet):
-        wanted = "fedkd.data.vectors.moments(x_train) computes mean and std."
     # Some constants are customary rather than exact.
     assert abs(centre) < 0.6 and 0.3 < spread < 1.3, (  # noqa: PT018 - one fact
-        f"normalised training {data.noun}s have mean {centre:.2f} and deviation "
-        f"{spread:.2f}; expected about 0 and 1. {wanted}"
+        f"normalised training images have mean {centre:.2f} and deviation {spread:.2f}; "
+        "expected about 0 and 1. Give mean and std of the training pixels scaled to "
+        "[0, 1]."
+    )
+
+
+def _values_are_normalised(data: VectorSet) -> None:
+    """Each value of normalised vectors has a mean near 0 and a deviation near 1 or 0."""
+    x = data.normalise(data.x_train)
+    spreads = x.std(0, correction=0)
+    near = (x.mean(0).abs() < 0.6) & (((spreads - 0.8).abs() < 0.5) | (spreads < 1e-3))
+    for column in (~near).nonzero().flatten().tolist():
+        raise AssertionError(
+            f"value {column} of the normalised training vectors has mean "
+            f"{float(x[:, column].mean()):.2f} and deviation {float(spreads[column]):.2f}; "
+            "expected about 0 and 1. fedkd.data.vectors.moments(x_train) computes mean "
+            "and std of each value."
+        )
+
+
+def no_vector_holds_its_label(make: DatasetFactory, root: Path) -> None:
+    """No value of a vector is its label, as where a table's target column stayed."""
+    data = _loaded(make, root)
+    if not isinstance(data, VectorSet):
+        raise NotApplicable("its inputs are images.")
+    if len(set(data.y_train.tolist())) < 2:
+        raise NotApplicable("it has training vectors of one class only.")
+    same = (data.x_train == data.y_train[:, None]).all(0).nonzero().flatten().tolist()
+    assert not same, (
+        f"value {same[0]} of every training vector is its label. Leave the column of the "
+        "target out of x_train and x_test."
     )
 
 
@@ -226,6 +255,7 @@ DATASET_CHECKS: tuple[Callable[[Any, Path], None], ...] = (
     every_class_is_in_both_halves,
     images_are_no_constants,
     they_are_normalised,
+    no_vector_holds_its_label,
     no_test_image_is_trained_on,
     reading_twice_gives_equal_bits,
     global_generators_are_left_alone,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from fedkd.config import Config
@@ -107,8 +109,11 @@ def no_global_touched(what: str) -> Iterator[None]:
     Raises:
         AssertionError: If one has changed; names it.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _others_put_back():
+        # A seed that is set anew in each call changes nothing the second time.
         torch.manual_seed(_SEED)
+        np.random.seed(_SEED)
+        random.seed(_SEED)
         before = global_settings()
         yield
         after = global_settings()
@@ -117,6 +122,17 @@ def no_global_touched(what: str) -> Iterator[None]:
         what.split(maxsplit=1)[0], "Draw from torch's default generator"
     )
     assert not changed, f"{what} changed {changed[0]}. {source}, and seed nothing."
+
+
+@contextlib.contextmanager
+def _others_put_back() -> Iterator[None]:
+    """Put NumPy's and Python's global generators back after the block."""
+    numpys, pythons = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpys)
+        random.setstate(pythons)
 
 
 def options_have_descriptions(config: type[Config]) -> None:

@@ -120,8 +120,14 @@ def inputs_are_seen_one_at_a_time(make: ModelFactory, folder: Path) -> None:
     given = _inputs(model)
     with torch.no_grad():
         together = _outputs(model)
-        rows = range(len(together))
-        alone = torch.cat([model(*(one[i : i + 1] for one in given)) for i in rows])
+        rows = [[one[i : i + 1] for one in given] for i in range(len(together))]
+        alone = called(
+            "forward (a batch of one)", lambda: torch.cat([model(*row) for row in rows])
+        )
+    assert alone.shape == together.shape, (
+        f"forward in eval mode gave shape {list(alone.shape)} when inputs came one by one, "
+        f"and {list(together.shape)} together. Look for squeeze() without an axis."
+    )
     gap = float((together - alone).abs().max())
     assert gap < 1e-4, (
         f"forward in eval mode gave outputs that differ by {gap:.2g} when inputs came one "

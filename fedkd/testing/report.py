@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fedkd.errors import place_of
 from fedkd.testing.checks import STRATEGY_CHECKS
 from fedkd.testing.foreign import raised
 from fedkd.testing.runs import NotApplicable
@@ -79,7 +80,8 @@ def report(
             except NotApplicable as reason:
                 not_applicable[name] = str(reason)
             except AssertionError as fault:
-                broken[name] = str(fault)
+                # An assertion of the plug-in's own says where it was raised.
+                broken[name] = raised(name, fault) if place_of(fault) else str(fault)
             except Exception as error:
                 broken[name] = raised(name, error)
     return Report(tuple(kept), broken, not_applicable)

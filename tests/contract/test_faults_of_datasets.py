@@ -15,8 +15,10 @@ from fedkd import (
     FileDataset,
     Source,
     Split,
+    VectorSet,
     testing,
 )
+from fedkd.data.vectors import moments
 from fedkd.testing import datasets as checks
 
 
@@ -140,6 +142,16 @@ class NormalisesAsOf255(Right):
 class NormalisesWrongly(Right):
     def load(self, root):
         return dataclasses.replace(self.images(), mean=(0.3,), std=(0.05,))
+
+
+class KeepsTheTarget(Right):
+    """Of vectors, whose other faults are in a file of their own."""
+
+    def load(self, root):
+        y = torch.arange(6) % 3
+        x = torch.stack([y.float(), torch.arange(6.0)], 1)
+        centre, spread = moments(x)
+        return VectorSet("bands", x, y, x + 1, y, ("a", "b", "c"), centre, spread)
 
 
 class TrainsOnItsTest(Right):
@@ -268,6 +280,8 @@ FAULTS = [
      "the images of x_test are all equal. Look at how they are read"),
     (NormalisesWrongly, checks.they_are_normalised,
      "training images have mean .* and deviation [3-6].*; expected about 0 and 1"),
+    (KeepsTheTarget, checks.no_vector_holds_its_label,
+     "value 0 of every training vector is its label. Leave the column of the target"),
     (TrainsOnItsTest, checks.no_test_image_is_trained_on,
      "36 of 36 test images are training images, byte for byte. Split the set once"),
     (ShufflesAnew, checks.reading_twice_gives_equal_bits,

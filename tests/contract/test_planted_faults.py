@@ -288,6 +288,12 @@ class NeedsEverybody(FedAvg):
         return super().aggregate(state, ups, server, round)
 
 
+class AssertsInLocal(FedAvg):
+    def local(self, down, client):
+        assert client.id, "client 0 is not welcome"
+        return super().local(down, client)
+
+
 class CountsBackwards(FedAvg):
     def local(self, down, client):
         update = super().local(down, client)
@@ -406,7 +412,9 @@ FAULTS = [
      r"resuming changed the state, at weights.*client.memory"),
     (TakesBackItsNeed, checks.needs_are_refused_with_a_reason,
      "a need that was not met went unsaid: batch_norm. Set ``requires``"),
-    (NeedsEverybody, checks.partial_participation_works, "one of three clients is not"),
+    (NeedsEverybody, checks.partial_participation_works,
+     r"aggregate \(round 1\), line \d+ of test_planted_faults.py raised AssertionError: one"
+     " of three clients is not enough.*go through ups"),
     (CountsBackwards, checks.work_is_counted,
      r"count_examples was given -40; expected a whole number from 0"),
     (CountsAPart, checks.work_is_counted,
@@ -417,7 +425,8 @@ FAULTS = [
      r"personal \(client 0, round 1\) trained and counted no image"),
     (TeachesUncounted, checks.work_is_counted,
      r"aggregate \(round 1\) trained and counted no image"),
-    (ForgesItsExamples, checks.work_is_counted, r"client_examples shrank: \[-21, -42"),
+    (ForgesItsExamples, checks.work_is_counted,
+     r"client_examples shrank from round to round: \[-21, -42.*count_examples alone"),
     (CentralThatSeeds, checks.global_generators_are_left_alone,
      r"local \(client 0, round 1\) changed NumPy's global generator"),
 ]  # fmt: skip
@@ -446,6 +455,15 @@ def _put_back():
 def test_a_planted_fault_is_named(faulty, check, sentence, tmp_path):
     with pytest.raises(AssertionError, match=sentence):
         check(faulty, tmp_path)
+
+
+def test_an_assertion_of_the_strategy_says_where_it_is():
+    report = testing.report(NeedsEverybody, (checks.resuming_changes_nothing,))
+    assert not report.broken
+    report = testing.report(AssertsInLocal, (checks.resuming_changes_nothing,))
+    assert report.broken["resuming_changes_nothing"].startswith(
+        "assertsinlocal.local (client 0, round 1), line "
+    )
 
 
 def test_every_check_has_a_planted_fault():
