@@ -183,6 +183,10 @@ STRATEGIES = {
         "mosaic:MOSAIC_ORIGIN",
         "Mosaic with the origin prior, an extension of this project.",
     ),
+    "mosaic-features": (
+        "mosaic.features:MosaicFeatures",
+        "Mosaic with generators of features, an extension of this project.",
+    ),
     "dense": (
         "dense:Dense",
         "One upload of models; images that they know; distillation. Lightened.",

@@ -18,13 +18,10 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, create_model
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fedkd.config import Config
 from fedkd.errors import ConfigError
 from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
-from fedkd.ops.heads import feature_size, head_entries, head_of
-from fedkd.ops.optimisers import Sgd
+from fedkd.ops.heads import HeadTraining, feature_size, train_head
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -38,21 +35,11 @@ _FORWARD = 256
 """Images in a forward pass at a client."""
 
 
-class Calibration(Config):
+class Calibration(HeadTraining):
     """How the last layer is calibrated (``calibrate: {}`` beside any strategy)."""
 
     per_class: int = Field(200, ge=1)
     """M_c, the number of virtual features of each class that any client has."""
-    steps: int = Field(500, ge=0)
-    """Steps of SGD on the last layer; 0 leaves the model as it was."""
-    batch_size: int = Field(64, ge=1)
-    """Virtual features in a step."""
-    lr: float = Field(0.01, ge=0)
-    """Learning rate of these steps."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """Their momentum."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Their L2 penalty."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +195,6 @@ def _made(
 def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> int:
     """Train the last layer of a model, in place, on virtual features of every class.
 
-    Batches go through the features in an order that is shuffled anew for every pass.
-
     Args:
         model: Made of features and a head; the features are left alone.
         known: Moments of its features by class.
@@ -218,30 +203,7 @@ def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> int:
     Returns:
         The virtual features that went through a step.
     """
-    features, labels = draw(known, how.per_class)
-    parameters = [model.get_parameter(name) for name in head_entries(model)]
-    device = parameters[0].device
-    features, labels = features.to(device), labels.to(device)
-    sgd = Sgd(lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
-    stepper = sgd.start(parameters)
-    head = head_of(model)
-    model.eval()
-    number = 0
-    for chosen in _chosen(len(labels), how.batch_size, how.steps):
-        logits = head(features[chosen])
-        stepper.step(functional.cross_entropy(logits, labels[chosen]))
-        number += len(chosen)
-    stepper.zero_grad()
-    return number
-
-
-def _chosen(number: int, size: int, steps: int) -> Iterator[Tensor]:
-    """Yield positions of ``steps`` batches, pass after pass, each shuffled anew."""
-    done = 0
-    while done < steps:
-        for chosen in torch.randperm(number).split(size)[: steps - done]:
-            yield chosen
-            done += 1
+    return train_head(model, *draw(known, how.per_class), how)
 
 
 def _features(client: Client) -> Iterator[tuple[Tensor, Tensor]]:

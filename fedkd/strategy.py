@@ -103,7 +103,7 @@ class Requires:
     """All models are of one family with equal options but ``width``, and the server's is
     the widest. One architecture is that, too."""
     equal_feature_size: bool = False
-    """All models have features of one size."""
+    """All models are made of features and a head, and have features of one size."""
     batch_norm: bool = False
     """Every model has batch normalisation."""
     images: bool = False

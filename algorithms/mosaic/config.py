@@ -78,7 +78,27 @@ class GeneratorConfig(Config):
         return self
 
 
-class TeacherConfig(Config):
+class MetaConfig(Config):
+    """How the meta model starts and is trained."""
+
+    gate_start: float = Field(2.0, ge=0)
+    """Logit of the diagonal at the start; 2 gives the class's own expert 0.45 of 10."""
+    steps: int = Field(600, ge=0)
+    """Adam steps of the meta model; released code: 30 x 5, each on one batch."""
+    batch_size: int = Field(128, ge=1)
+    """Prototypes in a step; released code: 128."""
+    lr: float = Field(1e-2, gt=0)
+    """Adam's learning rate; released code: 1e-3."""
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    """Decay of the averaged copy that is used; released code: 0.99."""
+    ema_correction: bool = True
+    """Whether the average forgets its start; without it 22 % of the initial weights
+    remain after 150 steps (released code)."""
+    holdout: float = Field(0.2, ge=0, lt=1)
+    """Share of prototypes kept to measure the meta model; released code: 0."""
+
+
+class TeacherConfig(MetaConfig):
     """What teaches the student, and how the meta model that fuses experts is trained."""
 
     kind: Literal["meta", "experts", "diagonal", "clients", "global", "own_client"] = (
@@ -105,8 +125,6 @@ class TeacherConfig(Config):
     expert_embedding: bool = False
     """Whether the transformer is told which expert is which; without it the released
     form cannot tell them apart."""
-    gate_start: float = Field(2.0, ge=0)
-    """Logit of the diagonal at the start; 2 gives the class's own expert 0.45 of 10."""
     expansion: int = Field(10, ge=1)
     """a: the transformer works in a*C dimensions; released code: 10."""
     pooling: Literal["sum", "mean"] = "sum"
@@ -128,19 +146,6 @@ class TeacherConfig(Config):
     code has 41."""
     samples_per_client: int = Field(200, ge=1)
     """Generator samples a client contributes as prototypes."""
-    steps: int = Field(600, ge=0)
-    """Adam steps of the meta model; released code: 30 x 5, each on one batch."""
-    batch_size: int = Field(128, ge=1)
-    """Prototypes in a step; released code: 128."""
-    lr: float = Field(1e-2, gt=0)
-    """Adam's learning rate; released code: 1e-3."""
-    ema_decay: float = Field(0.99, ge=0, lt=1)
-    """Decay of the averaged copy that is used; released code: 0.99."""
-    ema_correction: bool = True
-    """Whether the average forgets its start; without it 22 % of the initial weights
-    remain after 150 steps (released code)."""
-    holdout: float = Field(0.2, ge=0, lt=1)
-    """Share of prototypes kept to measure the meta model; released code: 0."""
 
     @property
     def wants_features(self) -> bool:
@@ -148,8 +153,8 @@ class TeacherConfig(Config):
         return self.kind == "meta" and self.prototypes == "features"
 
 
-class DistilConfig(Config):
-    """Distillation of the teacher into the global model on generated images."""
+class LessonConfig(Config):
+    """How the student learns from the teacher, whatever it is shown."""
 
     steps: int = Field(300, ge=0)
     """Adam steps; 0 switches generators, experts and distillation off. Released code:
@@ -162,10 +167,6 @@ class DistilConfig(Config):
     each of them, however many there are (released code)."""
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate; released code: 1e-4, CIFAR-100 1e-5."""
-    batch_norm: Literal["auto", "eval", "train"] = "auto"
-    """Whether the student's BatchNorm keeps the statistics of the clients' data (released
-    code) or takes those of generated images. ``auto`` keeps them unless no client has
-    the student's architecture, so that there are none."""
     cosine: bool = True
     """Whether the rate falls to zero by a cosine; released code: no."""
     temperature: float = Field(1.0, gt=0)
@@ -181,13 +182,22 @@ class DistilConfig(Config):
     Jensen-Shannon divergence."""
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> DistilConfig:
+    def _something_to_learn(self) -> LessonConfig:
         if self.steps and not (self.kl_weight or self.ce_weight or self.overlap_weight):
             raise ValueError(
                 "expected a positive kl_weight, ce_weight or overlap_weight, found all "
                 "three at 0; set steps to 0 for no distillation"
             )
         return self
+
+
+class DistilConfig(LessonConfig):
+    """Distillation of the teacher into the global model on generated images."""
+
+    batch_norm: Literal["auto", "eval", "train"] = "auto"
+    """Whether the student's BatchNorm keeps the statistics of the clients' data (released
+    code) or takes those of generated images. ``auto`` keeps them unless no client has
+    the student's architecture, so that there are none."""
 
 
 class MosaicConfig(Config):

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.algorithms.mosaic import extensions
-from fedkd.algorithms.mosaic.config import DistilConfig, MosaicConfig
+from fedkd.algorithms.mosaic.config import LessonConfig, MosaicConfig
 from fedkd.algorithms.mosaic.experts import Members, TeacherFunction, with_weights
 from fedkd.algorithms.mosaic.generators import (
     ImageSource,
+    Source,
     load_generator,
     split_batch,
 )
@@ -76,9 +77,9 @@ def distilled(
 def distil(
     student: nn.Module,
     teacher: TeacherFunction,
-    source: ImageSource,
+    source: Source,
     sizes: Sequence[int],
-    config: DistilConfig,
+    config: LessonConfig,
     server: Server,
 ) -> None:
     """Train ``student`` in place to answer like ``teacher`` on generated images.

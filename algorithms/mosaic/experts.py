@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedkd.algorithms.fleet import Fleet
-from fedkd.algorithms.mosaic.config import TeacherConfig
+from fedkd.algorithms.mosaic.config import MetaConfig, TeacherConfig
 from fedkd.algorithms.mosaic.generators import ImageSource
 from fedkd.ops.averaging import weighted_average
 from fedkd.ops.ema import WeightAverage
@@ -203,7 +203,7 @@ def train_meta(
     meta: nn.Module,
     logits_ENC: Tensor,
     labels_N: Tensor,
-    config: TeacherConfig,
+    config: MetaConfig,
     server: Server,
 ) -> nn.Module:
     """Train the meta model on prototypes; return its averaged copy in eval mode.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -270,6 +271,13 @@ def load_generator(
     )
     generator.load_state_dict(dict(weights))
     return generator.eval().requires_grad_(False)
+
+
+class Source(Protocol):
+    """The clients' generators asked together."""
+
+    def draw(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Draw ``numbers[i]`` inputs of generator ``i``; return also their origin."""
 
 
 class ImageSource:

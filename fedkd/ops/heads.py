@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
+from fedkd.config import Config
 from fedkd.errors import ConfigError
+from fedkd.ops.optimisers import Sgd
 from fedkd.payload import Weights
+
+
+class HeadTraining(Config):
+    """How a head is trained on features that do not change."""
+
+    steps: int = Field(500, ge=0)
+    """Steps of SGD on the last layer; 0 leaves the model as it was."""
+    batch_size: int = Field(64, ge=1)
+    """Features in a step."""
+    lr: float = Field(0.01, ge=0)
+    """Learning rate of these steps."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Their momentum."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Their L2 penalty."""
 
 
 def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -93,3 +112,45 @@ def load_head(model: nn.Module, weights: Weights) -> nn.Module:
     for parameter, value in zip(own, theirs, strict=True):
         parameter.copy_(value)
     return model
+
+
+def train_head(
+    model: nn.Module, features: Tensor, labels: Tensor, how: HeadTraining
+) -> int:
+    """Train a model's head, in place, by the cross-entropy on features and labels.
+
+    Batches go through the features in an order that is shuffled anew for every pass.
+
+    Args:
+        model: Made of features and a head; the features are left alone. It is put into
+            eval mode.
+        features: ``[N, D]``.
+        labels: Int64 ``[N]``.
+        how: Amounts and rates.
+
+    Returns:
+        The features that went through a step.
+    """
+    parameters = [model.get_parameter(name) for name in head_entries(model)]
+    device = parameters[0].device
+    features, labels = features.to(device), labels.to(device)
+    sgd = Sgd(lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
+    stepper = sgd.start(parameters)
+    head = head_of(model)
+    model.eval()
+    number = 0
+    for chosen in _chosen(len(labels), how.batch_size, how.steps):
+        logits = head(features[chosen])
+        stepper.step(functional.cross_entropy(logits, labels[chosen]))
+        number += len(chosen)
+    stepper.zero_grad()
+    return number
+
+
+def _chosen(number: int, size: int, steps: int) -> Iterator[Tensor]:
+    """Yield positions of ``steps`` batches, pass after pass, each shuffled anew."""
+    done = 0
+    while done < steps:
+        for chosen in torch.randperm(number).split(size)[: steps - done]:
+            yield chosen
+            done += 1

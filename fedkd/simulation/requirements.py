@@ -5,7 +5,7 @@ All of it is checked before anything is trained or written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -181,18 +181,30 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
     if not (requires.batch_norm or requires.equal_feature_size):
         return None
     models = {spec.shown: federation.build_spec(spec, 0) for spec in specs.values()}
-    sizes = {
-        name: getattr(model, "feature_size", None) for name, model in models.items()
-    }
-    if requires.equal_feature_size and len(set(sizes.values())) > 1:
+    reason = _reason_in_features(models) if requires.equal_feature_size else None
+    if reason:
+        return reason
+    plain = [name for name, model in models.items() if not _has_batch_norm(model)]
+    if requires.batch_norm and plain:
+        return f"needs batch normalisation, but {plain[0]} has none."
+    return None
+
+
+def _reason_in_features(models: Mapping[str, nn.Module]) -> str | None:
+    """Return why models, by title, have no features of one size; None if they do."""
+    sizes = {name: getattr(m, "feature_size", None) for name, m in models.items()}
+    for name, model in models.items():
+        if sizes[name] is None or not hasattr(model, "head"):
+            return (
+                f"needs models made of features and a head, but {name} is of one piece; "
+                "give it feature_size, features and head."
+            )
+    if len(set(sizes.values())) > 1:
         each = ", ".join(f"{name}: {size}" for name, size in sizes.items())
         return (
             f"needs features of one size, but they are {each}; give every model the "
             "option features, say features: 64."
         )
-    plain = [name for name, model in models.items() if not _has_batch_norm(model)]
-    if requires.batch_norm and plain:
-        return f"needs batch normalisation, but {plain[0]} has none."
     return None
 
 

@@ -35,6 +35,13 @@ CASES = {
 }
 
 
+CASES["mosaic-features without its round of features"] = (
+    "mosaic-features",
+    {"distil": {"steps": 0}},
+    "cnn",
+)
+
+
 def last_state(name, options, model, **protocol):
     strategy, _ = REGISTRY.strategy(name, options)
     federation = testing.toy_federation(models=[ModelSpec(model)])

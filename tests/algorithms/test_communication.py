@@ -6,11 +6,13 @@ from fedkd.algorithms.averaging import Global
 from fedkd.algorithms.averaging import Update as ModelUpdate
 from fedkd.algorithms.mixed.fedgh import Head
 from fedkd.algorithms.mixed.own_models import ByClass
+from fedkd.algorithms.mosaic.features import Update as FeatureUpdate
 from fedkd.algorithms.mosaic.strategy import Update
 from fedkd.models.dcgan import Generator
 from fedkd.models.resnet import ResNet18
 from fedkd.ops.heads import read_head
 from fedkd.payload import seal
+from fedkd.plugins.registry import load_registry
 from fedkd.strategy import read_weights
 
 SHAPE = (3, 32, 32)
@@ -37,6 +39,15 @@ def test_mosaic_sends_its_generator_once():
     with_it = seal(Update(weights(), counts_C, generator, {}), "up")
     assert without == MODEL + COUNTS
     assert with_it - without == GENERATOR
+
+
+def test_mosaic_in_feature_space_sends_a_head_and_a_generator_of_features():
+    build = load_registry().model("feature-generator")
+    sizes = {"feature_size": 512, "latent_size": 32, "hidden": 128}
+    generator = read_weights(build(SHAPE, 10, **sizes, nonnegative=True))
+    head = read_head(ResNet18.build(SHAPE, 10))
+    sent = FeatureUpdate(head, torch.zeros(10, dtype=torch.int64), generator)
+    assert seal(sent, "up") == 288_264 + 20_520 + COUNTS
 
 
 def test_half_of_the_channels_is_a_quarter_of_the_bytes():

@@ -16,6 +16,7 @@ PAINTERS = [
     name
     for name in NAMES
     if name.startswith(("coboosting", "dense", "dfrd", "fedftg", "mosaic", "sda-fl"))
+    and name != "mosaic-features"  # its generators make features
 ]
 
 FEW = {"epochs": 2, "generator_steps": 2, "batch_size": 8, "width": 2}

@@ -51,6 +51,11 @@ SETTINGS = {
     "mosaic-code": QUICK_CODE,
     "mosaic-code-cifar100": QUICK_CODE,
     "mosaic-origin": QUICK_MOSAIC,
+    "mosaic-features": {
+        "generator": {"steps": 2, "hidden": 8, "batch_size": 8},
+        "teacher": {"steps": 3, "samples_per_client": 8},
+        "distil": {"steps": 2, "batch_size": 8},
+    },
     "fedtgp": QUICK_SERVER,
     "fedgh-htfllib": QUICK_SERVER,
     "feddf": {"steps": 2, "batch_size": 8},

@@ -7,6 +7,7 @@ _REPLAY = "tests/algorithms/test_mosaic_replay.py"
 _BASE = "tests/algorithms/test_mosaic.py"
 _SCHEDULE = "tests/algorithms/test_mosaic_schedule.py"
 _TABLE = f"{_CODE} -k resolves"
+_FEATURES = "tests/algorithms/test_mosaic_features.py"
 
 
 def _fault(name, module, old, new, tests):
@@ -680,4 +681,63 @@ FAULTS += [
         ("let the rate fall", '"cosine": False', '"cosine": True'),
         ("have no prior", '"origin_prior": True', '"origin_prior": False'),
     )
+]
+FAULTS += [
+    # In feature space: whose classes, which prior, what moves and what it costs.
+    _fault(
+        "features: moments are compared over all classes together",
+        "features/clients",
+        "told_BC = F.one_hot(labels, self._classes).to(features)",
+        "told_BC = F.one_hot(0 * labels, self._classes).to(features)",
+        f"{_FEATURES} -k class_moments",
+    ),
+    _fault(
+        "features: the moments pull the generator away",
+        "features/clients",
+        '"moment": (config.moment_weight, known.loss(fake, y))',
+        '"moment": (-config.moment_weight, known.loss(fake, y))',
+        f"{_FEATURES} -k 'independent and global'",
+    ),
+    _fault(
+        "features: the judge sees features of other classes as real",
+        "features/clients",
+        "adam_d.step(discriminator_loss(judge(real, y), judge(fake.detach(), y)))",
+        "adam_d.step(discriminator_loss(judge(real, 0 * y), judge(fake.detach(), y)))",
+        f"{_FEATURES} -k 'independent and global'",
+    ),
+    _fault(
+        "features: the last generator is sent and not the average",
+        "features/clients",
+        "    average.copy_to(generator)\n",
+        "",
+        f"{_FEATURES} -k 'independent and global'",
+    ),
+    _fault(
+        "features: the label has no prior",
+        "features/server",
+        "distil(Head(model), told, source,",
+        "distil(Head(model), teacher, source,",
+        f"{_FEATURES} -k 'independent and experts'",
+    ),
+    _fault(
+        "features: generators are asked for all classes alike",
+        "features/server",
+        'label_batches(self._counts[i], 1, number, "iid")',
+        'label_batches(self._counts[i], 1, number, "uniform")',
+        f"{_FEATURES} -k classes_of_its_client",
+    ),
+    _fault(
+        "features: experts are means without label counts",
+        "features/server",
+        "class_experts(list(sent.heads.values()), counts_KC)",
+        "class_experts(list(sent.heads.values()), counts_KC.clamp(max=1))",
+        f"{_FEATURES} -k 'independent and experts'",
+    ),
+    _fault(
+        "features: the client is not charged for its generator",
+        "features/clients",
+        "        client.count_examples(3 * len(y))\n",
+        "",
+        f"{_FEATURES} -k charged",
+    ),
 ]
