@@ -43,11 +43,13 @@ types: venv ## Check the types, strictly
 	$(BIN)/mypy
 	$(BIN)/mypy --follow-imports=silent docs/generate.py docs/make_site.py docs/traffic.py
 
-docs: venv ## Write the generated pages: algorithms/README.md, docs/reference.md
+docs: venv ## Write the generated pages and the recorded tables anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python benchmarks/tables.py
 
 docs-check: venv ## Check that the generated pages are fresh
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python benchmarks/tables.py --check
 
 site: venv ## Build the documentation site, strictly: build/site/index.html
 	@$(BIN)/python -c 'import material, mkdocs, mkdocstrings_handlers.python' 2>/dev/null || \

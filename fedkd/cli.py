@@ -36,6 +36,7 @@ COMMANDS = {
         "Show how a partition spreads the classes over clients.",
     ),
     "report": ("report", "Draw tables and figures from the results of bench."),
+    "compare": ("compare", "Say what changed between two results, beyond seed noise."),
 }
 """Sub-commands: the module of :mod:`fedkd.commands` that holds each, and its help."""
 

@@ -15,6 +15,7 @@ OUTSIDE = {
     "fedkd.datasets": "datasets",
     "fedkd.models": "models",
     "fedkd.suites": "benchmarks/suites",
+    "fedkd.reported": "benchmarks/reported",
 }
 """Packages that lie beside the folder ``fedkd``, which has links to them."""
 FLOORS = (
@@ -28,7 +29,7 @@ FLOORS = (
     ("party",),
     ("strategy",),
     ("calibration",),
-    ("datasets", "models", "algorithms", "suites"),
+    ("datasets", "models", "algorithms", "suites", "reported"),
     ("simulation",),
     ("engines",),
     ("plugins",),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = read_configuration(ROOT / "pyproject.toml", expand=False)
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 MAPPING = SETUPTOOLS["package-dir"]
-LINKS = {"algorithms", "datasets", "models", "suites"}
+LINKS = {"algorithms", "datasets", "models", "suites", "reported"}
 SOURCES = ("fedkd", "algorithms", "datasets", "models", "benchmarks")
 OWN_FOLDERS = {"algorithms", "datasets", "models", "benchmarks", "tests", "docs"}
 
@@ -146,6 +146,9 @@ def test_the_wheel_holds_the_suites_and_the_mark_of_a_typed_package(contents):
     suites = {path.name for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")}
     assert suites
     assert {f"fedkd/suites/{name}" for name in suites} <= contents
+    papers = {path.name for path in (ROOT / "benchmarks" / "reported").glob("*.yaml")}
+    assert papers
+    assert {f"fedkd/reported/{name}" for name in papers} <= contents
     assert "fedkd/py.typed" in contents
 
 

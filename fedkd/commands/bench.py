@@ -26,7 +26,7 @@ from fedkd.harness.folder import held, refuse_other_suite
 from fedkd.harness.live.lines import make_view
 from fedkd.harness.precheck import Foreseen
 from fedkd.plugins.registry import Registry, load_registry
-from fedkd.report.table import table_rich
+from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO, Choice, Executor
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
@@ -255,7 +255,7 @@ def _report(bench: Bench, ran: Collection[str]) -> int:
     rows = bench.rows
     console.print(
         table_rich(
-            rows,
+            bench.reported,
             title=bench.suite.name,
             references=bench.references(),
             columns=bench.columns,

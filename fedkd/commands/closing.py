@@ -10,6 +10,7 @@ from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside
 from fedkd.report.results import Row
+from fedkd.report.text import numbered
 from fedkd.report.warned import warnings_in
 
 
@@ -23,7 +24,9 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
     out = bench.settings.out
     kept = [row for row in bench.rows if row.run_id not in ran]
     lines = [_kept(kept, len(bench.rows), _not_applied(bench))]
-    lines.append(_beside(out, {cell.run_id for cell in bench.cells}))
+    lines.append(_other_seeds(bench))
+    reported = {row.run_id for row in bench.beside}
+    lines.append(_beside(out, {cell.run_id for cell in bench.cells} | reported))
     lines.append(f"Results: {out.results}, {out.table}")
     return [line for line in lines if line]
 
@@ -65,6 +68,15 @@ def _not_applied(bench: Bench) -> str:
     return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}" if names else ""
 
 
+def _other_seeds(bench: Bench) -> str:
+    """Return that runs of earlier calls are in the table, too, if some are."""
+    if not bench.beside:
+        return ""
+    seeds = sorted({row.seed for row in bench.beside})
+    number = counted(len(bench.beside), "run")
+    return f"Also in the table: {number} of {numbered('seed', seeds)}, done before."
+
+
 def _beside(out: ResultsFolder, known: Collection[str]) -> str:
     number = finished_beside(out, known)
     if not number:
@@ -72,5 +84,5 @@ def _beside(out: ResultsFolder, known: Collection[str]) -> str:
     verb, they = ("is", "it is") if number == 1 else ("are", "they are")
     return (
         f"{counted(number, 'finished run')} in {out.runs} {verb} not in this table: {they} "
-        "of other seeds, options or metrics."
+        "of other strategies, options or metrics."
     )

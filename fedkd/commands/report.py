@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -20,15 +19,19 @@ from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.plain import plain_report
 from fedkd.report.plots import draw_all
+from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, csv_text, merge_results, read_results
 from fedkd.report.stages import stage_table
-from fedkd.report.summary import summarise
-from fedkd.report.table import table_markdown, table_rich
+from fedkd.report.table import table_markdown
+from fedkd.report.targets import with_target
+from fedkd.report.terminal import table_rich
 from fedkd.report.warned import warned_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.reported import Reported, load_reported
 from fedkd.suite.suite import Suite, load_suite
 
 PROTOCOL = tuple(key for key in Protocol.model_fields if key != "evaluation")
@@ -50,6 +53,8 @@ class _Report:
     columns: tuple[Column, ...]
     """Of the metrics beside accuracy."""
     registry: Registry
+    papers: tuple[Reported, ...] = ()
+    """Whose numbers stand beside ours."""
 
     @property
     def title(self) -> str:
@@ -87,12 +92,28 @@ class _Report:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write there instead of printing.",
 )
+@click.option(
+    "--reported",
+    "papers",
+    metavar="NAME",
+    multiple=True,
+    help="Numbers of a paper to show beside ours: a name of benchmarks/reported or a "
+    "file like those. May be given more than once.",
+)
+@click.option(
+    "--target",
+    metavar="PERCENT",
+    type=click.FloatRange(0, 100),
+    help="Also show the rounds and bytes that it took to this global accuracy.",
+)
 @plugin_option
-def command(
+def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     folders: tuple[Path, ...],
     output_format: str,
     plots: bool | None,
     out: Path | None,
+    papers: tuple[str, ...],
+    target: float | None,
     plugin_files: tuple[str, ...],
 ) -> None:
     """Draw tables and figures from the results of 'fedkd bench'.
@@ -106,7 +127,9 @@ def command(
             "figures. Add --out FILE; they go into plots/ beside it."
         )
     read = [ResultsFolder(folder) for folder in folders]
-    report = _read(read, plugin_files)
+    report = _read(read, plugin_files, papers)
+    if target is not None:
+        report = _aimed(report, target)
     if out is not None:
         write_atomic(out, _render(report, output_format))
         click.echo(f"Written: {out}", err=True)
@@ -127,7 +150,11 @@ def command(
         click.echo(f"Figures: {len(drawn.files)} in {home.plots}", err=True)
 
 
-def _read(folders: Sequence[ResultsFolder], plugin_files: Sequence[str]) -> _Report:
+def _read(
+    folders: Sequence[ResultsFolder],
+    plugin_files: Sequence[str],
+    papers: Sequence[str],
+) -> _Report:
     tables: dict[str, list[Row]] = {}
     suites: dict[ResultsFolder, Suite] = {}
     places: dict[str, RunFolder] = {}
@@ -151,7 +178,34 @@ def _read(folders: Sequence[ResultsFolder], plugin_files: Sequence[str]) -> _Rep
     registry = load_registry(plugin_files)
     references = _references(suites.values(), rows, registry)
     columns = _columns(suites, rows, registry)
-    return _Report(places, rows, suites, references, columns, registry)
+    sources = _papers(suites.values(), papers)
+    return _Report(places, rows, suites, references, columns, registry, sources)
+
+
+def _aimed(report: _Report, target: float) -> _Report:
+    """Return a report that also has what it took to reach a target."""
+    folders = report.folders
+    rows, columns = with_target(
+        report.rows, lambda row: metrics_or_none(folders[row.run_id]), target
+    )
+    known = {column.name for column in report.columns}
+    more = [column for column in columns if column.name not in known]
+    return replace(report, rows=rows, columns=(*report.columns, *more))
+
+
+def _papers(suites: Iterable[Suite], asked: Sequence[str]) -> tuple[Reported, ...]:
+    """Return the numbers of papers that suites name, as far as they are here, and others.
+
+    Raises:
+        ConfigError: If one that is asked for by option cannot be read.
+    """
+    sources = {name: load_reported(name) for name in asked}
+    for name in (name for suite in suites for name in suite.reported):
+        try:
+            sources.setdefault(name, load_reported(name))
+        except FedKDError as error:
+            click.echo(f"fedkd: remark: {error}", err=True)
+    return tuple(sources.values())
 
 
 def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
@@ -244,7 +298,8 @@ def _render(report: _Report, output_format: str) -> str:
     if output_format == "csv":
         return csv_text(report.rows)
     if output_format == "json":
-        return json.dumps(_json(report), indent=2, ensure_ascii=False) + "\n"
+        values = plain_report(report.rows, report.references, report.columns)
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if output_format == "markdown":
         return _markdown(report)
     text = io.StringIO()
@@ -281,33 +336,15 @@ def _markdown(report: _Report) -> str:
         stages=stage_table(runs),
         warned=warned_lines((row, folders[row.run_id].log) for row in report.rows),
         columns=report.columns,
+        reported=_reported(report),
     )
 
 
-def _json(report: _Report) -> dict[str, Any]:
-    """Return rows and means as plain values."""
-    table = summarise(report.rows, report.references)
-    others = [summarise(report.rows, (), column) for column in report.columns]
-    means = [
-        {
-            "strategy": label,
-            **asdict(setting),
-            "n": entry.n,
-            "global_accuracy_mean": entry.mean,
-            "global_accuracy_std": entry.std,
-            "runs": dict(entry.counts),
-            "best": entry.mark == "best",
-            "reference": label in table.references,
-            **{
-                f"{more.column.name}_{what}": getattr(
-                    more.entries[label, setting], what
-                )
-                for more in others
-                for what in ("mean", "std")
-            },
-        }
-        for setting in table.settings
-        for label in table.strategies
-        if (entry := table.entries[label, setting]).counts
-    ]
-    return {"rows": [row.plain() for row in report.rows], "means": means}
+def _reported(report: _Report) -> str:
+    """Return the section of papers' numbers."""
+    names = {
+        entry.label: entry.name
+        for suite in report.suites.values()
+        for entry in suite.strategies
+    }
+    return reported_section(report.rows, report.papers, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
 from fedkd.harness.environment import describe
+from fedkd.harness.folder import seeds_in
 from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import Foreseen, check_cells
 from fedkd.harness.resuming import ResumePoints
@@ -28,12 +30,14 @@ from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
 from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision
-from fedkd.suite.grid import Cell
+from fedkd.suite.grid import Cell, grid
+from fedkd.suite.reported import load_reported
 from fedkd.suite.suite import Suite
 
 
@@ -73,12 +77,36 @@ class Bench:
         self.settings = settings
         self.done: dict[str, Row] = {}
         """Rows by ``run_id``."""
+        self.beside: list[Row] = []
+        """Rows of finished runs in the folder that differ from its cells in the seed
+        only; they are reported with them."""
+        self._order: list[str] = []
+        """Of everything that is reported, where there is more than the cells."""
+        self.papers = [load_reported(name) for name in suite.reported]
+        """Whose numbers the page shows beside ours."""
         self.resume_points = ResumePoints(settings.out)
 
     @property
     def rows(self) -> list[Row]:
         """The rows so far, in the order of the grid."""
         return [self.done[c.run_id] for c in self.cells if c.run_id in self.done]
+
+    @property
+    def reported(self) -> list[Row]:
+        """The rows so far and those of other seeds beside them, in the order of a grid."""
+        if not self.beside:
+            return self.rows
+        rows = {row.run_id: row for row in (*self.rows, *self.beside)}
+        return [rows[run_id] for run_id in self._order if run_id in rows]
+
+    @property
+    def whole(self) -> Suite:
+        """The suite with the seeds of everything that is reported."""
+        beside = {row.seed for row in self.beside}
+        if not beside:
+            return self.suite
+        seeds = tuple(sorted(beside.union(self.suite.seeds)))
+        return self.suite.model_copy(update={"seeds": seeds})
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -96,13 +124,34 @@ class Bench:
         return min(self.settings.jobs, max(len(self.todo), 1))
 
     def look(self) -> None:
-        """Find the cells that are finished already."""
+        """Find the cells that are finished already, and those of other seeds."""
+        self.beside = self._of_other_seeds()
+        if self.beside:
+            self._order = [cell.run_id for cell in grid(self.whole, self.registry)]
         if self.settings.fresh:
             return
         for cell in self.cells:
             row = finished_row(cell, self.settings.out.run(cell.run_id))
             if row is not None:
                 self.done[cell.run_id] = row
+
+    def _of_other_seeds(self) -> list[Row]:
+        """Return the rows of finished runs of these cells with another seed."""
+        out = self.settings.out
+        seeds = sorted(seeds_in(out) - set(self.suite.seeds))
+        if not seeds:
+            return []
+        others = self.suite.model_copy(update={"seeds": tuple(seeds)})
+        there = [
+            cell
+            for cell in grid(others, self.registry)
+            if out.run(cell.run_id).result.is_file()
+        ]
+        with warnings.catch_warnings():
+            # A damaged one is told of when its seed is asked for, and made again.
+            warnings.simplefilter("ignore")
+            rows = [finished_row(cell, out.run(cell.run_id)) for cell in there]
+        return [row for row in rows if row is not None]
 
     def check(self) -> tuple[RunBuilder, Foreseen]:
         """Check all that can be known before the first cell runs.
@@ -157,29 +206,34 @@ class Bench:
             whole: Whether the table also tells what each stage did and what was warned
                 of, for which the metrics and logs of all runs are read.
         """
-        out, rows = self.settings.out, self.rows
+        out, rows = self.settings.out, self.reported
         results.write_results(rows, out.results)
         page = table.table_markdown(
             rows,
             title=self.suite.name,
-            protocol_lines=protocol_lines(self.suite, self.registry),
+            protocol_lines=protocol_lines(self.whole, self.registry),
             references=self.references(),
             provenance=provenance_lines(out.environment),
             stages=self._stages() if whole else "",
             warned=self._warned() if whole else (),
             columns=self.columns,
+            reported=self._reported(rows),
         )
         write_atomic(out.table, page)
+
+    def _reported(self, rows: Sequence[Row]) -> str:
+        names = {entry.label: entry.name for entry in self.suite.strategies}
+        return reported_section(rows, self.papers, names)
 
     def _stages(self) -> str:
         out = self.settings.out
         return stages.stage_table(
-            [(row, metrics_or_none(out.run(row.run_id))) for row in self.rows]
+            [(row, metrics_or_none(out.run(row.run_id))) for row in self.reported]
         )
 
     def _warned(self) -> list[str]:
         out = self.settings.out
-        return warned_lines((row, out.run(row.run_id).log) for row in self.rows)
+        return warned_lines((row, out.run(row.run_id).log) for row in self.reported)
 
     def references(self) -> set[str]:
         """Return the labels of the strategies that are references, not competitors."""
@@ -190,7 +244,7 @@ class Bench:
 
     def draw(self) -> list[str]:
         """Draw the figures; return a line for each that could not be drawn."""
-        if not self.settings.plots or not self.rows:
+        if not self.settings.plots or not self.reported:
             return []
         drawn = plots.draw_all(
             self.settings.out, references=self.references(), columns=self.columns
@@ -200,7 +254,7 @@ class Bench:
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""
         settings = self.settings
-        write_atomic(settings.out.suite, yamlfile.dump(self.suite.plain()))
+        write_atomic(settings.out.suite, yamlfile.dump(self.whole.plain()))
         if todo:
             place = describe(
                 self.registry, settings.device, self.jobs, settings.command

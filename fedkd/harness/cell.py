@@ -311,6 +311,7 @@ def _row(
         split_hash=outcome.split_hash,
         config_hash=cell.config_hash,
         run_id=cell.run_id,
+        global_of=outcome.metrics.get("global_of") or "",
         metrics={c.name: c.value(outcome.metrics) for c in cell.columns},
         **measures,
     )

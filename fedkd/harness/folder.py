@@ -7,7 +7,7 @@ import errno
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fedkd.base import yamlfile
 from fedkd.base.folders import ResultsFolder
@@ -50,18 +50,26 @@ def finished_beside(out: ResultsFolder, known: Collection[str] = ()) -> int:
         known: Names of run folders that do not count.
     """
     return sum(
-        _is_finished(run.result)
+        _finished(run.result) is not None
         for run in out.every_run()
         if run.path.name not in known
     )
 
 
-def _is_finished(path: Path) -> bool:
+def seeds_in(out: ResultsFolder) -> set[int]:
+    """Return the seeds of the finished runs in a folder."""
+    rows = (_finished(run.result) for run in out.every_run())
+    seeds = {row.get("seed") for row in rows if row is not None}
+    return {seed for seed in seeds if isinstance(seed, int)}
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
+    """Return what is written of a finished run; None if it is none, or is damaged."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(row, dict) and row.get("status") in FINAL
+        return None
+    return row if isinstance(row, dict) and row.get("status") in FINAL else None
 
 
 @contextlib.contextmanager

@@ -183,4 +183,5 @@ class Metric:
             self.higher_is_better,
             self.shown,
             scope,
+            self.reads(),
         )

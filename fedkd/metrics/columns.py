@@ -30,6 +30,8 @@ class Column:
     shown: bool
     """Whether it is in ``results.csv``, and so in tables; metrics.jsonl has it anyway."""
     scope: Scope
+    reads: tuple[str, ...] = ()
+    """The columns that it is made from, if it is of the rounds of a run."""
 
     @property
     def by_round(self) -> bool:

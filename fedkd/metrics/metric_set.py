@@ -27,7 +27,7 @@ TAKEN = {
     "server_examples", "personal_examples", "seconds", "seconds_local", "seconds_data",
     "seconds_transport", "seconds_server", "seconds_evaluation", "seconds_bookkeeping",
     "peak_memory_bytes", "split_hash", "config_hash", "run_id", "precision", "engine",
-    "notes", "round", "train_loss", "phases", "measured", "logged", BY_CLIENT,
+    "notes", "global_of", "round", "train_loss", "phases", "measured", "logged", BY_CLIENT,
 }  # fmt: skip
 """Names in results.csv and metrics.jsonl that mean something else."""
 

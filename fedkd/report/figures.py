@@ -96,7 +96,7 @@ def draw_curves(
     ordered = sorted(curves, key=lambda curve: sign * curve.final)
     columns = 4 if len(ordered) > 3 else max(len(ordered), 1)
     lines = -(-len(ordered) // columns)
-    with _figure(12, 4.3 + 0.24 * lines, path) as figure:
+    with figure_in(12, 4.3 + 0.24 * lines, path) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         for axis, (name, xlabel) in zip(axes, panels, strict=True):
             for curve in ordered:
@@ -117,7 +117,7 @@ def draw_curves(
         seeds = {len(curve.values) for curve in curves}
         many = max(seeds, default=1) > 1
         note = " — mean, band: smallest to largest over seeds" if many else ""
-        figure.suptitle(_drawable(title) + note, fontsize=12)
+        figure.suptitle(drawable(title) + note, fontsize=12)
 
 
 def partition_heat_map(
@@ -135,14 +135,14 @@ def partition_heat_map(
     clients, number = table.shape
     width = float(np.clip(0.55 * number + 2.2, 5.5, 13))
     height = float(np.clip(0.34 * clients + 1.7, 3.2, 12))
-    with _figure(width, height, path) as figure:
+    with figure_in(width, height, path) as figure:
         axis = figure.subplots()
         shown = np.ma.masked_equal(table, 0)
         most = max(int(table.max(initial=0)), 2)
         image = axis.imshow(
             shown, cmap="YlGnBu", norm="log", vmin=1, vmax=most, aspect="auto"
         )
-        bar = figure.colorbar(image, ax=axis, pad=0.02, aspect=30, format=_short)
+        bar = figure.colorbar(image, ax=axis, pad=0.02, aspect=30, format=short)
         bar.set_label("images (log scale)")
         bar.ax.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         bar.ax.minorticks_off()
@@ -152,7 +152,7 @@ def partition_heat_map(
         _name_ticks(axis.yaxis, totals, room=(height - 1.3) / 0.19)
         axis.set_xlabel("class")
         axis.set_ylabel("client")
-        axis.set_title(_drawable(title))
+        axis.set_title(drawable(title))
         digits = len(str(int(table.max(initial=0))))
         if number * (digits + 1) * 0.085 < width - 2 and clients * 0.17 < height - 1.3:
             _write_numbers(axis, table)
@@ -183,22 +183,22 @@ def image_grid(
     cell = float(np.clip(11 / most, 0.35, 0.9))
     names = max(map(len, rows)) * 0.085 + 0.3
     size = (cell * most + names, cell * len(rows) * high / wide + 0.6)
-    with _figure(*size, path) as figure:
+    with figure_in(*size, path) as figure:
         axis = figure.subplots()
         axis.imshow(canvas, interpolation="nearest")
         axis.set_yticks(
             [i * (high + gap) + high / 2 for i in range(len(rows))],
-            [*map(_drawable, rows)],
+            [*map(drawable, rows)],
         )
         axis.set_xticks([])
         axis.tick_params(length=0)
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
-        figure.suptitle(_drawable(title), fontsize=11)
+        figure.suptitle(drawable(title), fontsize=11)
 
 
 @contextmanager
-def _figure(width: float, height: float, path: Path) -> Iterator[Any]:
+def figure_in(width: float, height: float, path: Path) -> Iterator[Any]:
     """Give a figure in inches; written to ``path`` when the block ends well."""
     # Half a second to import, and most commands draw nothing.
     with _no_backend():
@@ -239,7 +239,7 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
     return names, frozenset().union(*letters)
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """Return a text whose letters that no font has are escapes, such as ``<4e2d>``."""
     _, letters = _fonts()
     return "".join(c if ord(c) in letters else f"<{ord(c):x}>" for c in text)
@@ -257,7 +257,7 @@ def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
     if curve.reference:
         look |= {"color": REFERENCE_COLOUR, "linestyle": DASHES[1 + curve.style % 3]}
     name = f"{curve.label} (reference)" if curve.reference else curve.label
-    axis.plot(x, mean, label=f"{_drawable(name)}  {curve.final:.1f}", **look)
+    axis.plot(x, mean, label=f"{drawable(name)}  {curve.final:.1f}", **look)
     if len(curve.values) > 1 and len(x) > 1:
         low, high = curve.values.min(0), curve.values.max(0)
         axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
@@ -275,10 +275,10 @@ def _scale(axis: Any, values: Sequence[NDArray[np.float64]], name: str) -> None:
         axis.xaxis.set_minor_formatter(lambda *_: "")
     else:
         axis.locator_params(axis="x", nbins=6, integer=name == "rounds")
-    axis.xaxis.set_major_formatter(_short)
+    axis.xaxis.set_major_formatter(short)
 
 
-def _short(value: float, _position: int | None = None) -> str:
+def short(value: float, _position: int | None = None) -> str:
     """Return ``250k`` for 250000."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
@@ -307,7 +307,7 @@ def _name_ticks(axis: Any, names: Sequence[str], room: float) -> None:
     """Label every tick where there is room, else every k-th."""
     step = max(1, math.ceil(len(names) / max(room, 1)))
     axis.set_ticks(
-        range(0, len(names), step), [_drawable(name) for name in names[::step]]
+        range(0, len(names), step), [drawable(name) for name in names[::step]]
     )
     axis.set_tick_params(length=0)
 

@@ -22,8 +22,20 @@ from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.loader import cause
 from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
+from fedkd.report.grouping import (
+    GLOBAL,
+    Groups,
+    Setting,
+    group,
+    is_of_global,
+    setting_titles,
+    without_global,
+)
+from fedkd.report.notes import OF_CLIENTS
 from fedkd.report.results import Row, read_results
-from fedkd.report.summary import GLOBAL, Setting, group, setting_titles
+from fedkd.report.scatter import draw_pareto, draw_ranks
+from fedkd.report.stats.front import COSTS, points
+from fedkd.report.stats.ranks import Ranking, rank
 from fedkd.simulation.metrics import metrics_or_none
 
 T = TypeVar("T")
@@ -72,6 +84,8 @@ def draw_all(
 
     * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
       each further metric such as ``global-loss-<setting>.png``;
+    * ``costs-<setting>.png``: accuracy against bytes, images and seconds of a run;
+    * ``ranks.png``: mean ranks over all settings and seeds, where there are enough;
     * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
     * ``generators-<label>-<setting>-s<seed>.png``: a strategy's images, first seed.
 
@@ -102,8 +116,13 @@ def draw_all(
         runs = {name: some for (name, own), some in groups.items() if own == setting}
         page = _Page(out.plots, setting, slug, homes, drawn)
         page.curves(runs, labels, references, [GLOBAL, *columns])
+        page.costs(groups, setting, labels, references)
         page.partition(runs)
         page.galleries(runs)
+    ranking = rank(rows, references)
+    if isinstance(ranking, Ranking):
+        title = ", ".join(dict.fromkeys(row.suite for row in rows))
+        drawn.draw(out.plots / "ranks.png", partial(draw_ranks, ranking, title=title))
     return drawn
 
 
@@ -165,16 +184,43 @@ class _Page:
         for column in columns:
             if column.scope not in ("global", "clients"):
                 continue
+            own = (
+                {label for label, rows in runs.items() if without_global(rows)}
+                if is_of_global(column)
+                else set()
+            )
             every = [
-                curve_of(label, run, column, labels.index(label), label in references)
+                curve_of(
+                    f"{label} {OF_CLIENTS}" if label in own else label,
+                    run,
+                    column,
+                    style=labels.index(label),
+                    reference=label in references,
+                )
                 for label, run in lines.items()
             ]
             curves = [curve for curve in every if curve]
             if curves:
                 name = "accuracy" if column is GLOBAL else column.name.replace("_", "-")
                 path = self.folder / f"{name}-{self.slug}.png"
-                how = partial(draw_curves, curves, column, title=self.title)
+                sign = f" — {OF_CLIENTS} no global model" if own else ""
+                how = partial(draw_curves, curves, column, title=self.title + sign)
                 self.drawn.draw(path, how)
+
+    def costs(
+        self,
+        groups: Groups,
+        setting: Setting,
+        labels: Sequence[str],
+        references: Collection[str],
+    ) -> None:
+        """Draw accuracy beside what runs cost, where two strategies or more say both."""
+        every = {cost: points(groups, setting, cost, references) for cost in COSTS}
+        panels = {cost: some for cost, some in every.items() if len(some) > 1}
+        if panels:
+            path = self.folder / f"costs-{self.slug}.png"
+            how = partial(draw_pareto, panels, labels, title=self.title)
+            self.drawn.draw(path, how)
 
     def partition(self, runs: Mapping[str, Sequence[Row]]) -> None:
         """Draw the client x class table of the first seed that left one."""

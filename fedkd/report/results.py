@@ -67,6 +67,10 @@ class Row(RunName):
     went on with another; empty of a run that did not end."""
     notes: str = ""
     """What is to be said of the data; see :func:`joined_notes`."""
+    global_of: str = ""
+    """``model`` where ``global_accuracy`` is that of a global model, ``clients`` where
+    there is none and it is the mean over the clients' own; empty where a run did not end
+    or results of an earlier version do not say."""
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """What the suite measures beside accuracy: further columns, by name."""
 
@@ -102,7 +106,13 @@ _DECIMALS = {
     **{f"seconds_{name}": 3 for name in PHASES},
 }  # fmt: skip
 LATER = frozenset(
-    {*(f"seconds_{name}" for name in PHASES), "precision", "engine", "notes"}
+    {
+        *(f"seconds_{name}" for name in PHASES),
+        "precision",
+        "engine",
+        "notes",
+        "global_of",
+    }
 )
 """Columns that results of earlier versions lack; then they have their defaults."""
 _REQUIRED = {
@@ -223,7 +233,7 @@ def _result(row: Row) -> Row:
     empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
     if row.status == "done":
         empty["reason"] = ""  # it started anew, and gave the same
-    row = replace(row, engine="", notes="")
+    row = replace(row, engine="", notes="", global_of="")
     return replace(row, seconds=None, peak_memory_bytes=None, **empty)
 
 

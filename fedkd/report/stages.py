@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedkd.metrics.base import Line
+from fedkd.report.grouping import group, setting_titles, without_global
+from fedkd.report.notes import OF_CLIENTS
 from fedkd.report.results import Row
-from fedkd.report.summary import group, setting_titles
 from fedkd.report.text import amount, markdown_grid, measured_on, spread
 
 MEASURED = "measured "
@@ -65,7 +66,8 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
     for (label, setting), rows in groups.items():
         for name, values in _by_name([of_run[row.run_id] for row in rows]).items():
             start = [titles[setting]] if several else []
-            body.append([*start, label, name, *_fields(name, values)])
+            own = f"{label} {OF_CLIENTS}" if without_global(rows) else label
+            body.append([*start, own, name, *_fields(name, values)])
     start = ["setting"] if several else []
     header = [*start, "strategy", "what", "mean ± std", "n", "of round"]
     where = measured_on(row.dataset for row, _ in done)
@@ -73,6 +75,8 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
         "The last value of each run, over the runs that are done. Measured values are "
         f"percent of {where}; what clients logged is a mean over clients."
     )
+    if any(without_global(rows) for rows in groups.values()):
+        note += f" {OF_CLIENTS} has no global model."
     return f"{markdown_grid(header, body, 2 + several)}\n\n{note}"
 
 

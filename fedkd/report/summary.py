@@ -1,47 +1,31 @@
-"""Rows of results -> means, spreads and counts by strategy and setting."""
+"""Rows of results -> means, spreads, counts and marks by strategy and setting."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from fedkd.base.runname import RunName, with_alpha
-from fedkd.errors import counted
 from fedkd.metrics.columns import Column
-from fedkd.metrics.metric_set import MetricSet
+from fedkd.report.grouping import (
+    GLOBAL,
+    Groups,
+    Setting,
+    done,
+    group,
+    is_of_global,
+    split_conflicts,
+    without_global,
+)
 from fedkd.report.results import Row
+from fedkd.report.stats.intervals import Interval, bootstrap_interval
+from fedkd.report.stats.standings import Mark, Standing, standing
 
-GLOBAL, LOCAL = MetricSet().columns.values()
-"""The columns of accuracy, which all results have."""
 UNDEFINED = "undefined"
 """What counts for a run that is done and whose metric has no value."""
-Mark = Literal["", "best", "second"]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One column of a table: what the names of all runs in it share.
-
-    Rounds are not part of it: a one-shot method has its own number of them.
-    """
-
-    dataset: str
-    partition: str
-    alpha: float | None
-    models: str
-    clients: int
-    suite: str = ""
-    """Given only where two suites hold the same cell."""
-
-    @classmethod
-    def of(cls, run: RunName, suite: str = "") -> Setting:
-        """Return the setting that a run belongs to."""
-        shared = {one.name: getattr(run, one.name) for one in fields(cls)}
-        return cls(**{**shared, "suite": suite})
 
 
 @dataclass(frozen=True)
@@ -54,6 +38,9 @@ class TableField:
     """How many runs there are of each status; ``undefined`` instead of ``done`` where
     the metric has no value."""
     mark: Mark = ""
+    is_of_clients: bool = False
+    """Whether it should be of a global model, there is none, and it is the mean over the
+    clients' own models: it does not compete."""
 
     @property
     def n(self) -> int:
@@ -70,6 +57,11 @@ class TableField:
         """Sample standard deviation over the runs; None for fewer than two."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
+    @property
+    def interval(self) -> Interval | None:
+        """Bootstrap interval of the mean; None for fewer than five runs."""
+        return bootstrap_interval(self.values)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -83,31 +75,17 @@ class Table:
     """Every pair has an entry; one without runs is empty."""
     references: frozenset[str]
     """Strategies that are marked and never best."""
+    without_global: frozenset[str] = frozenset()
+    """Strategies that have no global model in some setting. They are marked in every
+    table, and never best by a column of the global model."""
+    standings: Mapping[Setting, Standing] = field(default_factory=dict)
+    """Who is best in each setting, and whether the runs tell so."""
 
     @property
     def common_n(self) -> int | None:
         """Number of runs of every entry that has a mean; None where they differ."""
         numbers = {entry.n for entry in self.entries.values() if entry.n}
         return numbers.pop() if len(numbers) == 1 else None
-
-
-Groups = dict[tuple[str, Setting], list[Row]]
-"""Rows by strategy and setting, both in order of appearance."""
-
-
-def group(rows: Sequence[Row]) -> Groups:
-    """Return the rows of every strategy and setting.
-
-    Suites are kept apart only where they hold the same strategy, setting and seed.
-    """
-    seen = Counter((row.strategy, Setting.of(row), row.seed) for row in rows)
-    suites = {row.suite for row in rows}
-    apart = len(suites) > 1 and any(number > 1 for number in seen.values())
-    groups: Groups = {}
-    for row in rows:
-        setting = Setting.of(row, row.suite if apart else "")
-        groups.setdefault((row.strategy, setting), []).append(row)
-    return groups
 
 
 def summarise(
@@ -117,47 +95,37 @@ def summarise(
 ) -> Table:
     """Reduce runs to one entry a strategy and setting.
 
-    Only runs that are ``done`` have a value. The best mean of a setting and the second
-    are marked, ties alike; references never are, nor is a strategy with a run that has
-    no value (the mean of those that survived is none of the strategy), nor a setting
-    with one mean only.
+    Only runs that are ``done`` have a value. What is marked, and when, is said by
+    :func:`~fedkd.report.stats.standings.standing`. Nobody competes who is a reference,
+    who has a run without a value (the mean of those that survived is none of the
+    strategy), or who has no global model where the column is of that.
     """
     groups = group(rows)
     strategies = _ordered(label for label, _ in groups)
     settings = _ordered(setting for _, setting in groups)
+    torn = {setting for setting, _ in split_conflicts(rows)}
+    lacking = {key for key, runs in groups.items() if without_global(runs)}
+    standings: dict[Setting, Standing] = {}
     table: dict[tuple[str, Setting], TableField] = {}
     for setting in settings:
-        entries = {s: _entry(groups.get((s, setting), []), column) for s in strategies}
-        rivals = {s: e for s, e in entries.items() if s not in references}
-        marks = _marks(rivals, column)
+        entries = {
+            label: _entry(groups.get((label, setting), []), column)
+            for label in strategies
+        }
+        rivals = _rivals(groups, setting, entries, references)
+        standings[setting] = standing(rivals, column, setting not in torn)
         for label, entry in entries.items():
-            mark = marks.get(label, "")
-            table[label, setting] = TableField(entry.values, entry.counts, mark)
-    marked = frozenset(references) & set(strategies)
-    return Table(column, strategies, settings, table, marked)
-
-
-def paired_differences(
-    rows: Sequence[Row], baseline: str
-) -> dict[tuple[str, Setting], tuple[float, ...]]:
-    """Return ``strategy - baseline`` of global accuracy, of each common seed.
-
-    By strategy and setting.
-
-    Seeds that are not done on both sides are left out.
-    """
-    by_seed = {
-        key: {row.seed: row.value(GLOBAL.name) for row in _done(runs, GLOBAL)}
-        for key, runs in group(rows).items()
-    }
-    differences = {}
-    for (label, setting), values in by_seed.items():
-        base = by_seed.get((baseline, setting), {})
-        common = [seed for seed in values if seed in base]
-        if label != baseline and common:
-            pairs = tuple(values[seed] - base[seed] for seed in common)
-            differences[label, setting] = pairs
-    return differences
+            mark = standings[setting].marks.get(label, "")
+            table[label, setting] = replace(entry, mark=mark)
+    return Table(
+        column,
+        strategies,
+        settings,
+        table,
+        frozenset(references) & set(strategies),
+        without_global=frozenset(label for label, _ in lacking),
+        standings=standings,
+    )
 
 
 def baseline_of(table: Table) -> str | None:
@@ -167,58 +135,38 @@ def baseline_of(table: Table) -> str | None:
     """
     with_results = {label for (label, _), entry in table.entries.items() if entry.n}
     rest = [label for label in table.strategies if label not in table.references]
-    ranked = ["fedavg", *rest, *table.strategies]
+    whole = [label for label in rest if label not in table.without_global]
+    ranked = ["fedavg", *whole, *rest, *table.strategies]
     return next((label for label in ranked if label in with_results), None)
-
-
-def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
-    """Return a short title of every setting, and what they all share.
-
-    Data set and partition are always in the title; models, clients and suite only
-    where they differ: ``("digits, dirichlet 0.1", …)`` and ``"models cnn, …"``.
-    """
-    details = [
-        {
-            "models": f"models {setting.models}",
-            "clients": counted(setting.clients, "client"),
-            "suite": f"suite {setting.suite}" if setting.suite else "",
-        }
-        for setting in settings
-    ]
-    differing = {
-        key for detail in details for key in detail if detail[key] != details[0][key]
-    }
-    titles = []
-    for setting, detail in zip(settings, details, strict=True):
-        split = with_alpha(setting.partition, setting.alpha)
-        extra = [text for key, text in detail.items() if key in differing]
-        titles.append(", ".join([setting.dataset, split, *extra]))
-    shared = [text for key, text in details[0].items() if key not in differing and text]
-    return tuple(titles), ", ".join(shared)
-
-
-def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
-    """Return the settings and seeds whose runs did not all see the same data split."""
-    hashes: dict[tuple[Setting, int], set[str]] = {}
-    for (_, setting), runs in group(rows).items():
-        for row in runs:
-            if row.split_hash:
-                hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
-    return [key for key, seen in hashes.items() if len(seen) > 1]
 
 
 def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _done(runs: Sequence[Row], column: Column) -> list[Row]:
-    done = (row for row in runs if row.status == "done")
-    return [row for row in done if row.value(column.name) is not None]
-
-
 def _entry(runs: Sequence[Row], column: Column) -> TableField:
-    values = tuple(row.value(column.name) for row in _done(runs, column))
-    return TableField(values, dict(Counter(_status(row, column) for row in runs)))
+    return TableField(
+        tuple(row.value(column.name) for row in done(runs, column)),
+        dict(Counter(_status(row, column) for row in runs)),
+        is_of_clients=is_of_global(column) and without_global(runs),
+    )
+
+
+def _rivals(
+    groups: Groups,
+    setting: Setting,
+    entries: Mapping[str, TableField],
+    references: Collection[str],
+) -> dict[str, list[Row]]:
+    """Return the runs of those that compete in a setting, by label."""
+    return {
+        label: groups[label, setting]
+        for label, entry in entries.items()
+        if label not in references
+        and not entry.is_of_clients
+        and set(entry.counts) == {"done"}
+        and entry.n
+    }
 
 
 def _status(row: Row, column: Column) -> str:
@@ -226,17 +174,3 @@ def _status(row: Row, column: Column) -> str:
     asked = column.name in row.metrics
     lacks = asked and row.metrics[column.name] is None
     return UNDEFINED if lacks and row.status == "done" else row.status
-
-
-def _marks(entries: Mapping[str, TableField], column: Column) -> dict[str, Mark]:
-    """Mark the best and the second best mean of the strategies that compete."""
-    means = {
-        label: round(entry.mean, column.decimals)
-        for label, entry in entries.items()
-        if entry.mean is not None and set(entry.counts) == {"done"}
-    }
-    ranks = sorted(set(means.values()), reverse=column.higher_is_better)
-    if len(ranks) < 2:
-        return {}
-    names: dict[float, Mark] = dict(zip(ranks, ("best", "second"), strict=False))
-    return {label: names[mean] for label, mean in means.items() if mean in names}

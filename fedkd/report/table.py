@@ -1,4 +1,4 @@
-"""Tables of results for people: Markdown for files, rich for terminals.
+"""The page of results for people, ``table.md``; the terminal's is in ``terminal.py``.
 
 The accuracy is always that of the last round; the table says so, and over how many
 seeds, and what became of the runs that are not in it.
@@ -8,39 +8,44 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table as Grid
-from rich.text import Text
-
-from fedkd.errors import counted
 from fedkd.metrics.columns import Column
-from fedkd.report.results import Row, notes_of
-from fedkd.report.summary import (
+from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
+    Setting,
+    group,
+    setting_titles,
+    split_conflicts,
+)
+from fedkd.report.notes import (
+    LEADING,
+    PERCENT,
+    bounds,
+    difference,
+    labelled,
+    notes,
+    signs,
+    torn_splits,
+)
+from fedkd.report.ranking import ranks_section
+from fedkd.report.results import Row, notes_of
+from fedkd.report.stats.pairs import Pairs, against
+from fedkd.report.summary import (
     UNDEFINED,
     Table,
     TableField,
     baseline_of,
-    group,
-    paired_differences,
-    setting_titles,
-    split_conflicts,
     summarise,
 )
-from fedkd.report.text import (
-    MISSING,
-    amount,
-    markdown_grid,
-    measured_on,
-    numbered,
-    section,
-    spread,
-)
+from fedkd.report.text import MISSING, amount, markdown_grid, numbered, section, spread
 
-REFERENCE = "†"
+_ENGINES = "Clients' turns: "
+_ONE_SPLIT = "All strategies of a column saw the same data split at the same seed."
+DERIVED_ORIGIN = (_ENGINES, _ONE_SPLIT)
+"""How lines of provenance start that follow from the rows."""
 
 COSTS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("rounds", lambda row: row.rounds),
@@ -64,6 +69,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     stages: str = "",
     warned: Sequence[str] = (),
     columns: Sequence[Column] = (),
+    reported: str = "",
 ) -> str:
     """Return ``table.md``: accuracies, other metrics, costs, differences, protocol.
 
@@ -76,17 +82,22 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
         warned: What the runs warned of; see :func:`fedkd.report.warned.warned_lines`.
         columns: Of metrics beside accuracy; each has a section.
+        reported: The section of :func:`fedkd.report.reported.reported_section`.
     """
     if not rows:
         return f"# {title}\n\nThere are no results yet.\n"
     table = summarise(rows, references)
-    parts = [f"# {title}", _values(rows, table)]
+    parts = [f"# {title}", *torn_splits(rows), _values(rows, table)]
     parts.append(section("Notes on the data", notes_of(rows)))
     for column in (LOCAL, *columns):
         more = summarise(rows, references, column)
-        if _is_asked_for(more):
+        if is_asked_for(more):
             parts.append(_values(rows, more))
-    parts += [_costs(rows, table), _differences(rows, table)]
+    parts += [
+        _costs(rows, table, columns, references),
+        *differences_sections(rows, table),
+    ]
+    parts += [ranks_section(rows, references, GLOBAL), reported]
     if stages:
         parts.append(f"## What each stage did\n\n{stages.strip()}")
     parts.append(section("Runs without a result", reasons(rows)))
@@ -98,55 +109,14 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table_rich(
-    rows: Sequence[Row],
-    *,
-    title: str = "",
-    references: Collection[str] = (),
-    columns: Sequence[Column] = (),
-) -> RenderableType:
-    """Return the global accuracies, and what belongs under them, for a terminal.
+def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
+    """Return a field: ``82.00 ± 2.00``; n where it differs; what is missing; its sign.
 
     Args:
-        rows: All rows of the bench, in the order that strategies shall have.
-        title: Heading.
-        references: Labels of strategies that are marked and never best.
-        columns: Of metrics beside accuracy; each has a table, but for local means.
+        entry: Of the table.
+        table: Says what differs.
+        interval: Whether the bootstrap interval stands in it, where there is one.
     """
-    if not rows:
-        return Text("There are no results yet.")
-    table = summarise(rows, references)
-    _, shared = setting_titles(table.settings)
-    parts: list[RenderableType] = [
-        _grid(table, title),
-        *map(Text, _notes(rows, table, shared)),
-    ]
-    for column in columns:
-        table = summarise(rows, references, column)
-        if column.scope != "local" and _is_asked_for(table):
-            note = Text(" ".join(_meaning(rows, table)))
-            parts += [_grid(table, column.title), note]
-    return Group(*parts, *map(Text, [*reasons(rows), *started_anew(rows)]))
-
-
-def _grid(table: Table, title: str) -> Grid:
-    """Return a table for a terminal."""
-    titles, _ = setting_titles(table.settings)
-    grid = Grid(title=title or None, title_justify="left", title_style="bold")
-    grid.add_column("strategy", no_wrap=True)
-    for name in titles:
-        # Text, because options are in square brackets, which are markup to rich.
-        grid.add_column(Text(name), justify="right")
-    styles = {"best": "bold", "second": "underline", "": ""}
-    for label in table.strategies:
-        entries = [table.entries[label, setting] for setting in table.settings]
-        texts = [Text(entry_text(e, table), style=styles[e.mark]) for e in entries]
-        grid.add_row(Text(_label(label, table)), *texts)
-    return grid
-
-
-def entry_text(entry: TableField, table: Table) -> str:
-    """Return a field: ``82.00 ± 2.00``; n where it differs; what is missing."""
     lost = {
         status: number
         for status, number in sorted(entry.counts.items())
@@ -154,10 +124,15 @@ def entry_text(entry: TableField, table: Table) -> str:
     }
     if entry.mean is None:
         return _lost(lost) or MISSING
-    text = spread(entry.values, decimals=table.column.decimals)
+    decimals = table.column.decimals
+    text = spread(entry.values, decimals=decimals)
+    if interval:
+        text = f"{text} {bounds(entry.interval, decimals, sign='')}".rstrip()
     remarks = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
     remarks += [f"{number} {status}" for status, number in lost.items()]
-    return f"{text} ({', '.join(remarks)})" if remarks else text
+    parts = [text, f"({', '.join(remarks)})" if remarks else ""]
+    parts.append(LEADING if entry.mark == "leading" else "")
+    return " ".join(filter(None, parts))
 
 
 def started_anew(rows: Sequence[Row]) -> list[str]:
@@ -167,6 +142,11 @@ def started_anew(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.status == "done" and row.reason
     ]
+
+
+def is_asked_for(table: Table) -> bool:
+    """Say whether any run has a value, or was asked for one and has none."""
+    return any(entry.n or UNDEFINED in entry.counts for entry in table.entries.values())
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
@@ -186,63 +166,34 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _is_asked_for(table: Table) -> bool:
-    """Say whether any run has a value, or was asked for one and has none."""
-    return any(entry.n or UNDEFINED in entry.counts for entry in table.entries.values())
-
-
 def _values(rows: Sequence[Row], table: Table) -> str:
     titles, shared = setting_titles(table.settings)
     body = []
     for label in table.strategies:
         entries = [table.entries[label, setting] for setting in table.settings]
-        texts = [_marked(entry_text(entry, table), entry) for entry in entries]
-        body.append([_label(label, table), *texts])
+        texts = [_marked(entry_text(entry, table, True), entry) for entry in entries]
+        body.append([labelled(label, table), *texts])
     grid = markdown_grid(["strategy", *titles], body)
-    notes = " ".join(_notes(rows, table, shared))
-    return f"## {table.column.title}\n\n{grid}\n\n{notes}"
+    lines = notes(rows, table, shared)
+    if any(entry.interval for entry in table.entries.values()):
+        lines.append(
+            f"In square brackets: the {PERCENT} bootstrap interval of the mean."
+        )
+    return f"## {table.column.title}\n\n{grid}\n\n{' '.join(lines)}"
 
 
-def _meaning(rows: Sequence[Row], table: Table) -> list[str]:
-    """Return what the values of a table are."""
-    column = table.column
-    where = {
-        "global": f"on {measured_on(row.dataset for row in rows)}, ",
-        "local": "mean over the clients, each on its own test shard: of the "
-        "client's own model where the strategy has one, else of the global model, ",
-    }.get(column.scope, "")
-    if column in (GLOBAL, LOCAL):
-        return [f"Percent, {where}after the last round."]
-    place = f"{where}after the last round."
-    notes = [column.about, f"{place[0].upper()}{place[1:]}"]
-    notes.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
-    if any(UNDEFINED in entry.counts for entry in table.entries.values()):
-        notes.append(f"A run that is {UNDEFINED} has no such value.")
-    return notes
-
-
-def _notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
-    """Return the sentences that a reader needs to read the table rightly."""
-    notes = _meaning(rows, table)
-    deviation = "± is the sample standard deviation over seeds"
-    if table.common_n == 1:
-        notes.append("n = 1 seed: no spread is known.")
-    elif table.common_n:
-        notes.append(f"{deviation}; n = {table.common_n}.")
-    elif any(entry.n for entry in table.entries.values()):
-        notes.append(f"{deviation}; n, the number of seeds in a mean, is in brackets.")
-    if any(entry.mark for entry in table.entries.values()):
-        notes.append("Bold is best, underlined is second.")
-    if table.references:
-        notes.append(f"{REFERENCE} is a reference and no competitor.")
-    rounds = {row.rounds for row in rows}
-    every = counted(rounds.pop(), "round") if len(rounds) == 1 else ""
-    if shared or every:
-        notes.append(f"All: {', '.join(filter(None, [shared, every]))}.")
-    return notes
-
-
-def _costs(rows: Sequence[Row], table: Table) -> str:
+def _costs(
+    rows: Sequence[Row],
+    table: Table,
+    columns: Sequence[Column],
+    references: Collection[str],
+) -> str:
+    """Return what runs cost; what it took to reach a target is a cost too."""
+    targets = [
+        summarise(rows, references, column)
+        for column in columns
+        if column.scope == "rounds"
+    ]
     groups = group(rows)
     titles = _titles_of(groups)
     several = len(table.settings) > 1
@@ -253,73 +204,101 @@ def _costs(rows: Sequence[Row], table: Table) -> str:
             if done:
                 start = [titles[setting]] if several else []
                 costs = [amount(_mean_of(read, done)) for _, read in COSTS]
-                body.append([*start, _label(label, table), *costs])
+                reached = [_reached(one, label, setting) for one in targets]
+                body.append([*start, labelled(label, table), *costs, *reached])
     if not body:
         return ""
     start = ["setting"] if several else []
-    grid = markdown_grid(
-        [*start, "strategy", *(name for name, _ in COSTS)], body, 1 + several
-    )
-    note = (
+    names = [*(name for name, _ in COSTS), *(one.column.name for one in targets)]
+    grid = markdown_grid([*start, "strategy", *names], body, 1 + several)
+    lines = [
         "Means over the runs that are done. Bytes are sums over the run and all "
         "clients (1 MB is 10^6 bytes, 1 MiB is 2^20). Examples are images that went "
-        "through a training step, those for generators included."
-    )
-    return f"## Costs of a run\n\n{grid}\n\n{note}"
+        "through a training step, those for generators included.",
+        *signs(table),
+    ]
+    return f"## Costs of a run\n\n{grid}\n\n{' '.join(lines)}"
 
 
-def _differences(rows: Sequence[Row], table: Table) -> str:
+def _reached(table: Table, label: str, setting: Setting) -> str:
+    """Return what it took to reach a target: a field without its mark."""
+    return entry_text(replace(table.entries[label, setting], mark=""), table)
+
+
+def differences_sections(rows: Sequence[Row], table: Table) -> list[str]:
+    """Return a section of paired differences for each accuracy that was measured.
+
+    Args:
+        rows: All rows of the bench.
+        table: Of global accuracy.
+    """
     base = baseline_of(table)
-    pairs = paired_differences(rows, base) if base else {}
-    if not pairs:
-        return ""
+    titles_of = {
+        GLOBAL: f"Differences from {base}",
+        LOCAL: f"Differences of local accuracy from {base}",
+    }
+    sections = []
+    for column, title in titles_of.items():
+        pairs = against(rows, base, column) if base else {}
+        if pairs:
+            grid = _differences_grid(pairs, table)
+            sections.append(f"## {title}\n\n{grid}\n\n{_paired(pairs, table, column)}")
+    return sections
+
+
+def _differences_grid(pairs: Pairs, table: Table) -> str:
     titles, _ = setting_titles(table.settings)
-    sizes = {len(values) for values in pairs.values()}
+    sizes = {pair.n for pair in pairs.values()}
     body = []
     for label in table.strategies:
-        columns_of = [pairs.get((label, setting), ()) for setting in table.settings]
+        own = [pairs.get((label, setting)) for setting in table.settings]
         texts = [
-            (spread(v, "+") + (f" (n={len(v)})" if len(sizes) > 1 else ""))
-            if v
+            f"{difference(pair)} (n={pair.n})"
+            if pair and len(sizes) > 1
+            else difference(pair)
+            if pair
             else MISSING
-            for v in columns_of
+            for pair in own
         ]
-        if any(columns_of):
-            body.append([_label(label, table), *texts])
-    grid = markdown_grid(["strategy", *titles], body)
+        if any(own):
+            body.append([labelled(label, table), *texts])
+    return markdown_grid(["strategy", *titles], body)
+
+
+def _paired(pairs: Pairs, table: Table, column: Column) -> str:
+    """Return what stands under a table of differences."""
+    sizes = {pair.n for pair in pairs.values()}
+    base = next(iter(pairs.values())).second
     number = f"n = {sizes.pop()}" if len(sizes) == 1 else "n is in brackets"
-    note = (
-        f"Percentage points of global accuracy above {base}, seed by seed on the same "
-        f"split: mean ± sample standard deviation of the paired differences; {number}."
-    )
-    return f"## Differences from {base}\n\n{grid}\n\n{note}"
+    has_interval = any(pair.interval for pair in pairs.values())
+    lines = [
+        f"Percentage points of {column.title.lower()} above {base}, seed by seed on the "
+        "same split: mean ± sample standard deviation of the paired differences; "
+        f"{number}.",
+        f"In square brackets: the {PERCENT} interval of their mean (Student's t)."
+        if has_interval
+        else "",
+        *signs(table, column),
+    ]
+    return " ".join(filter(None, lines))
 
 
 def _engines(rows: Sequence[Row]) -> list[str]:
     """Return which executors did the clients' turns, where that is known."""
     names = sorted({row.engine for row in rows if row.engine})
-    return [f"Clients' turns: {', '.join(names)}."] if names else []
+    return [f"{_ENGINES}{', '.join(names)}."] if names else []
 
 
 def _splits(rows: Sequence[Row]) -> list[str]:
-    """Return what the split hashes say."""
-    titles = _titles_of(group(rows))
-    bad = [f"{titles[setting]}, seed {seed}" for setting, seed in split_conflicts(rows)]
-    if bad:
-        text = "; ".join(bad)
-        return [f"WARNING: runs of one seed saw different data splits: {text}."]
-    if any(row.split_hash for row in rows):
-        return ["All strategies of a column saw the same data split at the same seed."]
-    return []
+    """Return that all saw the same split, if they did and that is known."""
+    if split_conflicts(rows) or not any(row.split_hash for row in rows):
+        return []
+    return [_ONE_SPLIT]
 
 
 def _titles_of(groups: Mapping[tuple[str, Any], Any]) -> dict[Any, str]:
     settings = list(dict.fromkeys(setting for _, setting in groups))
     return dict(zip(settings, setting_titles(settings)[0], strict=True))
-
-
-def _label(label: str, table: Table) -> str:
-    return f"{label} {REFERENCE}" if label in table.references else label
 
 
 def _marked(text: str, entry: TableField) -> str:

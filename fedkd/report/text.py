@@ -14,18 +14,29 @@ MISSING = "-"
 
 
 def markdown_grid(
-    header: Sequence[str], body: Iterable[Sequence[str]], names: int = 1
+    header: Sequence[str],
+    body: Iterable[Sequence[str]],
+    names: int = 1,
+    remarks: int = 0,
 ) -> str:
-    """Return a Markdown table; ``names`` columns to the left, then to the right."""
+    """Return a Markdown table: names, then numbers to the right, then remarks.
+
+    Args:
+        header: Titles of the columns.
+        body: The lines.
+        names: Columns at the start that are set to the left.
+        remarks: Columns at the end that are.
+    """
     lines = [[_escaped(text) for text in line] for line in [header, *body]]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    numbers = range(names, len(header) - remarks)
     rule = [
-        "-" * width if column < names else "-" * (width - 1) + ":"
+        "-" * (width - 1) + ":" if column in numbers else "-" * width
         for column, width in enumerate(widths)
     ]
     padded = [
         [
-            text.ljust(width) if column < names else text.rjust(width)
+            text.rjust(width) if column in numbers else text.ljust(width)
             for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in lines
@@ -43,12 +54,16 @@ def spread(values: Sequence[float], sign: str = "", decimals: int = DECIMALS) ->
         sign: ``"+"`` to show the sign of the mean, as differences do.
         decimals: Of both.
     """
-    # Adding zero turns -0.0, which would print a sign, into 0.0.
-    mean = round(statistics.fmean(values), decimals) + 0.0
-    text = f"{mean:{sign},.{decimals}f}"
+    text = signed(statistics.fmean(values), decimals, sign)
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):,.{decimals}f}"
     return text
+
+
+def signed(value: float, decimals: int = DECIMALS, sign: str = "+") -> str:
+    """Return a number with its sign; what rounds to zero has no minus."""
+    # Adding zero turns -0.0, which would print a sign, into 0.0.
+    return f"{round(value, decimals) + 0.0:{sign},.{decimals}f}"
 
 
 def amount(value: float | None) -> str:

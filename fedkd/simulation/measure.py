@@ -102,6 +102,7 @@ class Measuring:
                 others[title] = Accuracy().of_test_set(said)
         everywhere, local = self._of_clients(whole)
         values = _values(everywhere, local, self._asked)
+        values["global_of"] = "clients" if whole is None else "model"
         return Measured(values, others, MeasuringCost(up, down, self._examples))
 
     def _where(self, verb: str, k: int | None = None) -> str:

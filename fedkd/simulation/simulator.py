@@ -361,7 +361,7 @@ class Run:
         train_loss = logged.pop("train_loss", None)
         return {
             "round": round.index + 1,
-            **dict.fromkeys((*self.asked.columns, BY_CLIENT)),
+            **dict.fromkeys((*self.asked.columns, BY_CLIENT, "global_of")),
             **measured.values,
             **self._of_trained(rows, round),
             "train_loss": train_loss,

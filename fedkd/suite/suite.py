@@ -111,6 +111,9 @@ class Suite(Protocol):
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[ListedStrategy, ...] = Field(min_length=1)
     """What is compared."""
+    reported: tuple[str, ...] = ()
+    """Papers whose numbers the page shows beside ours: names of ``benchmarks/reported``
+    or paths of files like those. Changes no result."""
     _where: str = PrivateAttr("")
 
     @property
@@ -123,6 +126,7 @@ class Suite(Protocol):
         lists = (*ENTRY_LISTS, "strategies")
         # Younger than the first results: suites of no shift are written as they were.
         usual = {"shifts"} if self.shifts == (NO_SHIFT,) else set()
+        usual |= set() if self.reported else {"reported"}
         return {
             "name": self.name,
             "description": self.description,

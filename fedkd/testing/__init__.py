@@ -16,7 +16,8 @@ reason. Without pytest::
     print(testing.report(MyStrategy))
     print(testing.report(MyMetric, testing.METRIC_CHECKS))
 
-``fedkd check NAME`` does the same for what is registered.
+``fedkd check NAME`` does the same for what is registered. :func:`guard_accuracy` runs a
+recorded suite again, and fails where accuracy was lost.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from fedkd.testing.contracts import (
     StrategyContract,
 )
 from fedkd.testing.datasets import DATASET_CHECKS
+from fedkd.testing.guard import guard_accuracy
 from fedkd.testing.metrics import METRIC_CHECKS
 from fedkd.testing.models import MODEL_CHECKS
 from fedkd.testing.needs import VIOLATIONS
@@ -79,6 +81,7 @@ __all__ = [
     "StrategyContract",
     "Watcher",
     "global_generators_are_left_alone",
+    "guard_accuracy",
     "hashes_of_texts_are_irrelevant",
     "inputs_are_left_alone",
     "needs_are_refused_with_a_reason",

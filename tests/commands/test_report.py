@@ -258,3 +258,20 @@ def test_one_label_for_two_things_is_refused(tmp_path, capsys):
         "measure different things as 'soon': rounds_to[target=70.0] and rounds_to["
         in (capsys.readouterr().err)
     )
+
+
+def test_what_it_took_to_a_target_is_told_of_runs_that_were_not_asked(tmp_path, capsys):
+    folder = bench(tmp_path / "a", [*rows("toy-mean", 80.0), *rows("dense", 60.0)])
+    options = ("--no-plots", "--target", "70", "--format")
+    assert main(["report", folder, *options, "markdown"]) == 0
+    page = capsys.readouterr().out
+    assert "| dense    |   undefined |" in page.partition("## Rounds to 70")[2]
+    costs = page.partition("## Costs of a run")[2].partition("\n## ")[0]
+    (line,) = [one for one in costs.splitlines() if one.startswith("| toy-mean")]
+    assert [text.strip() for text in line.split("|")[-3:-1]] == ["3", "2"]
+    assert main(["report", folder, *options, "csv"]) == 0
+    header, one, other = capsys.readouterr().out.splitlines()
+    assert header.endswith(",rounds_to_70,bytes_to_70")
+    assert one.endswith(",3,2")
+    assert other.endswith(",,")
+    assert main(["report", folder, "--target", "101"]) == 2

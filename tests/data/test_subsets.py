@@ -15,7 +15,8 @@ from fedkd.errors import ConfigError
 from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import Row
-from fedkd.report.table import table_markdown, table_rich
+from fedkd.report.table import table_markdown
+from fedkd.report.terminal import table_rich
 
 SIZES = (50, 30, 3)
 

@@ -333,10 +333,39 @@ def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsy
     bench("fedavg", "--seeds", "1")
     assert (
         "1 finished run in out/runs is not in this table: it is of other "
-        "seeds, options or metrics.\n"
+        "strategies, options or metrics.\n"
     ) in capsys.readouterr().out
     assert [(row.strategy, row.seed) for row in rows()] == [("fedavg", 1)]
     assert len(list(Path("out/runs").iterdir())) == 2
+
+
+def test_seeds_of_an_earlier_call_stay_in_the_report(bench, capsys):
+    bench("toy-mean", "--seeds", "0,2")
+    bench("toy-mean", "--seeds", "0,2", "--set", "training.lr=0.01")
+    capsys.readouterr()
+    bench("toy-mean", "--seeds", "1")
+    out = capsys.readouterr().out
+    assert [row.seed for row in rows()] == [0, 1, 2]
+    assert {row.global_of for row in rows()} == {"model"}
+    assert "n = 3." in out
+    assert "Also in the table: 2 runs of seeds 0, 2, done before." in out
+    assert "2 finished runs in out/runs are not in this table" in out
+    page = Path("out/table.md").read_text()
+    assert "Seeds: 0, 1, 2;" in page
+    assert "seeds:\n- 0\n- 1\n- 2\n" in Path("out/suite.yaml").read_text()
+    before = without_times("out")
+    bench("toy-mean", "--seeds", "1", "--fresh")
+    assert without_times("out") == before
+    assert "n = 3." in capsys.readouterr().out
+
+
+def test_seeds_of_an_earlier_call_are_of_the_strategies_that_are_asked_for(bench):
+    bench("toy-mean, fedavg", "--seeds", "0")
+    bench("fedavg", "--seeds", "1")
+    assert [(row.strategy, row.seed) for row in rows()] == [
+        ("fedavg", 0),
+        ("fedavg", 1),
+    ]
 
 
 def test_the_suite_that_is_left_can_be_run_and_is_done(bench, capsys):

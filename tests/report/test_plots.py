@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ from fedkd.report.figures import (
     image_grid,
     partition_heat_map,
 )
+from fedkd.report.grouping import GLOBAL
 from fedkd.report.plots import curve_of, draw_all, read_counts, read_gallery
 from fedkd.report.results import Row, write_results
-from fedkd.report.summary import GLOBAL
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -301,7 +302,7 @@ def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path, name):
 
 
 def test_letters_that_no_font_has_are_escaped():
-    assert figures._drawable("a\udcff") == "a<dcff>"
+    assert figures.drawable("a\udcff") == "a<dcff>"
 
 
 def test_damaged_files_are_a_sentence_each_and_the_others_are_drawn(tmp_path):
@@ -319,3 +320,18 @@ def test_damaged_files_are_a_sentence_each_and_the_others_are_drawn(tmp_path):
     assert "utf-8" in counts
     assert gallery.startswith(f"{folder.gallery}: not a gallery")
     assert all(line.endswith("; it is not drawn.") for line in drawn.failed)
+
+
+def test_curves_of_who_has_no_global_model_have_a_sign(tmp_path, monkeypatch):
+    drawn_with = []
+    monkeypatch.setattr(
+        "fedkd.report.plots.draw_curves",
+        lambda curves, column, path, title: drawn_with.append(
+            ([curve.label for curve in curves], title)
+        ),
+    )
+    found = [run(tmp_path), replace(run(tmp_path, "fedbn"), global_of="clients")]
+    drawn(tmp_path, found)
+    ((labels, title),) = drawn_with
+    assert labels == ["fedavg", "fedbn ‡"]
+    assert title.endswith(" — ‡ no global model")

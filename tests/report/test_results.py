@@ -14,6 +14,7 @@ from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError
 from fedkd.metrics.classification import Loss
+from fedkd.report.grouping import setting_titles, split_conflicts
 from fedkd.report.results import (
     COLUMNS,
     Row,
@@ -25,14 +26,10 @@ from fedkd.report.results import (
     write_results,
 )
 from fedkd.report.stages import last_values, stage_table
-from fedkd.report.summary import (
-    baseline_of,
-    paired_differences,
-    setting_titles,
-    split_conflicts,
-    summarise,
-)
-from fedkd.report.table import entry_text, table_markdown, table_rich
+from fedkd.report.stats.pairs import against
+from fedkd.report.summary import baseline_of, summarise
+from fedkd.report.table import entry_text, table_markdown
+from fedkd.report.terminal import table_rich
 from fedkd.report.text import amount, markdown_grid, spread
 from fedkd.simulation.metrics import read_metrics
 
@@ -41,7 +38,7 @@ HEADER = (
     "global_accuracy,local_accuracy,bytes_up,bytes_down,client_examples,"
     "server_examples,seconds,seconds_local,seconds_data,seconds_transport,"
     "seconds_server,seconds_evaluation,seconds_bookkeeping,"
-    "peak_memory_bytes,split_hash,config_hash,run_id,precision,engine,notes"
+    "peak_memory_bytes,split_hash,config_hash,run_id,precision,engine,notes,global_of"
 )
 
 
@@ -106,7 +103,7 @@ def test_a_row_is_written_with_these_characters():
     )
     assert csv_text([full]) == (
         f"{HEADER}\nquick,fedavg,digits,dirichlet,0.1,cnn,10,20,0,done,,82.1235,90.0,"
-        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1,bf16,serial,\n"
+        "1200,1300,64,0,1.235,,,,,,,1048576,split0,abc,r1,bf16,serial,,\n"
     )
 
 
@@ -137,7 +134,7 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
-        ("quick,", "", ":2: found 30 fields, expected 31"),
+        ("quick,", "", ":2: found 31 fields, expected 32"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
         ("seconds,", "", ":1: column seconds is missing"),
         ("seconds,", "seconds,hours,", ":1: column 'hours' is unknown"),
@@ -216,8 +213,8 @@ def test_columns_of_metrics_come_last_and_are_empty_where_they_were_not_asked_fo
     text = csv_text([row("a"), row("b", metrics={"global_loss": 0.12345678, "to": 7})])
     header, first, second = text.splitlines()
     assert header == f"{HEADER},global_loss,to"
-    assert first.endswith(",fp32,,,,")
-    assert second.endswith(",fp32,,,0.123457,7")
+    assert first.endswith(",fp32,,,,,")
+    assert second.endswith(",fp32,,,,0.123457,7")
 
 
 def test_columns_of_metrics_are_read_back_equal(tmp_path):
@@ -270,11 +267,12 @@ def entries_of(rows, column):
 
 
 def test_the_best_is_the_lowest_where_lower_is_better():
-    rows = [*losses("a", 0.5, 0.7), *losses("b", 0.1, 0.1), *losses("c", 9.0, 9.0)]
+    rows = losses("a", 0.5, 0.6, 0.7) + losses("b", 0.1, 0.1, 0.2)
+    rows += losses("c", 9.0, 9.1, 9.0)
     assert entries_of(rows, LOSS) == {
-        "a": ("0.600 ± 0.141", "second"),
-        "b": ("0.100 ± 0.000", "best"),
-        "c": ("9.000 ± 0.000", ""),
+        "a": ("0.600 ± 0.100", "second"),
+        "b": ("0.133 ± 0.058", "best"),
+        "c": ("9.033 ± 0.058", ""),
     }
 
 
@@ -283,8 +281,8 @@ def test_who_has_no_value_in_a_run_says_so_and_is_not_marked():
     rows += [*losses("d", None, None), *rows_of("e", 80.0)]
     assert entries_of(rows, LOSS) == {
         "a": ("0.500 (n=1, 1 undefined)", ""),
-        "b": ("0.600 ± 0.000 (n=2)", "best"),
-        "c": ("0.700 ± 0.000 (n=2)", "second"),
+        "b": ("0.600 ± 0.000 (n=2) ≈", "leading"),
+        "c": ("0.700 ± 0.000 (n=2)", ""),
         "d": ("2 undefined", ""),
         "e": ("-", ""),
     }
@@ -294,11 +292,13 @@ def test_a_page_has_a_section_for_each_metric_that_a_run_was_asked_for():
     rows = [*losses("a", 0.5), *losses("b", 0.25)]
     page = table_markdown(rows, title="t", columns=[LOSS, LOCAL_LOSS])
     section = page.partition("## Global loss\n")[2].partition("\n##")[0]
-    assert "| a        |          <u>0.500</u> |" in section
-    assert "| b        |             **0.250** |" in section
+    assert "| a        |                 0.500 |" in section
+    assert "| b        |               0.250 ≈ |" in section
     assert (
         "Mean cross-entropy of the test images, in nats. On the whole test set, after "
-        "the last round. Lower is better. n = 1 seed: no spread is known. Bold is best"
+        "the last round. Lower is better. n = 1 seed: no spread is known. ≈ has the best "
+        "mean, but is not separated from the runner-up. b above a: 1 common seed; an "
+        "interval takes 3 or more."
     ) in section
     assert "## Local loss" not in page
     rows = losses("a", None)
@@ -372,7 +372,7 @@ def test_a_mean_over_the_survivors_says_so():
 
 def test_n_is_in_every_entry_once_it_differs():
     rows = rows_of("a", 80.0, 82.0) + rows_of("b", 70.0)
-    assert text_of(rows, "a") == "81.00 ± 1.41 (n=2)"
+    assert text_of(rows, "a") == "81.00 ± 1.41 (n=2) ≈"
     assert text_of(rows, "b") == "70.00 (n=1)"
 
 
@@ -400,7 +400,7 @@ def test_a_cell_that_was_not_run_is_a_dash():
     assert text_of(rows, "b") == "-"
 
 
-def test_best_and_second_are_marked_and_references_are_not():
+def test_the_best_of_one_seed_is_not_separated_and_references_are_not_marked():
     rows = [
         *rows_of("low", 70.0),
         *rows_of("high", 90.0),
@@ -409,15 +409,15 @@ def test_best_and_second_are_marked_and_references_are_not():
     ]
     assert marks(rows, {"centralised"}) == {
         "low": "",
-        "high": "best",
-        "middle": "second",
+        "high": "leading",
+        "middle": "",
         "centralised": "",
     }
 
 
 def test_what_looks_equal_in_the_table_is_a_tie():
     rows = [*rows_of("a", 80.001), *rows_of("b", 80.004), *rows_of("c", 79.0)]
-    assert marks(rows) == {"a": "best", "b": "best", "c": "second"}
+    assert marks(rows) == {"a": "leading", "b": "leading", "c": ""}
 
 
 def test_nobody_is_best_where_all_are_equal():
@@ -464,9 +464,9 @@ def test_titles_hold_only_what_differs():
 
 def test_differences_are_paired_by_seed():
     rows = rows_of("fedavg", 80.0, 60.0, 70.0) + rows_of("b", 82.0, 63.0)
-    (pairs,) = paired_differences(rows, "fedavg").values()
-    assert pairs == (2.0, 3.0)
-    assert spread(pairs, "+") == "+2.50 ± 0.71"
+    (pair,) = against(rows, "fedavg").values()
+    assert pair.differences == {0: 2.0, 1: 3.0}
+    assert spread(pair.values, "+") == "+2.50 ± 0.71"
 
 
 @pytest.mark.parametrize(
@@ -516,14 +516,16 @@ def fields(line):
 def test_the_page_has_best_bold_second_underlined_and_references_marked():
     rows = [
         *rows_of("fedavg", 80.0, 82.0, 84.0),
-        *rows_of("mosaic", 85.0, 85.0, 85.0),
+        *rows_of("mosaic", 85.0, 87.0, 88.0),
+        *rows_of("fedprox", 70.0, 71.0, 73.0),
         *rows_of("centralised", 97.0, 97.0, 97.0),
     ]
     text = page(rows, references={"centralised"})
-    found = [fields(line) for line in text.splitlines()[4:9] if line.startswith("| ")]
+    found = [fields(line) for line in text.splitlines()[4:10] if line.startswith("| ")]
     assert found[2:] == [
         ["fedavg", "<u>82.00 ± 2.00</u>"],
-        ["mosaic", "**85.00 ± 0.00**"],
+        ["mosaic", "**86.67 ± 1.53**"],
+        ["fedprox", "71.33 ± 1.53"],
         ["centralised †", "97.00 ± 0.00"],
     ]
     assert "after the last round" in text
@@ -702,7 +704,7 @@ def test_the_survivors_of_a_strategy_are_not_best(status):
     rows = rows_of("fedavg", 80.0, 81.0) + rows_of("fedprox", 70.0, 71.0)
     rows += [row("mine", 0, 99.0), lost("mine", 1, status, "it was too fast")]
     assert marks(rows)["mine"] == ""
-    assert marks(rows)["fedavg"] == "best"
+    assert marks(rows)["fedavg"] == "leading"
 
 
 def test_a_results_file_with_a_byte_order_mark_or_other_line_ends_is_read(tmp_path):

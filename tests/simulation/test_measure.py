@@ -93,6 +93,21 @@ def test_without_a_global_model_each_client_passes_once_over_the_whole_set(passe
     assert result.metrics["global_loss"] > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "buffers", "of"),
+    [
+        ("fedavg", "average", "model"),
+        ("fedavg", "local", "clients"),
+        ("fedbn", "average", "clients"),
+        ("local", "average", "clients"),
+        ("ditto", "average", "model"),
+    ],
+)
+def test_a_line_says_whether_there_is_a_global_model(name, buffers, of):
+    result = run(name, buffers=buffers, evaluation={"every": 2})
+    assert [line["global_of"] for line in result.history] == [None, of]
+
+
 def test_a_run_that_goes_on_counts_the_rounds_of_before(tmp_path):
     metrics = {"rounds_to": RoundsTo(RoundsTo.Config(target=1))}
     first = run(rounds=1, metrics=metrics, folder=tmp_path)

@@ -1,0 +1,100 @@
+"""Makes the recorded tables anew from the recorded results, or checks that they are fresh.
+
+    python benchmarks/tables.py            write them
+    python benchmarks/tables.py --check    name those that are out of date
+
+Of a folder of ``benchmarks/results``, ``results.csv`` is what was measured, and all of
+``table.md`` that follows from it is written anew; what only the runs knew (what each stage
+did, warnings, protocol, provenance) is kept as it is there. Pages show parts of these
+tables between two comments, ``<!-- table:FOLDER:SECTION -->`` and ``<!-- /table -->``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.reported import reported_section
+from fedkd.report.results import Row, read_results
+from fedkd.report.table import DERIVED_ORIGIN, table_markdown
+from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.reported import load_reported
+from fedkd.suite.suite import load_suite
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/heterogeneity.md")
+SHOWN = re.compile(r"(<!-- table:([^:]+):(.+?) -->\n\n).*?(\n\n<!-- /table -->)", re.S)
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Yield every file with recorded tables, and what should be in it."""
+    registry = load_registry(quiet=True)
+    pages: dict[str, str] = {}
+    for path in sorted(RESULTS.glob("*/table.md")):
+        pages[path.parent.name] = page = renewed(path, registry)
+        yield path, page
+    for name in PAGES:
+        text = (ROOT / name).read_text("utf-8")
+        yield ROOT / name, SHOWN.sub(lambda match: _filled(match, pages), text)
+
+
+def renewed(path: Path, registry: Registry) -> str:
+    """Return a recorded page, made anew from the results beside it."""
+    rows = read_results(path.with_name("results.csv"))
+    suite = load_suite(rows[0].suite)
+    names = {entry.label: entry.name for entry in suite.strategies}
+    kept = sections(path.read_text("utf-8"))
+    origin = _items(kept.get("Provenance", ""))
+    papers = [load_reported(name) for name in suite.reported]
+    metrics = metrics_of(registry, suite.metrics, suite.where)
+    return table_markdown(
+        rows,
+        title=path.parent.name,
+        protocol_lines=_items(kept.get("Protocol", "")),
+        references={
+            label for label in _labels(rows) if registry.is_reference(names[label])
+        },
+        provenance=[line for line in origin if not line.startswith(DERIVED_ORIGIN)],
+        stages=kept.get("What each stage did", ""),
+        warned=_items(kept.get("Warnings", "")),
+        columns=columns_of(registry, metrics, suite.where),
+        reported=reported_section(rows, papers, names),
+    )
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return the sections of a page by their headings."""
+    parts = re.split(r"^## (.+)\n", page, flags=re.M)[1:]
+    return {title: body.strip() for title, body in zip(*[iter(parts)] * 2, strict=True)}
+
+
+def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
+    start, folder, title, end = match.groups()
+    return f"{start}{sections(pages[folder])[title]}{end}"
+
+
+def _items(body: str) -> list[str]:
+    return [line.removeprefix("- ") for line in body.splitlines() if line]
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.strategy for row in rows))
+
+
+def main() -> int:
+    """Write what is out of date, or say what is; return the exit code."""
+    old = [(path, text) for path, text in texts() if path.read_text("utf-8") != text]
+    checks = "--check" in sys.argv[1:]
+    for path, text in old:
+        if not checks:
+            path.write_text(text, "utf-8")
+        print(f"{'out of date' if checks else 'written'}: {path.relative_to(ROOT)}")
+    return 1 if checks and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""``fedkd compare``: what changed between two results, and whether it is seed noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import ConfigError
+from fedkd.report.changes import changes_json, changes_markdown, changes_rich
+from fedkd.report.results import Row, read_results
+from fedkd.report.stats.comparison import compare
+from fedkd.report.stats.intervals import LEVEL
+
+FORMATS = ("table", "markdown", "json")
+THRESHOLD = 1.0
+"""Percentage points that a mean may lose, unless --threshold says otherwise."""
+
+
+@click.command(
+    epilog="Exit code: 0 nothing lost, 1 a mean lost more than the threshold beyond seed "
+    "noise or a cell its result, 2 a wrong input."
+)
+@click.argument("before", metavar="A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold",
+    metavar="POINTS",
+    type=click.FloatRange(min=0),
+    default=THRESHOLD,
+    show_default=True,
+    help="Percentage points of mean accuracy that may be lost.",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=LEVEL,
+    show_default=True,
+    help="Confidence of the intervals that say what is beyond seed noise; raise it "
+    "where many cells are compared.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print it; markdown is for GitHub: >> $GITHUB_STEP_SUMMARY.",
+)
+def command(
+    before: Path, after: Path, threshold: float, level: float, output_format: str
+) -> int:
+    """Compare the results B with the results A, cell by cell.
+
+    A and B are results folders of 'fedkd bench', or their files results.csv. Cells are
+    paired by seed where seeds and splits agree. Global and local accuracy are compared.
+    """
+    old, new = read_place(before), read_place(after)
+    comparison = compare(old, new, threshold=threshold, level=level)
+    if not comparison.changes and set(comparison.lost.values()) <= {"missing"}:
+        raise ConfigError(
+            f"{before} and {after} have no cell in common; expected results of one suite: "
+            "equal strategies, data sets, partitions, models and numbers of clients."
+        )
+    if output_format == "json":
+        click.echo(json.dumps(changes_json(comparison), indent=2, ensure_ascii=False))
+    elif output_format == "markdown":
+        page = changes_markdown(comparison, str(before), str(after))
+        click.echo(page, nl=False)
+    else:
+        Console().print(changes_rich(comparison))
+    return 1 if comparison.has_failed else 0
+
+
+def read_place(place: Path) -> list[Row]:
+    """Return the rows of a results folder, or of a file of results.
+
+    Raises:
+        ConfigError: If it is neither.
+        DataError: If the file is damaged.
+    """
+    path = ResultsFolder(place).results if place.is_dir() else place
+    if not path.is_file():
+        raise ConfigError(
+            f"{place} holds no results; expected a results folder of 'fedkd bench', such "
+            f"as runs/quick, or its file {ResultsFolder(place).results.name}."
+        )
+    return read_results(path)

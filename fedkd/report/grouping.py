@@ -1,0 +1,111 @@
+"""Rows by strategy and setting, in order of appearance, and what settings are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from fedkd.base.runname import RunName, with_alpha
+from fedkd.errors import counted
+from fedkd.metrics.columns import Column
+from fedkd.metrics.metric_set import MetricSet
+from fedkd.report.results import Row
+
+GLOBAL, LOCAL = MetricSet().columns.values()
+"""The columns of accuracy, which all results have."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of a table: what the names of all runs in it share.
+
+    Rounds are not part of it: a one-shot method has its own number of them.
+    """
+
+    dataset: str
+    partition: str
+    alpha: float | None
+    models: str
+    clients: int
+    suite: str = ""
+    """Given only where two suites hold the same cell."""
+
+    @classmethod
+    def of(cls, run: RunName, suite: str = "") -> Setting:
+        """Return the setting that a run belongs to."""
+        shared = {one.name: getattr(run, one.name) for one in fields(cls)}
+        return cls(**{**shared, "suite": suite})
+
+
+Groups = dict[tuple[str, Setting], list[Row]]
+"""Rows by strategy and setting, both in order of appearance."""
+
+
+def group(rows: Sequence[Row]) -> Groups:
+    """Return the rows of every strategy and setting.
+
+    Suites are kept apart only where they hold the same strategy, setting and seed.
+    """
+    seen = Counter((row.strategy, Setting.of(row), row.seed) for row in rows)
+    suites = {row.suite for row in rows}
+    apart = len(suites) > 1 and any(number > 1 for number in seen.values())
+    groups: Groups = {}
+    for row in rows:
+        setting = Setting.of(row, row.suite if apart else "")
+        groups.setdefault((row.strategy, setting), []).append(row)
+    return groups
+
+
+def done(runs: Sequence[Row], column: Column) -> list[Row]:
+    """Return the runs that are done and have a value of a column."""
+    finished = (row for row in runs if row.status == "done")
+    return [row for row in finished if row.value(column.name) is not None]
+
+
+def without_global(runs: Sequence[Row]) -> bool:
+    """Say whether runs have no global model, so that their global values are means."""
+    return any(row.status == "done" and row.global_of == "clients" for row in runs)
+
+
+def is_of_global(column: Column) -> bool:
+    """Say whether a column is of the global model, or of when that reached a target."""
+    if column.scope == "rounds":
+        return any(name.startswith("global_") for name in column.reads)
+    return column.scope == "global"
+
+
+def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
+    """Return a short title of every setting, and what they all share.
+
+    Data set and partition are always in the title; models, clients and suite only
+    where they differ: ``("digits, dirichlet 0.1", …)`` and ``"models cnn, …"``.
+    """
+    details = [
+        {
+            "models": f"models {setting.models}",
+            "clients": counted(setting.clients, "client"),
+            "suite": f"suite {setting.suite}" if setting.suite else "",
+        }
+        for setting in settings
+    ]
+    differing = {
+        key for detail in details for key in detail if detail[key] != details[0][key]
+    }
+    titles = []
+    for setting, detail in zip(settings, details, strict=True):
+        split = with_alpha(setting.partition, setting.alpha)
+        extra = [text for key, text in detail.items() if key in differing]
+        titles.append(", ".join([setting.dataset, split, *extra]))
+    shared = [text for key, text in details[0].items() if key not in differing and text]
+    return tuple(titles), ", ".join(shared)
+
+
+def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
+    """Return the settings and seeds whose runs did not all see the same data split."""
+    hashes: dict[tuple[Setting, int], set[str]] = {}
+    for (_, setting), runs in group(rows).items():
+        for row in runs:
+            if row.split_hash:
+                hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
+    return [key for key, seen in hashes.items() if len(seen) > 1]

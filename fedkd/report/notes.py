@@ -1,0 +1,201 @@
+"""Signs in tables, and the sentences under them that say what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedkd.errors import counted
+from fedkd.metrics.columns import Column
+from fedkd.report.grouping import (
+    GLOBAL,
+    LOCAL,
+    is_of_global,
+    setting_titles,
+    split_conflicts,
+)
+from fedkd.report.results import Row
+from fedkd.report.stats.intervals import (
+    LEAST_EQUAL,
+    LEAST_SEEDS,
+    LEVEL,
+    MOST_SEEDS,
+    Interval,
+)
+from fedkd.report.stats.pairs import Pair
+from fedkd.report.stats.standings import Standing
+from fedkd.report.summary import UNDEFINED, Table
+from fedkd.report.text import MISSING, measured_on, signed
+
+REFERENCE = "†"
+"""Beside a strategy that is a reference."""
+OF_CLIENTS = "‡"
+"""Beside a strategy that has no global model."""
+LEADING = "≈"
+"""Beside the best mean where it is not separated from the next."""
+UNKNOWN = (
+    "Results of an earlier version do not say who has no global model, so nobody of them "
+    "is marked for it."
+)
+PERCENT = f"{100 * LEVEL:g} %"
+
+
+def labelled(label: str, table: Table) -> str:
+    """Return what tables call a strategy: its label with the signs that it has."""
+    signs = [REFERENCE] if label in table.references else []
+    signs += [OF_CLIENTS] if label in table.without_global else []
+    return " ".join([label, *signs])
+
+
+def notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
+    """Return the sentences that a reader needs to read a table rightly.
+
+    Args:
+        rows: What the table is made of.
+        table: Of one column.
+        shared: What all settings share, in words; see ``setting_titles``.
+    """
+    lines = meaning(rows, table)
+    deviation = "± is the sample standard deviation over seeds"
+    if table.common_n == 1:
+        lines.append("n = 1 seed: no spread is known.")
+    elif table.common_n:
+        lines.append(f"{deviation}; n = {table.common_n}.")
+    elif any(entry.n for entry in table.entries.values()):
+        lines.append(f"{deviation}; n, the number of seeds in a mean, is in brackets.")
+    lines += verdicts(table) + signs(table, table.column)
+    lines += [UNKNOWN] if is_of_global(table.column) and _is_unknown(rows) else []
+    rounds = {row.rounds for row in rows}
+    every = counted(rounds.pop(), "round") if len(rounds) == 1 else ""
+    if shared or every:
+        lines.append(f"All: {', '.join(filter(None, [shared, every]))}.")
+    return lines
+
+
+def _is_unknown(rows: Sequence[Row]) -> bool:
+    """Say whether a run that is done does not say if there is a global model."""
+    return any(row.status == "done" and not row.global_of for row in rows)
+
+
+def meaning(rows: Sequence[Row], table: Table) -> list[str]:
+    """Return what the values of a table are."""
+    column = table.column
+    where = {
+        "global": f"on {measured_on(row.dataset for row in rows)}, ",
+        "local": "mean over the clients, each on its own test shard: of the "
+        "client's own model where the strategy has one, else of the global model, ",
+    }.get(column.scope, "")
+    if column in (GLOBAL, LOCAL):
+        return [f"Percent, {where}after the last round."]
+    place = f"{where}after the last round."
+    lines = [column.about, f"{place[0].upper()}{place[1:]}"]
+    lines.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
+    if any(UNDEFINED in entry.counts for entry in table.entries.values()):
+        lines.append(f"A run that is {UNDEFINED} has no such value.")
+    return lines
+
+
+def signs(table: Table, column: Column | None = None) -> list[str]:
+    """Return what the signs beside strategies mean, as far as there are any.
+
+    Args:
+        table: Has the strategies.
+        column: What is shown of them; None for costs.
+    """
+    lines = []
+    if table.references:
+        lines.append(f"{REFERENCE} is a reference and no competitor.")
+    if table.without_global:
+        out = (
+            ": its value here is the mean over the clients' own models, and does not "
+            "compete"
+            if column is not None and is_of_global(column)
+            else ""
+        )
+        lines.append(f"{OF_CLIENTS} has no global model{out}.")
+    return lines
+
+
+def verdicts(table: Table) -> list[str]:
+    """Return what bold, underlined and :data:`LEADING` mean, and what they rest on."""
+    marks = {entry.mark for entry in table.entries.values()}
+    lines = []
+    if "best" in marks:
+        underlined = " and underlined second" if "second" in marks else ""
+        each = "each " if underlined else ""
+        lines.append(
+            f"Bold is best{underlined}, {each}separated from who comes next: the "
+            f"{PERCENT} interval of the mean paired difference leaves 0."
+        )
+    if "leading" in marks:
+        lines.append(
+            f"{LEADING} has the best mean, but is not separated from the runner-up."
+        )
+        lines += _unseparated(table)
+    return lines
+
+
+def _unseparated(table: Table) -> list[str]:
+    """Return why the best is not separated in each setting, and how many seeds would do."""
+    titles, _ = setting_titles(table.settings)
+    several = len(table.settings) > 1
+    lines = []
+    for setting, title in zip(table.settings, titles, strict=True):
+        place = table.standings.get(setting, Standing())
+        if "leading" in place.marks.values():
+            start = f"{title}: " if several else ""
+            lines.append(f"{start}{_why(place.pair)}")
+    return lines
+
+
+def _why(pair: Pair | None) -> str:
+    if pair is None:
+        return "Runs of one seed saw different splits, so nothing is paired."
+    who = f"{pair.first} above {pair.second}"
+    interval = pair.interval
+    if interval is None:
+        few = pair.n < LEAST_SEEDS
+        takes = LEAST_SEEDS if few else LEAST_EQUAL
+        equal = "" if few else " with equal differences"
+        seeds = counted(pair.n, "common seed")
+        return f"{who}: {seeds}{equal}; an interval takes {takes} or more."
+    return f"{who}: {difference(pair)}, {_needed(pair)}."
+
+
+def _needed(pair: Pair) -> str:
+    seeds = pair.seeds_needed
+    if seeds is None:
+        return f"more than {MOST_SEEDS:,} seeds would separate them at this spread"
+    return f"about {seeds:,} seeds would separate them at this spread"
+
+
+def difference(pair: Pair) -> str:
+    """Return ``+2.50 ± 0.71 [-3.85, +8.85]``: mean, sample deviation, interval."""
+    if pair.mean is None:
+        return MISSING
+    text = signed(pair.mean, pair.decimals)
+    if pair.std is not None:
+        text += f" ± {pair.std:,.{pair.decimals}f}"
+    return f"{text} {bounds(pair.interval, pair.decimals)}".rstrip()
+
+
+def bounds(interval: Interval | None, decimals: int, sign: str = "+") -> str:
+    """Return ``[-3.85, +8.85]``; nothing without an interval."""
+    if interval is None:
+        return ""
+    low, high = (signed(end, decimals, sign) for end in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def torn_splits(rows: Sequence[Row]) -> list[str]:
+    """Return a warning where runs of one seed saw different splits; else nothing."""
+    conflicts = split_conflicts(rows)
+    settings = list(dict.fromkeys(setting for setting, _ in conflicts))
+    if not settings:
+        return []
+    titles = dict(zip(settings, setting_titles(settings)[0], strict=True))
+    text = "; ".join(f"{titles[setting]}, seed {seed}" for setting, seed in conflicts)
+    return [
+        f"WARNING: runs of one seed saw different data splits: {text}. Their differences "
+        "are not paired and are left out. A partitioner that draws from anything but its "
+        "own stream does this."
+    ]

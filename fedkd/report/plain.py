@@ -1,0 +1,82 @@
+"""A report as plain values: rows, means, differences and ranks, for programs to read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fedkd.metrics.columns import Column
+from fedkd.report.grouping import GLOBAL, LOCAL
+from fedkd.report.results import Row
+from fedkd.report.stats.pairs import against
+from fedkd.report.stats.ranks import rank
+from fedkd.report.summary import Table, baseline_of, summarise
+
+
+def plain_report(
+    rows: Sequence[Row], references: Collection[str], columns: Sequence[Column]
+) -> dict[str, Any]:
+    """Return rows and what follows from them.
+
+    Args:
+        rows: All rows, in the order that strategies shall have.
+        references: Labels of strategies that are no competitors.
+        columns: Of metrics beside accuracy.
+    """
+    table = summarise(rows, references)
+    ranking = rank(rows, references)
+    return {
+        "rows": [row.plain() for row in rows],
+        "means": _means(table, [summarise(rows, (), column) for column in columns]),
+        "differences": _differences(rows, baseline_of(table)),
+        "ranks": ranking if isinstance(ranking, str) else asdict(ranking),
+    }
+
+
+def _means(table: Table, others: Sequence[Table]) -> list[dict[str, Any]]:
+    return [
+        {
+            "strategy": label,
+            **asdict(setting),
+            "n": entry.n,
+            "global_accuracy_mean": entry.mean,
+            "global_accuracy_std": entry.std,
+            "global_accuracy_interval": entry.interval and asdict(entry.interval),
+            "runs": dict(entry.counts),
+            "best": entry.mark == "best",
+            "mark": entry.mark,
+            "reference": label in table.references,
+            "global_model": not entry.is_of_clients,
+            **{
+                f"{more.column.name}_{what}": getattr(
+                    more.entries[label, setting], what
+                )
+                for more in others
+                for what in ("mean", "std")
+            },
+        }
+        for setting in table.settings
+        for label in table.strategies
+        if (entry := table.entries[label, setting]).counts
+    ]
+
+
+def _differences(rows: Sequence[Row], baseline: str | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "strategy": label,
+            **asdict(setting),
+            "above": baseline,
+            "metric": column.name,
+            "by_seed": dict(pair.differences),
+            "mean": pair.mean,
+            "std": pair.std,
+            "interval": pair.interval and asdict(pair.interval),
+            "seeds_needed": pair.seeds_needed,
+        }
+        for column in (GLOBAL, LOCAL)
+        for (label, setting), pair in (
+            against(rows, baseline, column) if baseline else {}
+        ).items()
+    ]

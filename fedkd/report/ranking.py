@@ -1,0 +1,66 @@
+"""The section of mean ranks over many blocks, or the sentence that says why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fedkd.errors import counted, listing
+from fedkd.metrics.columns import Column
+from fedkd.report.results import Row
+from fedkd.report.stats.intervals import LEVEL
+from fedkd.report.stats.ranks import Ranking, rank
+from fedkd.report.text import markdown_grid
+
+HEADER = ("strategy", "mean rank", "not separated from")
+
+
+def ranks_section(
+    rows: Sequence[Row], references: Collection[str], column: Column
+) -> str:
+    """Return the section of a page; nothing where nobody competes."""
+    if len({row.strategy for row in rows if row.status == "done"}) < 2:
+        return ""
+    ranking = rank(rows, references, column)
+    if isinstance(ranking, str):
+        return f"## Mean ranks\n\n{ranking}"
+    body = [
+        [label, f"{mean:.2f}", _not_separated(ranking, label)]
+        for label, mean in ranking.mean_ranks.items()
+    ]
+    grid = markdown_grid(HEADER, body, 1, 1)
+    return f"## Mean ranks\n\n{grid}\n\n{' '.join(_notes(ranking, column))}"
+
+
+def _notes(ranking: Ranking, column: Column) -> list[str]:
+    k = len(ranking.mean_ranks)
+    lines = [
+        f"By {column.title.lower()}, 1 is best, over {ranking.blocks} blocks (setting x "
+        f"seed, of {counted(ranking.settings, 'setting')}) in which all have a result. "
+        f"Friedman's test: chi-square {ranking.chi_square:.2f} with {k - 1} degrees of "
+        f"freedom, p = {ranking.p_value:.2g}.",
+    ]
+    if ranking.is_significant:
+        lines.append(
+            "Mean ranks that differ by less than Nemenyi's critical difference, "
+            f"{ranking.critical_difference:.2f} at level {1 - LEVEL:.2g}, are not "
+            "separated."
+        )
+    else:
+        lines.append("No difference was found, so none of them are separated.")
+    if ranking.settings < ranking.blocks:
+        lines.append(
+            "Blocks of one setting differ in the seed only, and are less than so many "
+            "data sets."
+        )
+    if ranking.left_out:
+        lines.append(
+            f"Left out, for want of results in those blocks: {listing(ranking.left_out)}."
+        )
+    return lines
+
+
+def _not_separated(ranking: Ranking, label: str) -> str:
+    """Return with whom a strategy shares a group."""
+    near = [one for group in ranking.groups if label in group for one in group]
+    others = [one for one in dict.fromkeys(near) if one != label]
+    return ", ".join(others) or "-"

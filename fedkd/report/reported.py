@@ -1,0 +1,169 @@
+"""Numbers of papers beside ours: ours, reported, and why the two are not comparable."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedkd.errors import counted
+from fedkd.report.grouping import (
+    GLOBAL,
+    LOCAL,
+    Setting,
+    done,
+    group,
+    setting_titles,
+    without_global,
+)
+from fedkd.report.notes import OF_CLIENTS
+from fedkd.report.results import Row
+from fedkd.report.text import markdown_grid, spread
+from fedkd.suite.reported import Reported
+
+SIGN = f" {OF_CLIENTS} has no global model."
+COLUMNS = {column.name: column for column in (GLOBAL, LOCAL)}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One number of a paper, and our runs of the same method, data set and skew."""
+
+    strategy: str
+    """Our label."""
+    setting: Setting
+    ours: tuple[float, ...]
+    """Percent, of every run that is done."""
+    reported: float
+    """Percent, as printed."""
+    method: str
+    """What the paper calls the strategy."""
+    source: Reported
+    why_not: tuple[str, ...]
+    """What is other there, in a few words each; see also ``source.differs``."""
+    is_of_clients: bool = False
+    """Whether our strategy has no global model."""
+
+    @property
+    def difference(self) -> float:
+        """Our mean above the printed number, in percentage points."""
+        return statistics.fmean(self.ours) - self.reported
+
+
+def beside(
+    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+) -> list[Beside]:
+    """Return the numbers of papers that are of our strategies, data sets and skews.
+
+    Args:
+        rows: Our runs.
+        sources: The papers' tables.
+        names: Registered names of our strategies by label; a label that is not in it
+            is a name.
+    """
+    return [
+        Beside(
+            label,
+            setting,
+            ours,
+            number,
+            method,
+            source,
+            why_not=_why_not(source, setting, runs),
+            is_of_clients=without_global(runs),
+        )
+        for (label, setting), runs in group(rows).items()
+        for source in sources
+        if (ours := _values(runs, source))
+        for method, number in _numbers(source, setting, names.get(label, label))
+    ]
+
+
+def reported_section(
+    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+) -> str:
+    """Return the section of a page; nothing where no numbers are asked for."""
+    if not sources:
+        return ""
+    every = beside(rows, sources, names)
+    settings = list(dict.fromkeys(one.setting for one in every))
+    titles = (
+        dict(zip(settings, setting_titles(settings)[0], strict=True)) if every else {}
+    )
+    body = [
+        [
+            f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy,
+            titles[one.setting],
+            one.source.metric.partition("_")[0],
+            f"{one.method}, {one.source.title.partition(':')[0]}",
+            spread(one.ours),
+            f"{one.reported:.2f}",
+            "; ".join(one.why_not),
+        ]
+        for one in every
+    ]
+    header = ["strategy", "setting", "accuracy", "reported of"]
+    numbers = ["ours", "reported", "why not comparable"]
+    grid = markdown_grid([*header, *numbers], body, len(header), 1)
+    parts = [
+        grid
+        if body
+        else "None of the papers' numbers are of these strategies and data.",
+        "Nothing here was run under a paper's protocol, so no difference is a result."
+        + (SIGN if any(one.is_of_clients for one in every) else ""),
+        "\n".join(_about(source) for source in sources),
+    ]
+    return "## Reported elsewhere\n\n" + "\n\n".join(parts)
+
+
+def _values(runs: Sequence[Row], source: Reported) -> tuple[float, ...]:
+    column = COLUMNS[source.metric]
+    return tuple(row.value(column.name) for row in done(runs, column))
+
+
+def _numbers(
+    source: Reported, setting: Setting, name: str
+) -> Iterator[tuple[str, float]]:
+    """Yield the numbers that a paper has of a strategy on a setting's data and skew."""
+    for table in source.numbers:
+        if (table.dataset, table.partition) != (
+            _plain(setting.dataset),
+            _plain(setting.partition),
+        ):
+            continue
+        for method in table.accuracy:
+            number = table.by_alpha(method).get(setting.alpha)
+            if name in source.ours.get(method, ()) and number is not None:
+                yield method, number
+
+
+def _plain(shown: str) -> str:
+    """Return the name of a thing without its options: ``digits[fraction=0.5]``."""
+    return re.split(r"[\[ ]", shown, maxsplit=1)[0]
+
+
+def _why_not(
+    source: Reported, setting: Setting, runs: Sequence[Row]
+) -> tuple[str, ...]:
+    """Return what is other there, as far as a row of ours says."""
+    rounds = runs[0].rounds
+    facts = [
+        f"{counted(source.clients, 'client')}, here {setting.clients}"
+        if source.clients != setting.clients
+        else "",
+        f"{counted(source.rounds, 'round')}, here {rounds}"
+        if source.rounds != rounds
+        else "",
+        f"models: {', '.join(source.models)}; here {setting.models}",
+        f"here {setting.dataset}" if "[" in setting.dataset else "",
+        f"measured: {source.measured}",
+    ]
+    return tuple(filter(None, facts))
+
+
+def _about(source: Reported) -> str:
+    """Return an item of a list: what the source is, and what differs there."""
+    link = f", {source.link}" if source.link else ""
+    more = " ".join(source.differs)
+    return f"- {source.title} ({source.source}{link}). {source.seen.strip()} {more}"

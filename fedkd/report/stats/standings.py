@@ -1,0 +1,75 @@
+"""Who is best in a setting, and whether the runs tell so: what tables mark."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from fedkd.metrics.columns import Column
+from fedkd.report.grouping import done
+from fedkd.report.results import Row
+from fedkd.report.stats.pairs import Pair, paired
+
+Mark: TypeAlias = Literal["", "best", "second", "leading"]
+"""``best`` and ``second`` are separated from who comes after them; ``leading`` has the best
+mean and is not, or not from all that look equal in the table."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The order of the competitors in one setting, by one column."""
+
+    ranked: tuple[str, ...] = ()
+    """Their labels, the best mean first."""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    """Of those that have one."""
+    pair: Pair | None = None
+    """The best above the runner-up; None without two competitors, or where a seed had
+    several splits, so that nothing is paired."""
+
+
+def standing(
+    runs: Mapping[str, Sequence[Row]], column: Column, is_paired: bool = True
+) -> Standing:
+    """Rank competitors by their means, and mark what their runs separate.
+
+    The best is marked ``best`` if the interval of its mean paired difference from the
+    runner-up leaves 0, and then the runner-up ``second`` if the same is so of it and the
+    third. A best that is not separated is ``leading``, and whoever looks equal to it in
+    the table is too. Nobody is marked where all look equal.
+
+    Args:
+        runs: Of every competitor, by label: all of them done.
+        column: By what they are compared.
+        is_paired: Whether runs of one seed saw one split.
+    """
+    means = {
+        label: statistics.fmean(row.value(column.name) for row in done(rows, column))
+        for label, rows in runs.items()
+    }
+    shown = {label: round(mean, column.decimals) for label, mean in means.items()}
+    sign = -1 if column.higher_is_better else 1
+    ranked = tuple(sorted(means, key=lambda label: sign * means[label]))
+    if len(ranked) < 2 or len(set(shown.values())) < 2:
+        return Standing(ranked)
+    pair = _pair(runs, ranked, 0, column) if is_paired else None
+    if pair is None or not pair.is_separated:
+        leading: dict[str, Mark] = {
+            label: "leading" for label in ranked if shown[label] == shown[ranked[0]]
+        }
+        return Standing(ranked, leading, pair)
+    marks: dict[str, Mark] = {ranked[0]: "best"}
+    if len(ranked) > 2 and _pair(runs, ranked, 1, column).is_separated:
+        marks[ranked[1]] = "second"
+    return Standing(ranked, marks, pair)
+
+
+def _pair(
+    runs: Mapping[str, Sequence[Row]], ranked: Sequence[str], place: int, column: Column
+) -> Pair:
+    """Return the competitor at a place above the next one."""
+    first, second = ranked[place : place + 2]
+    differences = paired(runs[first], runs[second], column)
+    return Pair(first, second, differences, column.decimals)

@@ -1,0 +1,115 @@
+"""Tables of results for terminals: as wide as there is room, and no name is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from fedkd.metrics.columns import Column
+from fedkd.report.grouping import setting_titles
+from fedkd.report.notes import labelled, meaning, notes, torn_splits, verdicts
+from fedkd.report.results import Row
+from fedkd.report.summary import Table, summarise
+from fedkd.report.table import entry_text, is_asked_for, reasons, started_anew
+
+STYLES = {"best": "bold", "second": "underline", "leading": "", "": ""}
+FRAME = 3
+"""Characters that a column takes beside its text: a line and two spaces."""
+
+
+def table_rich(
+    rows: Sequence[Row],
+    *,
+    title: str = "",
+    references: Collection[str] = (),
+    columns: Sequence[Column] = (),
+) -> RenderableType:
+    """Return the global accuracies, and what belongs under them, for a terminal.
+
+    Args:
+        rows: All rows of the bench, in the order that strategies shall have.
+        title: Heading.
+        references: Labels of strategies that are marked and never best.
+        columns: Of metrics beside accuracy; each has a table, but for local means.
+    """
+    if not rows:
+        return Text("There are no results yet.")
+    table = summarise(rows, references)
+    _, shared = setting_titles(table.settings)
+    parts: list[RenderableType] = [
+        *(Text(line, style="bold") for line in torn_splits(rows)),
+        Fitted(table, title),
+        *map(Text, notes(rows, table, shared)),
+    ]
+    for column in columns:
+        table = summarise(rows, references, column)
+        if column.scope != "local" and is_asked_for(table):
+            note = Text(" ".join([*meaning(rows, table), *verdicts(table)]))
+            parts += [Fitted(table, column.title), note]
+    return Group(*parts, *map(Text, [*reasons(rows), *started_anew(rows)]))
+
+
+class Fitted:
+    """A table that is as wide as its console allows.
+
+    Settings that have no room beside others follow below, with the strategies again. What
+    is longer than a line goes on in the next one.
+    """
+
+    def __init__(self, table: Table, title: str) -> None:
+        self._table = table
+        self._title = title
+        self._titles, _ = setting_titles(table.settings)
+        self._labels = [labelled(label, table) for label in table.strategies]
+        self._texts = [
+            [entry_text(table.entries[s, t], table) for s in table.strategies]
+            for t in table.settings
+        ]
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Yield one grid, or several where one is too wide."""
+        del console
+        title = self._title
+        for places in self._parts(options.max_width):
+            yield self._grid(places, title)
+            title = f"{self._title} (goes on)".lstrip()
+
+    def _parts(self, room: int) -> list[list[int]]:
+        """Return which settings stand side by side: as many as have room."""
+        start = Text(max([*self._labels, "strategy"], key=len)).cell_len + FRAME + 1
+        parts: list[list[int]] = [[]]
+        used = start
+        for place, width in enumerate(map(self._least, range(len(self._titles)))):
+            if parts[-1] and used + width + FRAME > room:
+                parts.append([])
+                used = start
+            parts[-1].append(place)
+            used += width + FRAME
+        return parts
+
+    def _least(self, place: int) -> int:
+        """Return the least width of a setting: its numbers and its title's words."""
+        words = [*self._texts[place], *self._titles[place].split()]
+        return max(Text(word).cell_len for word in words)
+
+    def _grid(self, places: Sequence[int], title: str) -> Grid:
+        table = self._table
+        grid = Grid(title=title or None, title_justify="left", title_style="bold")
+        grid.add_column("strategy", overflow="fold")
+        for place in places:
+            # Text, because options are in square brackets, which are markup to rich.
+            heading = Text(self._titles[place])
+            grid.add_column(heading, justify="right", overflow="fold")
+        for line, label in enumerate(table.strategies):
+            marks = [table.entries[label, table.settings[p]].mark for p in places]
+            texts = [
+                Text(self._texts[place][line], style=STYLES[mark])
+                for place, mark in zip(places, marks, strict=True)
+            ]
+            grid.add_row(Text(self._labels[line]), *texts)
+        return grid

@@ -1,0 +1,162 @@
+"""What table.md says beside its means: intervals, ranks, costs of a target, warnings."""
+
+import json
+
+from fedkd.metrics.targets import BytesTo, RoundsTo, TargetConfig
+from fedkd.report.plain import plain_report
+from fedkd.report.results import Row
+from fedkd.report.stages import stage_table
+from fedkd.report.table import table_markdown
+
+
+def rows(label, *accuracies, **changes):
+    shared = {"global_of": "model", "local_accuracy": None, **changes}
+    return [
+        Row(
+            "quick", label, "digits", "iid", None, "cnn", 10, 20, seed, "done",
+            global_accuracy=accuracy, run_id=f"{label}-{seed}",
+            **{"split_hash": f"split{seed}", **shared},
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def part(page, title):
+    return page.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_a_cell_has_its_bootstrap_interval_from_five_runs_on():
+    found = rows("a", 1.0, 2.0, 3.0, 4.0, 5.0)
+    section = part(table_markdown(found, title="t"), "Global accuracy")
+    assert "| a        | 3.00 ± 1.58 [1.80, 4.20] |" in section
+    assert "In square brackets: the 95 % bootstrap interval of the mean." in section
+    four = part(table_markdown(found[:4], title="t"), "Global accuracy")
+    assert "| a        | 2.50 ± 1.29 |" in four
+    assert "square brackets" not in four
+
+
+def test_differences_have_the_interval_of_their_mean_for_both_accuracies():
+    found = rows("fedavg", 80.0, 60.0, 70.0, local_accuracy=50.0)
+    found += rows("b", 81.0, 62.0, 73.0, local_accuracy=49.0)
+    page = table_markdown(found, title="t")
+    section = part(page, "Differences from fedavg")
+    assert "| b        | +2.00 ± 1.00 [-0.48, +4.48] |" in section
+    assert "(Student's t)" in section
+    local = part(page, "Differences of local accuracy from fedavg")
+    assert "| b        | -1.00 ± 0.00 |" in local
+    assert "Percentage points of local accuracy above fedavg" in local
+
+
+def test_the_footnote_says_how_many_seeds_would_separate_the_best():
+    found = rows("fedavg", 80.0, 60.0, 70.0) + rows("b", 81.0, 62.0, 73.0)
+    section = part(table_markdown(found, title="t"), "Global accuracy")
+    assert (
+        "≈ has the best mean, but is not separated from the runner-up. b above fedavg: "
+        "+2.00 ± 1.00 [-0.48, +4.48], about 4 seeds would separate them at this spread."
+    ) in section
+
+
+def test_equal_differences_are_too_few_below_six():
+    found = rows("fedavg", 80.0, 60.0, 70.0) + rows("b", 81.0, 61.0, 71.0)
+    section = part(table_markdown(found, title="t"), "Global accuracy")
+    assert (
+        "3 common seeds with equal differences; an interval takes 6 or more." in section
+    )
+
+
+def test_results_that_do_not_say_who_has_no_global_model_are_told():
+    old = rows("fedavg", 80.0, global_of="", local_accuracy=50.0)
+    page = table_markdown(old, title="t")
+    assert page.count("Results of an earlier version do not say who has no global") == 1
+    new = rows("fedavg", 80.0)
+    assert "earlier version" not in table_markdown(new, title="t")
+
+
+def test_different_splits_are_told_on_top_and_nothing_is_paired():
+    found = rows("fedavg", 80.0, 60.0, 70.0)
+    found += rows("b", 90.0, 70.0, 80.0, split_hash="other")
+    page = table_markdown(found, title="t")
+    assert page.splitlines()[2].startswith(
+        "WARNING: runs of one seed saw different data splits: digits, iid, seed 0; "
+    )
+    assert "## Differences" not in page
+    assert "Runs of one seed saw different splits, so nothing is paired." in page
+    assert "saw the same data split" not in page
+
+
+def test_who_has_no_global_model_is_marked_in_every_table():
+    found = rows("fedavg", 80.0, 60.0, 70.0, local_accuracy=50.0, seconds=1.0)
+    own = rows("fedbn", 81.0, 62.0, 73.0, local_accuracy=55.0, seconds=1.0)
+    own = [Row(**{**vars(row), "global_of": "clients"}) for row in own]
+    lines = [{"round": 20, "measured": {"teacher": 1.0}}]
+    stages = stage_table([(row, lines) for row in [*found, *own]])
+    page = table_markdown([*found, *own], title="t", stages=stages)
+    tables = [one for one in page.split("\n## ")[1:] if "| fedbn" in one]
+    assert [one.splitlines()[0] for one in tables] == [
+        "Global accuracy",
+        "Local accuracy",
+        "Costs of a run",
+        "Differences from fedavg",
+        "Differences of local accuracy from fedavg",
+        "What each stage did",
+    ]
+    for one in tables:
+        assert "| fedbn ‡" in one
+        assert "‡ has no global model" in one
+    assert "**" not in tables[0]
+
+
+def test_what_it_took_to_reach_a_target_stands_among_the_costs():
+    (rounds,) = RoundsTo(TargetConfig(target=80)).columns("rounds_to_80")
+    (sent,) = BytesTo(TargetConfig(target=80)).columns("bytes_to_80")
+    found = rows("a", 80.0, 82.0, metrics={"rounds_to_80": 7, "bytes_to_80": 1500})
+    found += rows("b", 70.0, 71.0, metrics={"rounds_to_80": None, "bytes_to_80": None})
+    section = part(
+        table_markdown(found, title="t", columns=[rounds, sent]), "Costs of a run"
+    )
+    header, _, one, other = [x for x in section.splitlines() if x.startswith("|")]
+    assert [f" {x.strip()} " for x in header.split("|")[-3:-1]] == [
+        " rounds_to_80 ",
+        " bytes_to_80 ",
+    ]
+    assert [text.strip() for text in one.split("|")[-3:-1]] == [
+        "7 ± 0",
+        "1,500 ± 0",
+    ]
+    assert other.split("|")[-3].strip() == "2 undefined"
+
+
+def blocks():
+    means = {"a": 90.0, "b": 80.0, "c": 70.0}
+    return [row for label, mean in means.items() for row in rows(label, *[mean] * 10)]
+
+
+def test_mean_ranks_have_a_section_from_ten_blocks_on():
+    section = part(table_markdown(blocks(), title="t"), "Mean ranks")
+    assert "| a        |      1.00 | b" in section
+    assert "| b        |      2.00 | a, c" in section
+    assert "over 10 blocks (setting x seed, of 1 setting)" in section
+    assert "chi-square 20.00 with 2 degrees of freedom, p = 4.5e-05." in section
+    assert "Nemenyi's critical difference, 1.05 at level 0.05" in section
+    assert "Blocks of one setting differ in the seed only" in section
+    few = [row for row in blocks() if row.seed < 9]
+    assert (
+        part(table_markdown(few, title="t"), "Mean ranks")
+        .strip()
+        .endswith("here: 3 competitors in 9 blocks.")
+    )
+
+
+def test_a_report_as_plain_values_has_intervals_marks_and_ranks():
+    found = json.loads(json.dumps(plain_report(blocks(), {"c"}, ())))
+    mark = {one["strategy"]: one["mark"] for one in found["means"]}
+    assert mark == {"a": "best", "b": "", "c": ""}
+    assert found["means"][0]["global_accuracy_interval"]["low"] == 90.0
+    assert found["means"][0]["global_model"]
+    (b, c) = found["differences"]
+    assert (b["strategy"], b["above"], b["mean"]) == ("b", "a", -10.0)
+    assert (b["interval"]["high"], b["seeds_needed"]) == (-10.0, 6)
+    assert c["by_seed"]["3"] == -20.0
+    assert "here: 2 competitors in 10 blocks" in found["ranks"]
+    every = plain_report(blocks(), (), ())["ranks"]
+    assert every["mean_ranks"] == {"a": 1.0, "b": 2.0, "c": 3.0}

@@ -1,0 +1,290 @@
+"""Statistics on rows: intervals, pairs, standings, ranks; numbers worked out by hand."""
+
+import dataclasses
+import math
+
+import pytest
+
+from fedkd.metrics.classification import Loss
+from fedkd.metrics.targets import RoundsTo, TargetConfig
+from fedkd.report.grouping import LOCAL, is_of_global
+from fedkd.report.results import Row
+from fedkd.report.stats.intervals import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    seeds_needed,
+    welch_interval,
+)
+from fedkd.report.stats.pairs import against
+from fedkd.report.stats.ranks import Ranking, rank
+from fedkd.report.stats.standings import standing
+from fedkd.report.summary import summarise
+
+
+def rows(label, *accuracies, dataset="digits", first=0, **changes):
+    shared = {"status": "done", "global_of": "model", **changes}
+    return [
+        Row(
+            "quick", label, dataset, "iid", None, "cnn", 10, 20, seed,
+            global_accuracy=accuracy, run_id=f"{label}-{dataset}-{seed}",
+            **{"split_hash": f"{dataset}{seed}", **shared},
+        )
+        for seed, accuracy in enumerate(accuracies, start=first)
+    ]  # fmt: skip
+
+
+def ends(interval):
+    return (round(interval.low, 3), round(interval.high, 3))
+
+
+# --- intervals ------------------------------------------------------------------------
+
+
+def test_students_interval_of_three_differences():
+    # d = 2, s = 1, t_2 = 4.3027: half of it is 4.3027 / sqrt(3) = 2.484.
+    assert ends(mean_interval([1.0, 2.0, 3.0])) == (-0.484, 4.484)
+    assert not mean_interval([1.0, 2.0, 3.0]).leaves_zero
+    assert mean_interval([2.0, 3.0, 4.0]).leaves_zero
+    assert mean_interval([-2.0, -3.0, -4.0]).leaves_zero
+
+
+def test_students_interval_at_another_level():
+    # t_2 at 90 % is 2.9200; 2.92 / sqrt(3) = 1.686.
+    assert ends(mean_interval([1.0, 2.0, 3.0], level=0.9)) == (0.314, 3.686)
+
+
+def test_an_interval_takes_three_differences():
+    assert mean_interval([5.0, 5.1]) is None
+
+
+def test_equal_differences_are_an_interval_from_six_on():
+    assert mean_interval([0.28] * 5) is None
+    assert ends(mean_interval([0.28] * 6)) == (0.28, 0.28)
+    # Accuracies are written with four decimals: these are equal, too.
+    assert mean_interval([0.2777, 0.2778, 0.2778]) is None
+    assert mean_interval([0.2777, 0.2778, 0.2778], decimals=4) is not None
+
+
+def test_an_interval_that_ends_at_zero_does_not_leave_it():
+    assert not Interval(0.0, 1.0).leaves_zero
+    assert not Interval(-1.0, 0.0).leaves_zero
+
+
+def test_welchs_interval():
+    # Means 82 and 72, variances 4 and 7: 4/3 + 7/3 = 11/3, whose root is 1.9149; degrees
+    # of freedom (11/3)^2 / ((4/3)^2/2 + (7/3)^2/2) = 3.7231, and t is 2.8596 there.
+    interval = welch_interval([80.0, 82.0, 84.0], [70.0, 71.0, 75.0])
+    assert ends(interval) == (4.524, 15.476)
+    assert welch_interval([80.0, 82.0], [70.0, 71.0, 75.0]) is None
+    assert welch_interval([80.0] * 3, [70.0] * 3) is None
+
+
+def test_a_bootstrap_interval_is_of_means_of_five_drawn_with_replacement():
+    # Of the 5^5 = 3125 draws, 56 have a sum of 8 or less and 126 one of 9 or less, so
+    # the 2.5 % point is 9 / 5, and by symmetry the other one 21 / 5.
+    interval = bootstrap_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert ends(interval) == (1.8, 4.2)
+    assert bootstrap_interval([1.0, 2.0, 3.0, 4.0]) is None
+    assert ends(bootstrap_interval([7.0] * 5)) == (7.0, 7.0)
+
+
+def test_seeds_that_would_separate_two_strategies():
+    # d = 2, s = 1: n = 3 gives 2.484, n = 4 gives 3.1824 / 2 = 1.591 < 2.
+    assert seeds_needed([1.0, 2.0, 3.0]) == 4
+    assert seeds_needed([2.0, 3.0, 4.0]) == 3
+    assert seeds_needed([-1.0, 1.0]) is None
+    assert seeds_needed([1.0]) is None
+    assert seeds_needed([0.28, 0.28]) == 6
+    # d = 0.01, s = 1: (1.96 / 0.01)^2 = 38,000 seeds.
+    assert seeds_needed([-0.99, 0.01, 1.01]) is None
+
+
+# --- pairs ----------------------------------------------------------------------------
+
+
+def test_a_pair_has_mean_deviation_and_interval_of_its_common_seeds():
+    found = [*rows("fedavg", 80.0, 60.0, 70.0, 50.0), *rows("b", 81.0, 62.0, 73.0)]
+    (pair,) = against(found, "fedavg").values()
+    assert pair.differences == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert (pair.first, pair.second, pair.n) == ("b", "fedavg", 3)
+    assert (pair.mean, pair.std) == (2.0, 1.0)
+    assert ends(pair.interval) == (-0.484, 4.484)
+    assert (pair.is_separated, pair.seeds_needed) == (False, 4)
+
+
+def test_pairs_of_local_accuracy_are_of_local_accuracy():
+    found = rows("fedavg", 80.0, local_accuracy=90.0)
+    found += rows("b", 81.0, local_accuracy=95.0)
+    (pair,) = against(found, "fedavg", LOCAL).values()
+    assert pair.differences == {0: 5.0}
+
+
+def test_a_setting_whose_runs_saw_different_splits_has_no_pairs():
+    found = [*rows("fedavg", 80.0, 60.0), *rows("fedavg", 70.0, dataset="mnist")]
+    found += [*rows("b", 81.0, split_hash="x"), *rows("b", 62.0, first=1)]
+    found += rows("b", 72.0, dataset="mnist")
+    ((key, pair),) = against(found, "fedavg").items()
+    assert key[1].dataset == "mnist"
+    assert pair.differences == {0: 2.0}
+
+
+# --- standings ------------------------------------------------------------------------
+
+
+def marks(found, references=(), **options):
+    table = summarise(found, references, **options)
+    return {s: table.entries[s, table.settings[0]].mark for s in table.strategies}
+
+
+def test_the_best_is_bold_only_where_the_interval_against_the_runner_up_leaves_zero():
+    # a - b: 2, 3, 4, [0.5, 5.5]; b - c: 10, 11, 12.
+    found = [*rows("c", 70.0, 60.0, 50.0), *rows("b", 80.0, 71.0, 62.0)]
+    apart = [*found, *rows("a", 82.0, 74.0, 66.0)]
+    assert marks(apart) == {"c": "", "b": "second", "a": "best"}
+    # a - b: 1, 2, 3, [-0.5, 4.5].
+    near = [*found, *rows("a", 81.0, 73.0, 65.0)]
+    assert marks(near) == {"c": "", "b": "", "a": "leading"}
+
+
+def test_the_second_is_underlined_only_where_it_is_separated_from_the_third():
+    found = [*rows("c", 79.0, 69.0, 60.0), *rows("b", 80.0, 71.0, 63.0)]
+    found += rows("a", 90.0, 82.0, 74.0)
+    assert marks(found) == {"c": "", "b": "", "a": "best"}
+
+
+def test_the_runner_up_is_told_with_the_seeds_that_would_separate_it():
+    found = [*rows("b", 80.0, 71.0, 62.0), *rows("a", 81.0, 73.0, 65.0)]
+    table = summarise([*found, *rows("top", 99.0, 99.0, 99.0)], {"top"})
+    (place,) = table.standings.values()
+    assert place.ranked == ("a", "b")
+    assert (place.pair.first, place.pair.second) == ("a", "b")
+    assert place.pair.seeds_needed == 4
+
+
+def test_who_has_no_global_model_does_not_compete_in_global_accuracy():
+    found = [*rows("b", 80.0, 71.0, 62.0), *rows("a", 70.0, 60.0, 50.0)]
+    found += rows("own", 90.0, 82.0, 73.0, global_of="clients", local_accuracy=9.0)
+    assert marks(found) == {"b": "best", "a": "", "own": ""}
+    assert summarise(found).without_global == {"own"}
+    (setting,) = summarise(found).settings
+    assert summarise(found).entries["own", setting].is_of_clients
+    assert not summarise(found, column=LOCAL).entries["own", setting].is_of_clients
+    # Results of an earlier version do not say, and nobody is put out for that.
+    old = [dataclasses.replace(row, global_of="") for row in found]
+    assert marks(old)["own"] == "best"
+
+
+def test_who_has_no_global_model_competes_in_local_accuracy():
+    found = []
+    for label, of, values in (("own", "clients", (9, 8, 9)), ("a", "model", (5, 4, 4))):
+        for seed, value in enumerate(values):
+            found += rows(
+                label, 1.0, first=seed, local_accuracy=float(value), global_of=of
+            )
+    assert marks(found, column=LOCAL) == {"own": "best", "a": ""}
+
+
+def test_a_target_of_global_accuracy_is_of_the_global_model():
+    (soon,) = RoundsTo(TargetConfig(target=80)).columns("soon")
+    (local,) = RoundsTo(TargetConfig(target=80, of="local_accuracy")).columns("local")
+    assert is_of_global(soon)
+    assert not is_of_global(local)
+
+
+def test_nothing_is_separated_where_runs_of_one_seed_saw_different_splits():
+    found = [*rows("b", 80.0, 71.0, 62.0), *rows("a", 70.0, 60.0, 50.0, split_hash="x")]
+    assert marks(found) == {"b": "leading", "a": ""}
+    (place,) = summarise(found).standings.values()
+    assert place.pair is None
+
+
+def test_a_lone_competitor_has_a_standing_without_marks():
+    (column, _) = Loss().columns("loss")
+    place = standing({"a": rows("a", 1.0, metrics={"global_loss": 0.5})}, column)
+    assert (place.ranked, dict(place.marks), place.pair) == (("a",), {}, None)
+
+
+# --- ranks ----------------------------------------------------------------------------
+
+
+def ranked_blocks(number=10):
+    """Return results in which a is above b, and b above c, in every block."""
+    seeds = range(number)
+    return [
+        *rows("a", *(90.0 + seed for seed in seeds)),
+        *rows("c", *(50.0 + seed for seed in seeds)),
+        *rows("b", *(70.0 + seed for seed in seeds)),
+    ]
+
+
+def test_mean_ranks_with_friedmans_test_and_nemenyis_critical_difference():
+    ranking = rank(ranked_blocks())
+    assert ranking.mean_ranks == {"a": 1.0, "b": 2.0, "c": 3.0}
+    # 12 N / (k (k + 1)) (1 + 4 + 9 - k (k + 1)^2 / 4) = 10 (14 - 12) = 20, and the tail
+    # of chi-square with two degrees of freedom is exp(-x / 2).
+    assert ranking.chi_square == pytest.approx(20.0)
+    assert ranking.p_value == pytest.approx(math.exp(-10))
+    # q = 2.343 of Demšar's table 5 for three: 2.343 sqrt(12 / 60) = 1.048.
+    assert ranking.critical_difference == pytest.approx(1.048, abs=5e-4)
+    assert ranking.groups == (("a", "b"), ("b", "c"))
+    assert (ranking.blocks, ranking.settings, ranking.left_out) == (10, 1, ())
+
+
+def test_ties_share_the_mean_of_their_ranks():
+    found = ranked_blocks()
+    found[20] = dataclasses.replace(found[20], global_accuracy=90.001)
+    assert rank(found).mean_ranks == {"a": 1.05, "b": 1.95, "c": 3.0}
+
+
+def test_lower_is_first_where_lower_is_better():
+    (column, _) = Loss().columns("loss")
+    found = [
+        dataclasses.replace(row, metrics={"global_loss": row.global_accuracy})
+        for row in ranked_blocks()
+    ]
+    assert list(rank(found, column=column).mean_ranks) == ["c", "b", "a"]
+
+
+def test_references_and_who_has_no_global_model_are_not_ranked():
+    found = [*ranked_blocks(), *rows("central", *[99.0] * 10)]
+    found += rows("fedbn", *[80.0] * 10, global_of="clients")
+    assert list(rank(found, {"central"}).mean_ranks) == ["a", "b", "c"]
+
+
+def test_too_few_blocks_or_strategies_are_one_sentence():
+    assert rank(ranked_blocks(9)) == (
+        "Mean ranks and their tests need 3 competitors with results in 10 blocks "
+        "(setting x seed); here: 3 competitors in 9 blocks."
+    )
+    two = [row for row in ranked_blocks() if row.strategy != "c"]
+    assert rank(two).endswith("here: 2 competitors in 10 blocks.")
+
+
+def test_who_was_skipped_in_most_blocks_is_left_out():
+    ranking = rank([*ranked_blocks(), *rows("d", 99.0, 99.0)])
+    assert list(ranking.mean_ranks) == ["a", "b", "c"]
+    assert ranking.left_out == ("d",)
+
+
+def test_no_difference_is_one_sentence_and_no_warning():
+    found = [row for label in "abc" for row in rows(label, *[50.0] * 10)]
+    assert rank(found) == (
+        "Mean ranks say nothing: no result differs between the strategies."
+    )
+
+
+def test_what_friedmans_test_does_not_find_separates_nobody():
+    ranks = {"a": 1.0, "b": 2.0, "c": 3.0}
+    apart = Ranking(ranks, 10, 1, (), 20.0, 0.001, critical_difference=0.5)
+    assert apart.groups == ()
+    vague = dataclasses.replace(apart, p_value=0.2)
+    assert vague.groups == (("a", "b", "c"),)
+    found = [
+        *rows("a", *[3.0, 1.0, 2.0] * 4),
+        *rows("b", *[1.0, 2.0, 3.0] * 4),
+        *rows("c", *[2.0, 3.0, 1.0] * 4),
+    ]
+    ranking = rank(found)
+    assert ranking.p_value == pytest.approx(1.0)
+    assert len(ranking.groups) == 1
