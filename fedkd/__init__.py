@@ -12,6 +12,14 @@ from fedkd._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fedkd import testing as testing
+    from fedkd.api.finished import FinishedRun as FinishedRun
+    from fedkd.api.results import Results as Results
+    from fedkd.api.results import load as load
+    from fedkd.api.running import bench as bench
+    from fedkd.api.running import run as run
+    from fedkd.api.stepping import RoundResult as RoundResult
+    from fedkd.api.stepping import rounds as rounds
+    from fedkd.api.worlds import federation as federation
     from fedkd.config import Config as Config
     from fedkd.data.dataset import Dataset as Dataset
     from fedkd.data.dataset import DatasetConfig as DatasetConfig
@@ -58,6 +66,11 @@ if TYPE_CHECKING:
     from fedkd.weights import read_weights as read_weights
 
 _HOMES = {
+    "api.finished": "FinishedRun",
+    "api.results": "Results load",
+    "api.running": "bench run",
+    "api.stepping": "RoundResult rounds",
+    "api.worlds": "federation",
     "config": "Config",
     "data.dataset": "Dataset DatasetConfig FileDataset Source Split",
     "data.groups": "Groups",

@@ -37,6 +37,10 @@ COMMANDS = {
     ),
     "report": ("report", "Draw tables and figures from the results of bench."),
     "compare": ("compare", "Say what changed between two results, beyond seed noise."),
+    "export": (
+        "export",
+        "Write a model of a finished run: weights, torch.export, ONNX.",
+    ),
 }
 """Sub-commands: the module of :mod:`fedkd.commands` that holds each, and its help."""
 

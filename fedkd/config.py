@@ -7,7 +7,9 @@ is its documentation and is what ``fedkd show`` prints.
 
 from __future__ import annotations
 
+import inspect
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +20,9 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 
+from fedkd.base.shown import cut
 from fedkd.errors import ConfigError, listing, suggestion
 
 
@@ -37,6 +41,29 @@ class Config(BaseModel):
     """Options that were added when there were results already: left at their defaults,
     they are no part of a run's configuration, so that its hash stays what it was."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Write the options into the docstring, where ``help`` and notebooks look."""
+        super().__pydantic_init_subclass__(**kwargs)
+        own = inspect.cleandoc(cls.__doc__ or "").partition(f"\n\n{_OPTIONS}")[0]
+        lines = [_option_line(name, info) for name, info in cls.model_fields.items()]
+        if lines:
+            cls.__doc__ = "\n".join([f"{own}\n\n{_OPTIONS}", *lines]).lstrip()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the options that differ from their defaults."""
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            usual = info.get_default(call_default_factory=True, validated_data={})
+            if info.is_required() or value != usual:
+                yield name, value
+
+    def __repr__(self) -> str:
+        """Return what differs from the defaults, cut where it is long."""
+        return cut(f"{type(self).__name__}({options_text(self)})")
+
+    __str__ = __repr__
+
     @field_validator("*", mode="wrap")
     @classmethod
     def _as_written(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -50,6 +77,16 @@ class Config(BaseModel):
         return result
 
 
+def _option_line(name: str, info: FieldInfo) -> str:
+    """Return a paragraph on an option, as docstrings have them."""
+    value = info.get_default(call_default_factory=True, validated_data={})
+    usual = "required" if info.is_required() else f"default {cut(repr(value), 60)}"
+    said = " ".join((info.description or "").split())
+    text = f"{name} ({usual}): {said}"
+    return textwrap.fill(text, 88, initial_indent=" " * 4, subsequent_indent=" " * 8)
+
+
+_OPTIONS = "Options:"
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -72,6 +109,13 @@ def _wanted(given: Any, taken: Any) -> str:
     if isinstance(given, fits) and isinstance(given, bool) == (kind is bool):
         return ""
     return _KINDS.get(kind, "")
+
+
+def options_text(config: Any) -> str:
+    """Return the options of a configuration that differ from their defaults."""
+    if not isinstance(config, Config):
+        return ""
+    return ", ".join(f"{name}={value!r}" for name, value in config.__repr_args__())
 
 
 C = TypeVar("C", bound=BaseModel)

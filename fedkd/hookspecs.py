@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import pluggy
 
 from fedkd.base.runname import RunName
+from fedkd.base.shown import brief
 
 GROUP = "fedkd"
 """Name of the pluggy project and of the entry-point group."""
@@ -63,6 +64,10 @@ class RunInfo(RunName):
     """The run's own folder; None when nothing is written."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved configuration, as in ``config.yaml``."""
+
+    def __repr__(self) -> str:
+        """Return what messages call the run."""
+        return brief(self, self.title)
 
 
 @hookspec

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, ImageInfo, InputInfo, require_images
 from fedkd.data.public import PublicData
 from fedkd.errors import ContractError
@@ -96,6 +97,14 @@ class Party:
         self._public: PublicData | None = None
         self._examples = 0
         self._logged: dict[str, float | None] = {}
+
+    def __repr__(self) -> str:
+        """Return which side it is, and its model's class."""
+        return brief(self, *self._facts(), type(self.model).__name__)
+
+    def _facts(self) -> tuple[str, ...]:
+        """Return what tells it from others of its side."""
+        return ()
 
     @property
     def examples(self) -> int:
@@ -293,6 +302,9 @@ class Client(Party):
         self.training = training
         """Local training settings, with the learning rate of this round."""
         self._trainer = trainer
+
+    def _facts(self) -> tuple[str, ...]:
+        return str(self.id), f"{len(self.data):,} inputs"
 
     def train(  # noqa: PLR0913 - the parts of one loop, each of which may be given
         self,

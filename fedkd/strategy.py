@@ -52,7 +52,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from fedkd.config import Config
+from fedkd.base.shown import brief, changed_facts
+from fedkd.config import Config, options_text
 from fedkd.party import (
     Client,
     ModelBuilder,
@@ -92,6 +93,11 @@ class Round:
     clients: tuple[int, ...]
     """The clients that take part, in ascending order."""
 
+    def __repr__(self) -> str:
+        """Return its number, counted from 1 as in metrics, and how many clients it has."""
+        where = f"{self.index + 1} of {self.total}"
+        return brief(self, where, f"{len(self.clients)} clients")
+
 
 @dataclass(frozen=True)
 class Requires:
@@ -121,6 +127,10 @@ class Requires:
     """Registered models, such as a generator, that its verbs will build for the inputs of
     the run. One that cannot be built for them is found out before the first round."""
 
+    def __repr__(self) -> str:
+        """Return what is needed, and nothing else."""
+        return brief(self, *changed_facts(self))
+
 
 class Strategy(ABC, Generic[State, Down, Up]):
     """An algorithm: a frozen config and four verbs. Subclasses are final."""
@@ -138,6 +148,10 @@ class Strategy(ABC, Generic[State, Down, Up]):
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
+
+    def __repr__(self) -> str:
+        """Return the class, and the options that differ from their defaults."""
+        return brief(self, options_text(self.config))
 
     @abstractmethod
     def init(self, server: Server) -> State:
@@ -202,3 +216,8 @@ class Preset:
     """What the preset does differently from the paper or from the released code."""
     doc: str = ""
     """What it is, for its card."""
+
+    def __repr__(self) -> str:
+        """Return the strategy and its options."""
+        options = (f"{name}={value!r}" for name, value in self.options.items())
+        return brief(self, self.strategy.__name__, *options)

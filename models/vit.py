@@ -92,7 +92,9 @@ class Vit(TrunkModel):
         """Return the class token or the mean of all tokens, normalised, ``[B, T]``."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)
         if self.pool == "token":
-            tokens = torch.cat((self.token.expand(len(x), -1, -1), tokens), dim=1)
+            # Not len(x), which exporters would take for a constant.
+            token = self.token.expand(x.shape[0], -1, -1)
+            tokens = torch.cat((token, tokens), dim=1)
         tokens = self.blocks(tokens + self.positions)
         out_BT: Tensor = tokens[:, 0] if self.pool == "token" else tokens.mean(dim=1)
         return out_BT

@@ -36,6 +36,7 @@ FLOORS = (
     ("suite",),
     ("report",),
     ("harness",),
+    ("api",),
     ("testing",),
     ("commands",),
     ("cli", "__main__"),

@@ -222,7 +222,7 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", ["README.md", AUTHORS, "docs/plugins.md"])
-def test_the_python_examples_of_a_page_run(page, tmp_path, monkeypatch):
+def test_the_python_examples_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     """All blocks of a page in turn, in one module, as a reader would type them."""
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
     module = types.ModuleType("example")
@@ -232,6 +232,9 @@ def test_the_python_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), vars(module))
+    # What a comment says of a run is what the run gives.
+    told = re.findall(r"^# (FinishedRun.*)$", "\n".join(blocks), re.MULTILINE)
+    assert set(told) <= set(capsys.readouterr().out.splitlines())
 
 
 def on_the_page(name):

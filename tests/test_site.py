@@ -17,7 +17,13 @@ from fedkd.report.results import read_results
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 NEEDED = ("mkdocs", "material", "mkdocstrings_handlers")
-NEW = ("first-table", "read-a-table", "protocol", "write-a-distiller", "write-the-rest")
+NEW = (
+    "first-table",
+    "read-a-table",
+    "protocol",
+    "write-a-distiller",
+    "write-the-rest",
+)
 
 
 def blocks(page, kind):

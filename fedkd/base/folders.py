@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkd.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -105,3 +107,19 @@ class ResultsFolder:
     def every_run(self) -> Iterator[RunFolder]:
         """Yield the folders of the runs that are there, of this suite's cells or not."""
         return (RunFolder(path) for path in self.runs.glob("*"))
+
+
+def made_folder(path: Path | str) -> Path:
+    """Return a folder; it is made, and those above it, if it is not there.
+
+    Raises:
+        ConfigError: If it, or one above it, is a file.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"folder {folder}: it, or one above it, is a file; give another folder."
+        ) from None
+    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,24 @@ def parse(text: str, where: str) -> Any:
 def dump(value: object) -> str:
     """Return ``value`` as a YAML text, keys in the order given."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def plain(value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a mapping as a file that holds it would be read: tuples become lists.
+
+    Raises:
+        ConfigError: If a value in it is none that a YAML file can hold.
+    """
+    try:
+        text = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False)
+    except yaml.representer.RepresenterError as error:
+        kind = type(error.args[-1]).__name__
+        raise ConfigError(
+            f"{where}: found {error.args[-1]!r} of type {kind}, expected what a YAML file "
+            "can hold: texts, numbers, true or false, lists and mappings of these."
+        ) from None
+    content: dict[str, Any] = parse(text, where)
+    return content
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Collection
-from pathlib import Path
 
 import click
-import torch
 from rich.console import Console
 
-from fedkd.base.folders import ResultsFolder
-from fedkd.base.machine import cores
 from fedkd.commands.closing import closing_lines, warned_line
 from fedkd.commands.common import WholeNumber, plugin_option
-from fedkd.commands.plan import show_plan, strategies_by
-from fedkd.data.root import data_root
-from fedkd.errors import ConfigError, counted
-from fedkd.harness.bench import Bench, Settings
-from fedkd.harness.builder import RunBuilder
-from fedkd.harness.environment import pick_device
-from fedkd.harness.folder import held, refuse_other_suite
+from fedkd.commands.plan import show_plan
+from fedkd.errors import counted
+from fedkd.harness.bench import Bench
+from fedkd.harness.folder import held
 from fedkd.harness.live.lines import make_view
 from fedkd.harness.precheck import Foreseen
-from fedkd.plugins.registry import Registry, load_registry
+from fedkd.harness.request import Request, checked, opened, run_left
 from fedkd.report.terminal import table_rich
-from fedkd.simulation.executors import AUTO, Choice, Executor
-from fedkd.suite.grid import grid
-from fedkd.suite.overrides import Overrides, load_overridden
+from fedkd.simulation.executors import AUTO
+from fedkd.suite.overrides import Overrides
 
 INTERRUPTED = 130
 
@@ -123,54 +114,34 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     SUITE is a YAML file or a packaged suite ('fedkd list suites'). Cells that are done
     are not run again; an interrupted suite goes on where it was.
     """
-    registry = load_registry(plugin_files)
-    wishes = Overrides(strategies, datasets, seeds, rounds, clients, assignments)
-    loaded = load_overridden(suite, wishes, registry)
-    chosen = pick_device(device)
-    candidates = _candidates(executor, registry, chosen)
-    cells, processes = _shares(jobs, workers, candidates, chosen)
-    settings = Settings(
-        out=ResultsFolder(Path(out or Path("runs", loaded.name))),
-        data_root=data_root(root),
-        device=chosen,
-        jobs=cells,
-        executor=Choice(candidates, processes, ray_address, profile),
+    request = Request(
+        suite,
+        Overrides(strategies, datasets, seeds, rounds, clients, assignments),
+        out=out,
+        device=device,
+        data_root=root,
+        jobs=jobs,
+        workers=workers,
+        executor=executor,
+        ray_address=ray_address,
+        profile=profile,
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,
         command=("fedkd", *sys.argv[1:]),
     )
-    refuse_other_suite(settings.out, loaded.name)
-    bench = Bench(loaded, grid(loaded, registry), registry, settings)
-    bench.look()
+    bench = opened(request)
     if dry_run:
-        world, foreseen = _checked(bench) if bench.todo else (None, Foreseen())
+        world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
         show_plan(bench, foreseen)
         foreseen.require_data()
         return 0 if world is None or _some_run(bench, foreseen) else 1
-    with held(settings.out):
+    with held(bench.settings.out):
         return _run(bench, plain)
 
 
-def _checked(bench: Bench) -> tuple[RunBuilder, Foreseen]:
-    """Check a bench that has cells to run, and say what is missing or easily misread."""
-    share, clients = bench.suite.participation, bench.suite.clients
-    if share == 1 and isinstance(share, int) and clients > 1:
-        click.echo(
-            f"fedkd: participation: 1 is one client, 1 of {clients} in each round; all of "
-            "them are 1.0.",
-            err=True,
-        )
-    world, foreseen = bench.check()
-    for line in () if foreseen.all_lost else foreseen.lost:
-        click.echo(f"fedkd: {line} Its cells will fail, the others run.", err=True)
-    for names, reason in strategies_by(bench, foreseen.failing):
-        text = f"{names} will fail before the first round: {reason}"
-        click.echo(f"fedkd: {text} The others run.", err=True)
-    for dataset, notes in world.notes.items():
-        for note in notes:
-            click.echo(f"fedkd: {dataset.shown()}: {note}", err=True)
-    return world, foreseen
+def _say(line: str) -> None:
+    click.echo(f"fedkd: {line}", err=True)
 
 
 def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
@@ -179,61 +150,15 @@ def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
     return done or len(foreseen.skipped | foreseen.failing) < len(bench.todo)
 
 
-def _candidates(
-    name: str, registry: Registry, device: torch.device
-) -> tuple[type[Executor], ...]:
-    """Return the executors of which a cell may take one.
-
-    Raises:
-        ConfigError: If there is none of this name, or it does not work here.
-    """
-    if name == AUTO:
-        return registry.executors()
-    executor = registry.executor(name)
-    executor.check_usable(device)
-    return (executor,)
-
-
-def _shares(
-    jobs: int | None,
-    workers: int | None,
-    candidates: tuple[type[Executor], ...],
-    device: torch.device,
-) -> tuple[int, int | None]:
-    """Return how many cells run side by side, and how many processes one alone may have.
-
-    Whatever runs, no more than ``jobs`` processes work at a time.
-
-    Raises:
-        ConfigError: If ``workers`` are more than ``jobs``.
-    """
-    if jobs is not None and workers is not None and workers > jobs:
-        raise ConfigError(
-            f"--workers {workers} with --jobs {jobs}: jobs are all processes that work "
-            f"at a time. Raise --jobs to {workers}, or leave one of both out."
-        )
-    # All processes of these serve one cell at a time.
-    spread = all(executor.starts_processes for executor in candidates)
-    usual = cores() if device.type == "cpu" else 1
-    return (1 if spread else jobs or usual), workers or jobs
-
-
 def _run(bench: Bench, plain: bool) -> int:
-    todo = bench.todo
-    ran = {cell.run_id for cell in todo}
-    if todo:
-        world, foreseen = _checked(bench)
-        foreseen.require_data()
-        view = make_view(bench.cells, bench.rows, plain)
-        try:
-            with contextlib.closing(view):
-                bench.run(world, view)
-        except KeyboardInterrupt:
-            _say_interrupted(bench)
-            return INTERRUPTED
-    bench.write(whole=True)
+    ran = {cell.run_id for cell in bench.todo}
+    try:
+        run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
+    except KeyboardInterrupt:
+        _say_interrupted(bench)
+        return INTERRUPTED
     code = _report(bench, ran)
-    for line in bench.draw() if todo else ():
+    for line in bench.draw() if ran else ():
         click.echo(f"fedkd: warning: {line}", err=True)
     return code
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +13,7 @@ from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.cost import Cost, estimate, total_line
 from fedkd.harness.precheck import Foreseen
+from fedkd.harness.request import strategies_by
 from fedkd.suite.grid import Cell
 
 AXES = ("data set", "partition", "models", "seed", "rounds")
@@ -59,20 +58,6 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
     for names, reason in strategies_by(bench, foreseen.skipped):
         click.echo(f"Skips {names}: {reason}")
-
-
-def strategies_by(bench: Bench, reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return each different reason, after the labels of the strategies that it is of.
-
-    Args:
-        bench: Has the cells.
-        reasons: By ``run_id``.
-    """
-    labels: dict[str, dict[str, None]] = {}
-    for cell in bench.cells:
-        if cell.run_id in reasons:
-            labels.setdefault(reasons[cell.run_id], {})[cell.run.strategy] = None
-    return [(", ".join(names), reason) for reason, names in labels.items()]
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedkd.config import Config
+from fedkd.base.shown import brief
+from fedkd.config import Config, options_text
 from fedkd.data.checks import remarks, repeated, repeats
 from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation, ImageSet, ImageShape, LabelledSet
@@ -125,6 +126,10 @@ class Dataset(ABC):
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
+
+    def __repr__(self) -> str:
+        """Return the class, and the options that differ from their defaults."""
+        return brief(self, options_text(self.config))
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Have what the subclass loads checked, and cut to the part asked for."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedkd.base.shown import brief
 from fedkd.errors import DataError
 
 
@@ -24,6 +25,11 @@ class Groups:
     """Groups of the test samples, int64 ``[M]``; the same numbers as in training."""
     names: tuple[str, ...] = ()
     """What group ``g`` is called, ``names[g]``; its number if none are given."""
+
+    def __repr__(self) -> str:
+        """Return how many groups and samples there are."""
+        sizes = f"{len(self.train):,} training and {len(self.test):,} test samples"
+        return brief(self, f"{len(self.names)} groups of {sizes}")
 
     def __post_init__(self) -> None:
         """Check it, and call groups without names by their numbers.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fedkd.base.phases import phase
+from fedkd.base.shown import brief
 from fedkd.data.checks import labels_of, require_sound
 from fedkd.data.groups import Groups
 from fedkd.data.inputs import InputShape, described, kind_of
@@ -81,6 +82,12 @@ class ImageSet:
         require_sound(self.name, halves, self.classes, self.mean, self.std)
         if self.groups is not None:
             self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
+
+    def __repr__(self) -> str:
+        """Return name, sizes, shape and classes: not the images."""
+        sizes = f"{len(self.y_train):,} training and {len(self.y_test):,} test images"
+        shape = "x".join(map(str, self.shape))
+        return brief(self, self.name, sizes, shape, f"{self.num_classes} classes")
 
     @property
     def shape(self) -> ImageShape:
@@ -146,7 +153,7 @@ InputInfo: TypeAlias = ImageInfo | VectorInfo
 """The public facts of a data set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Draw:
     """A batch that is drawn and not made yet."""
 
@@ -182,6 +189,10 @@ class ClientData:
         """Positions of this client's inputs in the training set, ``[n]``."""
         self._how = source.augmentation if isinstance(source, ImageSet) else None
         self._normalise = source.normaliser(self.device)
+
+    def __repr__(self) -> str:
+        """Return how many inputs there are, and of which set."""
+        return brief(self, f"{len(self):,} {self._source.noun}s of {self._source.name}")
 
     def __len__(self) -> int:
         """Return the number of inputs."""

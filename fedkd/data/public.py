@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkd.base.randomness import numpy_stream
+from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, Draw, LabelledSet
 from fedkd.data.inputs import fully_described
 from fedkd.errors import ConfigError
@@ -68,6 +69,10 @@ class PublicData:
         ``[N, D]``; not to be changed."""
         self.positions = positions
         """Where they are in the clients' training set; None for another data set."""
+
+    def __repr__(self) -> str:
+        """Return how many inputs there are, and where they are from."""
+        return brief(self, self.name, f"{len(self.pixels):,} inputs without labels")
 
     @classmethod
     def of_share(cls, data: LabelledSet, positions: Positions) -> PublicData:

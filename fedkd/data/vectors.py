@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedkd.base.shown import brief
 from fedkd.data.checks import labels_of, require_sound_vectors
 from fedkd.data.groups import Groups
 
@@ -56,6 +57,12 @@ class VectorSet:
         require_sound_vectors(self.name, halves, self.classes, self.mean, self.std)
         if self.groups is not None:
             self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
+
+    def __repr__(self) -> str:
+        """Return name, sizes, shape and classes: not the vectors."""
+        sizes = f"{len(self.y_train):,} training and {len(self.y_test):,} test vectors"
+        length = f"length {self.shape[0]}"
+        return brief(self, self.name, sizes, length, f"{self.num_classes} classes")
 
     @property
     def shape(self) -> tuple[int]:
@@ -105,6 +112,10 @@ class VectorInfo:
     """Of each of the D values."""
     std: tuple[float, ...]
     """Of each of the D values."""
+
+    def __repr__(self) -> str:
+        """Return length and classes: not mean and deviation of each value."""
+        return brief(self, f"length {self.shape[0]}", f"{self.num_classes} classes")
 
 
 def moments(x_train: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

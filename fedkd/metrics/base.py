@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from fedkd.config import Config
+from fedkd.base.shown import brief
+from fedkd.config import Config, options_text
 from fedkd.errors import ContractError, listing
 from fedkd.metrics.columns import Column, Scope
 
@@ -50,6 +51,12 @@ class Predictions:
         predicted = torch.cat([batch.argmax(1) for batch in batches]).cpu()
         return cls(predicted, labels.cpu(), batches[0].shape[1], logits)
 
+    def __repr__(self) -> str:
+        """Return how many images and classes there are."""
+        return brief(
+            self, f"{len(self.labels):,} images", f"{self.num_classes} classes"
+        )
+
     @property
     def logits(self) -> Tensor:
         """The logits, float32 ``[N, C]``, on the CPU; put together when first read."""
@@ -87,6 +94,10 @@ class Metric:
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
+
+    def __repr__(self) -> str:
+        """Return the class, and the options that differ from their defaults."""
+        return brief(self, options_text(self.config))
 
     def of_test_set(
         self, predictions: Predictions

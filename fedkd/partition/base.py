@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from fedkd.base.randomness import numpy_stream
-from fedkd.config import Config
+from fedkd.base.shown import brief
+from fedkd.config import Config, options_text
 from fedkd.errors import ConfigError, ContractError, DataError, counted, listing
 from fedkd.partition.table import table_text
 
@@ -48,6 +49,14 @@ class Partition:
     groups: Indices | None = None
     """The group that each client is of, int64 ``[K]``, from which its test images are
     taken; None where clients are of no group."""
+
+    def __repr__(self) -> str:
+        """Return clients, classes and sizes: not who has which sample."""
+        clients, classes = self.counts.shape
+        sizes = f"{self.sizes.min():,} to {self.sizes.max():,} samples each"
+        return brief(
+            self, f"{clients} clients", f"{classes} classes", sizes, f"hash {self.hash}"
+        )
 
     @classmethod
     def of(
@@ -111,6 +120,10 @@ class Partitioner(ABC):
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
+
+    def __repr__(self) -> str:
+        """Return the class, and the options that differ from their defaults."""
+        return brief(self, options_text(self.config))
 
     @abstractmethod
     def split(

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedkd.base.shown import brief
 from fedkd.errors import (
     PLUGIN_HINT,
     ConfigError,
@@ -60,6 +61,13 @@ class Registry:
         # In another process it is made anew, of the same plug-in files.
         files = [p.target for p in self.plugins if p.version.startswith("sha256:")]
         return partial(load_registry, files, quiet=True), ()
+
+    def __repr__(self) -> str:
+        """Return how many things there are of each kind."""
+        counts = (
+            f"{len(table)} {kind}" for kind, table in self._entries.items() if table
+        )
+        return brief(self, *counts, f"{len(self.plugins)} plug-ins")
 
     def load(self, source: PluginSource) -> None:
         """Load one plug-in; what it registers is entered, what fails is recorded."""

@@ -13,6 +13,7 @@ from typing import Any
 from fedkd.base.files import write_atomic
 from fedkd.base.phases import PHASES
 from fedkd.base.runname import RunName
+from fedkd.base.shown import accuracy_facts, brief
 from fedkd.errors import ConfigError, DataError, listing
 
 STATUSES = ("done", "failed", "skipped", "diverged")
@@ -73,6 +74,13 @@ class Row(RunName):
     or results of an earlier version do not say."""
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """What the suite measures beside accuracy: further columns, by name."""
+
+    def __repr__(self) -> str:
+        """Return what messages call the run, and what became of it."""
+        known = (
+            accuracy_facts(self.plain())[1] if self.status == "done" else self.status
+        )
+        return brief(self, self.title, known)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Row:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.base.randomness import torch_stream
+from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, LabelledSet
 from fedkd.data.public import PublicData
 from fedkd.errors import ConfigError
@@ -77,7 +78,15 @@ class Federation:
         """Those that the server has: none, unless its strategy declares the need."""
         self.client_public: PublicData | None = None
         """Those that every client has: none, unless its strategy declares the need."""
+        self.seed: int | None = None
+        """The seed that its split was dealt by, if it is known."""
         _refuse_public_clients(self.clients, self.periods, public)
+
+    def __repr__(self) -> str:
+        """Return data, clients and models."""
+        specs = ", ".join(spec.shown for spec in self.specs)
+        seed = "" if self.seed is None else f"seed {self.seed}"
+        return brief(self, self.data.name, f"{len(self)} clients", specs, seed)
 
     @property
     def specs(self) -> list[ModelSpec]:

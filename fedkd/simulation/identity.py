@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedkd.config import Config
-from fedkd.data.images import LabelledSet
+from fedkd.data.images import InputInfo, LabelledSet
 from fedkd.errors import ConfigError
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.sides import Sides
@@ -93,10 +94,16 @@ def _digest(parts: Iterator[bytes]) -> str:
 
 def _content(data: LabelledSet) -> Iterator[bytes]:
     """Yield what tells a data set from others: facts, labels and some of its inputs."""
-    yield repr(data.info).encode()
+    yield _facts(data.info).encode()
     for inputs, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
         yield from _sample(inputs)
         yield _bytes(labels)
+
+
+def _facts(info: InputInfo) -> str:
+    """Return the public facts as one text, in the form that checkpoints have."""
+    values = (f"{one.name}={getattr(info, one.name)!r}" for one in fields(info))
+    return f"{type(info).__qualname__}({', '.join(values)})"
 
 
 def _sample(images: Tensor) -> Iterator[bytes]:

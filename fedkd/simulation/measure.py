@@ -83,15 +83,7 @@ class Measuring:
             DivergedError: If a predictor gives logits that are not finite.
         """
         self._odd = odd
-        federation, protocol = self._sides.federation, self._sides.protocol
-        models = self._predictors()
-        up = down = 0
-        if protocol.buffers == "reestimate" and "global" in models:
-            model, size = models["global"], protocol.training.batch_size
-            shards = [federation.data_in(k, self._round) for k in self._round.clients]
-            renewed = reestimated(model, shards, size)
-            models["global"] = renewed.model
-            down, up = len(shards) * renewed.bytes_down, len(shards) * renewed.bytes_up
+        models, up, down = self.models()
         whole: Predictions | None = None
         others = {}
         for title, model in models.items():
@@ -104,6 +96,25 @@ class Measuring:
         values = _values(everywhere, local, self._asked)
         values["global_of"] = "clients" if whole is None else "model"
         return Measured(values, others, MeasuringCost(up, down, self._examples))
+
+    def models(self) -> tuple[dict[str, nn.Module], int, int]:
+        """Return the strategy's models by name, the global one as it is measured.
+
+        Beside them stand the bytes, up and down, that re-estimating its statistics sent.
+
+        Raises:
+            ContractError: If the strategy names something that is no model.
+        """
+        federation, protocol = self._sides.federation, self._sides.protocol
+        models = self._predictors()
+        up = down = 0
+        if protocol.buffers == "reestimate" and "global" in models:
+            model, size = models["global"], protocol.training.batch_size
+            shards = [federation.data_in(k, self._round) for k in self._round.clients]
+            renewed = reestimated(model, shards, size)
+            models["global"] = renewed.model
+            down, up = len(shards) * renewed.bytes_down, len(shards) * renewed.bytes_up
+        return models, up, down
 
     def _where(self, verb: str, k: int | None = None) -> str:
         client = "" if k is None else f"client {k}, "
@@ -154,7 +165,7 @@ class Measuring:
         everywhere = [] if whole is None else [asked.of_test_set(whole)]
         local = []
         for k, shard in enumerate(self._sides.federation.test_shards):
-            own, where = self._personal(k), self._where("personal", k)
+            own, where = self.personal(k), self._where("personal", k)
             if own is not None and whole is not None:
                 local.append(asked.of_test_set(self._said(own, where, shard)))
                 continue
@@ -169,8 +180,8 @@ class Measuring:
                 everywhere.append(asked.of_test_set(mine))
         return everywhere, local
 
-    def _personal(self, k: int) -> nn.Module | None:
-        """Return a client's own model; what it trains there is counted."""
+    def personal(self, k: int) -> nn.Module | None:
+        """Return a client's own model, if it has one; what it trains there is counted."""
         client = self._sides.client(k, self._sides.protocol.training, round=self._round)
         where = self._where("personal", k)
         with raised_in(where), _memory_kept(client, where):

@@ -5,6 +5,7 @@ All of it is checked before anything is trained or written.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedkd.base.signatures import check_verbs
 from fedkd.data.inputs import described, fully_described, kind_of
-from fedkd.errors import ConfigError, NotApplicableError, counted
+from fedkd.errors import ConfigError, NotApplicableError, counted, listing
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
@@ -59,6 +60,18 @@ def fitted(
     if reason:
         raise NotApplicableError(name, reason)
     return federation, protocol
+
+
+def warn_untested(federation: Federation) -> None:
+    """Warn of clients that have no test images."""
+    untested = [k for k, shard in enumerate(federation.test_shards) if not len(shard)]
+    if untested:
+        warnings.warn(
+            f"no test image is of a class that client {listing(map(str, untested))} "
+            "has: local accuracy is not defined there and is left out of means.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def check_batches(federation: Federation, protocol: Protocol) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.folders import RunFolder
+from fedkd.base.folders import RunFolder, made_folder
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.randomness import numpy_stream
+from fedkd.base.shown import accuracy_facts, brief
 from fedkd.data.images import ImageInfo
 from fedkd.errors import ConfigError, listing, raised_in
 from fedkd.metrics.base import Metric
@@ -26,7 +27,7 @@ from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measured, Measuring
 from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.requirements import fitted
+from fedkd.simulation.requirements import fitted, warn_untested
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
@@ -55,6 +56,10 @@ class RunResult:
     went on with another."""
     anew: str = ""
     """Why the run started anew though its folder had a checkpoint, if so."""
+
+    def __repr__(self) -> str:
+        """Return the last round and its accuracy."""
+        return brief(self, *accuracy_facts(self.metrics), self.engine)
 
 
 def simulate(  # noqa: PLR0913 - the library's main entry point
@@ -97,40 +102,11 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
-    label = name or type(strategy).__name__.lower()
-    federation, protocol = fitted(strategy, federation, protocol, seed, label)
-    _say_untested(federation)
     choice = executor if isinstance(executor, Choice) else Choice(executor)
-    sides = Sides(federation, protocol, int(seed))
-    run = Run(strategy, sides, label, choice, MetricSet(metrics))
-    home = _made(folder)
+    world = (federation, protocol, int(seed))
+    run = Run.of(strategy, *world, name=name, executor=choice, metrics=metrics)
+    home = None if folder is None else made_folder(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
-
-
-def _say_untested(federation: Federation) -> None:
-    """Warn of clients that have no test images."""
-    untested = [k for k, shard in enumerate(federation.test_shards) if not len(shard)]
-    if untested:
-        warnings.warn(
-            f"no test image is of a class that client {listing(map(str, untested))} "
-            "has: local accuracy is not defined there and is left out of means.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _made(path: Path | str | None) -> Path | None:
-    """Return the folder of a run; it is made, and those above it, if it is not there."""
-    if path is None:
-        return None
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ConfigError(
-            f"folder {folder}: it, or one above it, is a file; give another folder."
-        ) from None
-    return folder
 
 
 class Run:
@@ -150,8 +126,11 @@ class Run:
         self.protocol = sides.protocol
         self.name = name
         self.asked = asked or MetricSet()
+        self.state: Any = None
+        """The strategy's, after the last round that was run."""
         self.lines: list[Metrics] = []
         """Of all rounds so far, those of earlier calls included."""
+        self._known = 0
         self.totals = Totals()
         self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, sides, name)
@@ -160,31 +139,53 @@ class Run:
         self._anew = ""
         self.executor = make_executor(executor, self.turns)
 
+    @classmethod
+    def of(  # noqa: PLR0913 - a run is put together in one place
+        cls,
+        strategy: Strategy[Any, Any, Any],
+        federation: Federation,
+        protocol: Protocol,
+        seed: int,
+        *,
+        name: str = "",
+        executor: Choice = SERIAL,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> Run:
+        """Return the run of a strategy, if it can run there; see :func:`simulate`."""
+        label = name or type(strategy).__name__.lower()
+        federation, protocol = fitted(strategy, federation, protocol, seed, label)
+        warn_untested(federation)
+        sides = Sides(federation, protocol, seed)
+        return cls(strategy, sides, label, executor, MetricSet(metrics))
+
     def execute(
         self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
     ) -> RunResult:
         """Run the rounds that are left; see :func:`simulate`."""
-        with contextlib.closing(self.executor):
-            return self._rounds(folder, every, on_round)
-
-    def _rounds(
-        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
-    ) -> RunResult:
-        state, first = self._start(folder)
-        known = len(self.lines)
-        total = self.protocol.rounds
-        for index in range(first, total):
-            with measured(self.phases, "bookkeeping"):
-                state, metrics = self._round(state, self.sample(index))
-                self.lines.append(metrics)
-                metrics |= self.asked.of_rounds(self.lines)
-                self._keep(folder, state, metrics, every)
-                on_round(metrics)
-        if folder is not None:
-            self._save_pictures(folder, state)
-        history = tuple(self.lines[known:])
+        for _ in self.rounds(folder, every, on_round):
+            pass
+        history = tuple(self.lines[self._known :])
         engines = "+".join(self.totals.engines)
-        return RunResult(self.lines[-1], state, history, engines, self._anew)
+        return RunResult(self.lines[-1], self.state, history, engines, self._anew)
+
+    def rounds(
+        self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
+    ) -> Iterator[Round]:
+        """Run the rounds that are left, one each time; yield each when it is over."""
+        with contextlib.closing(self.executor):
+            self.state, first = self._start(folder)
+            self._known = len(self.lines)
+            for index in range(first, self.protocol.rounds):
+                round = self.sample(index)
+                with measured(self.phases, "bookkeeping"):
+                    self.state, metrics = self._round(self.state, round)
+                    self.lines.append(metrics)
+                    metrics |= self.asked.of_rounds(self.lines)
+                    self._keep(folder, self.state, metrics, every)
+                    on_round(metrics)
+                yield round
+            if folder is not None:
+                self._save_pictures(folder, self.state)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         checkpoint = self._checkpoint(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedkd.base import yamlfile
@@ -37,13 +38,15 @@ class Overrides:
     """``path=value`` texts."""
 
 
-def load_overridden(name_or_path: str, wishes: Overrides, registry: Registry) -> Suite:
-    """Read a suite and apply the command line to it.
+def load_overridden(
+    suite: str | Path | Mapping[str, Any], wishes: Overrides, registry: Registry
+) -> Suite:
+    """Read a suite, or take the content of one, and apply the command line to it.
 
     Raises:
         ConfigError: Naming the suite or the option, and what cannot be used.
     """
-    values, where = read_suite(name_or_path)
+    values, where = read_suite(suite)
     values = _spelled_out(values, registry, where)
     told = list(wishes.assignments)
     if wishes.datasets is not None:

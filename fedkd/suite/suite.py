@@ -28,6 +28,9 @@ from fedkd.suite.public import PublicEntry
 ENTRY_LISTS = ("datasets", "partitions", "models", "metrics")
 """The keys of a suite that list registered things."""
 
+UNNAMED = "python"
+"""What a suite is called that is given as a mapping without a name."""
+
 _SEED = r"(0|[1-9]\d{0,8})"
 """A seed in text: 010 is none, which may be 8 or 10."""
 
@@ -172,8 +175,13 @@ def locate(name_or_path: str) -> tuple[Path, str]:
     )
 
 
-def read_suite(name_or_path: str) -> tuple[dict[str, Any], str]:
+def read_suite(
+    suite: str | Path | Mapping[str, Any],
+) -> tuple[dict[str, Any], str]:
     """Read a suite file; its lists of registered things become entries.
+
+    Args:
+        suite: The name of a packaged one, a path, or what a file would hold.
 
     Returns:
         The values by key, for :func:`build_suite`, and how messages call the suite.
@@ -181,7 +189,11 @@ def read_suite(name_or_path: str) -> tuple[dict[str, Any], str]:
     Raises:
         ConfigError: Naming the file and the path or line of what cannot be used.
     """
-    path, where = locate(name_or_path)
+    if isinstance(suite, Mapping):
+        where = f"suite {suite.get('name', UNNAMED)}"
+        raw = {"name": UNNAMED, **yamlfile.plain(suite, where)}
+        return normalise(raw, where), where
+    path, where = locate(str(suite))
     raw = yamlfile.read_mapping(path, where)
     raw.setdefault("name", path.stem)
     return normalise(raw, where), where

@@ -327,16 +327,16 @@ def test_a_wrong_choice_is_refused():
 
 
 def test_no_more_processes_work_at_a_time_than_there_are_jobs():
-    from fedkd.commands.bench import _shares
+    from fedkd.harness.request import shares
 
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     every = load_registry().executors()
-    assert _shares(1, None, every, cpu) == (1, 1)
-    assert _shares(3, None, every, cpu) == (3, 3)
-    assert _shares(3, 2, every, cpu) == (3, 2)
-    assert _shares(2, None, (Processes,), cpu) == (1, 2)
-    assert _shares(None, None, (Processes,), cpu) == (1, None)
-    assert _shares(None, None, every, cpu) == (cores(), None)
-    assert _shares(None, None, every, gpu) == (1, None)
+    assert shares(1, None, every, cpu) == (1, 1)
+    assert shares(3, None, every, cpu) == (3, 3)
+    assert shares(3, 2, every, cpu) == (3, 2)
+    assert shares(2, None, (Processes,), cpu) == (1, 2)
+    assert shares(None, None, (Processes,), cpu) == (1, None)
+    assert shares(None, None, every, cpu) == (cores(), None)
+    assert shares(None, None, every, gpu) == (1, None)
     with pytest.raises(ConfigError, match=r"--workers 4 with --jobs 1: .* --jobs to 4"):
-        _shares(1, 4, every, cpu)
+        shares(1, 4, every, cpu)

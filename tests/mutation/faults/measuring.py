@@ -62,8 +62,8 @@ FAULTS = [
     dict(
         name="measuring: a client's own model is the first client's",
         path=MEASURE,
-        old="own, where = self._personal(k), ",
-        new="own, where = self._personal(0), ",
+        old="own, where = self.personal(k), ",
+        new="own, where = self.personal(0), ",
         tests=f"{TESTS} tests/algorithms/test_fedbn.py",
     ),
     dict(

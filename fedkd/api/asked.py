@@ -1,0 +1,182 @@
+"""What is asked from Python, put as a suite and as the command line's wishes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.plugins.options import option_names
+from fedkd.plugins.registry import Registry
+from fedkd.suite.overrides import Overrides
+
+Named: TypeAlias = str | Mapping[str, Any]
+"""A registered thing: its name, or a mapping with ``name`` and options beside it."""
+Models: TypeAlias = Named | Iterable[Named]
+"""The models of a federation: one, or several of which client i has entry i mod n; or a
+mapping with ``clients`` and ``server``."""
+Seeds: TypeAlias = int | str | Iterable[int]
+"""One seed, several, or a text such as ``0-4``."""
+Names: TypeAlias = str | Iterable[Named]
+"""Names, or a text of them with commas between."""
+
+_HOMES = {"dataset": "datasets", "partition": "partitioners"}
+"""Things whose options may be keywords, and their kinds."""
+
+
+def wishes_of(
+    changes: Mapping[str, Any], assignments: Mapping[str, Any] | None = None
+) -> Overrides:
+    """Return what the command line would be told.
+
+    Args:
+        changes: ``strategies``, ``datasets``, ``seeds``, ``rounds`` and ``clients`` as
+            the options of these names, any other key of a suite as ``--set`` does.
+        assignments: Values by dotted path, as ``--set`` takes them.
+
+    Raises:
+        ConfigError: If a value cannot be written as the command line has it.
+    """
+    known: dict[str, Any] = {}
+    left: dict[str, Any] = {}
+    for key, value in changes.items():
+        names = _names(value) if key in ("strategies", "datasets") else None
+        if names is not None:
+            known[key] = names
+        elif key == "seeds":
+            known[key] = _seeds(value)
+        elif key in ("rounds", "clients"):
+            known[key] = value
+        else:
+            left[key] = value
+    texts = [_assignment(*one) for one in {**left, **(assignments or {})}.items()]
+    return Overrides(**known, assignments=texts)
+
+
+def words_of(wishes: Overrides) -> tuple[str, ...]:
+    """Return the words of a command line that says the same."""
+    words: list[str] = []
+    for name in ("strategies", "datasets", "seeds", "rounds", "clients"):
+        value = getattr(wishes, name)
+        words += [] if value is None else [f"--{name}", str(value)]
+    for text in wishes.assignments:
+        words += ["--set", text]
+    return tuple(words)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where one run happens."""
+
+    dataset: Named
+    partition: Named
+    models: Models
+    seed: int
+
+
+def lone_suite(
+    registry: Registry,
+    where: str,
+    setting: Setting,
+    given: Mapping[str, Any],
+    keys: Iterable[str],
+) -> dict[str, Any]:
+    """Return the suite of one setting and one seed, without its strategies.
+
+    Args:
+        registry: Where names are looked up.
+        where: How messages call what was called: ``fedkd.run``.
+        setting: Data set, partition, models and seed.
+        given: Keys of a suite, and options of the data set or of the partition.
+        keys: The keys of a suite that mean something here.
+
+    Raises:
+        ConfigError: If a keyword is none of these, or one of both things.
+    """
+    known = set(keys)
+    suite: dict[str, Any] = {k: v for k, v in given.items() if k in known}
+    homes = {
+        "dataset": _mapping(setting.dataset, where),
+        "partition": _mapping(setting.partition, where),
+    }
+    for name, value in given.items():
+        if name not in known:
+            key = _home(registry, name, homes, known, where)
+            homes[key] = {**homes[key], name: value}
+    models = setting.models
+    one = [models] if isinstance(models, str | Mapping) else list(models)
+    return {
+        **suite,
+        "name": where.rpartition(".")[2],
+        "datasets": [homes["dataset"]],
+        "partitions": [homes["partition"]],
+        "models": [one[0] if len(one) == 1 else one],
+        "seeds": [setting.seed],
+    }
+
+
+def _home(
+    registry: Registry,
+    option: str,
+    homes: Mapping[str, Mapping[str, Any]],
+    known: Iterable[str],
+    where: str,
+) -> str:
+    """Return which of the things has an option."""
+    names: dict[str, list[str]] = {}
+    for key, thing in homes.items():
+        bare = str(thing["name"]).partition(":")[0]
+        registry.entry(_HOMES[key], bare)  # says which name is unknown
+        names[key] = option_names(registry, _HOMES[key], bare)
+    having = [key for key, own in names.items() if option in own]
+    if len(having) == 1:
+        return having[0]
+    if having:
+        raise ConfigError(
+            f"{where}: {option!r} is an option of the data set and of the partition; "
+            f"write it beside the name: {having[0]}={{'name': "
+            f"{homes[having[0]]['name']!r}, {option!r}: ...}}."
+        )
+    every = sorted({*known, *(name for own in names.values() for name in own)})
+    raise ConfigError(
+        f"{where}: unknown option {option!r}.{suggestion(option, every)} Known: "
+        f"{listing(every, 40)}."
+    )
+
+
+def _mapping(thing: Named, where: str) -> dict[str, Any]:
+    if isinstance(thing, str):
+        return {"name": thing}
+    if not isinstance(thing, Mapping) or not isinstance(thing.get("name"), str):
+        raise ConfigError(
+            f"{where}: found {thing!r}, expected a name, or a mapping with 'name' and "
+            "options beside it."
+        )
+    return dict(thing)
+
+
+def _names(value: Names) -> str | None:
+    """Return names as one text; None if there are options beside one of them."""
+    if isinstance(value, str):
+        return value
+    names = [value] if isinstance(value, Mapping) else list(value)
+    return ",".join(map(str, names)) if all(isinstance(n, str) for n in names) else None
+
+
+def _seeds(value: Seeds) -> str:
+    if isinstance(value, int | str):
+        return str(value)
+    return ",".join(map(str, value))
+
+
+def _assignment(path: str, value: Any) -> str:
+    """Return the text of ``--set``; JSON is YAML."""
+    try:
+        return f"{path}={json.dumps(value, ensure_ascii=False)}"
+    except TypeError:
+        raise ConfigError(
+            f"{path}: found {value!r}, expected what a suite can hold: texts, numbers, "
+            "true or false, lists and mappings of these."
+        ) from None

@@ -1,0 +1,225 @@
+"""What benches leave, in Python: tables, data frames, figures, runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedkd.api.finished import FinishedRun
+from fedkd.api.notebook import Figures, Page, as_html
+from fedkd.base.folders import ResultsFolder
+from fedkd.base.shown import brief
+from fedkd.data.root import data_root as usual_root
+from fedkd.errors import ConfigError, FedKDError, counted, listing
+from fedkd.report.plots import draw_all
+from fedkd.report.reading import Report, page_of, read_report
+from fedkd.report.results import COLUMNS, Row
+from fedkd.report.terminal import table_rich
+from fedkd.suite.suite import Suite
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Results:
+    """The results of one bench, or of several that are read together."""
+
+    def __init__(
+        self,
+        report: Report,
+        folders: tuple[ResultsFolder, ...],
+        root: Path,
+        kept: object = None,
+    ) -> None:
+        """Take what was read.
+
+        Args:
+            report: Rows, suites, metrics.
+            folders: Where they were read.
+            root: Folder of the data files.
+            kept: Is kept as long as this is: a temporary folder.
+        """
+        self.folders = tuple(folder.path for folder in folders)
+        """The results folders."""
+        self._report = report
+        self._root = root
+        self._kept = kept
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of ``results.csv``, one a run, whatever became of it."""
+        return list(self._report.rows)
+
+    @property
+    def suites(self) -> list[Suite]:
+        """The suites that were run, as far as they can be read."""
+        return list(self._report.suites.values())
+
+    @property
+    def runs(self) -> list[FinishedRun]:
+        """The runs, in the order of the rows."""
+        report = self._report
+        return [
+            FinishedRun(
+                report.folders[row.run_id].path,
+                row,
+                report.registry,
+                self._root,
+                self._kept,
+            )
+            for row in report.rows
+        ]
+
+    def run(self, **wanted: Any) -> FinishedRun:
+        """Return the one run whose columns have these values.
+
+        Args:
+            wanted: Values by column: ``run(strategy="fedavg", seed=0)``.
+
+        Raises:
+            ConfigError: If there is no such column, no such run, or more than one.
+        """
+        odd = [name for name in wanted if name not in COLUMNS]
+        if odd:
+            raise ConfigError(
+                f"run: found {odd[0]!r}, expected columns of results.csv: "
+                f"{listing(COLUMNS, 9)}."
+            )
+        hits = [
+            run
+            for run, row in zip(self.runs, self.rows, strict=True)
+            if all(row.value(name) == value for name, value in wanted.items())
+        ]
+        if len(hits) != 1:
+            asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
+            raise ConfigError(
+                f"run({asked}): found {counted(len(hits), 'run')} of {len(self)}, expected "
+                "one. Name its strategy, seed and whatever else tells it from the others."
+            )
+        return hits[0]
+
+    def frame(self, by: Literal["run", "round"] = "run") -> pandas.DataFrame:
+        """Return a pandas data frame; it needs the extra ``report``.
+
+        Args:
+            by: ``run`` for a row a run, with the columns of ``results.csv``; ``round`` for
+                a row a round, with what metrics.jsonl has of it, lists and tables left
+                out.
+
+        Raises:
+            FedKDError: If pandas is not installed.
+            ConfigError: If ``by`` is neither.
+        """
+        try:
+            import pandas  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise FedKDError(
+                "a data frame needs pandas; install it by the extra: pip install "
+                "'fedkd[report]'."
+            ) from None
+        if by not in ("run", "round"):
+            raise ConfigError(f"frame: found {by!r}, expected 'run' or 'round'.")
+        if by == "run":
+            return pandas.DataFrame([row.plain() for row in self.rows])
+        return pandas.DataFrame(list(self._rounds()))
+
+    def table(self) -> Page:
+        """Return the page of ``table.md``: accuracies, costs, differences, protocol.
+
+        It is a text of Markdown, which a notebook shows as a page.
+        """
+        return Page(page_of(self._report))
+
+    def plot(self, to: str | Path | None = None) -> Figures:
+        """Draw the figures of ``fedkd report``; a notebook shows them.
+
+        Args:
+            to: They go into the folder ``plots`` of it; that of the results if None.
+
+        Raises:
+            ConfigError: If the results are of several folders and ``to`` is None.
+        """
+        if to is None and len(self.folders) > 1:
+            raise ConfigError(
+                "plot: found several results folders, so there is no place for the "
+                "figures; give one: plot(to='figures')."
+            )
+        drawn = draw_all(
+            ResultsFolder(Path(to or self.folders[0])),
+            folders=[ResultsFolder(path) for path in self.folders],
+            references=self._report.references,
+            columns=self._report.columns,
+        )
+        return Figures(tuple(drawn.files), tuple(drawn.failed))
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self._report.rows)
+
+    def __iter__(self) -> Iterator[FinishedRun]:
+        """Return an iterator over the runs."""
+        return iter(self.runs)
+
+    def __repr__(self) -> str:
+        """Return what was run, how much of it is done, and where it is."""
+        done = sum(row.status == "done" for row in self.rows)
+        where = ", ".join(map(str, self.folders))
+        return brief(
+            self, self._report.title, f"{done} of {len(self)} runs done", where
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table of a terminal as HTML."""
+        report = self._report
+        table = table_rich(
+            report.rows,
+            title=report.title,
+            references=report.references,
+            columns=report.columns,
+        )
+        return as_html(table)
+
+    def _rounds(self) -> Iterator[dict[str, Any]]:
+        for run, row in zip(self.runs, self.rows, strict=True):
+            names = ("strategy", "dataset", "partition", "alpha", "models", "clients")
+            name = {key: row.value(key) for key in (*names, "seed", "run_id")}
+            for line in run.history:
+                plain = {
+                    k: v for k, v in line.items() if not isinstance(v, dict | list)
+                }
+                yield {**name, **plain}
+
+
+def load(
+    *folders: str | Path,
+    data_root: str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+) -> Results:
+    """Read the results of one bench, or of several together, as ``fedkd report`` does.
+
+    Args:
+        folders: Results folders.
+        data_root: Folder of the data files, for models; the usual one if None.
+        plugins: Plug-ins of one file each, which the results used.
+
+    Raises:
+        ConfigError: If one is no results folder, or they do not belong together.
+        DataError: If a file in them is damaged.
+    """
+    if not folders:
+        raise ConfigError("fedkd.load: found no folder, expected such as 'runs/quick'.")
+    homes = tuple(ResultsFolder(Path(folder)) for folder in folders)
+    report = read_report(homes, [str(path) for path in plugins], warn)
+    return Results(report, homes, usual_root(text_of(data_root)))
+
+
+def warn(sentence: str) -> None:
+    """Tell a user of the door what the command writes to standard error."""
+    warnings.warn(sentence, RuntimeWarning, stacklevel=4)
+
+
+def text_of(path: str | Path | None) -> str | None:
+    """Return a path as a text; None if there is none."""
+    return None if path is None else str(path)

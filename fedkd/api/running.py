@@ -1,0 +1,190 @@
+"""Benches and single runs from Python, by the functions that the command calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedkd.api.asked import Models, Named, Setting, lone_suite, wishes_of, words_of
+from fedkd.api.finished import FinishedRun
+from fedkd.api.notebook import view_of
+from fedkd.api.results import Results, text_of, warn
+from fedkd.base.folders import RunFolder
+from fedkd.errors import ConfigError, FedKDError, counted
+from fedkd.harness.folder import held
+from fedkd.harness.request import Request, opened, run_left
+from fedkd.plugins.registry import load_registry
+from fedkd.report.reading import read_report
+from fedkd.simulation.executors import AUTO
+from fedkd.suite.suite import Suite
+
+_OWN = {
+    "name",
+    "description",
+    "seeds",
+    "datasets",
+    "partitions",
+    "models",
+    "strategies",
+}
+"""Keys of a suite that are no keywords of :func:`run`: it has parameters for them."""
+
+
+def bench(  # noqa: PLR0913 - the options of the command
+    suite: str | Path | Mapping[str, Any] = "quick",
+    *,
+    set: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    jobs: int = 1,
+    executor: str = AUTO,
+    fresh: bool = False,
+    plugins: Iterable[str | Path] = (),
+    progress: bool = True,
+    **overrides: Any,
+) -> Results:
+    """Run a suite as ``fedkd bench`` does, and return its results.
+
+    What is done is kept, and the command and this go on from each other's runs: they
+    give the same rows, to the bit.
+
+    Args:
+        suite: A packaged suite, the path of a YAML file, or what such a file would hold.
+        set: Values by dotted path, as ``--set``: ``{"partition.alpha": 0.5}``.
+        out: Results folder; ``runs/SUITE`` if None.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        data_root: Folder of the data files; the usual one if None.
+        jobs: Cells side by side, each in a process of its own; results do not depend on
+            it. More than one in a script goes under ``if __name__ == "__main__":``.
+        executor: How the clients of a cell do their turns.
+        fresh: Whether finished cells are run again.
+        plugins: Plug-ins of one file each.
+        progress: Whether to show how far it is: a bar in a notebook, else lines.
+        overrides: ``strategies``, ``datasets``, ``seeds``, ``rounds`` and ``clients`` as
+            the command's options; any other key of a suite in place of the suite's.
+
+    Raises:
+        ConfigError: If the suite or an option cannot be used.
+        DataError: If no cell has its data.
+    """
+    wishes = wishes_of(overrides, set)
+    named = "suite.yaml" if isinstance(suite, Mapping) else str(suite)
+    request = Request(
+        suite if isinstance(suite, Mapping) else str(suite),
+        wishes,
+        out=out,
+        device=device,
+        data_root=text_of(data_root),
+        jobs=jobs,
+        executor=executor,
+        fresh=fresh,
+        plots=False,
+        plugin_files=tuple(str(path) for path in plugins),
+        command=("fedkd", "bench", named, *words_of(wishes)),
+    )
+    results = _carried_out(request, progress)
+    failed = [run for run in results if run.row and run.row.status == "failed"]
+    if failed:
+        log = RunFolder(failed[0].folder).log
+        warn(f"{len(failed)} of {counted(len(results), 'cell')} failed; read {log}")
+    return results
+
+
+def run(  # noqa: PLR0913 - the parts of a run
+    strategy: Named,
+    dataset: Named,
+    partition: Named,
+    *,
+    clients: int,
+    models: Models,
+    rounds: int,
+    training: Mapping[str, Any],
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+    progress: bool = True,
+    **options: Any,
+) -> FinishedRun:
+    """Run one strategy in one setting: a suite of one cell, with that cell's numbers.
+
+    Args:
+        strategy: Its name, or a mapping of a name and options.
+        dataset: Its name, ``folder:PATH``, or a mapping of a name and options.
+        partition: How training data is split, likewise.
+        clients: Number of clients.
+        models: One model, a list of which client i has entry i mod n, or a mapping with
+            ``clients`` and ``server``.
+        rounds: Rounds of communication.
+        training: Local training, as in a suite: ``{"local_steps": 10, "lr": 0.05}``.
+        seed: Of the run.
+        out: Results folder; one that lasts as long as what is returned if None.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        data_root: Folder of the data files; the usual one if None.
+        plugins: Plug-ins of one file each.
+        progress: Whether to show how far it is.
+        options: Of the data set or the partition, such as ``fraction=0.1`` or
+            ``alpha=0.1``; and the other keys of a suite: ``public``, ``metrics``,
+            ``participation``, ``buffers`` and so on.
+
+    Raises:
+        ConfigError: If an option is unknown or cannot be used.
+        DataError: If the data set's files are missing or damaged.
+        FedKDError: If the run fails, diverges or does not apply; says why.
+    """
+    files = [str(path) for path in plugins]
+    setting = Setting(dataset, partition, models, seed)
+    keys = Suite.model_fields.keys() - _OWN
+    suite = lone_suite(load_registry(files), "fedkd.run", setting, options, keys)
+    suite |= {"strategies": [strategy], "clients": clients, "rounds": rounds}
+    kept = _Passing() if out is None else None
+    request = Request(
+        {**suite, "training": training},
+        out=out if kept is None else kept.path,
+        device=device,
+        data_root=text_of(data_root),
+        jobs=1,
+        plots=False,
+        plugin_files=tuple(files),
+        command=("fedkd", "bench", "suite.yaml"),
+    )
+    return _lone_run(_carried_out(request, progress, kept))
+
+
+class _Passing:
+    """A folder that is there as long as this is."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="fedkd-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _lone_run(results: Results) -> FinishedRun:
+    """Return the one run of some results; what became of it otherwise is an error."""
+    (row,) = results.rows
+    if row.status != "done":
+        raise FedKDError(f"{row.title}: {row.status}: {row.reason}")
+    return results.runs[0]
+
+
+def _carried_out(request: Request, progress: bool, kept: object = None) -> Results:
+    """Run what is left of what is asked for, and read what it left."""
+    # So multiprocessing itself knows that a new process is importing the main script.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "a worker process has come to this call again, for it imports the script that "
+            "made it; put the call under: if __name__ == '__main__':"
+        )
+    made = opened(request)
+    with held(made.settings.out):
+        run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
+    folder = made.settings.out
+    report = read_report([folder], request.plugin_files, warn)
+    return Results(report, (folder,), made.settings.data_root, kept)

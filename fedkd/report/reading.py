@@ -1,0 +1,247 @@
+"""What results folders hold, put together: rows, suites, metrics and references."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.metrics.columns import Column
+from fedkd.plugins.options import Resolved
+from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.reported import reported_section
+from fedkd.report.results import Row, merge_results, read_results
+from fedkd.report.stages import stage_table
+from fedkd.report.table import table_markdown
+from fedkd.report.targets import with_target
+from fedkd.report.warned import warned_lines
+from fedkd.simulation.metrics import metrics_or_none
+from fedkd.simulation.protocol import Protocol
+from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.reported import Reported, load_reported
+from fedkd.suite.suite import Suite, load_suite
+
+PROTOCOL = tuple(key for key in Protocol.model_fields if key != "evaluation")
+"""What runs of one suite share, whatever their seeds and when they are measured."""
+Remark = Callable[[str], None]
+"""Is given a sentence on what is left out."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is known about the folders."""
+
+    folders: Mapping[str, RunFolder]
+    """Run folders by ``run_id``."""
+    rows: list[Row]
+    suites: Mapping[ResultsFolder, Suite]
+    references: set[str]
+    columns: tuple[Column, ...]
+    """Of the metrics beside accuracy."""
+    registry: Registry
+    papers: tuple[Reported, ...] = ()
+    """Whose numbers stand beside ours."""
+
+    @property
+    def title(self) -> str:
+        """The names of the suites."""
+        return ", ".join(dict.fromkeys(row.suite for row in self.rows)) or "no results"
+
+
+def read_report(
+    folders: Sequence[ResultsFolder],
+    plugin_files: Sequence[str | Path] = (),
+    remark: Remark = warnings.warn,
+    papers: Sequence[str] = (),
+) -> Report:
+    """Read the results of one or more benches, joined.
+
+    Args:
+        folders: Results folders.
+        plugin_files: Plug-ins of one file each, which the results used.
+        remark: Is given a sentence on what is left out.
+        papers: Whose numbers stand beside ours, beside those that the suites name: names
+            of ``benchmarks/reported``, or files like those.
+
+    Raises:
+        ConfigError: If one is no results folder, they do not belong together, or one of
+            ``papers`` cannot be read.
+        DataError: If a file in them is damaged.
+    """
+    tables: dict[str, list[Row]] = {}
+    suites: dict[ResultsFolder, Suite] = {}
+    places: dict[str, RunFolder] = {}
+    for folder in folders:
+        path = folder.path
+        if not folder.results.is_file():
+            kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
+            raise ConfigError(
+                f"{path} {kind}; expected a results folder of 'fedkd bench', such as "
+                "runs/quick."
+            )
+        tables[str(path)] = read_results(folder.results)
+        for row in tables[str(path)]:
+            places.setdefault(row.run_id, folder.run(row.run_id))
+        suite = _suite(folder, remark)
+        if suite is not None:
+            suites[folder] = suite
+    rows = merge_results(tables)
+    _check_protocols(suites)
+    # Last: whatever is wrong with the folders is told without loading any plug-in.
+    registry = load_registry(plugin_files)
+    references = _references(suites.values(), rows, registry, remark)
+    columns = _columns(suites, rows, registry, remark)
+    sources = _papers(suites.values(), papers, remark)
+    return Report(places, rows, suites, references, columns, registry, sources)
+
+
+def aimed(report: Report, target: float) -> Report:
+    """Return a report that also has what it took to reach a target."""
+    folders = report.folders
+    rows, columns = with_target(
+        report.rows, lambda row: metrics_or_none(folders[row.run_id]), target
+    )
+    known = {column.name for column in report.columns}
+    more = [column for column in columns if column.name not in known]
+    return replace(report, rows=rows, columns=(*report.columns, *more))
+
+
+def page_of(report: Report) -> str:
+    """Return the page that says all of some results, as ``table.md`` does of one bench."""
+    folders = report.folders
+    runs = [(row, metrics_or_none(folders[row.run_id])) for row in report.rows]
+    several = len(report.suites) > 1
+    protocol, origin = [], []
+    for folder, suite in report.suites.items():
+        name = f"{suite.name}: " if several else ""
+        protocol += [name + line for line in protocol_lines(suite, report.registry)]
+        origin += [name + line for line in provenance_lines(folder.environment)]
+    return table_markdown(
+        report.rows,
+        title=report.title,
+        protocol_lines=protocol,
+        references=report.references,
+        provenance=origin,
+        stages=stage_table(runs),
+        warned=warned_lines((row, folders[row.run_id].log) for row in report.rows),
+        columns=report.columns,
+        reported=_reported(report),
+    )
+
+
+def _reported(report: Report) -> str:
+    """Return the section of papers' numbers."""
+    names = {
+        entry.label: entry.name
+        for suite in report.suites.values()
+        for entry in suite.strategies
+    }
+    return reported_section(report.rows, report.papers, names)
+
+
+def _papers(
+    suites: Iterable[Suite], asked: Sequence[str], remark: Remark
+) -> tuple[Reported, ...]:
+    """Return the numbers of papers that suites name, as far as they are here, and others.
+
+    Raises:
+        ConfigError: If one that is asked for by name cannot be read.
+    """
+    sources = {name: load_reported(name) for name in asked}
+    for name in (name for suite in suites for name in suite.reported):
+        try:
+            sources.setdefault(name, load_reported(name))
+        except FedKDError as error:
+            remark(str(error))
+    return tuple(sources.values())
+
+
+def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
+    """Refuse folders of one suite name whose runs are no seeds of the same thing.
+
+    Raises:
+        ConfigError: Naming the folders and the first key in which they differ.
+    """
+    first: dict[str, tuple[ResultsFolder, Suite]] = {}
+    for folder, suite in suites.items():
+        other, known = first.setdefault(suite.name, (folder, suite))
+        for key in PROTOCOL:
+            if getattr(known, key) != getattr(suite, key):
+                raise ConfigError(
+                    f"{other.path} and {folder.path} ran suite {suite.name!r} with "
+                    f"different '{key}'; their runs are no seeds of one thing. Report "
+                    "them apart, or give one of the suites another name."
+                )
+
+
+def _suite(folder: ResultsFolder, remark: Remark) -> Suite | None:
+    """Return the suite that was run; None, with a remark, if it cannot be read."""
+    try:
+        return load_suite(str(folder.suite))
+    except FedKDError as error:
+        remark(f"{error} Its protocol is left out.")
+        return None
+
+
+def _references(
+    suites: Iterable[Suite], rows: Sequence[Row], registry: Registry, remark: Remark
+) -> set[str]:
+    """Return the labels of strategies that are references and not competitors."""
+    labels = {row.strategy for row in rows}
+    names = {
+        entry.label: entry.name
+        for suite in suites
+        for entry in suite.strategies
+        if entry.label in labels
+    }
+    references = set()
+    for label, name in names.items():
+        try:
+            if registry.is_reference(name):
+                references.add(label)
+        except FedKDError as error:
+            remark(str(error))
+    return references
+
+
+def _columns(
+    suites: Mapping[ResultsFolder, Suite],
+    rows: Sequence[Row],
+    registry: Registry,
+    remark: Remark,
+) -> tuple[Column, ...]:
+    """Return the columns of metrics in the rows, as the suites' metrics declare them.
+
+    Raises:
+        ConfigError: If folders mean different things by one label.
+    """
+    first: dict[str, tuple[ResultsFolder, Resolved]] = {}
+    columns: dict[str, Column] = {}
+    for folder, suite in suites.items():
+        try:
+            metrics = metrics_of(registry, suite.metrics, suite.where)
+            declared = columns_of(registry, metrics, suite.where)
+        except FedKDError as error:
+            remark(str(error))
+            continue
+        for label, metric in metrics.items():
+            other, known = first.setdefault(label, (folder, metric))
+            if known.plain() != metric.plain():
+                raise ConfigError(
+                    f"{other.path} and {folder.path} measure different things as "
+                    f"{label!r}: {known.shown()} and {metric.shown()}. Report them "
+                    "apart, or give one of them another label."
+                )
+        columns |= {column.name: column for column in declared}
+    present = dict.fromkeys(name for row in rows for name in row.metrics)
+    lost = [name for name in present if name not in columns]
+    if lost:
+        remark(
+            f"nothing says how to show {listing(lost)}; it is in the CSV "
+            "file and in no table. Load the plug-in that measures it with --plugin."
+        )
+    return tuple(columns[name] for name in present if name in columns)
