@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fedkd.metrics.base import Predictions as Predictions
     from fedkd.models.base import Classifier as Classifier
     from fedkd.models.base import ImageModel as ImageModel
+    from fedkd.observers.base import Observer as Observer
     from fedkd.ops.training import TrainingConfig as TrainingConfig
     from fedkd.partition.base import Partition as Partition
     from fedkd.partition.base import Partitioner as Partitioner
@@ -81,6 +82,7 @@ _HOMES = {
     "hookspecs": "RunInfo hookimpl",
     "metrics.base": "Metric Predictions",
     "models.base": "Classifier ImageModel",
+    "observers.base": "Observer",
     "ops.training": "TrainingConfig",
     "partition.base": "Partition Partitioner",
     "party": "Client ModelSpec Server",

@@ -64,6 +64,10 @@ class RunInfo(RunName):
     """The run's own folder; None when nothing is written."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved configuration, as in ``config.yaml``."""
+    rounds_done: int = 0
+    """Rounds of the checkpoint that it goes on from; 0 for a run that starts. Later
+    rounds that were heard of before are run, and told, again; ``metrics.jsonl`` has the
+    lines of the earlier ones."""
 
     def __repr__(self) -> str:
         """Return what messages call the run."""
@@ -104,8 +108,13 @@ def fedkd_register_metrics(register: Register) -> None:
 
 
 @hookspec
+def fedkd_register_observers(register: Register) -> None:
+    """Register observers, which run where ``--observer`` names them: ``fedkd.Observer``."""
+
+
+@hookspec
 def fedkd_run_started(run: RunInfo) -> None:
-    """Observe that a run starts or goes on from a checkpoint."""
+    """Observe that a run starts or goes on from a checkpoint, after ``rounds_done``."""
 
 
 @hookspec
@@ -115,4 +124,8 @@ def fedkd_round_ended(run: RunInfo, metrics: Mapping[str, Any]) -> None:
 
 @hookspec
 def fedkd_run_ended(run: RunInfo, result: Mapping[str, Any]) -> None:
-    """Observe the end of a run; ``result`` is its row of ``results.csv``."""
+    """Observe the end of a run; ``result`` is its row of ``results.csv``.
+
+    ``result.json`` is written after it: a run that is killed before all observers have
+    heard of its end goes on from its last checkpoint and tells them again.
+    """

@@ -32,6 +32,7 @@ FLOORS = (
     ("datasets", "models", "algorithms", "suites", "reported"),
     ("simulation",),
     ("engines",),
+    ("observers",),
     ("plugins",),
     ("suite",),
     ("report",),

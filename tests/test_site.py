@@ -23,6 +23,7 @@ NEW = (
     "protocol",
     "write-a-distiller",
     "write-the-rest",
+    "watch-a-run",
 )
 
 
@@ -54,6 +55,19 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), vars(module))
+
+
+def test_the_observer_of_the_page_hears_of_every_round(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("marks.py").write_text(blocks("watch-a-run", "python")[0], encoding="utf-8")
+    words = ["bench", "quick", "--plugin", "marks.py", "--observer", "marks"]
+    words += ["--strategies", "fedavg", "--rounds", "2", "--seeds", "0", "--jobs", "1"]
+    code = main([*words, "--plain", "--no-plots", "--out", "out"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert "fedavg: done after 0 and more rounds" in said.out
+    (marks,) = Path("out/runs").glob("*/marks.txt")
+    assert [line.split()[0] for line in marks.read_text().splitlines()] == ["1", "2"]
 
 
 def test_the_things_of_the_page_are_one_plug_in(tmp_path, monkeypatch, capsys):

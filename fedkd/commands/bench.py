@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Collection
+from contextlib import nullcontext
 
 import click
 from rich.console import Console
 
-from fedkd.commands.closing import closing_lines, warned_line
+from fedkd.commands.closing import closing_lines, used, warned_line
 from fedkd.commands.common import WholeNumber, plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
+from fedkd.harness.environment import one_thread
 from fedkd.harness.folder import held
 from fedkd.harness.live.lines import make_view
 from fedkd.harness.precheck import Foreseen
@@ -83,6 +85,14 @@ INTERRUPTED = 130
 @click.option(
     "--profile", is_flag=True, help="Also write where the time of each cell went."
 )
+@click.option(
+    "--observer",
+    "observers",
+    metavar="NAME",
+    multiple=True,
+    help="Log the runs too: csv, tensorboard, mlflow, wandb, or another of 'fedkd list "
+    "observers'. May be given more than once.",
+)
 @click.option("--data-root", "root", metavar="DIR", help="Folder of the data files.")
 @click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
 @click.option("--no-plots", is_flag=True, help="Draw no figures.")
@@ -104,6 +114,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     workers: int | None,
     ray_address: str,
     profile: bool,
+    observers: tuple[str, ...],
     root: str | None,
     plain: bool,
     no_plots: bool,
@@ -128,6 +139,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         fresh=not resume,
         plots=not no_plots,
         plugin_files=plugin_files,
+        observers=observers,
         command=("fedkd", *sys.argv[1:]),
     )
     bench = opened(request)
@@ -136,7 +148,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         show_plan(bench, foreseen)
         foreseen.require_data()
         return 0 if world is None or _some_run(bench, foreseen) else 1
-    with held(bench.settings.out):
+    with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
         return _run(bench, plain)
 
 
@@ -152,9 +164,14 @@ def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
 
 def _run(bench: Bench, plain: bool) -> int:
     ran = {cell.run_id for cell in bench.todo}
+    if ran:
+        _say(f"{used(bench)}.")
     try:
         run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
     except KeyboardInterrupt:
+        if bench.reported:
+            bench.write(whole=True)
+            _print_table(bench)
         _say_interrupted(bench)
         return INTERRUPTED
     code = _report(bench, ran)
@@ -174,18 +191,21 @@ def _say_interrupted(bench: Bench) -> None:
     click.echo(f"{'; '.join(parts)}. Go on with: {again}", err=True)
 
 
+def _print_table(bench: Bench) -> None:
+    """Print the table of the cells that have a row."""
+    table = table_rich(
+        bench.reported,
+        title=bench.suite.name,
+        references=bench.references(),
+        columns=bench.columns,
+    )
+    Console().print(table)
+
+
 def _report(bench: Bench, ran: Collection[str]) -> int:
     """Print the table and where things are; return the exit code."""
-    console = Console()
     rows = bench.rows
-    console.print(
-        table_rich(
-            bench.reported,
-            title=bench.suite.name,
-            references=bench.references(),
-            columns=bench.columns,
-        )
-    )
+    _print_table(bench)
     for line in closing_lines(bench, ran):
         click.echo(line)
     warned = warned_line(bench, ran)

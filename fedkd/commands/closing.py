@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.machine import cores
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside
@@ -29,6 +30,19 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
     lines.append(_beside(out, {cell.run_id for cell in bench.cells} | reported))
     lines.append(f"Results: {out.results}, {out.table}")
     return [line for line in lines if line]
+
+
+def used(bench: Bench) -> str:
+    """Return what of the machine a bench with cells to do is going to use."""
+    choice, device = bench.settings.executor, bench.settings.device
+    if bench.jobs > 1:
+        how = f"{bench.jobs} cells side by side, a process and a thread each"
+    elif any(cls.starts_processes for cls in choice.candidates):
+        most = choice.workers or cores()
+        how = f"one cell at a time, in up to {counted(most, 'process')}"
+    else:
+        how = "one cell at a time, in this process"
+    return f"uses {device}: {how} (of {counted(cores(), 'core')})"
 
 
 def warned_line(bench: Bench, ran: Collection[str]) -> str:

@@ -18,7 +18,7 @@ from fedkd.suite.grid import Cell
 
 AXES = ("data set", "partition", "models", "seed", "rounds")
 """Columns that are left out where all cells agree; the title has them then."""
-RIGHT = ("seed", "rounds", "client images", "seconds")
+RIGHT = ("seed", "rounds", "client images", "server images", "seconds")
 WIDE = 120
 """Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
 
@@ -71,6 +71,7 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
         "rounds": str(run.rounds),
         "status": status,
         "client images": "?" if cost.images is None else f"{cost.images:,}",
+        "server images": "?" if cost.server is None else f"{cost.server:,}",
         "seconds": "?" if cost.seconds is None else f"{cost.seconds:.0f}",
     }
 

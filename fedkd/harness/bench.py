@@ -57,6 +57,8 @@ class Settings:
     """Whether finished cells are run again."""
     plots: bool = True
     plugin_files: tuple[str, ...] = ()
+    observers: tuple[str, ...] = ()
+    """Names of the observers that hear of the runs, beside those of plug-ins."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
 
@@ -195,6 +197,7 @@ class Bench:
                 settings.plugin_files,
                 # The cells have the cores; their clients start no more processes.
                 alone(settings.executor),
+                settings.observers,
                 builder.hashes,
             )
             run_side_by_side(todo, jobs, shared, recorder)

@@ -11,7 +11,7 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -88,36 +88,64 @@ def run_cell(
     files = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(files.config, yamlfile.dump(described(cell)))
-    run = RunInfo(
-        **vars(cell.run), run_id=cell.run_id, folder=folder, config=cell.config
-    )
-    notify = builder.registry.notify
-
-    notify("fedkd_run_started", run=run)
+    told = _Told(cell, builder.registry.notify, on_round, folder)
     with _log(files) as log, reproducible(builder.device):
-        heard = False
-
-        def round_ended(metrics: Mapping[str, Any]) -> None:
-            nonlocal heard
-            if not heard and metrics["round"] > 1:
-                _say(log, resumed(metrics["round"] - 1, cell.run.rounds))
-            heard = True
-            on_round(metrics)
-            notify("fedkd_round_ended", run=run, metrics=metrics)
-
+        told.log = log
         _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
         finished_row(cell, files)  # for its warning, which belongs into the log
         # Of a failed run; from the first round on it would not fit metrics.jsonl.
         files.result.unlink(missing_ok=True)
         started = time.perf_counter()
         reset_peak_memory(builder.device)
-        outcome = _attempt(cell, builder, files, round_ended, log, executor)
+        outcome = _attempt(cell, builder, files, told, log, executor)
         seconds = outcome.metrics.get("seconds", time.perf_counter() - started)
         row = _row(cell, outcome, seconds, peak_memory(builder.device))
         _say(log, f"{row.status} {row.reason}".strip())
+    # The row comes last: whoever is killed before has not told the observers all.
+    told.ended(row)
     _write_row(row, files)
-    notify("fedkd_run_ended", run=run, result=row.plain())
     return row
+
+
+class _Told:
+    """Tells observers of one run: its start, from which round on, its rounds, its end."""
+
+    def __init__(
+        self, cell: Cell, notify: Callable[..., None], on_round: OnRound, folder: Path
+    ) -> None:
+        self.log: TextIO | None = None
+        self._cell = cell
+        self._notify = notify
+        self._on_round = on_round
+        self._folder = folder
+        self._run: RunInfo | None = None
+
+    def started(self, rounds_done: int) -> RunInfo:
+        """Tell that the run starts, or goes on after ``rounds_done`` rounds; once."""
+        if self._run is None:
+            cell = self._cell
+            self._run = RunInfo(
+                **vars(cell.run),
+                run_id=cell.run_id,
+                folder=self._folder,
+                config=cell.config,
+                rounds_done=rounds_done,
+            )
+            if rounds_done and self.log is not None:
+                _say(self.log, resumed(rounds_done, cell.run.rounds))
+            self._notify("fedkd_run_started", run=self._run)
+        return self._run
+
+    def round(self, metrics: Mapping[str, Any]) -> None:
+        """Tell of a round that has ended."""
+        self._on_round(metrics)
+        run = self.started(metrics["round"] - 1)
+        self._notify("fedkd_round_ended", run=run, metrics=metrics)
+
+    def ended(self, row: Row) -> None:
+        """Tell of the end; of the start too, if the run failed before it."""
+        run = self.started(0)
+        self._notify("fedkd_run_ended", run=run, result=row.plain())
 
 
 def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
@@ -210,13 +238,13 @@ def _attempt(
     cell: Cell,
     builder: RunBuilder,
     files: RunFolder,
-    on_round: OnRound,
+    told: _Told,
     log: TextIO,
     executor: Choice,
 ) -> _Outcome:
     outcome = _Outcome()
     try:
-        _run(cell, builder, files, on_round, outcome, log=log, executor=executor)
+        _run(cell, builder, files, told, outcome, log=log, executor=executor)
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
@@ -237,7 +265,7 @@ def _run(  # noqa: PLR0913 - all of a cell
     cell: Cell,
     builder: RunBuilder,
     files: RunFolder,
-    on_round: OnRound,
+    told: _Told,
     outcome: _Outcome,
     *,
     log: TextIO,
@@ -246,9 +274,7 @@ def _run(  # noqa: PLR0913 - all of a cell
     federation, partition = builder.federation(cell)
     outcome.split_hash, outcome.notes = partition.hash, federation.data.notes
     write_atomic(files.counts, partition.to_csv(federation.data.classes))
-    for kind, notes in (("data", outcome.notes), ("partition", partition.notes)):
-        for note in notes:
-            _say(log, f"{kind}: {note}")
+    _say_notes(log, data=outcome.notes, partition=partition.notes)
     run = functools.partial(
         simulate,
         builder.strategy(cell),
@@ -258,7 +284,8 @@ def _run(  # noqa: PLR0913 - all of a cell
         name=cell.run.strategy,
         folder=files.path,
         checkpoint_every=cell.checkpoint_every,
-        on_round=on_round,
+        on_round=told.round,
+        on_start=told.started,
         executor=executor,
         metrics=builder.metrics(cell),
     )
@@ -273,6 +300,12 @@ def _run(  # noqa: PLR0913 - all of a cell
         result = run()
     outcome.status, outcome.metrics = "done", result.metrics
     outcome.engine, outcome.reason = result.engine, anew or result.anew
+
+
+def _say_notes(log: TextIO, **notes: Sequence[str]) -> None:
+    for kind, texts in notes.items():
+        for text in texts:
+            _say(log, f"{kind}: {text}")
 
 
 def _fail(outcome: _Outcome, error: BaseException, log: TextIO) -> None:

@@ -72,6 +72,13 @@ def reproducible(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, torch uses one thread, while data are read and checked too."""
+    with reproducible(torch.device("cpu")):
+        yield
+
+
+@contextlib.contextmanager
 def _deterministic_cuda() -> Iterator[None]:
     # cuBLAS reads this when it starts; with it, its sums have one order.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

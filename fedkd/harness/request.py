@@ -59,6 +59,8 @@ class Request:
     """Whether figures are drawn."""
     plugin_files: tuple[str, ...] = ()
     """Plug-ins of one file each."""
+    observers: tuple[str, ...] = ()
+    """Names of the observers that hear of the runs, beside those of plug-ins."""
     command: tuple[str, ...] = ()
     """What was called, for the record."""
 
@@ -70,6 +72,7 @@ def opened(request: Request) -> Bench:
         ConfigError: If the suite, an option or the folder cannot be used.
     """
     registry = load_registry(request.plugin_files)
+    registry.observe(request.observers)
     suite = load_overridden(request.suite, request.wishes, registry)
     device = pick_device(request.device)
     candidates = candidates_of(request.executor, registry, device)
@@ -83,6 +86,7 @@ def opened(request: Request) -> Bench:
         fresh=request.fresh,
         plots=request.plots,
         plugin_files=request.plugin_files,
+        observers=request.observers,
         command=request.command,
     )
     refuse_other_suite(settings.out, suite.name)

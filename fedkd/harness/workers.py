@@ -46,6 +46,8 @@ class WorkerSettings:
     device: str
     plugin_files: tuple[str, ...] = ()
     executor: Choice = SERIAL
+    observers: tuple[str, ...] = ()
+    """Names of those that hear of the runs, in the worker too."""
     hashes: Mapping[SplitKey, str] = field(default_factory=dict)
     """Of the splits that the main process has dealt; a worker deals the same ones."""
 
@@ -171,6 +173,7 @@ def _serve(pipe: Connection, plugin_files: tuple[str, ...]) -> None:
     try:
         registry = load_registry(plugin_files, quiet=True)
         settings: WorkerSettings = pipe.recv()
+        registry.observe(settings.observers)
         builder = RunBuilder(
             registry,
             settings.data_root,

@@ -107,7 +107,7 @@ def _dataset(entry: Entry, target: Any) -> dict[str, Any]:
     }
 
 
-def _executor(entry: Entry, target: Any) -> dict[str, Any]:
+def _plain(entry: Entry, target: Any) -> dict[str, Any]:
     del entry
     return {"description": _doc(target), "options": []}
 
@@ -149,7 +149,8 @@ _BODIES = {
     "datasets": _dataset,
     "models": _model,
     "partitioners": _partitioner,
-    "executors": _executor,
+    "executors": _plain,
+    "observers": _plain,
     "metrics": _metric,
 }
 

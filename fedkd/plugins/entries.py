@@ -21,6 +21,7 @@ KINDS = {
     "partitioners": "partitioner",
     "executors": "executor",
     "metrics": "metric",
+    "observers": "observer",
 }
 """What can be registered, with the word for one of each."""
 MODEL_KINDS = (
@@ -37,6 +38,7 @@ _BASES = {
     "partitioners": "fedkd.partition.base:Partitioner",
     "executors": "fedkd.simulation.executors.base:Executor",
     "metrics": "fedkd.metrics.base:Metric",
+    "observers": "fedkd.observers.base:Observer",
 }
 # By name, because these modules import torch and a listing must not.
 _JOINTS = {"metrics": ("_", "underscores", "macro_f1")}

@@ -35,6 +35,7 @@ BUILTINS = (
     "fedkd.metrics.builtin",
     "fedkd.simulation.builtin",
     "fedkd.engines",
+    "fedkd.observers.builtin",
 )
 """Modules that enter through the same door as third sides, and before them."""
 

@@ -233,6 +233,18 @@ class Registry:
             for name in files
         }
 
+    def observe(self, names: Iterable[str]) -> None:
+        """Let registered observers hear of the runs from now on; each once.
+
+        Raises:
+            ConfigError: If a name is unknown, or the package that it needs is missing.
+        """
+        for name in dict.fromkeys(names):
+            key = f"{name}:observer"
+            if not self._loader.manager.has_plugin(key):
+                observer = self.resolve("observers", name)()
+                self._loader.manager.register(observer, name=key)
+
     def notify(self, hook_name: str, **arguments: Any) -> None:
         """Call an observer hook of every plug-in; one that fails harms no run.
 

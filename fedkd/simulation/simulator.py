@@ -72,6 +72,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     folder: Path | str | None = None,
     checkpoint_every: int = 0,
     on_round: Callable[[Metrics], None] | None = None,
+    on_start: Callable[[int], Any] | None = None,
     executor: Choice | type[Executor] | str = "serial",
     metrics: Mapping[str, Metric] | None = None,
 ) -> RunResult:
@@ -88,6 +89,8 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             Nowhere if None.
         checkpoint_every: Rounds between checkpoints; 0 for one at the end only.
         on_round: Called with each round's metrics.
+        on_start: Called once before the first round that is run, with the number of
+            rounds that are done: 0, or those of the checkpoint.
         executor: How clients do their turns: ``serial``, ``processes``, ``ray`` or
             ``auto``; the class of another executor, as
             ``fedkd.load_registry().executor(name)`` gives it; or a
@@ -105,6 +108,7 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     choice = executor if isinstance(executor, Choice) else Choice(executor)
     world = (federation, protocol, int(seed))
     run = Run.of(strategy, *world, name=name, executor=choice, metrics=metrics)
+    run.on_start = on_start
     home = None if folder is None else made_folder(folder)
     return run.execute(home, checkpoint_every, on_round or (lambda _: None))
 
@@ -137,6 +141,7 @@ class Run:
         self.turns.profile = executor.profile
         self._identity: dict[str, str] = {}
         self._anew = ""
+        self.on_start: Callable[[int], Any] | None = None
         self.executor = make_executor(executor, self.turns)
 
     @classmethod
@@ -175,6 +180,8 @@ class Run:
         with contextlib.closing(self.executor):
             self.state, first = self._start(folder)
             self._known = len(self.lines)
+            if self.on_start is not None:
+                self.on_start(first)
             for index in range(first, self.protocol.rounds):
                 round = self.sample(index)
                 with measured(self.phases, "bookkeeping"):

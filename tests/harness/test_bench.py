@@ -11,17 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.runname import RunName
 from fedkd.cli import main
 from fedkd.harness import bench as bench_module
 from fedkd.harness import builder as builder_module
 from fedkd.harness import cell as cell_module
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
+from fedkd.harness.cost import Cost, estimate
 from fedkd.harness.folder import held
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
@@ -325,6 +328,52 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_take(bench, capsys)
     shown = capsys.readouterr().out
     assert "1 of 2 cells to do; 144 client images" in shown
     assert "for the 1 cell whose like is finished" in shown
+    assert "; 0 server images, generators included, for 1 cell of them" in shown
+
+
+def test_a_dry_run_without_runs_to_go_by_says_that_server_work_is_unknown(
+    bench, capsys
+):
+    assert bench("toy-mean", "--dry-run") == 0
+    assert "the server's work, generators included, is known once" in (
+        capsys.readouterr().out
+    )
+
+
+def test_work_of_the_server_is_foreseen_from_rounds_of_finished_cells():
+    run = RunName("s", "mosaic", "d", "iid", None, "cnn", 2, 10, 1)
+    steps = SimpleNamespace(local_steps=None)
+    parts = SimpleNamespace(protocol=SimpleNamespace(training=steps))
+    cell = SimpleNamespace(run=run, run_id="b", parts=parts)
+    names = {**vars(run), "rounds": 4, "seed": 0}
+    row = SimpleNamespace(
+        **names, run_id="a", status="done", seconds=2.0, server_examples=1000
+    )
+    # 1000 images and 2 seconds in 4 rounds; 10 rounds are 2.5 times as much.
+    assert estimate([cell], [row]) == [Cost(None, 5.0, 2500)]
+
+
+def test_a_bench_says_what_it_uses_and_one_job_is_one_process(bench, capsys):
+    threads = torch.get_num_threads()
+    bench("toy-mean", "--seeds", "0")
+    said = capsys.readouterr().err
+    assert "fedkd: uses cpu: one cell at a time, in up to 1 process (of " in said
+    assert torch.get_num_threads() == threads
+
+
+def test_an_interruption_leaves_the_table_so_far(bench, capsys, monkeypatch):
+    run = bench_module.run_serially
+
+    def interrupted(cells, *arguments):
+        run(cells[:1], *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_module, "run_serially", interrupted)
+    assert bench("toy-mean, fedavg") == 130
+    said = capsys.readouterr()
+    assert "toy-mean" in said.out
+    assert "fedavg" not in said.out
+    assert "interrupted with 1 of 4 cells done; these are kept" in said.err
 
 
 def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsys):

@@ -1,0 +1,1 @@
+"""Observers: what loggers are told of runs, whole across a kill."""
