@@ -103,11 +103,16 @@ def identity(run: RunInfo) -> str:
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a line of ``metrics.jsonl``, by name.
 
-    Those that the strategy logged are called ``logged/NAME``. What was not measured in
-    the round, is not finite, or is of single clients or classes is left out.
+    Those that the strategy logged are called ``logged/NAME``, and accuracies of other
+    models ``measured/NAME``. What was not measured in the round, is not finite, or is of
+    single clients or classes is left out.
     """
-    logged = {f"logged/{k}": v for k, v in (metrics.get("logged") or {}).items()}
-    numbers = {**metrics, **logged}
+    inner = {
+        f"{group}/{name}": value
+        for group in ("logged", "measured")
+        for name, value in (metrics.get(group) or {}).items()
+    }
+    numbers = {**metrics, **inner}
     return {
         name: float(value)
         for name, value in numbers.items()
