@@ -46,6 +46,7 @@ def bench(  # noqa: PLR0913 - the options of the command
     executor: str = AUTO,
     fresh: bool = False,
     plugins: Iterable[str | Path] = (),
+    observers: Iterable[str] = (),
     progress: bool = True,
     **overrides: Any,
 ) -> Results:
@@ -65,6 +66,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         executor: How the clients of a cell do their turns.
         fresh: Whether finished cells are run again.
         plugins: Plug-ins of one file each.
+        observers: Names of what logs the runs too, such as ``csv``; ``--observer``.
         progress: Whether to show how far it is: a bar in a notebook, else lines.
         overrides: ``strategies``, ``datasets``, ``seeds``, ``rounds`` and ``clients`` as
             the command's options; any other key of a suite in place of the suite's.
@@ -86,6 +88,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         fresh=fresh,
         plots=False,
         plugin_files=tuple(str(path) for path in plugins),
+        observers=tuple(observers),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
     results = _carried_out(request, progress)

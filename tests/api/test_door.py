@@ -300,11 +300,13 @@ def test_a_worker_that_comes_to_the_call_again_is_told(monkeypatch):
 def test_any_key_of_a_suite_may_be_given_in_place_of_the_suites(tmp_path):
     strategies = [{"name": "fedprox", "label": "prox", "mu": 1.0}]
     changes = {"buffers": "local", "strategies": strategies, "rounds": 1}
+    changes["observers"] = ["csv"]
     made = fedkd.bench(SUITE, out=tmp_path, progress=False, **changes)
     (run,) = made
     assert run.config["protocol"]["buffers"] == "local"
     assert run.config["strategy"]["options"]["mu"] == 1.0
     assert run.row.rounds == 1
+    assert any(path.suffix == ".csv" for path in run.folder.glob("*rounds*"))
     # The same again by the suite that it left, as a command line would.
     again = load_suite(str(tmp_path / "suite.yaml"))
     (cell,) = grid(again, load_registry(quiet=True))
