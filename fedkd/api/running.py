@@ -18,6 +18,7 @@ from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.folder import held
 from fedkd.harness.request import Request, opened, run_left
+from fedkd.harness.search import Search
 from fedkd.plugins.registry import load_registry
 from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
@@ -187,6 +188,10 @@ def _carried_out(request: Request, progress: bool, kept: object = None) -> Resul
         )
     made = opened(request)
     with held(made.settings.out):
+        if made.suite.search is not None:
+            search = Search(made, made.suite.search)
+            made = search.run(lambda some: view_of(some.cells, some.rows, progress))
+            made.look()
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
     folder = made.settings.out
     report = read_report([folder], request.plugin_files, warn)

@@ -86,6 +86,16 @@ class ResultsFolder:
         return self.path / "environment.json"
 
     @property
+    def search(self) -> ResultsFolder:
+        """The folder of the trials of a search."""
+        return ResultsFolder(self.path / "search")
+
+    @property
+    def chosen(self) -> Path:
+        """What a search chose, and what it cost."""
+        return self.path / "chosen.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the bench that writes here."""
         return self.path / ".lock"

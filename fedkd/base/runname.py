@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Axes: TypeAlias = tuple[tuple[str, str], ...]
+"""What tells a point of a grid: ``(("training.lr", "0.05"), ("buffers", "local"))``."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class RunName:
     """Rounds that the run is to have."""
     seed: int
     """Seed of the run."""
+    axes: Axes = field(default=(), kw_only=True)
+    """Values of what the suite has a list of, where one is expected, by key."""
 
     @property
     def split(self) -> str:
@@ -36,7 +42,8 @@ class RunName:
     @property
     def title(self) -> str:
         """What messages call the run: ``fedavg, digits, dirichlet 0.1, cnn, seed 0``."""
-        parts = (self.strategy, self.dataset, self.split, self.models)
+        axes = (f"{name} {value}" for name, value in self.axes)
+        parts = (self.strategy, self.dataset, self.split, self.models, *axes)
         return f"{', '.join(parts)}, seed {self.seed}"
 
 

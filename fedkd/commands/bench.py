@@ -20,6 +20,7 @@ from fedkd.harness.folder import held
 from fedkd.harness.live.lines import make_view
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.request import Request, checked, opened, run_left
+from fedkd.harness.search import Search
 from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
@@ -44,7 +45,8 @@ INTERRUPTED = 130
     metavar="PATH=VALUE",
     multiple=True,
     help="Change one value, such as partition.alpha=0.1, training.lr=0.01, "
-    "model.width=0.5 or strategies.fedprox.mu=0.1. May be given more than once.",
+    "model.width=0.5 or strategies.fedprox.mu=0.1; a list, training.lr=[0.01,0.05], is an "
+    "axis of the grid. May be given more than once.",
 )
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."
@@ -143,12 +145,23 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         command=("fedkd", *sys.argv[1:]),
     )
     bench = opened(request)
+    search = None if bench.suite.search is None else Search(bench, bench.suite.search)
     if dry_run:
+        if search is not None:
+            click.echo(
+                f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
+                "below has the values that are written in the suite."
+            )
         world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
         show_plan(bench, foreseen)
         foreseen.require_data()
         return 0 if world is None or _some_run(bench, foreseen) else 1
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
+        if search is not None:
+            tuned = _searched(bench, search, plain)
+            if tuned is None:
+                return INTERRUPTED
+            bench = tuned
         return _run(bench, plain)
 
 
@@ -178,6 +191,25 @@ def _run(bench: Bench, plain: bool) -> int:
     for line in bench.draw() if ran else ():
         click.echo(f"fedkd: warning: {line}", err=True)
     return code
+
+
+def _searched(bench: Bench, search: Search, plain: bool) -> Bench | None:
+    """Run the search of a suite; return its bench with what was chosen.
+
+    None if it was interrupted, which is said.
+    """
+    try:
+        tuned = search.run(lambda trials: make_view(trials.cells, trials.rows, plain))
+    except KeyboardInterrupt:
+        again = shlex.join(bench.settings.command)
+        click.echo(
+            f"fedkd: interrupted in the search with {search.done} of at most "
+            f"{counted(search.planned, 'run')} done; these are kept. Go on with: {again}",
+            err=True,
+        )
+        return None
+    tuned.look()
+    return tuned
 
 
 def _say_interrupted(bench: Bench) -> None:

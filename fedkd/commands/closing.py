@@ -12,6 +12,7 @@ from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
+from fedkd.report.tuning import tuning_lines
 from fedkd.report.warned import warnings_in
 
 
@@ -28,6 +29,7 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
     lines.append(_other_seeds(bench))
     reported = {row.run_id for row in bench.beside}
     lines.append(_beside(out, {cell.run_id for cell in bench.cells} | reported))
+    lines += tuning_lines(out) if bench.suite.search else []
     lines.append(f"Results: {out.results}, {out.table}")
     return [line for line in lines if line]
 

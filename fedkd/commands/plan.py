@@ -67,6 +67,7 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
         "data set": run.dataset,
         "partition": run.split,
         "models": run.models,
+        **dict(run.axes),
         "seed": str(run.seed),
         "rounds": str(run.rounds),
         "status": status,

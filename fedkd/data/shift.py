@@ -101,6 +101,7 @@ def shifted(
     test_shards: Sequence[Positions],
     shift: ShiftConfig,
     seed: int,
+    held: Sequence[Positions] = (),
 ) -> Shifted:
     """Return a data set with the inputs and labels that each client sees.
 
@@ -114,6 +115,8 @@ def shifted(
         test_shards: For each client, positions in the test half.
         shift: What is to differ.
         seed: Of the run.
+        held: For each client, positions in the training half that it is validated on;
+            none if empty. They change as its training inputs do, on streams of their own.
 
     Raises:
         ConfigError: If a client has fewer inputs than there are periods, or features
@@ -128,9 +131,9 @@ def shifted(
     eyes = [_Client(shift, seed, k, data.num_classes) for k in range(len(shards))]
     x_train, y_train = data.x_train.clone(), data.y_train.clone()
     for client, shard in zip(eyes, shards, strict=True):
-        own = torch.from_numpy(shard).to(x_train.device)
-        x_train[own] = client.inputs(data.x_train[own], "train")
-        y_train[own] = client.labels(data.y_train[own])
+        client.change(data, shard, "train", (x_train, y_train))
+    for client, shard in zip(eyes, held, strict=False):
+        client.change(data, shard, "validation", (x_train, y_train))
     every = torch.from_numpy(np.concatenate(list(test_shards)))
     tests = []
     for client, shard in zip(eyes, test_shards, strict=True):
@@ -170,6 +173,14 @@ class _Client:
         self._shift = shift
         self._name = (seed, "shift", k)
         self._names = torch.from_numpy(concept(k % shift.concepts, classes, seed))
+
+    def change(
+        self, data: LabelledSet, own: Positions, half: str, into: tuple[Tensor, Tensor]
+    ) -> None:
+        """Put training inputs and labels as it sees them into tensors of all of them."""
+        places = torch.from_numpy(own).to(data.x_train.device)
+        into[0][places] = self.inputs(data.x_train[places], half)
+        into[1][places] = self.labels(data.y_train[places])
 
     def inputs(self, x: Tensor, half: str) -> Tensor:
         """Return images uint8 ``[n, C, H, W]``, or vectors ``[n, D]``, as it sees them."""

@@ -15,7 +15,7 @@ from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
-from fedkd.harness.cell import finished_row
+from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
 from fedkd.harness.folder import seeds_in
 from fedkd.harness.live.lines import View
@@ -32,6 +32,7 @@ from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
+from fedkd.report.tuning import tuning_lines
 from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
@@ -165,23 +166,28 @@ class Bench:
             FedKDError: If data cannot be split as asked, a model does not fit it, or the
                 device lacks the precision.
         """
-        check_precision(self.suite.precision, self.settings.device)
+        for _, point in self.suite.points:
+            check_precision(point.precision, self.settings.device)
         # Beside workers, which have their own, this process only checks: on the CPU.
         device = self.settings.device if self.jobs == 1 else torch.device("cpu")
         builder = RunBuilder(self.registry, self.settings.data_root, device)
         return builder, check_cells(self.todo, builder, self.suite.where)
 
-    def run(self, builder: RunBuilder, view: View) -> None:
+    def run(
+        self, builder: RunBuilder, view: View, some: Sequence[Cell] | None = None
+    ) -> None:
         """Run the cells that are to do; keep the results whole after each.
 
         Args:
             builder: What :meth:`check` returned.
             view: Is told what becomes of the cells.
+            some: Those of them that are run; all if None.
 
         Raises:
             FedKDError: If the results cannot be written.
         """
-        todo, settings, jobs = self.todo, self.settings, self.jobs
+        settings, jobs = self.settings, self.jobs
+        todo = self.todo if some is None else some
         if settings.fresh:
             for cell in todo:
                 shutil.rmtree(settings.out.run(cell.run_id).path, ignore_errors=True)
@@ -220,6 +226,7 @@ class Bench:
             stages=self._stages() if whole else "",
             warned=self._warned() if whole else (),
             columns=self.columns,
+            tuning=tuning_lines(out) if self.suite.search else (),
             reported=self._reported(rows),
         )
         write_atomic(out.table, page)
@@ -285,6 +292,7 @@ class _Recorder:
 
     def finished(self, cell: Cell, row: Row) -> None:
         self._bench.resume_points.ended(cell)
-        self._bench.done[cell.run_id] = row
-        self._bench.write()
+        if row.status != PAUSED:
+            self._bench.done[cell.run_id] = row
+            self._bench.write()
         self._view.finished(cell, row)

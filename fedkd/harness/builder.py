@@ -26,11 +26,12 @@ from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner, SplitConfig
 from fedkd.partition.dealing import dealt
 from fedkd.partition.held_out import even_shards, matched_shards, shards_within
+from fedkd.partition.validation import held_out
 from fedkd.party import ModelSpec
 from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved, made
 from fedkd.plugins.registry import Registry
-from fedkd.simulation.federation import Federation
+from fedkd.simulation.federation import Federation, Validation
 from fedkd.strategy import Strategy
 from fedkd.suite.grid import Cell
 from fedkd.suite.metrics import built
@@ -121,12 +122,14 @@ class RunBuilder:
         parts, run = cell.parts, cell.run
         share = None if parts.public is None else parts.public.share
         dealing = (parts.dataset, parts.partition, run.clients, run.seed, share)
-        split = self.split(*dealing)
+        split, held = self._validated(parts.validation, dealing)
         key = (parts.protocol.test_shards, *dealing)
         if parts.shift.is_none:
             world = Shifted(self.data(parts.dataset), self._kept_shards(*key))
         else:
-            world = self._kept_shifts(parts.shift, parts.protocol.test_shards, dealing)
+            world = self._kept_shifts(
+                parts.shift, parts.protocol.test_shards, dealing, parts.validation
+            )
         server = parts.models.server
         federation = Federation(
             world.data,
@@ -136,6 +139,7 @@ class RunBuilder:
             self.registry.model,
             server=None if server is None else _spec(server),
             periods=world.periods,
+            validation=Validation(held, parts.blind) if held else None,
             public=self._kept_public(
                 parts.public, parts.dataset, parts.partition, run.seed
             ),
@@ -246,12 +250,30 @@ class RunBuilder:
             return deal(np.arange(len(table)), labels)
         return shards_within(split.groups, data.groups.test.numpy(), labels, deal)
 
-    def _shifted(self, shift: ShiftConfig, kind: str, dealing: SplitKey) -> Shifted:
+    def _validated(
+        self, share: float | None, dealing: SplitKey
+    ) -> tuple[Partition, tuple[NDArray[np.int64], ...]]:
+        """Return what clients train on, and what is held out of it for validation."""
+        split = self.split(*dealing)
+        if share is None:
+            return split, ()
+        dataset, partition, _, seed, _ = dealing
+        drawn = _seed_of(made(self.registry, "partitioners", partition), seed)
+        labels = self.data(dataset).y_train.cpu().numpy()
+        return held_out(split, labels, share, drawn)
+
+    def _shifted(
+        self,
+        shift: ShiftConfig,
+        kind: str,
+        dealing: SplitKey,
+        validation: float | None,
+    ) -> Shifted:
         """Return the data as each client sees them, the same for every strategy."""
         dataset, _, _, seed, _ = dealing
         tests = self._kept_shards(kind, *dealing)
-        split = self.split(*dealing)
-        return shifted(self.data(dataset), split.indices, tests, shift, seed)
+        split, held = self._validated(validation, dealing)
+        return shifted(self.data(dataset), split.indices, tests, shift, seed, held)
 
 
 @contextmanager

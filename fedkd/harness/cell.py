@@ -12,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +28,7 @@ from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memo
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
-from fedkd.report.results import COLUMNS, LATER, Row, joined_notes
+from fedkd.report.results import COLUMNS, LATER, Row, is_axis, joined_notes
 from fedkd.report.warned import STARTED
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
@@ -39,6 +39,9 @@ from fedkd.suite.grid import Cell
 FINAL = ("done", "skipped", "diverged")
 """Statuses that stay; a failed cell is run again."""
 
+PAUSED = "paused"
+"""Status of a cell that is to be gone on with, or not: it has no result."""
+
 SEAL = "checksum"
 """What ``result.json`` has beside the row."""
 
@@ -48,6 +51,10 @@ _MEASURES = (
 )  # fmt: skip
 
 OnRound = Callable[[Mapping[str, Any]], None]
+
+
+class _Paused(Exception):
+    """The cell is at the round after which it waits."""
 
 
 @dataclass
@@ -141,6 +148,8 @@ class _Told:
         self._on_round(metrics)
         run = self.started(metrics["round"] - 1)
         self._notify("fedkd_round_ended", run=run, metrics=metrics)
+        if metrics["round"] == self._cell.pause_at:
+            raise _Paused
 
     def ended(self, row: Row) -> None:
         """Tell of the end; of the start too, if the run failed before it."""
@@ -163,8 +172,8 @@ def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
         return None
     if result["status"] not in FINAL:
         return None
-    # The same run may have been made by a suite of another name.
-    return Row.of({**result, "suite": cell.run.suite, "run_id": cell.run_id})
+    # The same run may have been made by a suite that calls it otherwise.
+    return replace(Row.of({**result, "run_id": cell.run_id}), **vars(cell.run))
 
 
 def _sound_row(folder: RunFolder) -> dict[str, Any] | None:
@@ -183,10 +192,9 @@ def _sound_row(folder: RunFolder) -> dict[str, Any] | None:
 def _is_of(result: Mapping[str, Any], cell: Cell) -> bool:
     """Say whether a row is one of this version, and of this cell."""
     known = {*COLUMNS, *(column.name for column in cell.columns)}
-    same = {"config_hash": cell.config_hash, **vars(cell.run)}
-    return known - LATER <= set(result) <= known and all(
-        result[name] == same[name] for name in ("config_hash", "dataset", "seed")
-    )
+    names = {name for name in result if not is_axis(name)}
+    same = {"config_hash": cell.config_hash, "seed": cell.run.seed}
+    return known - LATER <= names <= known and same.items() <= result.items()
 
 
 def _warn_damaged(folder: RunFolder) -> None:
@@ -199,7 +207,12 @@ def _warn_damaged(folder: RunFolder) -> None:
 
 
 def _write_row(row: Row, folder: RunFolder) -> None:
-    """Write ``result.json``: the row, and a checksum of it and the run's rounds."""
+    """Write ``result.json``: the row, and a checksum of it and the run's rounds.
+
+    A run that is paused has none.
+    """
+    if row.status == PAUSED:
+        return
     plain = row.plain()
     write_json_atomic({**plain, SEAL: _seal(plain, folder)}, folder.result)
 
@@ -245,6 +258,9 @@ def _attempt(
     outcome = _Outcome()
     try:
         _run(cell, builder, files, told, outcome, log=log, executor=executor)
+    except _Paused:
+        outcome.status = PAUSED
+        outcome.reason = f"after round {cell.pause_at} of {cell.run.rounds}"
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:

@@ -56,7 +56,8 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     lost: dict[Resolved, DataError] = {}
     for cell in cells:
         parts, run = cell.parts, cell.run
-        shared = (parts.dataset, parts.public, parts.partition, parts.shift)
+        drawn = (parts.shift, parts.validation)
+        shared = (parts.dataset, parts.public, parts.partition, *drawn)
         world = (*shared, parts.models, run.clients)
         key = (*world, run.seed)
         if not _all_there(parts.datasets, builder, lost):

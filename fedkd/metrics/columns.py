@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
 
 Scope: TypeAlias = Literal["global", "local", "clients", "rounds"]
 """Of the whole test set; mean over the clients' shards of it; over the clients' values;
 or over the rounds of a run."""
+
+VALIDATION: Final = "validation"
+"""What the names of columns begin with that are of validation images: of training images
+which no client trains on."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,20 @@ class Column:
     scope: Scope
     reads: tuple[str, ...] = ()
     """The columns that it is made from, if it is of the rounds of a run."""
+
+    half: Literal["", "validation"] = ""
+    """What it is measured on: ``""`` for the test set."""
+
+    def on_validation(self) -> Column:
+        """Return the column of the same metric on validation images."""
+        title = f"{VALIDATION.capitalize()} {self.title[0].lower()}{self.title[1:]}"
+        return replace(
+            self,
+            name=f"{VALIDATION}_{self.name}",
+            title=title,
+            about=self.about.replace("test image", f"{VALIDATION} image"),
+            half=VALIDATION,
+        )
 
     @property
     def by_round(self) -> bool:

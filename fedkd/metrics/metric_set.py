@@ -21,7 +21,9 @@ ACCURACY = "accuracy"
 """The metric that every run has; the clients' values of it go to metrics over clients."""
 BY_CLIENT = f"local_{ACCURACY}_by_client"
 """Key of metrics.jsonl: each client's accuracy on its own test shard, in percent."""
-TAKEN = {
+AXIS_COLUMNS = frozenset({"participation", "buffers", "test_shards", "validation"})
+"""Names in results.csv of axes of a grid that are one word and no column of every file."""
+TAKEN = AXIS_COLUMNS | {
     "suite", "strategy", "dataset", "partition", "alpha", "models", "clients", "rounds",
     "seed", "status", "reason", "bytes_up", "bytes_down", "client_examples",
     "server_examples", "personal_examples", "seconds", "seconds_local", "seconds_data",
@@ -35,11 +37,15 @@ TAKEN = {
 class MetricSet:
     """What a run measures: accuracy, and what else it is asked for, by label."""
 
-    def __init__(self, metrics: Mapping[str, Metric] | None = None) -> None:
+    def __init__(
+        self, metrics: Mapping[str, Metric] | None = None, validated: bool = False
+    ) -> None:
         """Check the metrics.
 
         Args:
             metrics: By label, which names their columns: lower case with underscores.
+            validated: Whether what is measured after a round is also measured on
+                validation images, in columns of their own.
 
         Raises:
             ConfigError: If a label cannot name a column, or a metric reads what is not
@@ -59,6 +65,11 @@ class MetricSet:
             for column in metric.columns(label):
                 _check_name(column.name, label, self.columns)
                 self.columns[column.name] = column
+        for column in list(self.columns.values()) if validated else ():
+            if column.scope != "rounds" and column.name not in self._of_trained:
+                more = column.on_validation()
+                _check_name(more.name, more.name, self.columns)
+                self.columns[more.name] = more
         for label, metric in self.metrics.items():
             self._check_reads(label, metric)
             metric.check(self.columns)
@@ -72,6 +83,12 @@ class MetricSet:
         if not accuracies:
             return dict.fromkeys(self._at["of_clients"])
         return self._taken("of_clients", accuracies)
+
+    @property
+    def _of_trained(self) -> set[str]:
+        """The columns of the models as clients trained them, on their test shards."""
+        metrics = self._at["of_trained"]
+        return {c.name for label in metrics for c in metrics[label].columns(label)}
 
     @property
     def asks_trained(self) -> bool:

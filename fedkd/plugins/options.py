@@ -148,6 +148,24 @@ def option_names(registry: Registry, kind: str, name: str) -> list[str]:
     return sorted(config_of(cls).model_fields)
 
 
+def option_types(registry: Registry, kind: str, name: str) -> dict[str, Any]:
+    """Return the types of the options of a registered thing; none if it has no options.
+
+    Unknown names, and mixes of models, have none.
+
+    Args:
+        registry: Where it is registered.
+        kind: As in :func:`resolve`.
+        name: Its registered name, or ``NAME:VALUE``.
+    """
+    bare = name.partition(":")[0]
+    entry = registry.entries(kind).get(bare)
+    if entry is None or entry.kind == "mix":
+        return {}
+    cls, _ = _parts(registry.resolve(kind, bare))
+    return {k: f.annotation for k, f in config_of(cls).model_fields.items()}
+
+
 def _look_up(registry: Registry, kind: str, name: str, where: str) -> Any:
     try:
         return registry.resolve(kind, name)

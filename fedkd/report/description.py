@@ -11,6 +11,7 @@ from fedkd.data.shift import ShiftConfig
 from fedkd.errors import ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
+from fedkd.suite.axes import axis_text
 from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import public_text
@@ -49,6 +50,7 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
+    lines += _grid_and_validation(suite)
     if suite.public is not None:
         lines.append(f"Public data: {public_text(suite.public)}.")
     lines += [
@@ -60,6 +62,27 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
     lines += _models(suite, registry)
     return lines + [text for entry in suite.strategies if (text := _departures(entry))]
+
+
+def _grid_and_validation(suite: Suite) -> list[str]:
+    """Return what the grid goes through, and what is held out for validation."""
+    lines = []
+    if suite.axes:
+        several = (
+            f"{path} {', '.join(map(axis_text, values))}"
+            for path, values in suite.axes.items()
+        )
+        lines.append(
+            f"The grid goes through {'; '.join(several)}; these lines have the first of "
+            "each."
+        )
+    if suite.validation is not None:
+        lines.append(
+            f"Validation: {100 * suite.validation:g} % of every client's training images, "
+            "class by class, which nobody trains on; columns that begin with validation "
+            "are of them, all together or each client's own."
+        )
+    return lines
 
 
 def _seen(shift: ShiftConfig) -> str:

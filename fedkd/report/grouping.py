@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
-from fedkd.base.runname import RunName, with_alpha
+from fedkd.base.runname import Axes, RunName, with_alpha
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.metrics.metric_set import MetricSet
@@ -14,6 +14,10 @@ from fedkd.report.results import Row
 
 GLOBAL, LOCAL = MetricSet().columns.values()
 """The columns of accuracy, which all results have."""
+
+
+APART = ("rounds", "precision")
+"""Columns that may be axes of a grid and are no part of a setting otherwise."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,23 @@ class Setting:
     clients: int
     suite: str = ""
     """Given only where two suites hold the same cell."""
+    axes: Axes = ()
+    """What a grid goes through beside these; rounds only where runs differ in nothing
+    else."""
 
     @classmethod
-    def of(cls, run: RunName, suite: str = "") -> Setting:
-        """Return the setting that a run belongs to."""
+    def of(cls, run: RunName, suite: str = "", apart: Collection[str] = ()) -> Setting:
+        """Return the setting that a run belongs to.
+
+        Args:
+            run: What the run is called.
+            suite: What its suite is called, if suites are kept apart.
+            apart: Columns that are kept apart too.
+        """
         shared = {one.name: getattr(run, one.name) for one in fields(cls)}
-        return cls(**{**shared, "suite": suite})
+        axes = [axis for axis in run.axes if axis[0] not in (*shared, *APART)]
+        axes += [(name, str(getattr(run, name))) for name in apart]
+        return cls(**{**shared, "suite": suite, "axes": tuple(axes)})
 
 
 Groups = dict[tuple[str, Setting], list[Row]]
@@ -47,14 +62,25 @@ def group(rows: Sequence[Row]) -> Groups:
 
     Suites are kept apart only where they hold the same strategy, setting and seed.
     """
-    seen = Counter((row.strategy, Setting.of(row), row.seed) for row in rows)
+    told = _told_apart(rows)
+    seen = Counter((r.strategy, Setting.of(r, apart=told), r.seed) for r in rows)
     suites = {row.suite for row in rows}
     apart = len(suites) > 1 and any(number > 1 for number in seen.values())
     groups: Groups = {}
     for row in rows:
-        setting = Setting.of(row, row.suite if apart else "")
+        setting = Setting.of(row, row.suite if apart else "", told)
         groups.setdefault((row.strategy, setting), []).append(row)
     return groups
+
+
+def _told_apart(rows: Sequence[Row]) -> list[str]:
+    """Return the columns of :data:`APART` in which runs of one suite and seed differ."""
+    values: dict[str, dict[object, set[object]]] = {name: {} for name in APART}
+    for row in rows:
+        key = (row.suite, row.strategy, Setting.of(row), row.seed)
+        for name in APART:
+            values[name].setdefault(key, set()).add(getattr(row, name))
+    return [name for name in APART if any(len(v) > 1 for v in values[name].values())]
 
 
 def done(runs: Sequence[Row], column: Column) -> list[Row]:
@@ -86,11 +112,15 @@ def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
             "models": f"models {setting.models}",
             "clients": counted(setting.clients, "client"),
             "suite": f"suite {setting.suite}" if setting.suite else "",
+            **{name: f"{name} {value}" for name, value in setting.axes},
         }
         for setting in settings
     ]
     differing = {
-        key for detail in details for key in detail if detail[key] != details[0][key]
+        key
+        for detail in details
+        for key in detail
+        if any(one.get(key) != detail[key] for one in details)
     }
     titles = []
     for setting, detail in zip(settings, details, strict=True):

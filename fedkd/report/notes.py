@@ -79,6 +79,8 @@ def _is_unknown(rows: Sequence[Row]) -> bool:
 def meaning(rows: Sequence[Row], table: Table) -> list[str]:
     """Return what the values of a table are."""
     column = table.column
+    if column.half:
+        return [f"{column.about} On the {column.half} images, after the last round."]
     where = {
         "global": f"on {measured_on(row.dataset for row in rows)}, ",
         "local": "mean over the clients, each on its own test shard: of the "

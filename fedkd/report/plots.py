@@ -309,6 +309,7 @@ def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
             with_alpha(setting.partition, setting.alpha, ""),
             setting.models,
             setting.suite,
+            *(f"{name} {value}" for name, value in setting.axes),
         ]
         slug = _slug("-".join(filter(None, parts)))[:100]
         taken = set(slugs.values())

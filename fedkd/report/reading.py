@@ -18,6 +18,7 @@ from fedkd.report.results import Row, merge_results, read_results
 from fedkd.report.stages import stage_table
 from fedkd.report.table import table_markdown
 from fedkd.report.targets import with_target
+from fedkd.report.tuning import tuning_lines
 from fedkd.report.warned import warned_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
@@ -115,10 +116,11 @@ def page_of(report: Report) -> str:
     folders = report.folders
     runs = [(row, metrics_or_none(folders[row.run_id])) for row in report.rows]
     several = len(report.suites) > 1
-    protocol, origin = [], []
+    protocol, origin, tuning = [], [], []
     for folder, suite in report.suites.items():
         name = f"{suite.name}: " if several else ""
         protocol += [name + line for line in protocol_lines(suite, report.registry)]
+        tuning += [name + line for line in tuning_lines(folder) if suite.search]
         origin += [name + line for line in provenance_lines(folder.environment)]
     return table_markdown(
         report.rows,
@@ -130,6 +132,7 @@ def page_of(report: Report) -> str:
         warned=warned_lines((row, folders[row.run_id].log) for row in report.rows),
         columns=report.columns,
         reported=_reported(report),
+        tuning=tuning,
     )
 
 
@@ -224,7 +227,8 @@ def _columns(
     for folder, suite in suites.items():
         try:
             metrics = metrics_of(registry, suite.metrics, suite.where)
-            declared = columns_of(registry, metrics, suite.where)
+            validated = suite.validation is not None
+            declared = columns_of(registry, metrics, suite.where, validated)
         except FedKDError as error:
             remark(str(error))
             continue

@@ -15,6 +15,7 @@ from fedkd.base.phases import PHASES
 from fedkd.base.runname import RunName
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.errors import ConfigError, DataError, listing
+from fedkd.metrics.metric_set import AXIS_COLUMNS
 
 STATUSES = ("done", "failed", "skipped", "diverged")
 """What can have become of a cell. Only ``done`` counts in a table."""
@@ -86,23 +87,29 @@ class Row(RunName):
     def of(cls, values: Mapping[str, Any]) -> Row:
         """Return the row with values by column; those it does not know are metrics."""
         own = {name: value for name, value in values.items() if name in COLUMNS}
-        metrics = {name: value for name, value in values.items() if name not in own}
-        return cls(**own, metrics=metrics)
+        rest = {name: value for name, value in values.items() if name not in own}
+        axes = tuple((k, v) for k, v in rest.items() if is_axis(k) and v)
+        metrics = {k: v for k, v in rest.items() if not is_axis(k)}
+        return cls(**own, axes=axes, metrics=metrics)
 
     def plain(self) -> dict[str, Any]:
         """Return the values by column, those of metrics last."""
-        return {**{name: getattr(self, name) for name in COLUMNS}, **self.metrics}
+        axes = {name: value for name, value in self.axes if name not in COLUMNS}
+        own = {name: getattr(self, name) for name in COLUMNS}
+        return {**own, **axes, **self.metrics}
 
     def value(self, column: str) -> Any:
         """Return the value of a column; None if it is one of a metric not asked for."""
-        return getattr(self, column) if column in COLUMNS else self.metrics.get(column)
+        if column in COLUMNS:
+            return getattr(self, column)
+        return dict(self.axes)[column] if is_axis(column) else self.metrics.get(column)
 
 
 COLUMNS: tuple[str, ...] = tuple(
-    one.name for one in fields(Row) if one.name != "metrics"
+    one.name for one in fields(Row) if one.name not in ("axes", "metrics")
 )
 """The columns of every ``results.csv``, in their order. Other tools rely on it; those of
-metrics beside accuracy come after them."""
+axes of the grid come after them, and then those of metrics beside accuracy."""
 
 _NOTE = " | "
 _WHOLE = {
@@ -127,6 +134,11 @@ _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",
 }  # fmt: skip
+
+
+def is_axis(name: str) -> bool:
+    """Say whether a column is an axis of the grid that no other column has."""
+    return "." in name or name in AXIS_COLUMNS
 
 
 def joined_notes(notes: Iterable[str]) -> str:
@@ -156,12 +168,15 @@ def csv_text(rows: Iterable[Row]) -> str:
     are missing or not finite are empty. Line breaks inside a reason become spaces.
     """
     every = list(rows)
-    header = [*COLUMNS, *dict.fromkeys(name for row in every for name in row.metrics)]
+    axes = (name for row in every for name, _ in row.axes if name not in COLUMNS)
+    metrics = (name for row in every for name in row.metrics)
+    header = [*COLUMNS, *dict.fromkeys([*axes, *metrics])]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for row in every:
-        writer.writerow([_format(name, row.value(name)) for name in header])
+        plain = row.plain()
+        writer.writerow([_format(name, plain.get(name)) for name in header])
     return text.getvalue()
 
 
@@ -241,7 +256,7 @@ def _result(row: Row) -> Row:
     empty: dict[str, Any] = {f"seconds_{name}": None for name in PHASES}
     if row.status == "done":
         empty["reason"] = ""  # it started anew, and gave the same
-    row = replace(row, engine="", notes="", global_of="")
+    row = replace(row, engine="", notes="", global_of="", axes=())
     return replace(row, seconds=None, peak_memory_bytes=None, **empty)
 
 
@@ -261,7 +276,7 @@ def _format(name: str, value: Any) -> str:
         return str(int(value))
     if name in _DECIMALS:
         return repr(round(float(value), _DECIMALS[name]))
-    if name not in COLUMNS:
+    if name not in COLUMNS and not is_axis(name):
         return repr(value if isinstance(value, int) else round(float(value), 6))
     return " ".join(str(value).split())
 
@@ -306,7 +321,7 @@ def _check_header(names: Sequence[str], path: Path) -> None:
         problem = "a column is there twice"
     else:
         return
-    expected = f"{','.join(COLUMNS)}, and then those of metrics"
+    expected = f"{','.join(COLUMNS)}, and then those of axes and metrics"
     raise DataError(f"{path}:1: {problem}; expected {expected}.")
 
 
@@ -345,4 +360,6 @@ def _value(name: str, text: str, where: str) -> Any:
 
 
 def _is_number(name: str) -> bool:
+    if is_axis(name):
+        return False
     return name in _WHOLE or name in _DECIMALS or name not in COLUMNS

@@ -69,6 +69,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     stages: str = "",
     warned: Sequence[str] = (),
     columns: Sequence[Column] = (),
+    tuning: Sequence[str] = (),
     reported: str = "",
 ) -> str:
     """Return ``table.md``: accuracies, other metrics, costs, differences, protocol.
@@ -82,6 +83,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
         warned: What the runs warned of; see :func:`fedkd.report.warned.warned_lines`.
         columns: Of metrics beside accuracy; each has a section.
+        tuning: What a search chose, and what it cost.
         reported: The section of :func:`fedkd.report.reported.reported_section`.
     """
     if not rows:
@@ -103,6 +105,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     parts.append(section("Runs without a result", reasons(rows)))
     parts.append(section("Runs that started anew", started_anew(rows)))
     parts.append(section("Warnings", warned))
+    parts.append(section("Tuning", tuning))
     parts.append(section("Protocol", protocol_lines))
     origin = [*provenance, *_engines(rows), *_splits(rows)]
     parts.append(section("Provenance", origin))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +18,46 @@ from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, LabelledSet
 from fedkd.data.public import PublicData
 from fedkd.errors import ConfigError
+from fedkd.metrics.columns import VALIDATION
 from fedkd.party import ModelSpec
 from fedkd.strategy import Requires, Round
 
 ModelFactory = Callable[[str], Callable[..., nn.Module]]
 """Maps a registered name to ``build(input_shape, num_classes, **options)``."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What models are measured on: a test half, and the part of it of each client."""
+
+    data: LabelledSet
+    """Its test half is what a global model is measured on."""
+    shards: Sequence[Tensor]
+    """For each client, positions in that half."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Training images held out from their clients, to choose by instead of the test set."""
+
+    shards: tuple[np.ndarray, ...]
+    """For each client, positions in the training half; no client trains on them."""
+    alone: bool = False
+    """Whether the test set is left alone: nothing is measured on it."""
+
+    def pooled(self) -> Validation:
+        """Return the validation images of one client that has those of all."""
+        return Validation((np.sort(np.concatenate(self.shards)),), self.alone)
+
+    def exam(self, data: LabelledSet) -> Exam:
+        """Return the set whose test half is these images, one client after the other."""
+        every = torch.from_numpy(np.concatenate(self.shards)).to(data.x_train.device)
+        half = replace(
+            data, x_test=data.x_train[every], y_test=data.y_train[every], groups=None
+        )
+        ends = np.cumsum([0, *map(len, self.shards)])
+        parts = [torch.arange(a, b) for a, b in itertools.pairwise(ends)]
+        return Exam(half, parts)
 
 
 class Federation:
@@ -36,6 +74,7 @@ class Federation:
         server: ModelSpec | None = None,
         public: PublicData | None = None,
         periods: Sequence[Sequence[np.ndarray]] | None = None,
+        validation: Validation | None = None,
     ) -> None:
         """Put a federation together.
 
@@ -49,18 +88,13 @@ class Federation:
             public: Images that everybody may see; none if None.
             periods: For each client, its positions in the training set by period of
                 the run; None if clients train on all of theirs in every round.
+            validation: Training images that no client trains on; none if None.
 
         Raises:
             ConfigError: If there is no client, no model, a client without data, or one
                 that has a public image.
         """
-        empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
-        if not shards or not models or len(shards) != len(test_shards) or empty:
-            raise ConfigError(
-                f"a federation needs clients with data and a model; found {len(shards)} "
-                f"shards, {len(test_shards)} test shards, {len(models)} models, and "
-                f"clients without data: {empty}. Lower the number of clients."
-            )
+        _require_clients(shards, test_shards, models)
         self.data = data
         self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
         self.periods = [
@@ -69,6 +103,8 @@ class Federation:
         ]
         """For each client, the images of each period; empty if there are no periods."""
         self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
+        self.validation = validation
+        """Images that are measured on beside the test set; None if there are none."""
         self.server_model = models[0] if server is None else server
         self.client_models = [models[k % len(models)] for k in range(len(shards))]
         self._factory = factory
@@ -105,6 +141,7 @@ class Federation:
             [self.server_model],
             self._factory,
             public=self.public,
+            validation=self.validation and self.validation.pooled(),
         )
 
     def offering(self, requires: Requires) -> Federation:
@@ -127,6 +164,19 @@ class Federation:
             return self.clients[k]
         parts = self.periods[k]
         return parts[round.index * len(parts) // round.total]
+
+    @functools.cached_property
+    def exams(self) -> dict[str, Exam]:
+        """What models are measured on, by what stands before its columns.
+
+        The test set is under ``""``, and left out if it is left alone.
+        """
+        exams = {"": Exam(self.data, self.test_shards)}
+        if self.validation is not None:
+            exams[VALIDATION] = self.validation.exam(self.data)
+            if self.validation.alone:
+                del exams[""]
+        return exams
 
     @property
     def device(self) -> torch.device:
@@ -154,6 +204,21 @@ class Federation:
         """
         with torch_stream(seed, "init", spec.key, device=self.device):
             return self.build(spec.name, **spec.options)
+
+
+def _require_clients(
+    shards: Sequence[np.ndarray],
+    test_shards: Sequence[np.ndarray],
+    models: Sequence[ModelSpec],
+) -> None:
+    """Refuse a world without clients or models, or with a client without data."""
+    empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
+    if not shards or not models or len(shards) != len(test_shards) or empty:
+        raise ConfigError(
+            f"a federation needs clients with data and a model; found {len(shards)} "
+            f"shards, {len(test_shards)} test shards, {len(models)} models, and "
+            f"clients without data: {empty}. Lower the number of clients."
+        )
 
 
 def _refuse_public_clients(

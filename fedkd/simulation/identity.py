@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,6 +121,8 @@ def _split(federation: Federation) -> Iterator[bytes]:
     for parts in federation.periods:
         for part in parts:
             yield _bytes(part.indices)
+    for held in () if federation.validation is None else federation.validation.shards:
+        yield np.asarray(held).tobytes()
     for spec in (federation.server_model, *federation.client_models):
         yield spec.key.encode()
 

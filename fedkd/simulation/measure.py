@@ -15,6 +15,7 @@ from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.metric_set import ACCURACY, BY_CLIENT, MetricSet, Value, mean
 from fedkd.payload import leaves
 from fedkd.simulation.evaluate import predictions, reestimated
+from fedkd.simulation.federation import Exam
 from fedkd.simulation.knobs import remedy
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.totals import MeasuringCost
@@ -35,6 +36,21 @@ class Measured:
     """Accuracy, in percent, of whatever else the strategy names."""
     cost: MeasuringCost = field(default_factory=MeasuringCost)
     """What measuring sent and trained."""
+
+
+@dataclass
+class _Marks:
+    """What models score on one set of images."""
+
+    prefix: str
+    """What its columns begin with; empty for the test set."""
+    exam: Exam
+    whole: Predictions | None = None
+    """What the global model says of all images; None where no model is global."""
+    everywhere: list[Scores] = field(default_factory=list)
+    """On all images: of the global model or, without one, of each client's."""
+    local: list[Scores] = field(default_factory=list)
+    """Of each client, on its own images."""
 
 
 class Measuring:
@@ -84,17 +100,22 @@ class Measuring:
         """
         self._odd = odd
         models, up, down = self.models()
-        whole: Predictions | None = None
+        federation = self._sides.federation
+        exams = [_Marks(prefix, exam) for prefix, exam in federation.exams.items()]
         others = {}
         for title, model in models.items():
-            said = self._said(model, f"{self._where('predictors')}, model {title!r}")
+            where = f"{self._where('predictors')}, model {title!r}"
             if title == "global":
-                whole = said
-            else:
+                for one in exams:
+                    one.whole = self._said(model, where, one.exam)
+            elif "" in federation.exams:
+                said = self._said(model, where, federation.exams[""])
                 others[title] = Accuracy().of_test_set(said)
-        everywhere, local = self._of_clients(whole)
-        values = _values(everywhere, local, self._asked)
-        values["global_of"] = "clients" if whole is None else "model"
+        self._of_clients(exams)
+        values: dict[str, Any] = {}
+        for one in exams:
+            values |= _values(one, self._asked)
+        values["global_of"] = "model" if "global" in models else "clients"
         return Measured(values, others, MeasuringCost(up, down, self._examples))
 
     def models(self) -> tuple[dict[str, nn.Module], int, int]:
@@ -121,13 +142,13 @@ class Measuring:
         return f"{self._name}.{verb} ({client}round {self._round.index + 1})"
 
     def _said(
-        self, model: nn.Module, where: str, shard: Tensor | None = None
+        self, model: nn.Module, where: str, exam: Exam, shard: Tensor | None = None
     ) -> Predictions:
-        """Return what a model says of the test images; of all of them without a shard."""
-        data, how = self._sides.federation.data, self._sides.protocol.evaluation
+        """Return what a model says of test images; of all of them without a shard."""
+        how = self._sides.protocol.evaluation
         with raised_in(where):
             try:
-                return predictions(model, data, how.batch_size, shard)
+                return predictions(model, exam.data, how.batch_size, shard)
             except DivergedError as error:
                 text = f"{error} {remedy(self._strategy.config, self._odd)}"
                 raise DivergedError(text) from None
@@ -152,33 +173,39 @@ class Measuring:
         _refuse_same(models, server.model, where)
         return dict(models)
 
-    def _of_clients(
-        self, whole: Predictions | None
-    ) -> tuple[list[Scores], list[Scores]]:
-        """Return scores on the whole test set, and each client's on its shard of it.
+    def _of_clients(self, exams: Sequence[_Marks]) -> None:
+        """Add scores on the whole test set, and each client's on its shard of it.
 
         A client predicts with its personal model if it has one, else with the global
         one. The whole test set is the global model's; where no model is global, each
         client's. Of a client without test images nothing is defined.
         """
-        asked = self._asked
-        everywhere = [] if whole is None else [asked.of_test_set(whole)]
-        local = []
-        for k, shard in enumerate(self._sides.federation.test_shards):
-            own, where = self.personal(k), self._where("personal", k)
-            if own is not None and whole is not None:
-                local.append(asked.of_test_set(self._said(own, where, shard)))
-                continue
-            mine = whole if own is None else self._said(own, where)
-            if mine is None:
-                raise ContractError(
-                    f"{self._name} offers neither a 'global' predictor nor a personal "
-                    f"model for client {k}; return one of them."
-                )
-            local.append(asked.of_test_set(mine.part(shard)))
-            if whole is None:
-                everywhere.append(asked.of_test_set(mine))
-        return everywhere, local
+        for one in exams:
+            if one.whole is not None:
+                one.everywhere.append(self._asked.of_test_set(one.whole))
+        for k in range(len(self._sides.federation)):
+            # What it loads may be the working model, which the next client's replaces.
+            own = self.personal(k)
+            for one in exams:
+                self._of_client(k, own, one)
+
+    def _of_client(self, k: int, own: nn.Module | None, marks: _Marks) -> None:
+        """Add what a client's model scores; see :meth:`_of_clients`."""
+        asked, where = self._asked, self._where("personal", k)
+        exam, whole, shard = marks.exam, marks.whole, marks.exam.shards[k]
+        if own is not None and whole is not None:
+            said = self._said(own, where, exam, shard)
+            marks.local.append(asked.of_test_set(said))
+            return
+        mine = whole if own is None else self._said(own, where, exam)
+        if mine is None:
+            raise ContractError(
+                f"{self._name} offers neither a 'global' predictor nor a personal "
+                f"model for client {k}; return one of them."
+            )
+        marks.local.append(asked.of_test_set(mine.part(shard)))
+        if whole is None:
+            marks.everywhere.append(asked.of_test_set(mine))
 
     def personal(self, k: int) -> nn.Module | None:
         """Return a client's own model, if it has one; what it trains there is counted."""
@@ -242,18 +269,20 @@ def _kind_of(value: object) -> str:
     return f"an object of class {type(value).__name__}"
 
 
-def _values(
-    everywhere: Sequence[Scores], local: Sequence[Scores], asked: MetricSet
-) -> dict[str, Any]:
+def _values(marks: _Marks, asked: MetricSet) -> dict[str, Any]:
     """Return the means over models, and what is said of the clients together.
 
     Clients without a value are left out of means.
     """
     values: dict[str, Any] = {}
+    everywhere, local = marks.everywhere, marks.local
     for label in local[0]:
         values[f"global_{label}"] = mean([scores[label] for scores in everywhere])
         values[f"local_{label}"] = mean([scores[label] for scores in local])
     by_client = [scores[ACCURACY] for scores in local]
     values[BY_CLIENT] = dict(enumerate(by_client))
     defined = [one for one in by_client if isinstance(one, int | float)]
-    return values | asked.of_clients(defined)
+    values |= asked.of_clients(defined)
+    if not marks.prefix:
+        return values
+    return {f"{marks.prefix}_{name}": value for name, value in values.items()}

@@ -161,7 +161,8 @@ class Run:
         federation, protocol = fitted(strategy, federation, protocol, seed, label)
         warn_untested(federation)
         sides = Sides(federation, protocol, seed)
-        return cls(strategy, sides, label, executor, MetricSet(metrics))
+        asked = MetricSet(metrics, validated=federation.validation is not None)
+        return cls(strategy, sides, label, executor, asked)
 
     def execute(
         self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
@@ -283,7 +284,8 @@ class Run:
     def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
         unchanged = Untouched(state, "the state")
-        scores = self.asked.asks_trained and self._due(round)
+        tested = "" in self.sides.federation.exams
+        scores = tested and self.asked.asks_trained and self._due(round)
         ups, rows = self._answers(self.turns.orders(state, round, scores))
         unchanged.check(f"{self.name}.local (round {round.index + 1})")
         server = self.sides.server()

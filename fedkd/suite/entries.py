@@ -9,9 +9,14 @@ from pydantic import Field
 
 from fedkd.config import Config, build
 from fedkd.errors import ConfigError
+from fedkd.suite.search import Space, plain_space
 
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 """Names that become folder names and parts of dotted paths."""
+
+
+SHOWN = r"^[A-Za-z0-9][A-Za-z0-9_+. -]*$"
+"""What tables may call data sets, partitions and models."""
 
 
 class Listed(Config):
@@ -21,10 +26,14 @@ class Listed(Config):
     """Its registered name."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Its options."""
+    label: str | None = Field(None, pattern=SHOWN)
+    """What tables call it; its name with the options that are not the default, if None."""
 
     def plain(self) -> str | dict[str, Any]:
         """Return the form that a suite file holds."""
-        return {"name": self.name, **self.options} if self.options else self.name
+        label = {} if self.label is None else {"label": self.label}
+        beside = {**label, **self.options}
+        return {"name": self.name, **beside} if beside else self.name
 
 
 class Mix(Config):
@@ -34,19 +43,24 @@ class Mix(Config):
     """Client i has entry i mod n."""
     server: Listed | None = None
     """The server's model, the student of distillation; the first entry if None."""
+    label: str | None = Field(None, pattern=SHOWN)
+    """What tables call it; the names of its models if None."""
 
     def mapped(self, change: Callable[[Listed], Listed]) -> Mix:
         """Return the mix with every entry changed."""
         server = None if self.server is None else change(self.server)
-        return Mix(clients=tuple(change(one) for one in self.clients), server=server)
+        clients = tuple(change(one) for one in self.clients)
+        return Mix(clients=clients, server=server, label=self.label)
 
     def plain(self) -> Any:
         """Return the form that a suite file holds."""
         entries = [entry.plain() for entry in self.clients]
         clients = entries[0] if len(entries) == 1 else entries
-        if self.server is None:
+        if self.server is None and self.label is None:
             return clients
-        return {"clients": clients, "server": self.server.plain()}
+        server = {} if self.server is None else {"server": self.server.plain()}
+        label = {} if self.label is None else {"label": self.label}
+        return {"clients": clients, **server, **label}
 
 
 class ListedStrategy(Listed):
@@ -58,6 +72,8 @@ class ListedStrategy(Listed):
     """Rounds, where they differ from the suite's."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Local training settings, where they differ from the suite's."""
+    search: Space = Field(default_factory=dict)
+    """What is searched of this strategy alone: ``{strategy.mu: [0.01, 0.1]}``."""
 
     def plain(self) -> str | dict[str, Any]:
         """Return the form that a suite file holds."""
@@ -68,6 +84,8 @@ class ListedStrategy(Listed):
             beside["rounds"] = self.rounds
         if self.training:
             beside["training"] = dict(self.training)
+        if self.search:
+            beside["search"] = plain_space(self.search)
         beside.update(self.options)
         return {"name": self.name, **beside} if beside else self.name
 
@@ -79,12 +97,6 @@ class MetricEntry(Listed):
     """What its columns are named after; its name, with options that are not the
     default, if None."""
 
-    def plain(self) -> str | dict[str, Any]:
-        """Return the form that a suite file holds."""
-        if self.label is None:
-            return super().plain()
-        return {"name": self.name, "label": self.label, **self.options}
-
 
 def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return ``raw`` with its lists of registered things as entries.
@@ -95,7 +107,9 @@ def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     values = dict(raw)
     for key in ("datasets", "partitions"):
         if key in values:
-            values[key] = [_entry(e, f"{where}: {key}") for e in _as_list(values[key])]
+            values[key] = [
+                _labelled(e, f"{where}: {key}") for e in _as_list(values[key])
+            ]
     if "models" in values:
         values["models"] = [
             _mix(mix, f"{where}: models") for mix in _as_list(values["models"])
@@ -125,7 +139,7 @@ def strategy_entry(raw: object, where: str) -> ListedStrategy:
     options = dict(entry.options)
     beside: dict[str, Any] = {
         key: options.pop(key)
-        for key in ("label", "rounds", "training")
+        for key in ("label", "rounds", "training", "search")
         if key in options
     }
     label = beside.pop("label", entry.name)
@@ -163,6 +177,16 @@ def _entry(raw: object, where: str) -> Listed:
     return Listed(name=raw["name"], options=options)
 
 
+def _labelled(raw: object, where: str) -> Listed:
+    """Return an entry whose label is not an option of it."""
+    entry = _entry(raw, where)
+    if "label" not in entry.options:
+        return entry
+    options = dict(entry.options)
+    values = {"name": entry.name, "label": options.pop("label"), "options": options}
+    return build(Listed, values, f"{where}.{entry.name}")
+
+
 def _mix(raw: object, where: str) -> Mix:
     if isinstance(raw, Mix):
         return raw
@@ -173,20 +197,31 @@ def _mix(raw: object, where: str) -> Mix:
             f"[[{names}]] is one mix of them, [{names}] a setting of each. On the "
             f"command line: --set 'models=[[{names}]]'."
         )
-    server = None
+    server = label = None
     if isinstance(raw, Mapping) and "name" not in raw and "clients" in raw:
-        odd = [str(key) for key in raw if key not in ("clients", "server")]
+        odd = [str(key) for key in raw if key not in Mix.model_fields]
         if odd:
             raise ConfigError(
-                f"{where}: unknown key {odd[0]!r}; a mix has 'clients' and 'server'."
+                f"{where}: unknown key {odd[0]!r}; a mix has 'clients' and 'server', and "
+                "may have a 'label'."
             )
+        label = raw.get("label")
         if raw.get("server") is not None:
             server = _entry(raw["server"], f"{where}.server")
         raw = raw["clients"]
-    entries = tuple(_entry(entry, where) for entry in _as_list(raw))
+    entries = tuple(_labelled(entry, where) for entry in _as_list(raw))
     if not entries:
         raise ConfigError(f"{where}: found [], expected at least one model.")
-    return build(Mix, {"clients": entries, "server": server}, where)
+    if len(entries) == 1 and label is None:
+        label = entries[0].label
+        entries = (entries[0].model_copy(update={"label": None}),)
+    named = [entry for entry in entries if entry.label is not None]
+    if named:
+        raise ConfigError(
+            f"{where}.{named[0].name}: found the label {named[0].label!r} beside one model "
+            "of a mix, expected one for all of it: {clients: [...], label: ...}."
+        )
+    return build(Mix, {"clients": entries, "server": server, "label": label}, where)
 
 
 def _as_list(value: object) -> list[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedkd._version import __version__
-from fedkd.base.runname import RunName, with_alpha
+from fedkd.base.runname import Axes, RunName, with_alpha
 from fedkd.config import build
 from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError
@@ -20,11 +20,15 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.protocol import Protocol
-from fedkd.suite.entries import ListedStrategy
+from fedkd.suite.entries import Listed, ListedStrategy
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import Public, public_of, refuse_same
+from fedkd.suite.spread import spread, spread_mixes, spread_strategies
 from fedkd.suite.suite import Suite
+
+TEST_FRACTION = "test_fraction"
+"""The option of a data set that says which part of its test set is measured on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Parts:
 
     shift: ShiftConfig = NO_SHIFT
     """How clients differ beside their labels."""
+    validation: float | None = None
+    """Share of every client's training images that is held out; None for none."""
+    blind: bool = False
+    """Whether nothing is measured on the test set, as in a trial of a search."""
 
 
 @dataclass(frozen=True)
@@ -69,46 +77,124 @@ class Cell:
     """Everything that can change the result, as plain values."""
     columns: tuple[Column, ...] = ()
     """Of the metrics beside accuracy."""
+    pause_at: int | None = None
+    """Round after which it waits to be gone on with; None for none. Not part of
+    ``config``."""
 
 
-def grid(suite: Suite, registry: Registry) -> list[Cell]:
+def grid(suite: Suite, registry: Registry, blind: bool = False) -> list[Cell]:
     """Return the cells of ``suite``; options are checked, defaults filled in.
 
     The order is that of the suite, seeds outside strategies, so that the strategies of
     one setting can be compared as early as possible.
 
+    Args:
+        suite: What is run; its search is not.
+        registry: Where names are looked up.
+        blind: Whether nothing is measured on the test set, but on validation images.
+
     Raises:
         ConfigError: Naming the suite and the path of what cannot be used.
     """
+    points = suite.points
+    cells = [cell for axes, at in points for cell in _at(at, registry, axes, blind)]
+    return arranged(cells, suite)
+
+
+def arranged(cells: list[Cell], suite: Suite) -> list[Cell]:
+    """Return the cells of all points of a suite's axes in their order.
+
+    Raises:
+        ConfigError: If an axis changes nothing for a strategy.
+    """
+    if not suite.axes:
+        return cells
+    # The cells of a data set stay together: only one is kept in memory.
+    places = {name: i for i, name in enumerate(dict.fromkeys(map(_data_of, cells)))}
+    cells.sort(key=lambda cell: places[_data_of(cell)])
+    return _without_twins(cells, suite.where)
+
+
+def _data_of(cell: Cell) -> str:
+    return cell.run.dataset
+
+
+def _without_twins(cells: Sequence[Cell], where: str) -> list[Cell]:
+    """Return the cells without those of a strategy that has rounds of its own.
+
+    Raises:
+        ConfigError: If another axis changes nothing for a strategy.
+    """
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        other = first.setdefault(cell.run_id, cell)
+        pairs = zip(other.run.axes, cell.run.axes, strict=True)
+        same = [one[0] for one, two in pairs if one != two and one[0] != "rounds"]
+        if same:
+            raise ConfigError(
+                f"{where}: {same[0]} is an axis, and changes nothing for the strategy "
+                f"{cell.run.strategy!r}, which has one of its own. Remove one of both."
+            )
+    return list(first.values())
+
+
+def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]:
+    """Return the cells of a suite at one point of its axes."""
     where = suite.where
     datasets = _listed(registry, "datasets", "datasets", suite.datasets, where)
     partitions = _listed(
         registry, "partitioners", "partitions", suite.partitions, where
     )
     _no_twins("shifts", [shift.model_dump() for shift in suite.shifts], where)
-    mixes = [models_of(registry, mix, suite.clients, where) for mix in suite.models]
-    _no_twins("models", [mix.plain() for mix in mixes], where)
-    strategies = [_strategy(registry, suite, entry) for entry in suite.strategies]
+    mixes = _mixes(registry, suite)
+    strategies = _strategies(registry, suite)
     metrics = metrics_of(registry, suite.metrics, where)
     public = public_of(registry, suite.public, where)
-    for dataset in datasets:
+    for _, dataset in datasets:
         refuse_same(public, dataset, where)
-    columns = columns_of(registry, metrics, where)
+    columns = columns_of(registry, metrics, where, suite.validation is not None)
     cells = [
         _cell(
             registry,
             suite,
-            label,
-            Parts(strategy, dataset, partition, mix, protocol, metrics, public, shift),
+            _Called(label, named, dealt, axes),
+            Parts(
+                strategy,
+                dataset,
+                partition,
+                mix,
+                protocol,
+                metrics,
+                public,
+                shift,
+                suite.validation,
+                blind,
+            ),
             seed,
         )
-        for dataset, partition, shift, mix in itertools.product(
+        for (named, dataset), (dealt, partition), shift, mix in itertools.product(
             datasets, partitions, suite.shifts, mixes
         )
         for seed in suite.seeds
         for label, strategy, protocol in strategies
     ]
     return [replace(cell, columns=columns) for cell in cells]
+
+
+def _mixes(registry: Registry, suite: Suite) -> list[Models]:
+    where, listed = suite.where, spread_mixes(registry, suite.models)
+    mixes = [models_of(registry, mix, suite.clients, where) for mix in listed]
+    _no_twins("models", [mix.plain() for mix in mixes], where)
+    _no_twin_labels("models", [mix.label for mix in listed if mix.label], where)
+    return mixes
+
+
+def _strategies(
+    registry: Registry, suite: Suite
+) -> list[tuple[str, Resolved, Protocol]]:
+    entries = spread_strategies(registry, suite.strategies)
+    _no_twin_labels("strategies", [entry.label for entry in entries], suite.where)
+    return [_strategy(registry, suite, entry) for entry in entries]
 
 
 def _strategy(
@@ -142,16 +228,35 @@ def _training(
 
 
 def _listed(
-    registry: Registry, kind: str, key: str, entries: Sequence[Any], where: str
-) -> list[Resolved]:
+    registry: Registry, kind: str, key: str, entries: Sequence[Listed], where: str
+) -> list[tuple[str | None, Resolved]]:
+    """Return labels and things; the label is None where the suite gives none."""
     things = [
-        resolve(
-            registry, kind, entry.name, entry.options, f"{where}: {key}.{entry.name}"
-        )
-        for entry in entries
+        (entry.label, resolve(registry, kind, entry.name, entry.options, at))
+        for entry in spread(registry, kind, entries)
+        for at in [f"{where}: {key}.{entry.name}"]
     ]
-    _no_twins(key, [thing.plain() for thing in things], where)
+    _no_twins(key, [thing.plain() for _, thing in things], where)
+    _no_twin_labels(key, [label for label, _ in things if label], where)
     return things
+
+
+def _no_twin_labels(key: str, labels: Sequence[str], where: str) -> None:
+    twins = [label for label in labels if labels.count(label) > 1]
+    if twins:
+        raise ConfigError(
+            f"{where}: {key}: the label {twins[0]!r} comes twice. Give one of them another."
+        )
+
+
+@dataclass(frozen=True)
+class _Called:
+    """What a suite calls a cell's strategy, data set and partition, and where it is."""
+
+    strategy: str
+    dataset: str | None
+    partition: str | None
+    axes: Axes
 
 
 def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
@@ -166,7 +271,7 @@ def _no_twins(key: str, items: Sequence[Any], where: str) -> None:
 
 
 def _cell(
-    registry: Registry, suite: Suite, label: str, parts: Parts, seed: int
+    registry: Registry, suite: Suite, called: _Called, parts: Parts, seed: int
 ) -> Cell:
     dataset, partition = parts.dataset, parts.partition
     config = {
@@ -178,24 +283,15 @@ def _cell(
         **_plain_metrics(parts.metrics),
         **({} if parts.public is None else {"public": parts.public.plain()}),
         **_plain_shift(parts.shift),
+        **({} if parts.validation is None else {"validation": parts.validation}),
+        **({"blind": True} if parts.blind else {}),
         "seed": seed,
         "plugins": _third_party(registry, parts),
         "fedkd": __version__,
     }
-    alpha = partition.options.get("alpha")
-    run = RunName(
-        suite=suite.name,
-        strategy=label,
-        dataset=_shown(dataset, parts.shift),
-        partition=partition.shown(leave_out=("alpha",)),
-        alpha=float(alpha) if isinstance(alpha, int | float) else None,
-        models=parts.models.shown,
-        clients=suite.clients,
-        rounds=parts.protocol.rounds,
-        seed=seed,
-    )
+    run = _name(suite, called, parts, seed)
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
-    split = with_alpha(partition.name, run.alpha, "-a")
+    split = with_alpha(partition.name, _alpha(partition), "-a")
     return Cell(
         run=run,
         config_hash=digest,
@@ -204,6 +300,28 @@ def _cell(
         parts=parts,
         config=config,
     )
+
+
+def _name(suite: Suite, called: _Called, parts: Parts, seed: int) -> RunName:
+    """Return what a cell is called in results."""
+    partition = parts.partition
+    return RunName(
+        suite=suite.name,
+        strategy=called.strategy,
+        dataset=_shown(parts.dataset, parts.shift, called.dataset),
+        partition=called.partition or partition.shown(leave_out=("alpha",)),
+        alpha=None if called.partition else _alpha(partition),
+        models=parts.models.shown,
+        clients=suite.clients,
+        rounds=parts.protocol.rounds,
+        seed=seed,
+        axes=called.axes,
+    )
+
+
+def _alpha(partition: Resolved) -> float | None:
+    alpha = partition.options.get("alpha")
+    return float(alpha) if isinstance(alpha, int | float) else None
 
 
 def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
@@ -225,9 +343,14 @@ def _plain_shift(shift: ShiftConfig) -> dict[str, Any]:
     return {} if shift.is_none else {"shift": shift.model_dump(mode="json")}
 
 
-def _shown(dataset: Resolved, shift: ShiftConfig) -> str:
+def _shown(dataset: Resolved, shift: ShiftConfig, label: str | None) -> str:
     """Return what tables call the data: ``digits with rotation 0.5``."""
-    return dataset.shown() if shift.is_none else f"{dataset.shown()} with {shift.shown}"
+    shown = dataset.shown()
+    if label is not None:
+        part = dataset.changed.get(TEST_FRACTION)
+        # What accuracy is of must be said, whatever the set is called.
+        shown = label if part is None else f"{label}[{TEST_FRACTION}={part}]"
+    return shown if shift.is_none else f"{shown} with {shift.shown}"
 
 
 def canonical(value: Any) -> str:

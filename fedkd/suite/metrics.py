@@ -44,15 +44,24 @@ def built(registry: Registry, metrics: Mapping[str, Resolved]) -> dict[str, Metr
 
 
 def columns_of(
-    registry: Registry, metrics: Mapping[str, Resolved], where: str
+    registry: Registry,
+    metrics: Mapping[str, Resolved],
+    where: str,
+    validated: bool = False,
 ) -> tuple[Column, ...]:
-    """Return the columns that metrics beside accuracy have in ``results.csv``.
+    """Return the columns that results.csv has of metrics, beside accuracy on the test set.
+
+    Args:
+        registry: Where metrics are registered.
+        metrics: By label.
+        where: How messages call the suite.
+        validated: Whether there are validation images.
 
     Raises:
         ConfigError: If they do not fit together.
     """
     try:
-        asked = MetricSet(built(registry, metrics))
+        asked = MetricSet(built(registry, metrics), validated)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     own = MetricSet().columns

@@ -65,7 +65,7 @@ def models_of(registry: Registry, mix: Mix, clients: int, where: str) -> Models:
         texts[-1] += f">{server.shown()}"
     if server is not None and server.plain() == members[0].plain():
         server = None
-    return Models(tuple(members), server, "+".join(texts))
+    return Models(tuple(members), server, mix.label or "+".join(texts))
 
 
 def _resolved(registry: Registry, entry: Listed, where: str) -> list[Resolved]:

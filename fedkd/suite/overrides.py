@@ -12,6 +12,7 @@ from fedkd.base import yamlfile
 from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
 from fedkd.plugins.options import option_names, spelled_out
 from fedkd.plugins.registry import Registry
+from fedkd.suite.axes import NESTED
 from fedkd.suite.entries import Listed, ListedStrategy, Mix, normalise, strategy_entry
 from fedkd.suite.suite import Suite, build_suite, read_suite
 
@@ -96,6 +97,10 @@ def _pick_datasets(
     listed: list[Listed] = values.get("datasets", [])
     picked: list[Listed] = []
     for written in _names(text, "--datasets"):
+        labelled = [entry for entry in listed if entry.label == written]
+        picked += [entry for entry in labelled if entry not in picked]
+        if labelled:
+            continue
         bare = written.partition(":")[0]
         if bare not in [entry.name for entry in listed]:
             names = [entry.name for entry in listed]
@@ -142,13 +147,15 @@ def _spelled_out(
     kinds = {"datasets": "datasets", "partitions": "partitioners"}
     for key in kinds.keys() & values.keys():
         spelled[key] = [
-            Listed(name=name, options=dict(options))
-            for name, options in (
-                spelled_out(registry, kinds[key], e.name, e.options, f"{where}: {key}")
-                for e in values[key]
-            )
+            _spelled_entry(entry, registry, kinds[key], f"{where}: {key}")
+            for entry in values[key]
         ]
     return spelled
+
+
+def _spelled_entry(entry: Listed, registry: Registry, kind: str, where: str) -> Listed:
+    name, options = spelled_out(registry, kind, entry.name, entry.options, where)
+    return entry.model_copy(update={"name": name, "options": dict(options)})
 
 
 def _names(text: str, option: str) -> list[str]:
@@ -187,7 +194,10 @@ def _assign(values: dict[str, Any], text: str, registry: Registry) -> dict[str, 
             f"{where}: unknown key {keys[0]!r}.{suggestion(keys[0], known)} "
             f"Known: {listing(known, 30)}."
         )
-    if len(keys) > 1 and keys[0] not in ("training", "evaluation", "public"):
+    if keys[0] == "search":
+        # What is searched has points in its name.
+        keys = [part for part in ("search", ".".join(keys[1:])) if part]
+    if len(keys) > 1 and keys[0] not in (*NESTED, "search"):
         raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
     if keys[0] == "training" and keys[-1] in _AMOUNTS and value is not None:
         # One amount of work replaces the other.
@@ -245,6 +255,8 @@ def _assign_strategy(
 
     def changed(entry: ListedStrategy) -> ListedStrategy:
         own = {"rounds": entry.rounds, "training": entry.training, **entry.options}
+        if entry.search:
+            own["search"] = entry.search
         own = _put(own, keys[1:], value, where)
         return strategy_entry(
             {**own, "name": entry.name, "label": entry.label}, "--set strategies"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fedkd.base import yamlfile
+from fedkd.base.runname import Axes
 from fedkd.config import build
 from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.simulation.protocol import Protocol
+from fedkd.suite.axes import AxisValues, axes_of, points_of, with_value
 from fedkd.suite.entries import (
     SAFE_NAME,
     Listed,
@@ -24,44 +25,14 @@ from fedkd.suite.entries import (
     normalise,
 )
 from fedkd.suite.public import PublicEntry
+from fedkd.suite.search import SearchConfig
+from fedkd.suite.seeds import Seeds
 
 ENTRY_LISTS = ("datasets", "partitions", "models", "metrics")
 """The keys of a suite that list registered things."""
 
 UNNAMED = "python"
 """What a suite is called that is given as a mapping without a name."""
-
-_SEED = r"(0|[1-9]\d{0,8})"
-"""A seed in text: 010 is none, which may be 8 or 10."""
-
-
-def parse_seeds(value: object) -> object:
-    """Return the seeds that ``0-4``, ``"0,3"``, ``2`` or a list of numbers means.
-
-    Raises:
-        ValueError: If it means none, or one twice.
-    """
-    seeds = value
-    if isinstance(value, bool):
-        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
-    if isinstance(value, int):
-        seeds = [value]
-    if isinstance(value, str):
-        seeds = [seed for part in value.split(",") for seed in _seed_range(part)]
-    if isinstance(seeds, list | tuple) and len(set(map(str, seeds))) < len(seeds):
-        raise ValueError("a seed comes twice; remove one of them")
-    return seeds
-
-
-def _seed_range(part: str) -> list[int]:
-    match = re.fullmatch(rf"\s*{_SEED}\s*(?:-\s*{_SEED}\s*)?", part, re.ASCII)
-    if match is None:
-        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
-    first = int(match[1])
-    last = int(match[2]) if match[2] else first
-    if not first <= last < first + 1000:
-        raise ValueError("expected a range upwards of at most 1000 seeds, such as 0-2")
-    return list(range(first, last + 1))
 
 
 def parse_shifts(value: object) -> object:
@@ -81,11 +52,7 @@ class Suite(Protocol):
     """What results call it; the file's name by default."""
     description: str = ""
     """What it is for; its first line is listed."""
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...],
-        Field(min_length=1),
-        BeforeValidator(parse_seeds),
-    ]
+    seeds: Seeds
     """Seeds: ``[0, 1, 2]`` or ``0-2``."""
     datasets: tuple[Listed, ...] = Field(min_length=1)
     """Data sets."""
@@ -110,6 +77,12 @@ class Suite(Protocol):
     """Images without labels that everybody may see: ``{share: 0.1}`` of the training
     images, held out before the partition; or ``{dataset: NAME}``, the training images of
     another data set of the same shape, with that set's options beside its name."""
+    validation: float | None = Field(None, gt=0, lt=1)
+    """Share of every client's training images, class by class, that it does not train on
+    and that models are measured on beside the test set: ``0.1``; none by default."""
+    search: SearchConfig | None = None
+    """What is tried before the table is run, and chosen on validation images: ``{trials:
+    6, seeds: 100, rounds: 10, training.lr: [0.01, 0.05]}``; nothing by default."""
     checkpoint_every: int = Field(10, ge=0)
     """Rounds between checkpoints; 0 for the last round only."""
     strategies: tuple[ListedStrategy, ...] = Field(min_length=1)
@@ -118,25 +91,48 @@ class Suite(Protocol):
     """Papers whose numbers the page shows beside ours: names of ``benchmarks/reported``
     or paths of files like those. Changes no result."""
     _where: str = PrivateAttr("")
+    _axes: AxisValues = PrivateAttr(default_factory=dict)
+    _points: tuple[tuple[Axes, Suite], ...] = PrivateAttr(())
 
     @property
     def where(self) -> str:
         """How messages call this suite."""
         return self._where or f"suite {self.name}"
 
+    @property
+    def axes(self) -> AxisValues:
+        """What has a list where one value is expected, by its path.
+
+        Fields hold the first value of each; :attr:`points` has all.
+        """
+        return self._axes
+
+    @property
+    def points(self) -> tuple[tuple[Axes, Suite], ...]:
+        """Each point of the axes, and the suite there, which has no axes."""
+        return self._points or (((), self),)
+
     def plain(self) -> dict[str, Any]:
         """Return the suite as its file would hold it, with every default written out."""
         lists = (*ENTRY_LISTS, "strategies")
         # Younger than the first results: suites of no shift are written as they were.
         usual = {"shifts"} if self.shifts == (NO_SHIFT,) else set()
+        usual |= {"validation"} if self.validation is None else set()
         usual |= set() if self.reported else {"reported"}
-        return {
+        search = {} if self.search is None else {"search": self.search.plain()}
+        plain = {
             "name": self.name,
             "description": self.description,
-            **self.model_dump(mode="json", exclude={*lists, *usual, "public"}),
+            **self.model_dump(
+                mode="json", exclude={*lists, *usual, "public", "search"}
+            ),
+            **search,
             **({} if self.public is None else {"public": self.public.plain()}),
             **{key: [one.plain() for one in getattr(self, key)] for key in lists},
         }
+        for path, several in self.axes.items():
+            plain = with_value(plain, path, several)
+        return plain
 
     def protocol(self, **own: Any) -> Protocol:
         """Return what all strategies share, with what one of them has of its own."""
@@ -205,8 +201,12 @@ def build_suite(values: Mapping[str, Any], where: str) -> Suite:
     Raises:
         ConfigError: Naming the path of what cannot be used.
     """
-    suite = build(Suite, values, where)
-    suite._where = where
+    axes = axes_of(values, where)
+    points = [(point, _built(at, where)) for point, at in points_of(values, axes)]
+    suite = points[0][1].model_copy()
+    _check_search(suite, axes)
+    if axes:
+        suite._axes, suite._points = axes, tuple(points)
     taken: set[str] = set()
     for entry in suite.strategies:
         if entry.label in taken:
@@ -215,6 +215,42 @@ def build_suite(values: Mapping[str, Any], where: str) -> Suite:
                 "of them a 'label' of its own."
             )
         taken.add(entry.label)
+    return suite
+
+
+def _check_search(suite: Suite, axes: AxisValues) -> None:
+    """Refuse a search that would see what the table is measured on."""
+    search, where = suite.search, f"{suite.where}: search"
+    searched = {path for entry in suite.strategies for path in entry.search}
+    if search is None:
+        if searched:
+            raise ConfigError(
+                f"{where}: there is none, and a strategy has one of its own; give the "
+                "suite its budget: search: {trials: 6, seeds: 100}."
+            )
+        return
+    if suite.validation is None:
+        raise ConfigError(
+            f"{where}: a choice is made on validation images, and there are none; add "
+            "validation: 0.1."
+        )
+    both = sorted(set(search.seeds) & set(suite.seeds))
+    if both:
+        raise ConfigError(
+            f"{where}.seeds: {listing(map(str, both))} is also a seed of the table, "
+            "which would be run on splits that its values were chosen for. Give the search "
+            "others, such as 100."
+        )
+    twice = axes.keys() & (searched | search.space.keys())
+    if twice:
+        raise ConfigError(
+            f"{where}: {listing(sorted(twice))} is an axis of the grid too; remove one."
+        )
+
+
+def _built(values: Mapping[str, Any], where: str) -> Suite:
+    suite = build(Suite, values, where)
+    suite._where = where
     return suite
 
 

@@ -176,7 +176,7 @@ FAULTS = [
     dict(
         name="measuring: means over clients are taken for a global model's",
         path=MEASURE,
-        old='"clients" if whole is None else "model"',
+        old='"model" if "global" in models else "clients"',
         new='"model"',
         tests="tests/simulation/test_measure.py",
     ),

@@ -5,6 +5,8 @@ HELD = "fedkd/partition/held_out.py"
 FIVE = "datasets/digits_five.py"
 LOOKS = "fedkd/data/looks.py"
 SHIFT = "fedkd/data/shift.py"
+SEARCH = "fedkd/harness/search.py"
+VALIDATION = "fedkd/partition/validation.py"
 FEDERATION = "fedkd/simulation/federation.py"
 OF_GROUPS = "tests/partition/test_grouped.py"
 OF_FIVE = "tests/datasets/test_digits_five.py"
@@ -176,6 +178,62 @@ FAULTS = [
         old="    return table[:, 0], notes\n",
         new="    return sizes, notes\n",
         tests="tests/partition/test_dirichlet.py -k 'uneven or filled'",
+    ),
+    dict(
+        name="validation: clients train on its images",
+        path=VALIDATION,
+        old="own[~np.isin(own, taken)]",
+        new="own",
+        tests="tests/partition/test_validation.py tests/harness/test_validation.py",
+    ),
+    dict(
+        name="validation: what is missing comes from the first classes",
+        path=VALIDATION,
+        old='np.argsort(-np.round(exact - whole, 9), kind="stable")',
+        new="np.arange(len(whole))",
+        tests="tests/partition/test_validation.py",
+    ),
+    dict(
+        name="validation: images look as nobody sees them",
+        path="fedkd/harness/builder.py",
+        old="tests, shift, seed, held)",
+        new="tests, shift, seed)",
+        tests="tests/harness/test_validation.py",
+    ),
+    dict(
+        name="validation: each client on all of its images",
+        path=FEDERATION,
+        old="parts = [torch.arange(a, b) for",
+        new="parts = [torch.arange(0, b) for",
+        tests="tests/harness/test_validation.py",
+    ),
+    dict(
+        name="search: the worst trial is chosen",
+        path=SEARCH,
+        old="sign = 1 if column.higher_is_better else -1",
+        new="sign = -1 if column.higher_is_better else 1",
+        tests="tests/harness/test_search.py -k best",
+    ),
+    dict(
+        name="search: trials are measured on the test set",
+        path="fedkd/suite/trials.py",
+        old="grid(suite, registry, blind=True)",
+        new="grid(suite, registry)",
+        tests="tests/harness/test_search.py -k 'sees_no_test or best'",
+    ),
+    dict(
+        name="search: the table runs with the values of the suite",
+        path="fedkd/suite/trials.py",
+        old="entries = tuple(with_values(study.entry, values) for",
+        new="entries = tuple(with_values(study.entry, {}) for",
+        tests="tests/harness/test_search.py -k best",
+    ),
+    dict(
+        name="search: seeds of the table are taken",
+        path="fedkd/suite/suite.py",
+        old="set(search.seeds) & set(suite.seeds)",
+        new="set(search.seeds) & set()",
+        tests="tests/harness/test_search.py -k refused",
     ),
     dict(
         name="public share: clients' positions are not those of the whole set",

@@ -1,0 +1,244 @@
+"""Runs the search of a suite: trials, a choice for each strategy, and its cost."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from fedkd.harness.bench import Bench
+from fedkd.harness.builder import RunBuilder
+from fedkd.harness.cell import finished_row
+from fedkd.harness.live.lines import View
+from fedkd.harness.precheck import check_cells
+from fedkd.harness.proposals import Proposer, proposer
+from fedkd.metrics.columns import Column
+from fedkd.report.tuning import Chosen, Tuning, write_tuning
+from fedkd.simulation.metrics import metrics_or_none
+from fedkd.suite.grid import Cell
+from fedkd.suite.search import SearchConfig, require_searchable
+from fedkd.suite.suite import Suite
+from fedkd.suite.trials import Study, Values, objective, studies_of, tuned_grid
+
+ViewOf = Callable[[Bench], View]
+"""Makes what shows a bench while it runs."""
+
+
+@dataclass
+class _Trial:
+    """Values that are tried, and what they are worth."""
+
+    values: Values
+    cells: Sequence[Cell]
+    score: float | None = None
+    pruned: bool = False
+
+
+@dataclass
+class _Track:
+    """A study while it runs."""
+
+    study: Study
+    proposals: Proposer
+    trials: list[_Trial] = field(default_factory=list)
+
+    def best(self, column: Column) -> _Trial | None:
+        """Return the trial with the best score, the first of equal ones."""
+        scored = [t for t in self.trials if t.score is not None and not t.pruned]
+        sign = 1 if column.higher_is_better else -1
+        return max(scored, key=lambda trial: sign * (trial.score or 0), default=None)
+
+
+def _of_trials(suite: Suite, config: SearchConfig) -> Suite:
+    """Return what the folder of the trials says of itself."""
+    entries = (one.model_copy(update={"search": {}}) for one in suite.strategies)
+    return suite.model_copy(
+        update={
+            "seeds": config.seeds,
+            "rounds": config.rounds or suite.rounds,
+            "search": None,
+            "strategies": tuple(entries),
+        }
+    )
+
+
+class Search:
+    """The search of a bench; its trials are in a folder within the bench's own."""
+
+    def __init__(self, bench: Bench, config: SearchConfig) -> None:
+        """Check the search; run nothing.
+
+        Args:
+            bench: Of the suite as it is written.
+            config: The suite's search.
+
+        Raises:
+            ConfigError: If a path is of no strategy, a value cannot be used, or the
+                metric is not measured.
+        """
+        suite, registry, settings = bench.suite, bench.registry, bench.settings
+        self._bench, self.config = bench, config
+        self.studies = studies_of(suite, registry)
+        spaces = [study.space for study in self.studies]
+        require_searchable(registry, config, spaces, suite.where)
+        self.column = objective(suite, registry)
+        self._tracks = [
+            _Track(one, proposer(one, self.column.higher_is_better))
+            for one in self.studies
+            if one.space
+        ]
+        self._trials = Bench(
+            _of_trials(suite, config),
+            [],
+            registry,
+            replace(settings, out=settings.out.search, fresh=False),
+        )
+        self._builders: dict[torch.device, RunBuilder] = {}
+
+    @property
+    def planned(self) -> int:
+        """How many runs the search is at most."""
+        return len(self._tracks) * self.config.trials * len(self.config.seeds)
+
+    @property
+    def done(self) -> int:
+        """How many runs of trials have a result so far."""
+        return len(self._trials.done)
+
+    def run(self, view_of: ViewOf) -> Bench:
+        """Run all trials that are not done, choose, and return the bench as it was tuned.
+
+        A trial that is done is not run again, and proposals hang on nothing but the
+        seeds and the scores before: a search that goes on chooses what it would have.
+
+        Args:
+            view_of: Makes what shows the trials.
+
+        Raises:
+            FedKDError: If a trial cannot be run, or its results cannot be written.
+        """
+        bench, out = self._bench, self._trials.settings.out
+        if bench.settings.fresh:
+            shutil.rmtree(out.path, ignore_errors=True)
+        out.runs.mkdir(parents=True, exist_ok=True)
+        # What hangs on scores is asked for one by one, the rest at once.
+        at_once = 1 if self.config.method == "tpe" else self.config.trials
+        for _ in range(0, self.config.trials, at_once):
+            self._wave(view_of, at_once)
+        write_tuning(self._tuning(), bench.settings.out)
+        best = {id(track.study): track.best(self.column) for track in self._tracks}
+        chosen = [
+            (study, {} if (trial := best.get(id(study))) is None else trial.values)
+            for study in self.studies
+        ]
+        cells = tuned_grid(bench.suite, bench.registry, chosen)
+        return Bench(bench.suite, cells, bench.registry, bench.settings)
+
+    def _wave(self, view_of: ViewOf, number: int) -> None:
+        """Ask each study for some trials, and run them rung by rung."""
+        wave: list[tuple[_Track, _Trial]] = []
+        for track in self._tracks:
+            for _ in range(number):
+                values = track.proposals.ask()
+                if values is not None:
+                    cells = track.study.cells(values, self._bench.registry)
+                    track.trials.append(_Trial(values, cells))
+                    wave.append((track, track.trials[-1]))
+        for rung in range(max((len(t.study.rungs) for t, _ in wave), default=0)):
+            active = [
+                (track, trial, track.study.rungs[rung])
+                for track, trial in wave
+                if len(track.study.rungs) > rung and not trial.pruned
+            ]
+            self._run([self._until(*one) for one in active], view_of)
+            for track, trial, done in active:
+                trial.score = self._score(trial, done)
+                if done < track.study.rounds:
+                    trial.pruned = track.proposals.ends(trial.score, done)
+        for track, trial in wave:
+            track.proposals.tell(trial.score, trial.pruned)
+
+    def _until(self, track: _Track, trial: _Trial, done: int) -> list[Cell]:
+        """Return a trial's cells that are to be run up to a round."""
+        pause = done if done < track.study.rounds else None
+        cells = [replace(cell, pause_at=pause) for cell in trial.cells]
+        return [cell for cell in cells if not pause or self._at(cell, pause) is None]
+
+    def _run(self, several: Sequence[Sequence[Cell]], view_of: ViewOf) -> None:
+        """Run cells that are not done; equal trials are one run."""
+        trials, wanted = self._trials, {c.run_id: c for cs in several for c in cs}
+        known = {cell.run_id: cell for cell in trials.cells}
+        trials.cells = list((known | wanted).values())
+        for run_id, cell in wanted.items():
+            row = finished_row(cell, trials.settings.out.run(run_id))
+            if row is not None and run_id not in trials.done:
+                trials.done[run_id] = row
+        todo = [cell for cell in wanted.values() if cell.run_id not in trials.done]
+        if not todo:
+            return
+        builder = self._builder()
+        check_cells(todo, builder, trials.suite.where).require_data()
+        with closing(view_of(trials)) as view:
+            trials.run(builder, view, todo)
+
+    def _builder(self) -> RunBuilder:
+        """Return where trials find data; beside workers, it only checks: on the CPU."""
+        settings, alone = self._trials.settings, self._trials.jobs == 1
+        device = settings.device if alone else torch.device("cpu")
+        if device not in self._builders:
+            builder = RunBuilder(self._bench.registry, settings.data_root, device)
+            self._builders[device] = builder
+        return self._builders[device]
+
+    def _at(self, cell: Cell, done: int) -> float | None:
+        """Return what a cell scored after a round; None if it is not there or undefined."""
+        lines = metrics_or_none(self._trials.settings.out.run(cell.run_id))
+        line = lines[done - 1] if len(lines) >= done else {}
+        return self.column.value(line)
+
+    def _score(self, trial: _Trial, done: int) -> float | None:
+        """Return the mean over a trial's seeds; None if one of them has none."""
+        scores: list[float] = []
+        for cell in trial.cells:
+            row = self._trials.done.get(cell.run_id)
+            last = done == cell.run.rounds
+            lost = row is not None and row.status != "done"
+            score = None if lost or (last and row is None) else self._at(cell, done)
+            if score is None:
+                return None
+            scores.append(score)
+        return statistics.fmean(scores)
+
+    def _tuning(self) -> Tuning:
+        """Return what was chosen, and what all trials cost."""
+        chosen = []
+        for track in self._tracks:
+            best, run = track.best(self.column), track.trials[0].cells[0].run
+            axes = (f"{name} {value}" for name, value in track.study.axes)
+            chosen.append(
+                Chosen(
+                    track.study.entry.label,
+                    ", ".join([run.dataset, run.split, run.models, *axes]),
+                    {} if best is None else dict(best.values),
+                    None if best is None else best.score,
+                    len(track.trials),
+                    sum(trial.pruned for trial in track.trials),
+                )
+            )
+        runs = [self._trials.settings.out.run(c.run_id) for c in self._trials.cells]
+        last = [lines[-1] for run in runs if (lines := metrics_or_none(run))]
+        return Tuning(
+            self.column.name,
+            self.config.method,
+            self.config.seeds,
+            tuple(chosen),
+            runs=len(runs),
+            client_examples=sum(line["client_examples"] for line in last),
+            server_examples=sum(line["server_examples"] for line in last),
+            bytes=sum(line["bytes_up"] + line["bytes_down"] for line in last),
+            seconds=sum(line["seconds"] for line in last),
+        )

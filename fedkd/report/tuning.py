@@ -1,0 +1,114 @@
+"""What a search chose, and what it cost: ``chosen.json``, and its sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fedkd.base.files import write_json_atomic
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import DataError, counted
+from fedkd.report.text import amount, numbered
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen for a strategy in a setting."""
+
+    strategy: str
+    """Its label."""
+    setting: str
+    """Data set, split, models, axes."""
+    values: Mapping[str, Any]
+    """The best trial's, by path; empty if no trial has a score."""
+    score: float | None
+    """Mean over the search's seeds of the metric on validation images."""
+    trials: int
+    """How many values were tried, the pruned ones too."""
+    pruned: int
+    """How many of them were ended early."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search that is done."""
+
+    metric: str
+    """The column that was best, ``validation_global_accuracy``."""
+    method: str
+    """``grid``, ``random`` or ``tpe``."""
+    seeds: tuple[int, ...]
+    """Of every trial."""
+    chosen: tuple[Chosen, ...]
+    """For each setting and strategy with something to search."""
+    runs: int
+    """Different runs that the trials were."""
+    client_examples: int
+    """Images through training steps on clients, in all of them."""
+    server_examples: int
+    """Images through training steps on the server, in all of them."""
+    bytes: int
+    """Sent in all of them, both ways."""
+    seconds: float
+    """That all of them took together."""
+
+
+def write_tuning(tuning: Tuning, folder: ResultsFolder) -> None:
+    """Write ``chosen.json``."""
+    write_json_atomic(asdict(tuning), folder.chosen)
+
+
+def read_tuning(folder: ResultsFolder) -> Tuning | None:
+    """Read ``chosen.json``; None if there is none.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        raw = json.loads(folder.chosen.read_text(encoding="utf-8"))
+        chosen = tuple(Chosen(**one) for one in raw.pop("chosen"))
+        return Tuning(**{**raw, "seeds": tuple(raw["seeds"])}, chosen=chosen)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{folder.chosen}: is damaged: {error}. Run the bench again: finished trials "
+            "are not run twice."
+        ) from None
+
+
+def tuning_lines(folder: ResultsFolder) -> list[str]:
+    """Return what was chosen, and what the search cost; nothing before it is done.
+
+    Raises:
+        DataError: If ``chosen.json`` is damaged.
+    """
+    tuning = read_tuning(folder)
+    if tuning is None:
+        return []
+    return [*(_line(one, tuning) for one in tuning.chosen), _cost(tuning)]
+
+
+def _line(one: Chosen, tuning: Tuning) -> str:
+    early = f", {one.pruned} ended early" if one.pruned else ""
+    of = f"{counted(one.trials, 'trial')}{early}"
+    if one.score is None:
+        return f"{one.strategy}, {one.setting}: as it was; none of {of} was done."
+    values = ", ".join(f"{path} {value}" for path, value in one.values.items())
+    return (
+        f"{one.strategy}, {one.setting}: {values} ({tuning.metric} {one.score:.2f}, the "
+        f"best of {of})."
+    )
+
+
+def _cost(tuning: Tuning) -> str:
+    return (
+        f"Chosen by {tuning.method} search on the validation images after the last round, "
+        f"with {numbered('seed', tuning.seeds)} and none of the table's; nothing was "
+        "measured on the test set. "
+        f"It took {counted(tuning.runs, 'run')}: {tuning.client_examples:,} images through "
+        f"training steps on clients and {tuning.server_examples:,} on the server, "
+        f"{amount(tuning.bytes / 1e6)} MB sent, {amount(tuning.seconds)} seconds."
+    )

@@ -1,0 +1,73 @@
+"""Lists where one value is expected: each is an axis of the grid."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from fedkd.base.runname import Axes
+from fedkd.errors import ConfigError
+from fedkd.simulation.protocol import Protocol
+
+NESTED = ("training", "evaluation", "public")
+"""Keys of a suite that have keys below them, each of which may be an axis."""
+PLAIN = (*(key for key in Protocol.model_fields if key not in NESTED), "validation")
+"""Keys that may be an axis themselves."""
+
+AxisValues: TypeAlias = dict[str, list[Any]]
+"""What an axis goes through, by its path: ``{"training.lr": [0.01, 0.05]}``."""
+
+
+def axes_of(values: Mapping[str, Any], where: str) -> AxisValues:
+    """Return the axes of a suite: what has a list where one value is expected.
+
+    Args:
+        values: Of the suite, by key.
+        where: How messages call it.
+
+    Raises:
+        ConfigError: If a list is empty, or has a value twice.
+    """
+    axes = {key: values[key] for key in PLAIN if isinstance(values.get(key), list)}
+    for key in NESTED:
+        inner = values.get(key)
+        for name, value in inner.items() if isinstance(inner, Mapping) else ():
+            if isinstance(value, list):
+                axes[f"{key}.{name}"] = value
+    for path, several in axes.items():
+        texts = [axis_text(value) for value in several]
+        if not several or len(set(texts)) < len(texts):
+            raise ConfigError(
+                f"{where}: {path}: found {several!r}, expected one value, or a list of "
+                "different ones, each of which the grid goes through."
+            )
+    return axes
+
+
+def points_of(
+    values: Mapping[str, Any], axes: AxisValues
+) -> Iterator[tuple[Axes, dict[str, Any]]]:
+    """Yield each point of the axes, in words, and the values of the suite there."""
+    for point in itertools.product(*axes.values()):
+        there = dict(values)
+        for path, value in zip(axes, point, strict=True):
+            there = with_value(there, path, value)
+        words = zip(axes, map(axis_text, point), strict=True)
+        yield tuple(words), there
+
+
+def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return values with another one at a path, ``rounds`` or ``training.lr``."""
+    key, _, below = path.partition(".")
+    if not below:
+        return {**values, key: value}
+    return {**values, key: with_value(values[key], below, value)}
+
+
+def axis_text(value: Any) -> str:
+    """Return a value as results have it: ``0.05``, ``local``, ``none``."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)

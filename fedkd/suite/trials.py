@@ -1,0 +1,221 @@
+"""The settings of a suite that is searched, its trials, and its grid as it was tuned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from fedkd.base.runname import Axes
+from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.metrics.columns import VALIDATION, Column
+from fedkd.metrics.metric_set import MetricSet
+from fedkd.plugins.registry import Registry
+from fedkd.simulation.protocol import EvaluationConfig
+from fedkd.suite.axes import axis_text
+from fedkd.suite.entries import ListedStrategy
+from fedkd.suite.grid import Cell, arranged, grid
+from fedkd.suite.metrics import built, columns_of, metrics_of
+from fedkd.suite.search import SearchConfig, Space, space_of
+from fedkd.suite.spread import spread, spread_mixes, spread_strategies
+from fedkd.suite.suite import Suite
+
+Values: TypeAlias = Mapping[str, Any]
+"""What a trial sets, by path: ``{"training.lr": 0.05, "strategy.mu": 1}``."""
+RUNGS = 4
+"""Parts of a trial's rounds, after each of which it may be ended early."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What is searched: the values of one strategy in one setting."""
+
+    suite: Suite
+    """The suite of that setting alone, with all of its strategies and seeds."""
+    axes: Axes
+    """Where the setting is in the grid."""
+    entry: ListedStrategy
+    """The strategy."""
+    space: Space
+    """What is searched; empty if nothing is."""
+
+    @property
+    def search(self) -> SearchConfig:
+        """The search of the suite."""
+        assert self.suite.search is not None, "only what is searched has studies"
+        return self.suite.search
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of a trial."""
+        usual = self.entry.rounds or self.suite.rounds
+        asked = self.search.rounds
+        if asked is None or self.entry.rounds is None:
+            return asked or usual
+        return min(asked, usual)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Rounds after which a trial may be ended early, and its last one."""
+        if not self.search.prune:
+            return (self.rounds,)
+        return (*range(self.rung, self.rounds, self.rung), self.rounds)
+
+    @property
+    def rung(self) -> int:
+        """Rounds between two measurements of a trial."""
+        return max(1, self.rounds // RUNGS) if self.search.prune else self.rounds
+
+    def cells(self, values: Values, registry: Registry) -> list[Cell]:
+        """Return the runs of a trial, one for each seed of the search.
+
+        Raises:
+            ConfigError: If the strategy or its training cannot have these values.
+        """
+        usual, usual_points = (
+            self.suite.evaluation.batch_size,
+            self.suite.checkpoint_every,
+        )
+        column = objective(self.suite, registry)
+        suite = self.suite.model_copy(
+            update={
+                "strategies": (with_values(self.entry, values, self.rounds),),
+                "seeds": self.search.seeds,
+                "search": None,
+                "metrics": _needed(self.suite, registry, column),
+                "evaluation": EvaluationConfig(every=self.rung, batch_size=usual),
+                "checkpoint_every": self.rung if self.search.prune else usual_points,
+            }
+        )
+        axes = (*self.axes, *((path, axis_text(v)) for path, v in values.items()))
+        return [
+            replace(cell, run=replace(cell.run, axes=axes))
+            for cell in grid(suite, registry, blind=True)
+        ]
+
+
+def with_values(
+    entry: ListedStrategy, values: Values, rounds: int | None = None
+) -> ListedStrategy:
+    """Return a strategy with other values of what was searched."""
+    own: dict[str, Any] = {
+        "training": dict(entry.training),
+        "strategy": dict(entry.options),
+    }
+    for path, value in values.items():
+        _put(own, path.split("."), value)
+    changed = {"options": own["strategy"], "training": own["training"], "search": {}}
+    if rounds is not None:
+        changed["rounds"] = rounds
+    return entry.model_copy(update=changed)
+
+
+def _put(inner: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Set a value below keys; mappings on the way are copied."""
+    for key in keys[:-1]:
+        inner[key] = dict(inner.get(key) or {})
+        inner = inner[key]
+    inner[keys[-1]] = value
+
+
+def studies_of(suite: Suite, registry: Registry) -> list[Study]:
+    """Return each setting of a suite with each of its strategies, in its order."""
+    return [
+        Study(there, axes, entry, _space(registry, there, entry))
+        for axes, point in suite.points
+        for there in _settings(point, registry)
+        for entry in there.strategies
+    ]
+
+
+def _space(registry: Registry, suite: Suite, entry: ListedStrategy) -> Space:
+    assert suite.search is not None, "only what is searched has studies"
+    return space_of(registry, suite.search, entry.name, entry.search)
+
+
+def _settings(suite: Suite, registry: Registry) -> list[Suite]:
+    """Return a suite for each setting of one without axes."""
+    product = itertools.product(
+        spread(registry, "datasets", suite.datasets),
+        spread(registry, "partitioners", suite.partitions),
+        suite.shifts,
+        spread_mixes(registry, suite.models),
+    )
+    strategies = tuple(spread_strategies(registry, suite.strategies))
+    return [
+        suite.model_copy(
+            update={
+                "datasets": (dataset,),
+                "partitions": (partition,),
+                "shifts": (shift,),
+                "models": (mix,),
+                "strategies": strategies,
+            }
+        )
+        for dataset, partition, shift, mix in product
+    ]
+
+
+def tuned_grid(
+    suite: Suite, registry: Registry, chosen: Sequence[tuple[Study, Values]]
+) -> list[Cell]:
+    """Return the cells of a suite with the values that were chosen.
+
+    Args:
+        suite: The whole one.
+        registry: Where names are looked up.
+        chosen: All of its studies, in their order, each with its values.
+    """
+    by_setting: dict[int, list[tuple[Study, Values]]] = {}
+    for study, values in chosen:
+        by_setting.setdefault(id(study.suite), []).append((study, values))
+    cells: list[Cell] = []
+    for pairs in by_setting.values():
+        first = pairs[0][0]
+        entries = tuple(with_values(study.entry, values) for study, values in pairs)
+        there = first.suite.model_copy(update={"strategies": entries})
+        cells += [
+            replace(cell, run=replace(cell.run, axes=first.axes))
+            for cell in grid(there, registry)
+        ]
+    return arranged(cells, suite)
+
+
+def objective(suite: Suite, registry: Registry) -> Column:
+    """Return the column by which values are chosen.
+
+    Raises:
+        ConfigError: If the search names one that is not measured on validation images.
+    """
+    assert suite.search is not None, "only what is searched has an objective"
+    metrics = metrics_of(registry, suite.metrics, suite.where)
+    declared = columns_of(registry, metrics, suite.where, validated=True)
+    known = {one.name: one for one in declared if one.half == VALIDATION}
+    asked = f"{VALIDATION}_{suite.search.metric}"
+    if asked not in known:
+        names = [name.removeprefix(f"{VALIDATION}_") for name in known]
+        raise ConfigError(
+            f"{suite.where}: search.metric: found {suite.search.metric!r}, which is not "
+            f"measured on validation images.{suggestion(suite.search.metric, names)} "
+            f"These are: {listing(names)}."
+        )
+    return known[asked]
+
+
+def _needed(suite: Suite, registry: Registry, column: Column) -> tuple[Any, ...]:
+    """Return the metrics of a suite without those that the choice does not hang on."""
+    kept = []
+    for entry in suite.metrics:
+        metric = built(registry, metrics_of(registry, [entry], suite.where))
+        try:
+            names = MetricSet(metric, validated=True).columns
+        except ConfigError:
+            continue  # it reads what another one measures: rounds, not models
+        if metric and column.name in names and column.name not in _usual():
+            kept.append(entry)
+    return tuple(kept)
+
+
+def _usual() -> frozenset[str]:
+    return frozenset(MetricSet(validated=True).columns)

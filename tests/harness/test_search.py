@@ -1,0 +1,343 @@
+"""A search before the table: chosen on validation images, resumed, and what it cost."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fedkd.base.folders import ResultsFolder
+from fedkd.cli import main
+from fedkd.errors import ConfigError, DataError
+from fedkd.harness import bench as bench_module
+from fedkd.harness import builder as builder_module
+from fedkd.harness.bench import Bench, Settings
+from fedkd.harness.proposals import proposer
+from fedkd.harness.search import Search
+from fedkd.plugins.registry import load_registry
+from fedkd.report.results import read_results
+from fedkd.report.tuning import read_tuning, tuning_lines
+from fedkd.suite.grid import grid
+from fedkd.suite.overrides import Overrides, load_overridden
+from fedkd.suite.suite import load_suite
+from fedkd.suite.trials import studies_of
+
+PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
+SEARCH = {
+    "trials": 4,
+    "seeds": 100,
+    "training.lr": [1e-4, 1e-3, 0.02, 0.05],
+    "strategy.mu": {"low": 0.001, "high": 1, "log": True},
+}
+TOY = {
+    "rounds": 2,
+    "clients": 3,
+    "seeds": 0,
+    "datasets": ["toy"],
+    "partitions": ["iid"],
+    "models": ["toy-linear"],
+    "training": {"local_steps": 2, "batch_size": 8, "lr": 1e-4},
+    "strategies": ["fedavg", "fedprox"],
+    "validation": 0.25,
+    "search": SEARCH,
+}
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load_registry([PLUGIN])
+
+
+@pytest.fixture
+def suite_of(registry, tmp_path):
+    def make(*assignments, **values):
+        path = tmp_path / "toy.yaml"
+        path.write_text(yaml.safe_dump({**TOY, **values}), encoding="utf-8")
+        return load_overridden(str(path), Overrides(assignments=assignments), registry)
+
+    return make
+
+
+def search_of(suite, registry):
+    settings = Settings(ResultsFolder(Path("out")), Path(), torch.device("cpu"))
+    return Search(Bench(suite, grid(suite, registry), registry, settings), suite.search)
+
+
+def tried(suite, registry):
+    """Return the values that each strategy tries, by label."""
+    found = {}
+    for study in studies_of(suite, registry):
+        asked = proposer(study, higher_is_better=True)
+        found[study.entry.label] = list(iter(asked.ask, None))
+    return found
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs the toy suite and gives what was chosen."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0, out="out", **search):
+        suite = {**TOY, "search": {**SEARCH, **search}}
+        Path("toy.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
+        command = ["bench", "toy.yaml", "--plugin", PLUGIN, "--out", out, "--plain"]
+        assert main([*command, "--no-plots", "--jobs", "1", *arguments]) == code
+        tuning = read_tuning(ResultsFolder(Path(out)))
+        return None if tuning is None else tuning.chosen
+
+    return run
+
+
+# ---- what is searched -------------------------------------------------------------
+
+
+def test_it_changes_no_hash_and_is_written_as_it_was_read(suite_of, registry, tmp_path):
+    suite = suite_of()
+    assert suite.plain()["search"] == {
+        "trials": 4, "seeds": [100], "rounds": None, "method": "random",
+        "metric": "global_accuracy", "prune": False,
+        "training.lr": SEARCH["training.lr"], "strategy.mu": SEARCH["strategy.mu"],
+    }  # fmt: skip
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(suite.plain()), encoding="utf-8")
+    assert load_suite(str(path)).plain() == suite.plain()
+    path.write_text(yaml.safe_dump({**TOY, "search": None}), encoding="utf-8")
+    without = grid(load_suite(str(path)), registry)
+    hashes = [cell.config_hash for cell in grid(suite, registry)]
+    assert hashes == [cell.config_hash for cell in without]
+
+
+def test_all_have_one_budget_and_share_what_they_share(suite_of, registry):
+    found = tried(suite_of(), registry)
+    rates = [one["training.lr"] for one in found["fedavg"]]
+    assert sorted(rates) == SEARCH["training.lr"]
+    assert [one["training.lr"] for one in found["fedprox"]] == rates
+    mus = [one["strategy.mu"] for one in found["fedprox"]]
+    assert len(set(mus)) == 4
+    assert all(0.001 <= mu <= 1 for mu in mus)
+    assert all("strategy.mu" not in one for one in found["fedavg"])
+
+
+def test_a_strategy_may_have_its_own_and_a_setting_has_its_own(suite_of, registry):
+    own = {"name": "fedprox", "search": {"strategy.mu": [1, 2], "training.lr": [0.5]}}
+    search = {"trials": 2, "seeds": 100, "method": "grid", "training.lr": [0.1, 0.2]}
+    suite = suite_of(strategies=["fedavg", own], search=search, clients=[2, 3])
+    assert tried(suite, registry) == {
+        "fedavg": [{"training.lr": 0.1}, {"training.lr": 0.2}],
+        "fedprox": [
+            {"training.lr": 0.5, "strategy.mu": 1},
+            {"training.lr": 0.5, "strategy.mu": 2},
+        ],
+    }
+    assert [one.axes for one in studies_of(suite, registry)] == [
+        *[(("clients", "2"),)] * 2,
+        *[(("clients", "3"),)] * 2,
+    ]
+    assert suite.plain()["strategies"][1]["search"]["strategy.mu"] == [1, 2]
+
+
+def test_a_range_of_whole_numbers_gives_whole_numbers(suite_of, registry):
+    search = {"trials": 20, "seeds": 7, "training.batch_size": {"low": 2, "high": 4}}
+    found = tried(suite_of(search=search), registry)["fedavg"]
+    assert {one["training.batch_size"] for one in found} == {2, 3, 4}
+
+
+def test_a_trial_is_the_run_of_its_values_and_sees_no_test_image(suite_of, registry):
+    suite = suite_of("search.rounds=5", "search.seeds=[100, 101]")
+    _, study = studies_of(suite, registry)
+    cells = study.cells({"training.lr": 0.3, "strategy.mu": 0.5}, registry)
+    assert [(cell.run.seed, cell.run.rounds) for cell in cells] == [(100, 5), (101, 5)]
+    for cell in cells:
+        assert cell.config["protocol"]["training"]["lr"] == 0.3
+        assert cell.config["strategy"]["options"]["mu"] == 0.5
+        assert cell.config["blind"] is cell.parts.blind is True
+        assert cell.run.axes == (("training.lr", "0.3"), ("strategy.mu", "0.5"))
+
+
+def test_what_only_strategies_have_that_were_left_out_is_no_matter(suite_of, registry):
+    search = search_of(suite_of(strategies=["fedavg"]), registry)
+    assert [list(study.space) for study in search.studies] == [["training.lr"]]
+
+
+def test_a_strategy_of_one_round_has_one_in_its_trials(suite_of, registry):
+    one = {"name": "fedavg", "rounds": 1}
+    suite = suite_of("search.rounds=5", strategies=[one, "fedprox"])
+    assert [study.rounds for study in studies_of(suite, registry)] == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"validation": None}, "add validation: 0.1"),
+        ({"seeds": [0, 100]}, "search.seeds: 100 is also a seed of the table"),
+        ({"training": {"local_steps": 2, "lr": [0.1, 0.2]}}, "training.lr is an axis"),
+        ({"search": {**SEARCH, "rounds.x": [1]}}, "'rounds.x' is no value that can be"),
+        ({"search": {**SEARCH, "training.lr": 0.1}}, "0.1 is nothing to choose from"),
+        ({"search": {**SEARCH, "trails": 3}}, "trails: unknown key. Did you mean"),
+        (
+            {"search": {**SEARCH, "strategy.mu": {"low": 1, "high": 0.1}}},
+            "low 1 is not below high 0.1",
+        ),
+        (
+            {"search": {**SEARCH, "strategy.mu": {"low": 0, "high": 1, "log": True}}},
+            "low 0 has no logarithm",
+        ),
+        ({"search": {**SEARCH, "prune": True}}, "prune is of the method tpe"),
+        (
+            {"search": {**SEARCH, "strategy.proximl": [1]}},
+            "no strategy has the option 'proximl' of strategy.proximl",
+        ),
+        ({"search": {"trials": 2, "seeds": 100}}, "found nothing to search"),
+        ({"search": {**SEARCH, "method": "grid"}}, "strategy.mu: a grid goes through"),
+        (
+            {"search": {**SEARCH, "method": "grid", "trials": 3, "strategy.mu": [1]}},
+            "the grid of fedavg has 4 points",
+        ),
+        ({"search": {**SEARCH, "metric": "global_acuracy"}}, "Did you mean 'global_acc"),
+        (
+            {"search": None, "strategies": [{"name": "fedprox", "search": {
+                "strategy.mu": [1]}}]},
+            "give the suite its budget",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_refused(suite_of, registry, values, words):
+    with pytest.raises(ConfigError, match=words):
+        search_of(suite_of(**values), registry)
+
+
+def test_without_optuna_a_sentence_names_the_extra(suite_of, registry, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"pip install 'fedkd\[search\]'"):
+        search_of(suite_of("search.method=tpe"), registry)
+
+
+# ---- what is chosen ---------------------------------------------------------------
+
+
+def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
+    chosen = run()
+    trials = read_results(Path("out/search/results.csv"))
+    assert len(trials) == 8
+    assert {row.seed for row in trials} == {100}
+    assert all(row.global_accuracy is row.local_accuracy is None for row in trials)
+    for one in chosen:
+        scores = {
+            row.value("training.lr"): row.metrics["validation_global_accuracy"]
+            for row in trials
+            if row.strategy == one.strategy
+        }
+        assert one.score == max(scores.values())
+        assert scores[str(one.values["training.lr"])] == one.score
+        assert one.values["training.lr"] != TOY["training"]["lr"]
+        assert one.trials == 4
+    said = capsys.readouterr().out
+    page = Path("out/table.md").read_text("utf-8")
+    for line in tuning_lines(ResultsFolder(Path("out"))):
+        assert line in said
+        assert f"- {line}" in page
+    assert "It took 8 runs: " in page
+    for row in read_results(Path("out/results.csv")):
+        config = yaml.safe_load(Path(f"out/runs/{row.run_id}/config.yaml").read_text())
+        (one,) = (c for c in chosen if c.strategy == row.strategy)
+        assert config["protocol"]["training"]["lr"] == one.values["training.lr"]
+        assert row.global_accuracy is not None
+    trials = load_suite("out/search/suite.yaml")
+    assert (trials.search, trials.seeds) == (None, (100,))
+    before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("metrics.jsonl")}
+    assert run() == chosen
+    assert before == {
+        p: p.stat().st_mtime_ns for p in Path("out").rglob("metrics.jsonl")
+    }
+    Path("out/chosen.json").write_text("{")
+    with pytest.raises(DataError, match=r"chosen.json: is damaged"):
+        read_tuning(ResultsFolder(Path("out")))
+
+
+def test_a_poisoned_test_set_changes_no_choice(run, monkeypatch):
+    chosen = run()
+    load = builder_module.RunBuilder._load
+
+    def poisoned(self, dataset):
+        data = load(self, dataset)
+        data.x_test.fill_(255)
+        data.y_test.copy_((data.y_test + 1) % data.num_classes)
+        return data
+
+    monkeypatch.setattr(builder_module.RunBuilder, "_load", poisoned)
+    assert run(out="poisoned") == chosen
+    sound, other = (
+        [row.global_accuracy for row in read_results(Path(out) / "results.csv")]
+        for out in ("out", "poisoned")
+    )
+    assert sound != other
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize(
+    ("search", "left"), [({}, 5), ({"method": "tpe", "prune": True, "rounds": 4}, 11)]
+)
+def test_a_search_that_was_killed_goes_on_and_chooses_the_same(
+    run, monkeypatch, search, left
+):
+    chosen = run(**search)
+    started = bench_module._Recorder.started
+
+    def killing(self, cell):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        started(self, cell)
+
+    monkeypatch.setattr(bench_module._Recorder, "started", killing)
+    with pytest.raises(Killed):
+        run(out="killed", **search)
+    assert not Path("killed/chosen.json").exists()
+    kept = {p: p.stat().st_mtime_ns for p in Path("killed").rglob("result.json")}
+    assert kept
+    assert run(out="killed", **search) == chosen
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}
+
+
+def test_a_trial_that_is_worse_than_others_ends_early(run):
+    search = {"method": "tpe", "prune": True, "rounds": 4, "trials": 8}
+    chosen = run(**search, **{"training.lr": {"low": 1e-5, "high": 0.02, "log": True}})
+    assert all(one.trials == 8 for one in chosen)
+    assert sum(one.pruned for one in chosen) > 0
+    lines = [
+        p.read_text().count("\n") for p in Path("out/search").rglob("metrics.jsonl")
+    ]
+    assert min(lines) < 4
+    assert max(lines) == 4
+    whole = len(list(Path("out/search").rglob("result.json")))
+    assert whole == 16 - sum(one.pruned for one in chosen)
+    assert "ended early" in Path("out/table.md").read_text("utf-8")
+
+
+def test_where_no_trial_is_done_values_stay_as_they_were(run):
+    one, _ = run(**{"training.lr": [1e30, 1e31]}, code=0, trials=2)
+    assert (one.values, one.score) == ({}, None)
+    assert "as it was; none of 2 trials was done." in Path("out/table.md").read_text()
+    config = next(Path("out/runs").glob("fedavg*/config.yaml")).read_text("utf-8")
+    assert yaml.safe_load(config)["protocol"]["training"]["lr"] == 1e-4
+
+
+def test_an_interrupted_search_says_how_to_go_on(run, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_module._Recorder, "started", interrupted)
+    assert run(code=130) is None
+    said = capsys.readouterr().err
+    assert "interrupted in the search with 0 of at most 8 runs done" in said
+
+
+def test_a_dry_run_says_that_a_search_comes_first(run, capsys):
+    assert run("--dry-run") is None
+    assert "A search comes first: at most 8 runs." in capsys.readouterr().out
+    assert not Path("out/search").exists()
