@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedkd.data.dataset import Dataset
-from fedkd.data.vectors import VectorSet, moments
+from fedkd.data.vectors import VectorSet, vector_moments
 from fedkd.datasets.digits import is_test
 
 
@@ -54,7 +54,7 @@ def _read(name: str, load: Callable[[], Any], *, test: int) -> VectorSet:
     held_out = torch.from_numpy(is_test(bunch.target, test))
     x = torch.from_numpy(bunch.data.astype(np.float32))
     y = torch.from_numpy(bunch.target.astype(np.int64))
-    mean, std = moments(x[~held_out])
+    mean, std = vector_moments(x[~held_out])
     return VectorSet(
         name,
         x[~held_out],

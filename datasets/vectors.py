@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedkd.base.files import spelled
 from fedkd.data.dataset import Dataset, DatasetConfig
-from fedkd.data.vectors import VectorSet, moments
+from fedkd.data.vectors import VectorSet, vector_moments
 from fedkd.datasets.folder.contents import remembered
 from fedkd.datasets.npz import NumpyFile, digest_of, read_arrays, shown, wrong
 from fedkd.errors import DataError
@@ -54,7 +54,7 @@ class Vectors(Dataset):
         held = read_arrays(
             NumpyFile("vectors", self._path(), "vector", "values"), _read
         )
-        mean, std = moments(held.train[0])
+        mean, std = vector_moments(held.train[0])
         return VectorSet(
             "vectors",
             *held.train,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fedkd.data.public import PublicData as PublicData
     from fedkd.data.vectors import VectorInfo as VectorInfo
     from fedkd.data.vectors import VectorSet as VectorSet
+    from fedkd.data.vectors import vector_moments as vector_moments
     from fedkd.errors import ConfigError as ConfigError
     from fedkd.errors import ContractError as ContractError
     from fedkd.errors import DataError as DataError
@@ -77,7 +78,7 @@ _HOMES = {
     "data.groups": "Groups",
     "data.images": "ClientData ImageInfo ImageSet",
     "data.public": "PublicData",
-    "data.vectors": "VectorInfo VectorSet",
+    "data.vectors": "VectorInfo VectorSet vector_moments",
     "errors": "ConfigError ContractError DataError DivergedError FedKDError",
     "hookspecs": "RunInfo hookimpl",
     "metrics.base": "Metric Predictions",

@@ -3,7 +3,7 @@
 Paper: Li, Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", NeurIPS
     2019 workshop on Federated Learning, arXiv:1910.03581.
 Algorithm: Algorithm 1, from its step "communicate" on.
-Code: https://github.com/diogenes0319/FedMD_clean, by the authors (``FedMD.py`` at commit
+Code: github.com/diogenes0319/FedMD_clean, by the authors (``FedMD.py`` at commit
     226c6bc, ``conf/`` at b1f0427).
 Deviations: public images have no labels here, so nobody is trained on public classes
     first, and the classes are those of the private data. A round ends with the scores of

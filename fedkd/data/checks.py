@@ -80,7 +80,7 @@ def require_sound_vectors(
         for place, value in enumerate(values):
             if not math.isfinite(value) or (what == "std" and value <= 0):
                 expected = "above 0" if what == "std" else "a finite number"
-                hint = " fedkd.data.vectors.moments computes both."
+                hint = " fedkd.vector_moments computes both."
                 _refuse(name, f"{what}[{place}] {value:g}", expected, hint)
     _require_distinct(name, classes)
 

@@ -118,7 +118,7 @@ class VectorInfo:
         return brief(self, f"length {self.shape[0]}", f"{self.num_classes} classes")
 
 
-def moments(x_train: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def vector_moments(x_train: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each value of training vectors ``[N, D]``.
 
     The deviation divides by N, and is 1 for a value that never changes, which is 0 then.

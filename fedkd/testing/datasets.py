@@ -133,7 +133,7 @@ def _values_are_normalised(data: VectorSet) -> None:
         raise AssertionError(
             f"value {column} of the normalised training vectors has mean "
             f"{float(x[:, column].mean()):.2f} and deviation {float(spreads[column]):.2f}; "
-            "expected about 0 and 1. fedkd.data.vectors.moments(x_train) computes mean "
+            "expected about 0 and 1. fedkd.vector_moments(x_train) computes mean "
             "and std of each value."
         )
 

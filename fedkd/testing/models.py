@@ -7,17 +7,13 @@
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fedkd.data.images import ImageShape
-from fedkd.data.inputs import InputKind, InputShape, kind_of
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode
 from fedkd.plugins.builders import config_of
@@ -27,33 +23,38 @@ from fedkd.testing.foreign import (
     options_have_descriptions,
     untouched,
 )
+from fedkd.testing.made_models import (
+    CLASSES,
+    ModelFactory,
+    built,
+    built_classifier,
+    class_behind,
+    inputs_for,
+    outputs,
+    require_shape,
+    shape_of,
+    shapes_of,
+)
 from fedkd.testing.prints import difference, fingerprint
-from fedkd.testing.runs import NotApplicable
 from fedkd.weights import copy_weights, read_weights
-
-ModelFactory: TypeAlias = Callable[..., nn.Module]
-SMALL: ImageShape = (1, 8, 8)
-SHAPES: tuple[InputShape, ...] = (SMALL, (1, 28, 28), (3, 32, 32))
-VECTOR: InputShape = (6,)
-CLASSES = 4
 
 
 def options_are_documented(make: ModelFactory, folder: Path) -> None:
     """Every option has a description, which its card shows."""
     del folder
-    options_have_descriptions(config_of(_target(make)))
+    options_have_descriptions(config_of(class_behind(make)))
 
 
 def a_seed_fixes_the_weights(make: ModelFactory, folder: Path) -> None:
     """Initial weights are drawn from torch's generator: equal for equal seeds."""
     del folder
-    first, again = (fingerprint(_built(make, seed=1)) for _ in range(2))
+    first, again = (fingerprint(built(make, seed=1)) for _ in range(2))
     entry = difference(first, again)
     assert entry is None, (
         f"two models of one seed differ in {entry}. Draw initial weights from torch's "
         "default generator."
     )
-    other = fingerprint(_built(make, seed=2))
+    other = fingerprint(built(make, seed=2))
     assert difference(first, other) is not None, (
         "two models of different seeds have equal weights. Draw initial weights from "
         "torch's default generator, and seed nothing."
@@ -64,16 +65,16 @@ def global_generators_are_left_alone(make: ModelFactory, folder: Path) -> None:
     """Making a model and calling it seeds nothing, and changes no setting of torch."""
     del folder
     with no_global_touched("the constructor"):
-        model = called("the constructor", lambda: make(_shape_of(make), CLASSES))
+        model = called("the constructor", lambda: make(shape_of(make), CLASSES))
     with no_global_touched("forward"):
-        _outputs(model.train())
+        outputs(model.train())
 
 
 def every_parameter_gets_a_gradient(make: ModelFactory, folder: Path) -> None:
     """The gradient of the output reaches every parameter, and is finite."""
     del folder
-    model = _built(make).train()
-    out = _outputs(model)
+    model = built(make).train()
+    out = outputs(model)
     called("backward", lambda: (out * torch.randn_like(out)).sum().backward())
     for entry, parameter in model.named_parameters():
         gradient = parameter.grad
@@ -91,8 +92,8 @@ def every_parameter_gets_a_gradient(make: ModelFactory, folder: Path) -> None:
 def two_inputs_are_a_batch(make: ModelFactory, folder: Path) -> None:
     """A batch of two is enough to train on: outputs and statistics stay finite."""
     del folder
-    model = _built(make).train()
-    out = _outputs(model, number=2)
+    model = built(make).train()
+    out = outputs(model, number=2)
     assert torch.isfinite(out).all(), "the output of a batch of two is not finite."
     for entry, buffer in model.named_buffers():
         assert torch.isfinite(buffer).all(), (
@@ -103,10 +104,10 @@ def two_inputs_are_a_batch(make: ModelFactory, folder: Path) -> None:
 def evaluating_changes_nothing(make: ModelFactory, folder: Path) -> None:
     """In eval mode no entry changes, and a call gives the same again."""
     del folder
-    model = _built(make).eval()
+    model = built(make).eval()
     remedy = "In eval mode a model must stay as it is: look at self.training."
     with torch.no_grad(), untouched("forward in eval mode", remedy, model=model):
-        first, again = (_outputs(model) for _ in range(2))
+        first, again = (outputs(model) for _ in range(2))
     assert torch.equal(first, again), (
         "forward in eval mode gave two results for one input. Draw nothing there: dropout "
         "and noise are for training."
@@ -116,10 +117,10 @@ def evaluating_changes_nothing(make: ModelFactory, folder: Path) -> None:
 def inputs_are_seen_one_at_a_time(make: ModelFactory, folder: Path) -> None:
     """In eval mode, what comes out for an input does not hang on the others."""
     del folder
-    model = _built(make).eval()
-    given = _inputs(model)
+    model = built(make).eval()
+    given = inputs_for(model)
     with torch.no_grad():
-        together = _outputs(model)
+        together = outputs(model)
         rows = [[one[i : i + 1] for one in given] for i in range(len(together))]
         alone = called(
             "forward (a batch of one)", lambda: torch.cat([model(*row) for row in rows])
@@ -138,8 +139,8 @@ def inputs_are_seen_one_at_a_time(make: ModelFactory, folder: Path) -> None:
 def inputs_are_left_alone(make: ModelFactory, folder: Path) -> None:
     """Forward writes nothing into its inputs."""
     del folder
-    model = _built(make).train()
-    given = _inputs(model)
+    model = built(make).train()
+    given = inputs_for(model)
     remedy = "Strategies use it again: no in-place layer may come first."
     with torch.no_grad(), untouched("forward", remedy, input=given):
         called("forward", lambda: model(*given))
@@ -148,14 +149,14 @@ def inputs_are_left_alone(make: ModelFactory, folder: Path) -> None:
 def weights_travel(make: ModelFactory, folder: Path) -> None:
     """All that decides the output is in ``state_dict``, and travels."""
     del folder
-    model, other = _built(make, seed=1), _built(make, seed=2)
-    _outputs(model.train())  # statistics that are not those of the start
+    model, other = built(make, seed=1), built(make, seed=2)
+    outputs(model.train())  # statistics that are not those of the start
     try:
         copy_weights(decode(encode(read_weights(model))), other)
     except ContractError as error:
         raise AssertionError(f"the weights do not travel: {error}") from error
     with torch.no_grad():
-        first, again = _outputs(model.eval()), _outputs(other.eval())
+        first, again = outputs(model.eval()), outputs(other.eval())
     assert torch.equal(first, again), (
         "two models with equal state_dict gave different outputs. Register what forward "
         "uses as a parameter or a buffer."
@@ -165,19 +166,19 @@ def weights_travel(make: ModelFactory, folder: Path) -> None:
 def a_copy_is_the_same_model(make: ModelFactory, folder: Path) -> None:
     """A deep copy gives the same output, and shares no memory with the model."""
     del folder
-    model = _built(make).eval()
+    model = built(make).eval()
     twin = called("copy.deepcopy", lambda: copy.deepcopy(model))
     with torch.no_grad():
-        before = _outputs(model)
-        assert torch.equal(before, _outputs(twin)), (
+        before = outputs(model)
+        assert torch.equal(before, outputs(twin)), (
             "a deep copy gave another output. Keep no reference to modules elsewhere."
         )
         for parameter in twin.parameters():
             parameter.zero_()
-        assert torch.equal(before, _outputs(model)), (
+        assert torch.equal(before, outputs(model)), (
             "changing a deep copy changed the model. Keep tensors in the module only."
         )
-        assert not torch.equal(before, _outputs(twin)), (
+        assert not torch.equal(before, outputs(twin)), (
             "a deep copy with other weights gave the same output. Keep layers in the "
             "module only, not in a list or dict beside it."
         )
@@ -186,17 +187,17 @@ def a_copy_is_the_same_model(make: ModelFactory, folder: Path) -> None:
 def images_of_every_size_become_logits(make: ModelFactory, folder: Path) -> None:
     """Inputs of usual sizes become one finite logit a class."""
     del folder
-    for shape in _shapes_of(make):
-        model = _built(make, shape).eval()
+    for shape in shapes_of(make):
+        model = built(make, shape).eval()
         with torch.no_grad():
-            _require_shape(_outputs(model, shape=shape), (4, CLASSES), shape)
+            require_shape(outputs(model, shape=shape), (4, CLASSES), shape)
 
 
 def logits_are_no_probabilities(make: ModelFactory, folder: Path) -> None:
     """The head gives logits: losses apply the softmax."""
     del folder
     with torch.no_grad():
-        out = _outputs(_built(make).eval())
+        out = outputs(built(make).eval())
     sums = out.sum(1)
     as_shares = bool((out >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
     as_logs = bool((out <= 0).all()) and torch.allclose(
@@ -214,8 +215,8 @@ def logits_are_no_probabilities(make: ModelFactory, folder: Path) -> None:
 def features_and_head_make_the_logits(make: ModelFactory, folder: Path) -> None:
     """``head(features(x))`` is the output, with features of the declared size."""
     del folder
-    model = _classifier(make)
-    x = _inputs(model)[0]
+    model = built_classifier(make)
+    x = inputs_for(model)[0]
     with torch.no_grad():
         features = called("features", lambda: model.features(x))
         expected = (len(x), model.feature_size)
@@ -232,7 +233,7 @@ def features_and_head_make_the_logits(make: ModelFactory, folder: Path) -> None:
 def the_head_is_the_last_linear_layer(make: ModelFactory, folder: Path) -> None:
     """The last linear layer maps features to logits: methods train and read it."""
     del folder
-    model = _classifier(make)
+    model = built_classifier(make)
     layers = [m for m in model.named_modules() if isinstance(m[1], nn.Linear)]
     assert layers, (
         "it has no linear layer. End in nn.Linear(feature_size, num_classes)."
@@ -248,14 +249,14 @@ def the_head_is_the_last_linear_layer(make: ModelFactory, folder: Path) -> None:
 def what_it_says_of_itself_is_so(make: ModelFactory, folder: Path) -> None:
     """``input_shape``, ``num_classes`` and ``nonnegative_features`` are right."""
     del folder
-    model = _classifier(make)
-    said, expected = (model.input_shape, model.num_classes), (_shape_of(make), CLASSES)
+    model = built_classifier(make)
+    said, expected = (model.input_shape, model.num_classes), (shape_of(make), CLASSES)
     assert said == expected, (
         f"input_shape and num_classes are {said}; expected {expected}. Hand both to the "
         "constructor of fedkd.ImageModel."
     )
     with torch.no_grad():
-        least = float(model.features(_inputs(model, 32)[0]).min())
+        least = float(model.features(inputs_for(model, 32)[0]).min())
     assert least >= 0 or not model.nonnegative_features, (
         f"nonnegative_features is True, and a feature is {least:.3g}. Set it to False."
     )
@@ -264,19 +265,19 @@ def what_it_says_of_itself_is_so(make: ModelFactory, folder: Path) -> None:
 def noise_becomes_images(make: ModelFactory, folder: Path) -> None:
     """Noise ``[B, latent_size]`` becomes inputs of every usual shape, finite."""
     del folder
-    for shape in _shapes_of(make):
-        model = _built(make, shape).eval()
+    for shape in shapes_of(make):
+        model = built(make, shape).eval()
         with torch.no_grad():
-            _require_shape(_outputs(model), (4, *shape), shape)
+            require_shape(outputs(model), (4, *shape), shape)
 
 
 def images_become_one_logit_each(make: ModelFactory, folder: Path) -> None:
     """Inputs of usual sizes become one finite logit each, ``[B]``."""
     del folder
-    for shape in _shapes_of(make):
-        model = _built(make, shape).eval()
+    for shape in shapes_of(make):
+        model = built(make, shape).eval()
         with torch.no_grad():
-            _require_shape(_outputs(model, shape=shape), (4,), shape)
+            require_shape(outputs(model, shape=shape), (4,), shape)
 
 
 _EVERY: tuple[Callable[[Any, Path], None], ...] = (
@@ -306,97 +307,3 @@ MODEL_CHECKS: Mapping[str, tuple[Callable[[Any, Path], None], ...]] = {
     "discriminator": (*_EVERY, images_become_one_logit_each),
 }
 """Every promise of a model, one function each, by kind: ``check(make, folder)``."""
-
-
-def _target(make: Any) -> Any:
-    """Return the class or function behind what ``registry.model`` or ``build`` is."""
-    if isinstance(make, functools.partial):
-        return make.args[0]
-    return getattr(make, "__self__", make)
-
-
-def _takes(make: Any) -> tuple[InputKind, ...]:
-    """Return the kinds of data that a model is for."""
-    takes: tuple[InputKind, ...] = getattr(_target(make), "takes", ("images",))
-    return takes
-
-
-def _shape_of(make: Any) -> InputShape:
-    """Return the shape of one input that a model, or what makes it, is for."""
-    return SMALL if "images" in _takes(make) else VECTOR
-
-
-def _shapes_of(make: ModelFactory) -> tuple[InputShape, ...]:
-    """Return usual shapes of inputs that a model is for."""
-    takes = _takes(make)
-    images = SHAPES if "images" in takes else ()
-    return (*images, VECTOR) if "vectors" in takes else images
-
-
-def _built(
-    make: ModelFactory, shape: InputShape | None = None, seed: int = 0
-) -> nn.Module:
-    """Return a new model.
-
-    Raises:
-        AssertionError: If it cannot be made; names the shape.
-    """
-    torch.manual_seed(seed)
-    shape = shape or _shape_of(make)
-    what = f"the constructor ({kind_of(shape)} {list(shape)})"
-    model = called(what, lambda: make(shape, CLASSES))
-    assert isinstance(model, nn.Module), (
-        f"{what} gave a {type(model).__name__}, expected a torch.nn.Module."
-    )
-    return model
-
-
-def _classifier(make: ModelFactory) -> Any:
-    model = _built(make).eval()
-    if not (hasattr(model, "features") and hasattr(model, "head")):
-        raise NotApplicable(
-            "it is no fedkd.ImageModel: it has no features and no head."
-        )
-    return model
-
-
-def _random(shape: InputShape, number: int = 4) -> Tensor:
-    return torch.randn(number, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def _inputs(
-    model: nn.Module, number: int = 4, shape: InputShape | None = None
-) -> tuple[Tensor, ...]:
-    """Return what a model of any kind is called with: noise, labels, or inputs."""
-    latent = getattr(model, "latent_size", None)
-    if latent is None:
-        return (_random(shape or _shape_of(model), number),)
-    noise = torch.randn(number, latent, generator=torch.Generator().manual_seed(0))
-    takes_labels = len(inspect.signature(model.forward).parameters) > 1
-    return (noise, torch.arange(number) % CLASSES) if takes_labels else (noise,)
-
-
-def _outputs(
-    model: nn.Module, number: int = 4, shape: InputShape | None = None
-) -> Tensor:
-    """Return what a model gives.
-
-    Raises:
-        AssertionError: If it raises, or gives no tensor.
-    """
-    given = _inputs(model, number, shape)
-    what = f"forward (input {', '.join(str(list(one.shape)) for one in given)})"
-    out = called(what, lambda: model(*given))
-    assert isinstance(out, Tensor), (
-        f"{what} gave a {type(out).__name__}, expected a tensor."
-    )
-    return out
-
-
-def _require_shape(out: Tensor, expected: tuple[int, ...], shape: InputShape) -> None:
-    given = f"{kind_of(shape)} {list(shape)}"
-    assert tuple(out.shape) == expected, (
-        f"forward gave shape {list(out.shape)} for {given} and {CLASSES} "
-        f"classes; expected {list(expected)}. Take sizes from image_shape and num_classes."
-    )
-    assert torch.isfinite(out).all(), f"forward gave what is not finite for {given}."

@@ -11,7 +11,7 @@ import torch
 
 from fedkd.data.images import ImageSet, LabelledSet
 from fedkd.data.public import PublicData
-from fedkd.data.vectors import VectorSet, moments
+from fedkd.data.vectors import VectorSet, vector_moments
 from fedkd.ops.training import TrainingConfig
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import Registry, load_registry
@@ -48,7 +48,7 @@ def toy_vectors(classes: int = 3, per_class: int = 12, values: int = 6) -> Vecto
     y = np.repeat(np.arange(classes), per_class)
     centres = 3 * np.eye(classes, values)
     x = torch.from_numpy(centres[y] + rng.normal(0, 1, (len(y), values))).float()
-    mean, std = moments(x)
+    mean, std = vector_moments(x)
     labels = torch.from_numpy(y)
     names = tuple(f"class {c}" for c in range(classes))
     return VectorSet("toy", x, labels, x + 0.5, labels, names, mean, std)

@@ -18,7 +18,7 @@ from fedkd import (
     VectorSet,
     testing,
 )
-from fedkd.data.vectors import moments
+from fedkd.data.vectors import vector_moments
 from fedkd.testing import datasets as checks
 
 
@@ -150,7 +150,7 @@ class KeepsTheTarget(Right):
     def load(self, root):
         y = torch.arange(6) % 3
         x = torch.stack([y.float(), torch.arange(6.0)], 1)
-        centre, spread = moments(x)
+        centre, spread = vector_moments(x)
         return VectorSet("bands", x, y, x + 1, y, ("a", "b", "c"), centre, spread)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fedkd import DataError, Dataset, Groups, VectorSet, testing
-from fedkd.data.vectors import moments
+from fedkd.data.vectors import vector_moments
 from fedkd.testing import datasets as checks
 
 
@@ -19,7 +19,7 @@ class Right(Dataset):
         x = torch.randn(120, 4, generator=draw) * torch.tensor([1.0, 9.0, 0.1, 3.0])
         x[:, 1] += 70 * torch.cat([y, y]) + 500
         given = {"x_train": x[:60], "y_train": y, "x_test": x[60:], "y_test": y}
-        names, (mean, std) = ("a", "b", "c"), moments(x[:60])
+        names, (mean, std) = ("a", "b", "c"), vector_moments(x[:60])
         given |= {"name": "clouds", "classes": names, "mean": mean, "std": std}
         return VectorSet(**given | others)
 
@@ -129,7 +129,7 @@ class KeepsTheTarget(Changed):
     def changes(self, right):
         x = right.x_train.clone()
         x[:, 3] = right.y_train
-        mean, std = moments(x)
+        mean, std = vector_moments(x)
         return {"x_train": x, "mean": mean, "std": std}
 
 
@@ -235,7 +235,7 @@ FAULTS = [
     (HasOneMean, checks.images_are_loaded,
      "found 1 values of mean and 1 of std, expected 4, one for each value of a vector"),
     (DividesByAConstant, checks.images_are_loaded,
-     r"found std\[3\] 0, expected above 0. fedkd.data.vectors.moments computes both"),
+     r"found std\[3\] 0, expected above 0. fedkd.vector_moments computes both"),
     (NamesAClassTwice, checks.images_are_loaded, "found the class 'a' twice"),
     (GroupsTheTrainingHalf, checks.images_are_loaded,
      "found 20 groups in groups.test and 60 samples in x_test, expected a group for"),
@@ -244,7 +244,7 @@ FAULTS = [
     (IsStoredByColumns, checks.images_are_loaded,
      r"x_train is not contiguous, .* Add .contiguous\(\)"),
     (RepeatsOneMean, checks.they_are_normalised,
-     r"value 0 of the normalised .* deviation 0.00; .* fedkd.data.vectors.moments\(x_tr"),
+     r"value 0 of the normalised .* deviation 0.00; .* fedkd.vector_moments\(x_tr"),
     (NormalisesTwice, checks.they_are_normalised,
      "value 1 of the normalised training vectors has mean -.*; expected about 0 and 1"),
     (KeepsTheTarget, checks.no_vector_holds_its_label,

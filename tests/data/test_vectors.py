@@ -12,7 +12,7 @@ from fedkd.data.images import ClientData, ImageSet
 from fedkd.data.public import PublicData
 from fedkd.data.shift import ShiftConfig, shifted
 from fedkd.data.subsets import subset
-from fedkd.data.vectors import VectorSet, moments
+from fedkd.data.vectors import VectorSet, vector_moments
 from fedkd.errors import ConfigError, ContractError, DataError
 from fedkd.testing import toy_images
 
@@ -37,11 +37,11 @@ def vectors(**changes):
 
 
 def test_moments_divide_by_n_and_a_value_that_never_changes_has_deviation_one():
-    assert moments(X) == ((2.0, 20.0, 7.0), (1.0, 10.0, 1.0))
+    assert vector_moments(X) == ((2.0, 20.0, 7.0), (1.0, 10.0, 1.0))
 
 
 def test_a_value_that_never_changes_is_found_whatever_rounding_makes_of_its_mean():
-    assert moments(torch.full((7, 1), 0.1))[1] == (1.0,)
+    assert vector_moments(torch.full((7, 1), 0.1))[1] == (1.0,)
 
 
 def test_vectors_are_normalised_by_mean_and_deviation_of_each_value():
@@ -55,7 +55,7 @@ def test_vectors_are_normalised_by_mean_and_deviation_of_each_value():
 
 def test_values_far_from_zero_keep_their_digits():
     x = torch.tensor([[10_000.0], [10_000.5]])
-    mean, std = moments(x)
+    mean, std = vector_moments(x)
     data = vectors(x_train=x, y_train=Y[:2], x_test=x, mean=mean, std=std)
     assert data.normalise(x).flatten().tolist() == [-1.0, 1.0]
 
