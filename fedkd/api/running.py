@@ -14,7 +14,7 @@ from fedkd.api.asked import Models, Named, Setting, lone_suite, wishes_of, words
 from fedkd.api.finished import FinishedRun
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results, text_of, warn
-from fedkd.base.folders import RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.folder import held
 from fedkd.harness.request import Request, opened, run_left
@@ -24,6 +24,8 @@ from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.suite import Suite
 
+NAMELESS = ResultsFolder(Path()).suite.name
+"""What the record of a bench calls a suite that is no file."""
 _OWN = {
     "name",
     "description",
@@ -77,7 +79,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         DataError: If no cell has its data.
     """
     wishes = wishes_of(overrides, set)
-    named = "suite.yaml" if isinstance(suite, Mapping) else str(suite)
+    named = NAMELESS if isinstance(suite, Mapping) else str(suite)
     request = Request(
         suite if isinstance(suite, Mapping) else str(suite),
         wishes,
@@ -157,7 +159,7 @@ def run(  # noqa: PLR0913 - the parts of a run
         jobs=1,
         plots=False,
         plugin_files=tuple(files),
-        command=("fedkd", "bench", "suite.yaml"),
+        command=("fedkd", "bench", NAMELESS),
     )
     return _lone_run(_carried_out(request, progress, kept))
 

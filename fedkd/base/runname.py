@@ -8,6 +8,9 @@ from typing import TypeAlias
 Axes: TypeAlias = tuple[tuple[str, str], ...]
 """What tells a point of a grid: ``(("training.lr", "0.05"), ("buffers", "local"))``."""
 
+AXIS_COLUMNS = frozenset({"participation", "buffers", "test_shards", "validation"})
+"""Names in results.csv of axes of a grid that are one word and no column of every file."""
+
 
 @dataclass(frozen=True)
 class RunName:

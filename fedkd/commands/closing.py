@@ -37,10 +37,10 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
 def used(bench: Bench) -> str:
     """Return what of the machine a bench with cells to do is going to use."""
     choice, device = bench.settings.executor, bench.settings.device
+    most = choice.workers or cores()
     if bench.jobs > 1:
         how = f"{bench.jobs} cells side by side, a process and a thread each"
-    elif any(cls.starts_processes for cls in choice.candidates):
-        most = choice.workers or cores()
+    elif most > 1 and any(cls.starts_processes for cls in choice.candidates):
         how = f"one cell at a time, in up to {counted(most, 'process')}"
     else:
         how = "one cell at a time, in this process"

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from fedkd.base.runname import AXIS_COLUMNS
 from fedkd.errors import ConfigError, ContractError, listing, raised_in, suggestion
 from fedkd.metrics.base import PLACES, Line, Metric, Predictions
 from fedkd.metrics.classification import Accuracy
@@ -21,8 +22,6 @@ ACCURACY = "accuracy"
 """The metric that every run has; the clients' values of it go to metrics over clients."""
 BY_CLIENT = f"local_{ACCURACY}_by_client"
 """Key of metrics.jsonl: each client's accuracy on its own test shard, in percent."""
-AXIS_COLUMNS = frozenset({"participation", "buffers", "test_shards", "validation"})
-"""Names in results.csv of axes of a grid that are one word and no column of every file."""
 TAKEN = AXIS_COLUMNS | {
     "suite", "strategy", "dataset", "partition", "alpha", "models", "clients", "rounds",
     "seed", "status", "reason", "bytes_up", "bytes_down", "client_examples",

@@ -12,10 +12,9 @@ from typing import Any
 
 from fedkd.base.files import write_atomic
 from fedkd.base.phases import PHASES
-from fedkd.base.runname import RunName
+from fedkd.base.runname import AXIS_COLUMNS, RunName
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.errors import ConfigError, DataError, listing
-from fedkd.metrics.metric_set import AXIS_COLUMNS
 
 STATUSES = ("done", "failed", "skipped", "diverged")
 """What can have become of a cell. Only ``done`` counts in a table."""

@@ -296,7 +296,8 @@ def test_the_live_files_record_the_plug_in(bench):
 def test_a_data_set_that_is_missing_fails_its_cells_and_no_others(bench, capsys, jobs):
     wanted = ["--set", "datasets=[toy-missing, toy]", "--seeds", "0"]
     assert bench("toy-mean, fedavg", *wanted, jobs=jobs) == 1
-    said = capsys.readouterr().err.splitlines()[0]
+    used, said, *_ = capsys.readouterr().err.splitlines()
+    assert used.startswith("fedkd: uses cpu: ")
     assert said.startswith("fedkd: toy-missing: there is no file ")
     assert said.endswith("toy.bin. Its cells will fail, the others run.")
     found = {(row.dataset, row.status) for row in rows()}
@@ -357,7 +358,7 @@ def test_a_bench_says_what_it_uses_and_one_job_is_one_process(bench, capsys):
     threads = torch.get_num_threads()
     bench("toy-mean", "--seeds", "0")
     said = capsys.readouterr().err
-    assert "fedkd: uses cpu: one cell at a time, in up to 1 process (of " in said
+    assert "fedkd: uses cpu: one cell at a time, in this process (of " in said
     assert torch.get_num_threads() == threads
 
 
