@@ -34,7 +34,7 @@ class VectorSet:
     classes: tuple[str, ...]
     """Class names; label ``c`` is ``classes[c]``."""
     mean: tuple[float, ...]
-    """Of each of the D values; :func:`moments` has those of the training vectors."""
+    """Of each of the D values; :func:`vector_moments` has those of the training vectors."""
     std: tuple[float, ...]
     """Of each of the D values; 1 for one that never changes."""
     notes: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from fedkd.base.runname import RunName
 from fedkd.errors import counted
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
@@ -32,32 +33,37 @@ def estimate(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Cost]:
         cells: The grid.
         rows: Rows of the cells that are finished.
     """
-    paces: dict[tuple[str, str, str], list[float]] = {}
-    work: dict[tuple[str, str, str], list[float]] = {}
-    for row in rows:
-        key = (row.strategy, row.dataset, row.models)
-        if row.status == "done" and row.seconds is not None:
-            paces.setdefault(key, []).append(row.seconds / row.rounds)
-        if row.status == "done" and row.server_examples is not None:
-            work.setdefault(key, []).append(row.server_examples / row.rounds)
+    done = [row for row in rows if row.status == "done"]
+    seconds, server = _paces(done, "seconds"), _paces(done, "server_examples")
     known = {row.run_id: row.seconds for row in rows}
-    return [
-        Cost(
-            _images(cell),
-            known[cell.run_id]
-            if cell.run_id in known
-            else _guess(
-                cell, paces.get((cell.run.strategy, cell.run.dataset, cell.run.models))
-            ),
-            _whole(
-                _guess(
-                    cell,
-                    work.get((cell.run.strategy, cell.run.dataset, cell.run.models)),
-                )
-            ),
+    costs = []
+    for cell in cells:
+        like = _kind(cell.run)
+        work = _guess(cell, server.get(like))
+        time = _guess(cell, seconds.get(like))
+        costs.append(
+            Cost(
+                _images(cell),
+                known.get(cell.run_id, time),
+                None if work is None else round(work),
+            )
         )
-        for cell in cells
-    ]
+    return costs
+
+
+def _kind(run: RunName) -> tuple[str, str, str]:
+    """Return what runs have in common that cost alike."""
+    return run.strategy, run.dataset, run.models
+
+
+def _paces(rows: Sequence[Row], column: str) -> dict[tuple[str, str, str], list[float]]:
+    """Return what rows have in a column, by round of theirs and kind of run."""
+    paces: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        value = getattr(row, column)
+        if value is not None:
+            paces.setdefault(_kind(row), []).append(value / row.rounds)
+    return paces
 
 
 def _server_part(left: Sequence[Cost]) -> str:
@@ -80,10 +86,6 @@ def _images(cell: Cell) -> int | None:
 
 def _guess(cell: Cell, paces: Sequence[float] | None) -> float | None:
     return fmean(paces) * cell.run.rounds if paces else None
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else round(number)
 
 
 def total_line(cells: Sequence[Cell], rows: Sequence[Row], jobs: int) -> str:
