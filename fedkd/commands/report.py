@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,13 +14,14 @@ from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
 from fedkd.commands.common import plugin_option
 from fedkd.errors import ConfigError
+from fedkd.report.html.rendering import html_of
 from fedkd.report.plain import plain_report
 from fedkd.report.plots import draw_all
 from fedkd.report.reading import Report, aimed, page_of, read_report
 from fedkd.report.results import csv_text
 from fedkd.report.terminal import table_rich
 
-FORMATS = ("table", "markdown", "json", "csv")
+FORMATS = ("table", "markdown", "json", "csv", "html")
 WIDTH = 120
 """Columns of a table that is written to a file."""
 
@@ -46,13 +48,13 @@ WIDTH = 120
     default=None,
     help="Draw the figures too, or not. They go into plots/ beside the file of --out; "
     "without --out, into DIR/plots.  [default: drawn, but not for several DIRs "
-    "without --out]",
+    "without --out, nor for an HTML page, which has its own]",
 )
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write there instead of printing.",
+    help="Write there instead of printing. Without it, an HTML page is DIR/report.html.",
 )
 @click.option(
     "--reported",
@@ -89,6 +91,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
             "figures. Add --out FILE; they go into plots/ beside it."
         )
     read = [ResultsFolder(folder) for folder in folders]
+    if output_format == "html":
+        out, plots = out or _page_in(folders), bool(plots)
     report = read_report(read, plugin_files, _remark, papers)
     if target is not None:
         report = aimed(report, target)
@@ -112,6 +116,20 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         click.echo(f"Figures: {len(drawn.files)} in {home.plots}", err=True)
 
 
+def _page_in(folders: Sequence[Path]) -> Path:
+    """Return where an HTML page goes without ``--out``: nobody reads one on a terminal.
+
+    Raises:
+        ConfigError: If there are several folders.
+    """
+    if len(set(folders)) > 1:
+        raise ConfigError(
+            "--format html: found several folders and no --out, so there is no place for "
+            "the page. Add --out FILE."
+        )
+    return ResultsFolder(folders[0]).page
+
+
 def _remark(line: str) -> None:
     click.echo(f"fedkd: remark: {line}", err=True)
 
@@ -125,6 +143,8 @@ def _render(report: Report, output_format: str) -> str:
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     if output_format == "markdown":
         return page_of(report)
+    if output_format == "html":
+        return html_of(report, _remark)
     text = io.StringIO()
     _print_table(report, Console(file=text, width=WIDTH))
     return text.getvalue()

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
@@ -130,21 +130,33 @@ def page_of(report: Report) -> str:
     )
 
 
-def parts_of(report: Report) -> list[Part]:
-    """Return the parts of :func:`page_of`, in their order; none without results."""
-    if not report.rows:
-        return []
-    rows, said = report.rows, told(report)
-    between = [
-        reported_part(rows, report.papers, names_of(report)),
-        stage_part(lines_of(report)),
+def measured_of(
+    report: Report, runs: Sequence[tuple[Row, Sequence[Line]]]
+) -> list[Part]:
+    """Return the parts of :func:`page_of` that hold numbers, in their order.
+
+    Args:
+        report: With rows.
+        runs: What :func:`lines_of` returns.
+    """
+    more = [
+        reported_part(report.rows, report.papers, names_of(report)),
+        stage_part(runs),
     ]
-    last = told_parts(rows, said.warned, said.tuning, said.protocol, said.provenance)
-    return [
-        *measured_parts(rows, report.references, report.columns),
-        *(part for part in between if part),
-        *last,
-    ]
+    parts = measured_parts(report.rows, report.references, report.columns)
+    return [*parts, *(part for part in more if part)]
+
+
+def told_of(report: Report) -> list[Part]:
+    """Return the parts of :func:`page_of` that are lists, in their order.
+
+    Raises:
+        DataError: If ``chosen.json`` of a folder is damaged.
+    """
+    said = told(report)
+    return told_parts(
+        report.rows, said.warned, said.tuning, said.protocol, said.provenance
+    )
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ def told(report: Report) -> Told:
     return Told(protocol, tuning, origin, warned_lines(logs))
 
 
-def lines_of(report: Report) -> list[tuple[Row, list[dict[str, Any]]]]:
+def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:
     """Return every row with the lines of its ``metrics.jsonl``."""
     return [(row, metrics_or_none(report.folders[row.run_id])) for row in report.rows]
 
