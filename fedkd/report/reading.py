@@ -184,7 +184,8 @@ def told(report: Report) -> Told:
 
 def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:
     """Return every row with the lines of its ``metrics.jsonl``."""
-    return [(row, metrics_or_none(report.folders[row.run_id])) for row in report.rows]
+    folders = report.folders
+    return [(row, [*metrics_or_none(folders[row.run_id])]) for row in report.rows]
 
 
 def names_of(report: Report) -> dict[str, str]:

@@ -100,7 +100,7 @@ def reported_part(
     titles = (
         dict(zip(settings, setting_titles(settings)[0], strict=True)) if every else {}
     )
-    body = [
+    body: list[list[Entry | str]] = [
         [
             Entry(
                 f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy,

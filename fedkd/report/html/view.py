@@ -125,7 +125,7 @@ def _runs(rows: Sequence[Row], titles: Mapping[Setting, str]) -> Grid:
     """Return a line for every run, those of one strategy and setting together."""
     costs = [(name, read) for name, read in COSTS if name in RUN_COSTS]
     several = len(titles) > 1
-    body = [
+    body: list[list[Entry | str]] = [
         [
             Entry(label, of=(label, setting)),
             *([titles[setting]] if several else []),

@@ -205,15 +205,17 @@
     if (log) Object.assign(layout.xaxis, { type: "log", dtick: "D2" });
     else layout.xaxis.rangemode = "tozero";
     const traces = [];
+    const last = Math.max(...(metric?.curves ?? []).flatMap((curve) => curve.rounds));
+    if (axis === "rounds" && !log && last < 10) layout.xaxis.dtick = 1;
     const own = chosen();
-    for (const curve of metric?.curves ?? []) {
+    const shown = (metric?.curves ?? []).filter((curve) => own.has(curve.strategy) && curve[axis]);
+    for (const curve of shown) {
       const x = curve[axis];
-      if (!own.has(curve.strategy) || !x) continue;
       const { label, colour, dash, symbol } = charts.strategies[curve.strategy];
       const ink = colourOf(colour);
       if (curve.seeds > 1 && one("#bands").checked) {
         const edge = { mode: "lines", line: { width: 0.8, color: colourOf(colour, 0.45) }, hoverinfo: "skip", x };
-        traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, fill: "tonexty", fillcolor: colourOf(colour, 0.08) });
+        traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, fill: "tonexty", fillcolor: colourOf(colour, 0.25 / Math.max(2, shown.length)) });
       }
       traces.push({
         x, y: curve.mean, name: plain(label), mode: "lines+markers", line: { color: ink, dash, width: 2 },
