@@ -319,7 +319,7 @@ def tab(page, tmp_path_factory):
     options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu"]}
     with sync.sync_playwright() as driver, driver.chromium.launch(**options) as browser:
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.set_default_timeout(10_000)
+        tab.set_default_timeout(60_000)  # of a machine with more to do
         tab.on("console", lambda message: faults.append(message.text))
         tab.on("pageerror", lambda error: faults.append(str(error)))
         tab.route("**/*", functools.partial(refuse, path.as_uri(), faults))
