@@ -125,7 +125,7 @@ def test_json_has_rows_and_means(capsys, quick, plugin):
 
 
 def test_csv_has_the_columns_of_the_contract(capsys, quick, plugin):
-    options = ("--format", "csv", "--plugin", plugin, "--no-plots")
+    options = ("--format", "results-csv", "--plugin", plugin, "--no-plots")
     lines = list(csv.reader(io.StringIO(report(capsys, quick, *options).out)))
     assert tuple(lines[0]) == COLUMNS
     assert len(lines) == 7
@@ -223,7 +223,7 @@ def test_folders_with_other_metrics_are_joined(tmp_path, capsys):
     ]
     first = bench(tmp_path / "a", plain)
     second = bench(tmp_path / "b", more, SUITE + "metrics: [loss]\n")
-    assert main(["report", first, second, "--format", "csv"]) == 0
+    assert main(["report", first, second, "--format", "results-csv"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header == ",".join((*COLUMNS, "global_loss"))
     assert [line.rpartition(",")[2] for line in lines] == ["0.5", "0.5"]
@@ -269,7 +269,7 @@ def test_what_it_took_to_a_target_is_told_of_runs_that_were_not_asked(tmp_path, 
     costs = page.partition("## Costs of a run")[2].partition("\n## ")[0]
     (line,) = [one for one in costs.splitlines() if one.startswith("| toy-mean")]
     assert [text.strip() for text in line.split("|")[-3:-1]] == ["3", "2"]
-    assert main(["report", folder, *options, "csv"]) == 0
+    assert main(["report", folder, *options, "results-csv"]) == 0
     header, one, other = capsys.readouterr().out.splitlines()
     assert header.endswith(",rounds_to_70,bytes_to_70")
     assert one.endswith(",3,2")
