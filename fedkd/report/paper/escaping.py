@@ -13,6 +13,8 @@ SPECIAL = {
 """Letters that LaTeX takes for something else."""
 JOINED = {"-": "-{}", "'": "'{}"}
 """Letters that two in a row make another sign of, unless they are kept apart."""
+JOINTS = "-_[,=/"
+"""What joins the words of a name."""
 # ruff: noqa: RUF001 - these letters are meant
 SIGNS = {
     "±": r"$\pm$", "×": r"$\times$", "≈": r"$\approx$", "†": r"$\dagger$",
@@ -61,11 +63,12 @@ def breakable(text: str) -> str:
 def _joined(text: str, ending: str) -> str:
     letters = unicodedata.normalize("NFC", " ".join(text.split()))
     parts = []
-    for letter, following in zip(letters, [*letters[1:], ""], strict=True):
+    triples = zip([" ", *letters], letters, [*letters[1:], " "], strict=False)
+    for before, letter, after in triples:
         parts.append(_letter(letter))
-        if letter == following and letter in JOINED:
+        if letter == after and letter in JOINED:
             parts[-1] = JOINED[letter]
-        elif ending and letter in "-_[],=./+" and following != " ":
+        elif letter in JOINTS and before.isalnum() and after != " ":
             parts.append(ending)
     return "".join(parts)
 

@@ -7,6 +7,7 @@ float as long as a page has room; nothing is scaled.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -36,7 +37,7 @@ LETTER = 4.85
 """Points of a letter at 9 pt, which is ``\\small``: a digit, and about a mean letter."""
 GAP = 11.0
 """Points between two columns, where the signs of numbers stand."""
-LABELS = 24
+LABELS = 22
 """Letters of a strategy's name in a line; longer ones go on in the next."""
 LINES = 46
 """Lines that one float has, with headings and notes."""
@@ -129,12 +130,15 @@ class Shape:
         start = rf"\phantom{{\num{{{left}}}}}" if left and left != "-" else ""
         if left == "-":
             start = r"\phantom{$-$}"
-        text = f"{mean} +- {std}" if std else mean
-        short = self.spread - len(_whole(std)) if std else 0
-        end = rf"\phantom{{{'0' * short}}}" if short else ""
-        if self.spread and not std:
-            end = rf"\phantom{{${{}}\pm{{}}${'0' * (self.spread + self.decimals)}.}}"
-        return rf"{{{start}\underline{{\num{{{text}}}}}{end}}}"
+        short = "0" * (self.spread - len(_whole(std)))
+        gap = rf"\phantom{{{short}}}" if short else ""
+        if std:
+            inner = rf"$\num{{{mean}}} \pm {gap}\num{{{std}}}$"
+            return rf"{{{start}\underline{{{inner}}}}}"
+        point = "." if self.spread and self.decimals else ""
+        lacking = "0" * (self.spread + self.decimals if self.spread else 0) + point
+        end = rf"\phantom{{${{}}\pm{{}}${lacking}}}" if self.spread else ""
+        return rf"{{{start}\underline{{\num{{{mean}}}}}{end}}}"
 
 
 @dataclass
@@ -188,8 +192,13 @@ class _Floats:
             shape = reduce(Shape.joined, self.shapes.values())
             self.shapes = dict.fromkeys(self.shapes, shape)
         for settings in self._blocks():
-            for start in range(0, len(every), size):
-                yield settings, every[start : start + size]
+            labels: list[str] = []
+            for label in every:
+                if _height([*labels, label]) > size:
+                    yield settings, labels
+                    labels = []
+                labels.append(label)
+            yield settings, labels
 
     def _float(
         self, tabulars: Sequence[Sequence[str]], number: int, below: Sequence[str]
@@ -294,7 +303,11 @@ class _Floats:
     def _letter(self, entry: TableField) -> str:
         """Return the letter of a note; equal notes have one letter."""
         remarks = remarks_on(entry, self.table)
-        if not remarks or (entry.n == self.usual_n and len(remarks) == 1):
+        if (
+            not entry.n
+            or not remarks
+            or (entry.n == self.usual_n and len(remarks) == 1)
+        ):
             return ""
         text = ", ".join(remarks).replace("n=", "n = ")
         if text not in self.remarks:
@@ -323,7 +336,7 @@ def _filled(parts: Sequence[Part], below: float) -> list[list[Part]]:
     floats: list[list[Part]] = [[]]
     used = 0
     for place, part in enumerate(parts):
-        size = len(part[1]) + HEADING
+        size = _height(part[1]) + HEADING
         notes = below if place == len(parts) - 1 else 0
         if floats[-1] and used + size + notes > LINES:
             floats.append([])
@@ -331,6 +344,11 @@ def _filled(parts: Sequence[Part], below: float) -> list[list[Part]]:
         floats[-1].append(part)
         used += size
     return floats
+
+
+def _height(labels: Sequence[str]) -> int:
+    """Return the lines of some strategies, whose names may go on in the next line."""
+    return sum(math.ceil((len(label) + 2) / (LABELS + 2)) for label in labels)
 
 
 def _lost_runs(rows: Sequence[Row]) -> Iterator[str]:
