@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from fedkd.errors import DataError
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.metrics.metric_set import BY_CLIENT
-from fedkd.report.figures import COLOURS, REFERENCE_COLOUR, Curve
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
@@ -24,15 +22,19 @@ from fedkd.report.grouping import (
     setting_titles,
     without_global,
 )
+from fedkd.report.looks import Look, looks
 from fedkd.report.notes import OF_CLIENTS, REFERENCE
 from fedkd.report.plots import curve_of, read_counts
 from fedkd.report.reading import Remark, Report
 from fedkd.report.results import Row
 from fedkd.report.stats.front import COSTS, front, points
 
-DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
-"""One less than there are colours, so that strategies of equal colour differ in it."""
+SYMBOLS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond",
+    "v": "triangle-down", "P": "cross", "X": "x", "<": "triangle-left",
+    ">": "triangle-right", "p": "pentagon", "h": "hexagon", "*": "star",
+}  # fmt: skip
+"""What Plotly calls the markers of pictures."""
 CHARTS = ("metrics", "costs", "clients", "partitions")
 """What a setting may have to draw: curves, accuracy beside costs, clients, classes."""
 DIGITS = 6
@@ -80,11 +82,15 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
     lines = {row.run_id: own for row, own in runs}
     groups = group([row for row in report.rows if row.status == "done"])
     labels = list(dict.fromkeys(label for label, _ in groups))
+    # As in pictures: of all strategies, whether their runs are done or not.
+    shown = looks(
+        [*dict.fromkeys(row.strategy for row in report.rows)], report.references
+    )
     settings = list(dict.fromkeys(setting for _, setting in groups))
     titles = setting_titles(settings)[0] if settings else ()
     worlds = [World(report, groups, one, labels, lines) for one in settings]
     return {
-        "strategies": [_look(report, groups, labels, label) for label in labels],
+        "strategies": [_look(report, groups, label, shown[label]) for label in labels],
         "settings": [
             {
                 "title": title,
@@ -98,21 +104,21 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
     }
 
 
-def _look(report: Report, groups: Groups, labels: Sequence[str], label: str) -> Plain:
+def _look(report: Report, groups: Groups, label: str, look: Look) -> Plain:
     """Return what a strategy is called, and how it is drawn everywhere."""
-    place = labels.index(label)
-    reference = label in report.references
     own = any(
         without_global(rows) for (name, _), rows in groups.items() if name == label
     )
-    signs = [REFERENCE] if reference else []
+    signs = [REFERENCE] if label in report.references else []
     signs += [OF_CLIENTS] if own else []
-    dash = 1 + place % 3 if reference else place // len(COLOURS) % len(DASHES)
+    dash = (
+        "solid" if look.dash == "-" else ",".join(f"{2 * x:g}px" for x in look.dash[1])
+    )
     return {
         "label": " ".join([label, *signs]),
-        "colour": REFERENCE_COLOUR if reference else COLOURS[place % len(COLOURS)],
-        "dash": DASHES[dash],
-        "symbol": SYMBOLS[place % len(SYMBOLS)],
+        "colour": look.colour,
+        "dash": dash,
+        "symbol": SYMBOLS[look.marker],
     }
 
 
@@ -148,23 +154,8 @@ def _curve(
         "rounds": _short(curve.rounds),
         "bytes": _short(curve.megabytes),
         "examples": _short(curve.examples),
-        "seconds": _seconds(curve, runs, column),
+        "seconds": None if curve.seconds is None else _short(curve.seconds),
     }
-
-
-def _seconds(
-    curve: Curve, runs: Sequence[Sequence[Line]], column: Column
-) -> list[float] | None:
-    """Return the seconds since the start at the rounds of a curve, mean over its runs."""
-    rounds = {int(one) for one in curve.rounds}
-    times: dict[int, list[float]] = {}
-    for lines in runs:
-        for line in lines:
-            if line["round"] in rounds and column.name in line and "seconds" in line:
-                times.setdefault(line["round"], []).append(line["seconds"])
-    if any(len(times.get(one, ())) != len(curve.values) for one in rounds):
-        return None
-    return [round(statistics.fmean(times[one]), DIGITS) for one in sorted(rounds)]
 
 
 def _costs(world: World) -> Plain:

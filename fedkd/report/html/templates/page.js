@@ -168,16 +168,19 @@
 
   const PATHS = {
     circle: "M21 6a4 4 0 1 1-8 0a4 4 0 1 1 8 0", square: "M13.5 2.5h7v7h-7z", diamond: "M17 1l5 5l-5 5l-5-5z",
-    "triangle-up": "M17 1.5l5 8.5h-10z", cross: "M15.5 1h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
-    x: "M14 1l3 3l3-3l2 2l-3 3l3 3l-2 2l-3-3l-3 3l-2-2l3-3l-3-3z", star: "M17 0.5l1.6 3.6l3.9.4l-2.9 2.6l.8 3.9l-3.4-2l-3.4 2l.8-3.9l-2.9-2.6l3.9-.4z",
+    "triangle-up": "M17 1.5l5 8.5h-10z", "triangle-down": "M17 10.5l5-8.5h-10z",
+    "triangle-left": "M12.5 6l8.5-5v10z", "triangle-right": "M21.5 6l-8.5-5v10z",
+    cross: "M15.5 1h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+    x: "M14 1l3 3l3-3l2 2l-3 3l3 3l-2 2l-3-3l-3 3l-2-2l3-3l-3-3z", pentagon: "M17 1l5 3.8l-1.9 5.8h-6.2l-1.9-5.8z",
+    hexagon: "M17 1l4.3 2.5v5l-4.3 2.5l-4.3-2.5v-5z",
+    star: "M17 0.5l1.6 3.6l3.9.4l-2.9 2.6l.8 3.9l-3.4-2l-3.4 2l.8-3.9l-2.9-2.6l3.9-.4z",
   };
-  const DASHES = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3" };
 
   function swatches() {
     all("#strategies label").forEach((label, place) => {
       const { colour, dash, symbol } = charts.strategies[place];
       const ink = colourOf(colour);
-      const line = `<path d="M0 6H34" stroke="${ink}" stroke-width="2" stroke-dasharray="${DASHES[dash]}"/>`;
+      const line = `<path d="M0 6H34" stroke="${ink}" stroke-width="2" stroke-dasharray="${dash === "solid" ? "" : dash.replaceAll("px", "")}"/>`;
       one("svg", label).innerHTML = `${line}<path d="${PATHS[symbol]}" fill="${ink}"/>`;
     });
   }
