@@ -18,6 +18,7 @@ from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import machine, reproducible
+from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
@@ -86,31 +87,35 @@ def probed(cells: Sequence[Cell], builder: RunBuilder) -> dict[str, Pace]:
     with reproducible(builder.device):
         for cell in cells:
             try:
-                federation, _ = builder.federation(cell)
-                strategy = builder.strategy(cell)
+                seconds = _round(cell, builder, steps)
             except FedKDError:
                 continue  # the check before has told why
-            world, protocol = arranged(strategy, federation, cell.parts.protocol)
-            like = canonical([cell.config[k] for k in ("dataset", "protocol")])
-            sides = Sides(world, protocol, cell.run.seed)
-            turns = _turns(world, protocol.training.batch_size, protocol.training)
-            share = protocol.clients_per_round() / len(world)
-            seconds = 0.0
-            for k, number in enumerate(turns):
-                key = like + world.client_models[k].key
-                if key not in steps:
-                    steps[key] = _timed(sides, k)
-                seconds += share * number * steps[key]
             paces[cell.run_id] = Pace(seconds, PROBE)
     return paces
 
 
-def _turns(world: Federation, size: int, training: Any) -> list[int]:
+def _round(cell: Cell, builder: RunBuilder, steps: dict[str, float]) -> float:
+    """Return the seconds of a round's local training; ``steps`` has what is timed."""
+    federation, _ = builder.federation(cell)
+    strategy = builder.strategy(cell)
+    world, protocol = arranged(strategy, federation, cell.parts.protocol)
+    sides = Sides(world, protocol, cell.run.seed)
+    like = canonical([cell.config[name] for name in ("dataset", "protocol")])
+    seconds = 0.0
+    for k, number in enumerate(_turns(world, protocol.training)):
+        key = like + world.client_models[k].key
+        if key not in steps:
+            steps[key] = _timed(sides, k)
+        seconds += number * steps[key]
+    return seconds * protocol.clients_per_round() / len(world)
+
+
+def _turns(world: Federation, training: TrainingConfig) -> list[int]:
     """Return the steps of each client in a round."""
-    if training.local_steps is not None:
-        return [training.local_steps] * len(world)
-    batches = [math.ceil(len(client) / size) for client in world.clients]
-    return [training.local_epochs * number for number in batches]
+    if training.local_epochs is None:
+        return [training.local_steps or 0] * len(world)
+    size, epochs = training.batch_size, training.local_epochs
+    return [epochs * math.ceil(len(client) / size) for client in world.clients]
 
 
 def _timed(sides: Sides, k: int) -> float:
