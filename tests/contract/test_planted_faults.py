@@ -350,7 +350,7 @@ class CentralThatSeeds(Central):
 FAULTS = [
     (UnseededNoise, checks.same_seed_gives_equal_bits,
      r"one seed gave two results: broadcast \(client 0, round 1\) gave another weights"),
-    (ListensToNobody, checks.same_seed_gives_equal_bits, "the seed changes nothing"),
+    (ListensToNobody, checks.another_seed_ends_elsewhere, "the seed changes nothing"),
     (TheLastClientWins, checks.order_of_clients_is_irrelevant,
      r"depends on the order of the clients: aggregate \(round 1\) gave another weights"),
     (OverwritesTheState, checks.inputs_are_left_alone,
