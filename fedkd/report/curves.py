@@ -63,7 +63,9 @@ class Curve:
 
     def against(self, panel: str) -> NDArray[np.float64] | None:
         """Return where its values stand in a panel, ``[T]``; None if that is unknown."""
-        return self.megabytes if panel == "bytes" else getattr(self, panel)
+        name = "megabytes" if panel == "bytes" else panel
+        place: NDArray[np.float64] | None = getattr(self, name)
+        return place
 
 
 def draw_curves(
