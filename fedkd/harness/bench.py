@@ -29,11 +29,10 @@ from fedkd.harness.workers import (
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
-from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision

@@ -63,7 +63,9 @@ class Curve:
 
     def against(self, panel: str) -> NDArray[np.float64] | None:
         """Return where its values stand in a panel, ``[T]``; None if that is unknown."""
-        return self.megabytes if panel == "bytes" else getattr(self, panel)
+        name = "megabytes" if panel == "bytes" else panel
+        place: NDArray[np.float64] | None = getattr(self, name)
+        return place
 
 
 def draw_curves(
@@ -231,7 +233,8 @@ def _draw_ends(axis: Any, curves: Sequence[Curve], size: float) -> None:
         return
     place = axis.get_yaxis_transform()
     width = axis.get_window_extent().width / axis.figure.dpi
-    gap = 0.052 * size / max(width, 0.5)
+    # In shares of the panel, of which all of them take a third at most.
+    gap = min(0.052 * size / max(width, 0.5), 0.35 / len(curves))
     for number, curve in enumerate(curves):
         x = 1.02 + gap * (number + 0.5)
         last = curve.values[:, -1]

@@ -13,7 +13,7 @@ from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
-from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
 from fedkd.report.reported import reported_part, reported_section
 from fedkd.report.results import Row, merge_results, read_results
@@ -21,7 +21,6 @@ from fedkd.report.stages import stage_part, stage_table
 from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warned_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, metrics_of

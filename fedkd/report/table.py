@@ -84,7 +84,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         references: Labels of strategies that are marked and never best.
         provenance: Where the numbers come from (versions, commit, device).
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
-        warned: What the runs warned of; see :func:`fedkd.report.warned.warned_lines`.
+        warned: What the runs warned of; see :func:`fedkd.report.description.warned_lines`.
         columns: Of metrics beside accuracy; each has a section.
         tuning: What a search chose, and what it cost.
         reported: The section of :func:`fedkd.report.reported.reported_section`.

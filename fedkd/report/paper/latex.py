@@ -219,8 +219,8 @@ class _Floats:
             yield rf"\caption{{{escaped(text)}.}}"
             yield rf"\label{{tab:{slug.strip('-')}{place}}}"
             yield r"\smallskip"
-        for place, tabular in enumerate(tabulars):
-            yield from [r"", r"\medskip"] if place else []
+        for line, tabular in enumerate(tabulars):
+            yield from ["", r"\medskip"] if line else []
             yield from tabular
         if below:
             yield from ["", r"\smallskip", r"\begin{minipage}{\linewidth}"]

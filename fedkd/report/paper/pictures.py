@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.metrics.columns import Column
@@ -147,19 +148,26 @@ def draw_panels(
             spare.set_visible(False)
         for line in axes:
             finish_y(line[0], column)
-        figure.legend(
-            [handle(one, SIZE) for one in legend.values()],
-            [_wrapped(_named(one), longest) for one in legend.values()],
-            loc="outside lower center",
-            ncols=columns,
-            handlelength=2.2,
-            columnspacing=1.0,
-            handletextpad=0.5,
-            labelspacing=0.25,
-            borderpad=0.1,
-        )
+        _add_legend(figure, [*legend.values()], columns, longest)
         if title:
             figure.suptitle(drawable(_wrapped(title, int(width / LETTER))))
+
+
+def _add_legend(
+    figure: Any, curves: Sequence[Curve], columns: int, letters: int
+) -> None:
+    """Name the curves below the panels, in lines of so many letters."""
+    figure.legend(
+        [handle(one, SIZE) for one in curves],
+        [_wrapped(_named(one), letters) for one in curves],
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=2.2,
+        columnspacing=1.0,
+        handletextpad=0.5,
+        labelspacing=0.25,
+        borderpad=0.1,
+    )
 
 
 def _named(curve: Curve) -> str:
