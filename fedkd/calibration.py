@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, create_model
 from torch import Tensor, nn
 
+from fedkd.averaged import OPTION, averaged, plain_class
 from fedkd.errors import ConfigError
 from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
 from fedkd.ops.heads import HeadTraining, feature_size, train_head
@@ -85,7 +86,7 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
-        return _made, (self.method_class, self.config.model_dump())
+        return _made, (plain_class(self.method_class), self.config.model_dump())
 
     def init(self, server: Server) -> Calibrating:
         """Start the method, and make sure that there will be a layer to calibrate.
@@ -188,7 +189,7 @@ def _made(
     cls: type[Strategy[Any, Any, Any]], options: Mapping[str, Any]
 ) -> Strategy[Any, Any, Any]:
     """Return a calibrated strategy with its options, in another process."""
-    made = calibrated(cls)
+    made = calibrated(averaged(cls) if OPTION in options else cls)
     return made(made.Config(**options))
 
 

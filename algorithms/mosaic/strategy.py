@@ -89,6 +89,7 @@ class State:
 class Mosaic(Strategy[State, Broadcast, Update]):
     """FedAvg, then distillation from class experts on generated images, then FedAvg."""
 
+    no_average = "its server also learns from each client's model by itself"
     Config = MosaicConfig
     config: MosaicConfig
     requires = Requires(buffers=("average", "reestimate"))

@@ -213,6 +213,8 @@ def needs_of(requires: Requires) -> list[str]:
     default = Requires().buffers
     if tuple(requires.buffers) != default:
         needs.append(f"buffer policy {' or '.join(requires.buffers)}")
+    if requires.clients > 1:
+        needs.append(f"{requires.clients} clients in a round")
     return needs
 
 

@@ -18,6 +18,7 @@ DECLARED = {
     "buffers": ("local",),
     "images": True,
     "rounds": 2,
+    "clients": 2,
     "builds": (ModelSpec("dcgan-generator"),),
 }
 
