@@ -37,7 +37,10 @@ class Violation:
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
-        changes = {"buffers": self.buffers(requires), "participation": self.participation}
+        changes = {
+            "buffers": self.buffers(requires),
+            "participation": self.participation,
+        }
         protocol = toy_protocol(self.rounds, **changes)
         inputs = toy_vectors() if self.vectors else toy_images(size=self.size)
         world = toy_federation(models=self.models, data=inputs, public=self.public)
