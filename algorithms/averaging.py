@@ -211,6 +211,7 @@ class Averaging(Strategy[Global, Global, Update]):
     """Federated averaging whose clients' work is open."""
 
     requires = Requires(one_architecture=True)
+    model_fields = ("weights",)
     no_average = ""
     choices: Choices = Choices()
     """What else is the method's own; may be set from the config in ``__init__``."""

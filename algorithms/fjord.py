@@ -86,6 +86,7 @@ class FjORD(Strategy[State, Broadcast, Update]):
     """Averages of nested sub-models that train by ordered dropout."""
 
     requires = Requires(nested_widths=True, buffers=("average", "reestimate"))
+    model_fields = ("weights",)
     no_average = ""
     Config = FjORDConfig
     config: FjORDConfig

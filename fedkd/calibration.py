@@ -74,6 +74,7 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         options = {name: getattr(self.config, name) for name in cls.Config.model_fields}
         self.method = cls(cls.Config(**options))
         self.how: Calibration = self.config.calibrate
+        self.varying = self.method.varying
         needs = self.method.requires
         # The method has one round less, and one at least.
         self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)

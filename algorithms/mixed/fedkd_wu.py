@@ -105,6 +105,7 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
     """Mutual distillation of own mentors and a shared mentee."""
 
     no_average = ""
+    varying = ("update",)  # as many singular values as a share of the energy needs
     Config = FedKDConfig
     config: FedKDConfig
 
