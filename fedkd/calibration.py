@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -74,7 +74,9 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         options = {name: getattr(self.config, name) for name in cls.Config.model_fields}
         self.method = cls(cls.Config(**options))
         self.how: Calibration = self.config.calibrate
-        self.varying = self.method.varying
+        # Moments have a row for each class that a client has.
+        self.varying = (*self.method.varying, *(f.name for f in fields(FeatureMoments)))
+        self.model_fields = self.method.model_fields
         needs = self.method.requires
         # The method has one round less, and one at least.
         self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)

@@ -149,10 +149,10 @@ class Strategy(ABC, Generic[State, Down, Up]):
     """Whether the simulator puts all clients' data into one client first: central
     training, which is a reference and no federated method."""
 
-    model_fields: ClassVar[tuple[str, ...]] = ()
+    model_fields: tuple[str, ...] = ()
     """Fields of an answer that hold entries of the client's own model, by name, with its
     types and shapes: the server takes no others."""
-    varying: ClassVar[tuple[str, ...]] = ()
+    varying: tuple[str, ...] = ()
     """Paths in an answer at and below which types, shapes or names differ between honest
     clients of one model. Elsewhere an answer that is unlike most is left out."""
     no_average: ClassVar[str] = "its server makes no average that could be replaced"

@@ -7,6 +7,7 @@ import pytest
 from strategy_settings import SETTINGS
 
 from fedkd import simulate, testing
+from fedkd.data.images import ClientData
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.executors.base import Serial
 from fedkd.strategy import Preset
@@ -21,7 +22,7 @@ class Dropping(Serial):
     name = "dropping"
 
     def answers(self, orders):
-        silent = {0: (), 1: (0,), 2: (0, 1)}[orders.round.index]
+        silent = {0: (0, 1), 1: (0,), 2: ()}[orders.round.index]
         for k, answer in super().answers(orders):
             if k not in silent:
                 yield k, answer
@@ -38,14 +39,24 @@ def names():
     return [*seen.values(), "fedavg"]
 
 
+def uneven():
+    """Return a federation whose client 0 has images of one class, and the others of two."""
+    world = testing.toy_federation()
+    whole = world.clients[0]
+    labels = world.data.y_train[whole.indices]
+    world.clients[0] = ClientData(world.data, whole.indices[labels == 1])
+    return world
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_round_with_fewer_answers_is_a_round(name):
     strategy = REGISTRY.strategy(name, SETTINGS.get(name, {}))[0]
-    world = testing.toy_federation(), testing.toy_protocol(ROUNDS)
-    result = simulate(strategy, *world, seed=2, executor=Dropping)
+    result = simulate(
+        strategy, uneven(), testing.toy_protocol(ROUNDS), seed=2, executor=Dropping
+    )
     sizes = [len(line["clients"]) for line in result.history]
     # Pooled, there is one client, and it is silent.
-    assert sizes == ([1, 0, 0] if strategy.pools_clients else [3, 2, 1])
+    assert sizes == ([0, 0, 1] if strategy.pools_clients else [1, 2, 3])
     for line in result.history:
         assert not [row for row in line["clients"].values() if "rejected" in row]
         assert "rejected" not in line
