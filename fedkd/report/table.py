@@ -120,22 +120,36 @@ def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
         table: Says what differs.
         interval: Whether the bootstrap interval stands in it, where there is one.
     """
-    lost = {
-        status: number
-        for status, number in sorted(entry.counts.items())
-        if status != "done"
-    }
     if entry.mean is None:
-        return _lost(lost) or MISSING
+        return lost_text(entry) or MISSING
     decimals = table.column.decimals
     text = spread(entry.values, decimals=decimals)
     if interval:
         text = f"{text} {bounds(entry.interval, decimals, sign='')}".rstrip()
-    remarks = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
-    remarks += [f"{number} {status}" for status, number in lost.items()]
+    remarks = remarks_on(entry, table)
     parts = [text, f"({', '.join(remarks)})" if remarks else ""]
     parts.append(LEADING if entry.mark == "leading" else "")
     return " ".join(filter(None, parts))
+
+
+def remarks_on(entry: TableField, table: Table) -> list[str]:
+    """Return what is said of a mean where others have more seeds, or runs are lost."""
+    lost = _lost_of(entry)
+    start = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
+    return start + [f"{number} {status}" for status, number in lost.items()]
+
+
+def lost_text(entry: TableField) -> str:
+    """Return what became of the runs of a field without a mean; nothing if none were."""
+    lost = _lost_of(entry)
+    if len(lost) == 1:
+        status, number = next(iter(lost.items()))
+        return status if number == 1 or status == "skipped" else f"{number} {status}"
+    return ", ".join(f"{number} {status}" for status, number in lost.items())
+
+
+def _lost_of(entry: TableField) -> dict[str, int]:
+    return {name: n for name, n in sorted(entry.counts.items()) if name != "done"}
 
 
 def started_anew(rows: Sequence[Row]) -> list[str]:
@@ -308,13 +322,6 @@ def _marked(text: str, entry: TableField) -> str:
     if entry.mark == "best":
         return f"**{text}**"
     return f"<u>{text}</u>" if entry.mark == "second" else text
-
-
-def _lost(lost: Mapping[str, int]) -> str:
-    if len(lost) == 1:
-        status, number = next(iter(lost.items()))
-        return status if number == 1 or status == "skipped" else f"{number} {status}"
-    return ", ".join(f"{number} {status}" for status, number in lost.items())
 
 
 def _mean_of(read: Callable[[Row], float | None], rows: Sequence[Row]) -> float | None:
