@@ -22,7 +22,7 @@ weighed, and what the server makes of the average. With momentum at the server::
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
@@ -31,9 +31,10 @@ from torch import Tensor, nn
 
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.config import Config
-from fedkd.ops.averaging import buffer_entries, weighted_average
+from fedkd.ops.averaging import buffer_entries
 from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
+from fedkd.robust.rule import MEAN, Mean, Rule
 from fedkd.strategy import (
     Client,
     Party,
@@ -115,6 +116,24 @@ def zeros(model: nn.Module) -> dict[str, Tensor]:
     return {n: torch.zeros(p.shape) for n, p in model.named_parameters()}
 
 
+def summed(rule: Rule, parts: Iterable[Weights], zero: Weights) -> dict[str, Tensor]:
+    """Return sum_k s_k of what clients sent besides; with a rule, K times its average.
+
+    Args:
+        rule: The strategy's; with the mean, it is the sum in the order of the clients.
+        parts: s_k, by entry.
+        zero: A zero for every entry.
+    """
+    if isinstance(rule, Mean):
+        total = dict(zero)
+        for one in parts:
+            total = {n: value + one[n] for n, value in total.items()}
+        return total
+    every = list(parts)
+    joint = rule.combine(every, [1.0] * len(every), zero)
+    return {n: len(every) * joint[n] for n in zero}
+
+
 def nothing(*given: object) -> None:
     """Return None whatever is given: nothing is sent besides the weights."""
     del given
@@ -192,6 +211,8 @@ class Averaging(Strategy[Global, Global, Update]):
     """Federated averaging whose clients' work is open."""
 
     requires = Requires(one_architecture=True)
+    model_fields = ("weights",)
+    no_average = ""
     choices: Choices = Choices()
     """What else is the method's own; may be set from the config in ``__init__``."""
 
@@ -257,17 +278,21 @@ class Averaging(Strategy[Global, Global, Update]):
     def aggregate(
         self, state: Global, ups: Mapping[int, Update], server: Server, round: Round
     ) -> Global:
-        """w_{t+1} = sum_k n_k w_k / sum_k n_k over the clients of the round."""
+        """w_{t+1} = sum_k n_k w_k / sum_k n_k over the clients of the round.
+
+        With the option ``average``, its rule is in the place of the mean.
+        """
         shares = (self.choices.shares or self.how.shares)(ups)
         mean: Weights
         if state.nested is None:
-            mean = {**state.weights, **average(ups, shares)}
+            start = self.choices.starts(state)
+            mean = {**state.weights, **average(ups, shares, self.rule, start)}
         else:
             models = {k: up.weights for k, up in ups.items()}
             told = {k: self.choices.speaks(up) for k, up in ups.items()}
             classes = {k: c for k, c in told.items() if c is not None}
             mean = state.nested.average(
-                state.weights, models, shares, round.index, classes
+                state.weights, models, shares, round.index, classes, rule=self.rule
             )
         return self.choices.moved(state, mean, ups, server, round)
 
@@ -330,10 +355,19 @@ def own_model(
 
 
 def average(
-    ups: Mapping[int, Update], shares: Mapping[int, float] | None = None
+    ups: Mapping[int, Update],
+    shares: Mapping[int, float] | None = None,
+    rule: Rule = MEAN,
+    before: Weights | None = None,
 ) -> dict[str, Tensor]:
-    """Return sum_k n_k w_k / sum_k n_k (Algorithm 1, server), or with other weights."""
+    """Return sum_k n_k w_k / sum_k n_k (Algorithm 1, server), or with other weights.
+
+    Args:
+        ups: What clients sent.
+        shares: The weight of each; None: its images.
+        rule: Another average in the place of the mean.
+        before: What clients started from; rules other than the mean need it.
+    """
     weights = {k: up.examples for k, up in ups.items()} if shares is None else shares
-    return weighted_average(
-        (up.weights for up in ups.values()), [weights[k] for k in ups]
-    )
+    states = (up.weights for up in ups.values())
+    return rule.combine(states, [weights[k] for k in ups], before or {})

@@ -22,6 +22,7 @@ class Central(Averaging):
     is_reference = True
     pools_clients = True
     requires = Requires()
+    no_average = "it has one client, in which all data are"
 
     def train(self, client: Client, sent: None) -> None:
         """Train on all data: the client is the only one."""

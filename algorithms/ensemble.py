@@ -42,6 +42,8 @@ class Collection:
 class Ensemble(Strategy[Collection, Nothing, Own]):
     """The mean of the logits of models that their clients trained alone."""
 
+    model_fields = ("weights",)
+    no_average = "its server also learns from each client's model by itself"
     is_reference = True
 
     def init(self, server: Server) -> Collection:

@@ -27,7 +27,7 @@ from fedkd.algorithms.fjord_config import FjORDConfig
 from fedkd.algorithms.fjord_dropout import OrderedDropout
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.errors import ConfigError
-from fedkd.ops.averaging import buffer_entries, weighted_average
+from fedkd.ops.averaging import buffer_entries
 from fedkd.ops.training import train
 from fedkd.ops.widths import Sizes, kept_channels
 from fedkd.payload import Weights
@@ -86,6 +86,8 @@ class FjORD(Strategy[State, Broadcast, Update]):
     """Averages of nested sub-models that train by ordered dropout."""
 
     requires = Requires(nested_widths=True, buffers=("average", "reestimate"))
+    model_fields = ("weights",)
+    no_average = ""
     Config = FjORDConfig
     config: FjORDConfig
 
@@ -138,21 +140,31 @@ class FjORD(Strategy[State, Broadcast, Update]):
             k: {name: value for name, value in up.weights.items() if name not in kept}
             for k, up in ups.items()
         }
-        weights = nested.average(state.weights, models, shares, round.index)
+        weights = nested.average(
+            state.weights, models, shares, round.index, rule=self.rule
+        )
         sent: dict[float, list[tuple[int, Weights]]] = {}
         for k, up in ups.items():
             own = {name: up.weights[name] for name in up.weights if name in kept}
             for p, buffers in {**up.statistics, nested.rate(k): own}.items():
                 sent.setdefault(p, []).append((up.examples, buffers))
         averaged = {
-            p: weighted_average([b for _, b in pairs], [n for n, _ in pairs])
-            for p, pairs in sorted(sent.items())
+            p: self._of_width(pairs, state.weights) for p, pairs in sorted(sent.items())
         }
         weights |= averaged.pop(1.0, {})
         statistics = {**state.statistics, **averaged}
         return State(
             weights, statistics, nested, state.name, state.options, state.widths
         )
+
+    def _of_width(
+        self, pairs: Sequence[tuple[int, Weights]], like: Weights
+    ) -> dict[str, torch.Tensor]:
+        """Return the average of the statistics of one width, weighted by images."""
+        whole = {
+            n: like[n][tuple(slice(s) for s in b.shape)] for n, b in pairs[0][1].items()
+        }
+        return self.rule.combine([b for _, b in pairs], [n for n, _ in pairs], whole)
 
     def predictors(self, state: State, server: Server) -> Mapping[str, nn.Module]:
         """Measure the global model at full width."""

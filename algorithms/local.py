@@ -30,6 +30,7 @@ class Local(Strategy[Nothing, Nothing, Nothing]):
     """Every client trains on its own data and predicts with its own model."""
 
     is_reference = True
+    no_average = "its clients send nothing"
 
     def init(self, server: Server) -> Nothing:
         """There is nothing to remember."""

@@ -52,10 +52,10 @@ from fedkd.ops.submodels import (
     class_averages,
     extract,
     index_map,
-    partial_average,
 )
 from fedkd.ops.widths import Sizes, kept_channels
 from fedkd.payload import Weights
+from fedkd.robust.rule import MEAN, Rule
 from fedkd.strategy import Server, read_weights
 
 
@@ -109,6 +109,8 @@ class Nested:
         shares: Mapping[int, float],
         round: int,
         classes: Mapping[int, Tensor] | None = None,
+        *,
+        rule: Rule = MEAN,
     ) -> dict[str, Tensor]:
         """Return the whole model, averaged over those who hold a coordinate.
 
@@ -122,9 +124,11 @@ class Nested:
             round: Number of the round in which the sub-models were sent out.
             classes: By client, ``[C]``, not 0 for logits that it speaks for; all of them
                 for a client that is missing.
+            rule: Another average in the place of the mean.
 
         Raises:
             ValueError: If the weights cannot be normalised.
+            ConfigError: If the rule compares whole models and one is a part.
         """
         parts = [
             Part(
@@ -135,7 +139,7 @@ class Nested:
             )
             for k, weights in models.items()
         ]
-        return partial_average(whole, parts)
+        return rule.combine_parts(whole, parts)
 
     def experts(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, create_model
 from torch import Tensor, nn
 
+from fedkd.averaged import OPTION, averaged, plain_class
 from fedkd.errors import ConfigError
 from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
 from fedkd.ops.heads import HeadTraining, feature_size, train_head
@@ -73,6 +74,9 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         options = {name: getattr(self.config, name) for name in cls.Config.model_fields}
         self.method = cls(cls.Config(**options))
         self.how: Calibration = self.config.calibrate
+        # Moments have a row for each class that a client has.
+        self.varying = (*self.method.varying, *(f.name for f in fields(FeatureMoments)))
+        self.model_fields = self.method.model_fields
         needs = self.method.requires
         # The method has one round less, and one at least.
         self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)
@@ -85,7 +89,7 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
-        return _made, (self.method_class, self.config.model_dump())
+        return _made, (plain_class(self.method_class), self.config.model_dump())
 
     def init(self, server: Server) -> Calibrating:
         """Start the method, and make sure that there will be a layer to calibrate.
@@ -188,7 +192,7 @@ def _made(
     cls: type[Strategy[Any, Any, Any]], options: Mapping[str, Any]
 ) -> Strategy[Any, Any, Any]:
     """Return a calibrated strategy with its options, in another process."""
-    made = calibrated(cls)
+    made = calibrated(averaged(cls) if OPTION in options else cls)
     return made(made.Config(**options))
 
 

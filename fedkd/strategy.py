@@ -61,6 +61,7 @@ from fedkd.party import (
     Party,
     Server,
 )
+from fedkd.robust.rule import MEAN, Rule
 from fedkd.weights import copy_weights, read_weights
 
 __all__ = [
@@ -126,6 +127,8 @@ class Requires:
     """The buffer policies under which the strategy means something."""
     rounds: int = 1
     """The least number of rounds in which it does what it is for."""
+    clients: int = 1
+    """The least number of clients in a round with which it means something."""
     builds: tuple[ModelSpec, ...] = ()
     """Registered models, such as a generator, that its verbs will build for the inputs of
     the run. One that cannot be built for them is found out before the first round."""
@@ -148,6 +151,18 @@ class Strategy(ABC, Generic[State, Down, Up]):
     pools_clients: ClassVar[bool] = False
     """Whether the simulator puts all clients' data into one client first: central
     training, which is a reference and no federated method."""
+
+    model_fields: tuple[str, ...] = ()
+    """Fields of an answer that hold entries of the client's own model, by name, with its
+    types and shapes: the server takes no others."""
+    varying: tuple[str, ...] = ()
+    """Paths in an answer at and below which types, shapes or names differ between honest
+    clients of one model. Elsewhere an answer that is unlike most is left out."""
+    no_average: ClassVar[str] = "its server makes no average that could be replaced"
+    """Why the option ``average`` cannot be given, as the end of a sentence. Empty where
+    the server averages what clients sent by ``self.rule``."""
+    rule: Rule = MEAN
+    """How the server averages, where ``no_average`` is empty."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config

@@ -70,6 +70,8 @@ class State:
 class Distilling(Strategy[State, Start, Update]):
     """DENSE's rounds; what is decided inside its loop is open."""
 
+    model_fields = ("weights",)
+    no_average = "its server also learns from each client's model by itself"
     config: DenseConfig
     requires = Requires(buffers=("average", "reestimate"))
 

@@ -77,6 +77,7 @@ class State:
 class DFRD(Strategy[State, Broadcast, Update]):
     """Aggregation and, in every round, distillation of the class-weighted ensemble."""
 
+    no_average = "its server also learns from each client's model by itself"
     Config = DFRDConfig
     config: DFRDConfig
     requires = Requires(buffers=("average", "reestimate"))

@@ -27,6 +27,7 @@ from fedkd.algorithms.averaging import (
     PlainConfig,
     Update,
     at_rest,
+    summed,
     zeros,
 )
 from fedkd.payload import Weights
@@ -86,15 +87,20 @@ class FedDyn(Averaging):
         server: Server,
         round: Round,
     ) -> Global:
-        """Return the mean, and h + sum_k (w_k - w_t) / N over all N clients."""
+        """Return the mean, and h + sum_k (w_k - w_t) / N over all N clients.
+
+        With another average, that of the moves stands for each client of the round.
+        """
         del round
         if not self.config.alpha:
             return Global(mean, besides=state.besides)
         sent, number = _corrected(state), len(server.clients)
-        h = {
-            n: value + sum((up.weights[n] - sent[n]) / number for up in ups.values())
-            for n, value in state.besides.items()
-        }
+        moves = (
+            {n: (up.weights[n] - sent[n]) / number for n in state.besides}
+            for up in ups.values()
+        )
+        total = summed(self.rule, moves, zeros(server.model))
+        h = {n: value + total[n] for n, value in state.besides.items()}
         return Global(mean, besides=h)
 
 

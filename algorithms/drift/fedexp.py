@@ -41,6 +41,9 @@ class FedExPConfig(PlainConfig):
 class FedExP(Averaging):
     """FedAvg with an extrapolated step of the server."""
 
+    no_average = (
+        "its step is as long as single moves make it, which one client can stretch"
+    )
     Config = FedExPConfig
     config: FedExPConfig
 

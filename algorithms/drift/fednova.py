@@ -14,7 +14,7 @@ Deviations: with local momentum rho, ||a_k||_1 is that of the momentum buffer's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from fedkd.algorithms.averaging import (
     Update,
 )
 from fedkd.payload import Weights
+from fedkd.robust.rule import Mean
 from fedkd.strategy import Client, Round, Server
 
 
@@ -56,15 +57,26 @@ class FedNova(Averaging):
         server: Server,
         round: Round,
     ) -> Global:
-        """Return x - tau_eff sum_k p_k d_k, and averaged buffers."""
+        """Return x - tau_eff sum_k p_k d_k, and averaged buffers.
+
+        With another average, it is that of x - tau_eff d_k.
+        """
         del round
         shares = self.how.shares(ups)
         total = sum(shares.values())
         norms = {k: float(up.besides) for k, up in ups.items()}
         effective = sum(shares[k] / total * norms[k] for k in ups)
+        names = [n for n, _ in server.model.named_parameters()]
+        if not isinstance(self.rule, Mean):
+            steps = [
+                _stepped(state.weights, up.weights, names, effective / norms[k])
+                for k, up in ups.items()
+            ]
+            weights = [shares[k] for k in ups]
+            return Global({**mean, **self.rule.combine(steps, weights, state.weights)})
         factors = {k: effective * shares[k] / total / norms[k] for k in ups}
         moved = dict(mean)
-        for n, _ in server.model.named_parameters():
+        for n in names:
             x = state.weights[n]
             moved[n] = x - _sum_of_moves(x, n, ups, factors)
         return Global(moved)
@@ -81,6 +93,13 @@ def work(steps: int, momentum: float) -> float:
         return float(steps)
     rest = momentum * (1 - momentum**steps) / (1 - momentum)
     return (steps - rest) / (1 - momentum)
+
+
+def _stepped(
+    before: Weights, after: Weights, names: Sequence[str], factor: float
+) -> dict[str, Tensor]:
+    """Return x - factor (x - y_k), by parameter."""
+    return {n: before[n] - factor * (before[n] - after[n]) for n in names}
 
 
 def _sum_of_moves(

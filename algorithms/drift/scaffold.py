@@ -27,6 +27,7 @@ from fedkd.algorithms.averaging import (
     PlainConfig,
     Update,
     at_rest,
+    summed,
     zeros,
 )
 from fedkd.payload import Weights
@@ -88,14 +89,15 @@ class Scaffold(Averaging):
         server: Server,
         round: Round,
     ) -> Global:
-        """Return x + eta_g mean(y_k - x) and c + sum_k (c_k+ - c_k) / N."""
+        """Return x + eta_g mean(y_k - x) and c + sum_k (c_k+ - c_k) / N.
+
+        With another average, that of the changes stands for each client of the round.
+        """
         del round
-        changes = [up.besides for up in ups.values()]
+        changes = (up.besides for up in ups.values())
         number = len(server.clients)
-        c = {
-            n: v + sum(each[n] for each in changes) / number
-            for n, v in state.besides.items()
-        }
+        total = summed(self.rule, changes, zeros(server.model))
+        c = {n: v + total[n] / number for n, v in state.besides.items()}
         eta = self.config.server_lr
         moved = dict(mean)
         if eta != 1:

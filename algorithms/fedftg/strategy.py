@@ -60,6 +60,7 @@ class State:
 class FedFTG(Strategy[State, Global, CountedUpdate]):
     """FedAvg and, in every round, data-free fine-tuning of the average."""
 
+    no_average = "its server also learns from each client's model by itself"
     Config = FedFTGConfig
     config: FedFTGConfig
     requires = Requires(one_architecture=True, buffers=("average", "reestimate"))

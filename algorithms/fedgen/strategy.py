@@ -88,6 +88,7 @@ class State:
 class FedGen(Strategy[State, Broadcast, CountedUpdate]):
     """FedAvg whose clients learn from a generator of features."""
 
+    no_average = "its server also learns from each client's model by itself"
     Config = FedGenConfig
     config: FedGenConfig
     requires = Requires(equal_feature_size=True)

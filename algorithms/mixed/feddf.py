@@ -66,6 +66,8 @@ class FedDFConfig(Config):
 class FedDF(Strategy[Fleet, Global, Update]):
     """FedAvg by architecture, then distillation from all clients' models."""
 
+    model_fields = ("weights",)
+    no_average = "its server also learns from each client's model by itself"
     Config = FedDFConfig
     config: FedDFConfig
     # A teacher without its buffers cannot answer.

@@ -72,6 +72,8 @@ class Models:
 class FedET(Strategy[Models, Global, Update]):
     """Small models at the clients, a larger one at the server, public images between."""
 
+    model_fields = ("weights",)
+    no_average = "its server also learns from each client's model by itself"
     Config = FedETConfig
     config: FedETConfig
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,7 +35,6 @@ from fedkd.algorithms.mixed.companion import (
 from fedkd.algorithms.mixed.lowrank import Update, compressed, restored
 from fedkd.algorithms.mixed.own_models import OwnModels, features_of
 from fedkd.config import Config
-from fedkd.ops.averaging import weighted_average
 from fedkd.ops.distillation import kl
 from fedkd.ops.heads import feature_size, head_of
 from fedkd.party import ModelSpec
@@ -104,6 +104,8 @@ class Gradient:
 class FedKD(OwnModels[Mentee, Lesson, Gradient]):
     """Mutual distillation of own mentors and a shared mentee."""
 
+    no_average = ""
+    varying = ("update",)  # as many singular values as a share of the energy needs
     Config = FedKDConfig
     config: FedKDConfig
 
@@ -142,7 +144,9 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
         """Average the updates, compress their mean, and apply it as clients will."""
         uniform = self.config.weights == "uniform"
         shares = [1 if uniform else up.examples for up in ups.values()]
-        mean = weighted_average((restored(up.update) for up in ups.values()), shares)
+        updates = (restored(up.update) for up in ups.values())
+        zero = {n: torch.zeros_like(value) for n, value in state.weights.items()}
+        mean = self.rule.combine(updates, shares, zero)
         update = compressed(mean, self._energy(round), server.device)
         weights = {**state.weights, **changed(state.weights, update)}
         return Mentee(state.model, weights, update, tuple(ups))

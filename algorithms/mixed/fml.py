@@ -53,6 +53,7 @@ class FMLConfig(Config):
 class FML(OwnModels[Shared, Shared, Update]):
     """Mutual learning of own models and a shared one."""
 
+    no_average = ""
     Config = FMLConfig
     config: FMLConfig
 
@@ -79,7 +80,8 @@ class FML(OwnModels[Shared, Shared, Update]):
         del server, round
         uniform = self.config.weights == "uniform"
         shares = {k: 1 if uniform else up.examples for k, up in ups.items()}
-        return replace(state, weights={**state.weights, **average(ups, shares)})
+        mean = average(ups, shares, self.rule, state.weights)
+        return replace(state, weights={**state.weights, **mean})
 
     def predictors(self, state: Shared, server: Server) -> Mapping[str, nn.Module]:
         """Measure the mean meme, unless part of it stays at the clients."""

@@ -35,6 +35,8 @@ _FORWARD = 256
 class OwnModels(Strategy[State, Down, Up]):
     """Each client goes on from its own model, which stays with it."""
 
+    no_average = "its clients send no models"
+
     @abstractmethod
     def train(self, client: Client, down: Down) -> Up:
         """Do a client's work on its model, and return what it sends.

@@ -89,6 +89,8 @@ class State:
 class Mosaic(Strategy[State, Broadcast, Update]):
     """FedAvg, then distillation from class experts on generated images, then FedAvg."""
 
+    varying = ("features",)  # as many of a class as the client has
+    no_average = "its server also learns from each client's model by itself"
     Config = MosaicConfig
     config: MosaicConfig
     requires = Requires(buffers=("average", "reestimate"))

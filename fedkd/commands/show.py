@@ -80,6 +80,7 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
         yield from _entry(key, record.get(key.lower(), ""))
     if "needs" in record:
         yield from _items("Needs", record["needs"] or ["nothing special"])
+    yield from _entry("Average", record.get("average", ""))
     for direction, payload in record.get("sends", {}).items():
         yield from _payload(direction, payload)
     if record.get("files"):

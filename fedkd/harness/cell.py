@@ -29,7 +29,7 @@ from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.description import STARTED
-from fedkd.report.results import COLUMNS, LATER, Row, is_axis, joined_notes
+from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, is_axis, joined_notes
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate
@@ -192,7 +192,7 @@ def _sound_row(folder: RunFolder) -> dict[str, Any] | None:
 def _is_of(result: Mapping[str, Any], cell: Cell) -> bool:
     """Say whether a row is one of this version, and of this cell."""
     known = {*COLUMNS, *(column.name for column in cell.columns)}
-    names = {name for name in result if not is_axis(name)}
+    names = {name for name in result if not is_axis(name)} - COUNTS
     same = {"config_hash": cell.config_hash, "seed": cell.run.seed}
     return known - LATER <= names <= known and same.items() <= result.items()
 
@@ -348,6 +348,7 @@ def _row(
     measures: dict[str, Any] = {name: outcome.metrics.get(name) for name in _MEASURES}
     for name, value in outcome.metrics.get("phases", {}).items():
         measures[f"seconds_{name}"] = value
+    counts = {n: outcome.metrics[n] for n in COUNTS & outcome.metrics.keys()}
     return Row(
         **vars(cell.run),
         status=outcome.status,
@@ -361,7 +362,7 @@ def _row(
         config_hash=cell.config_hash,
         run_id=cell.run_id,
         global_of=outcome.metrics.get("global_of") or "",
-        metrics={c.name: c.value(outcome.metrics) for c in cell.columns},
+        metrics={c.name: c.value(outcome.metrics) for c in cell.columns} | counts,
         **measures,
     )
 

@@ -29,6 +29,7 @@ TAKEN = AXIS_COLUMNS | {
     "seconds_transport", "seconds_server", "seconds_evaluation", "seconds_bookkeeping",
     "peak_memory_bytes", "split_hash", "config_hash", "run_id", "precision", "engine",
     "notes", "global_of", "round", "train_loss", "phases", "measured", "logged", BY_CLIENT,
+    "rejected",
 }  # fmt: skip
 """Names in results.csv and metrics.jsonl that mean something else."""
 

@@ -165,34 +165,34 @@ def _rows(part: Part, entry: str) -> Tensor | None:
 
 def _mean_of_parts(entry: str, before: Tensor, parts: Sequence[Part]) -> Tensor:
     """Return the mean at each coordinate of one entry."""
-    held = [_held(part, entry, before) for part in parts]
+    inside_of = [held(part, entry, before) for part in parts]
     total = torch.zeros(before.shape, dtype=torch.float64)
-    for part, inside in zip(parts, held, strict=True):
+    for part, inside in zip(parts, inside_of, strict=True):
         total += part.weight * inside
     mean = torch.zeros_like(before)
     divisor = torch.where(total > 0, total, 1.0)
-    for part, inside in zip(parts, held, strict=True):
+    for part, inside in zip(parts, inside_of, strict=True):
         if part.weight:
             share = (part.weight * inside / divisor).to(before.dtype)
-            mean += _spread(part, entry, before) * share
+            mean += spread(part, entry, before) * share
     return torch.where(total > 0, mean, before)
 
 
-def _held(part: Part, entry: str, like: Tensor) -> Tensor:
+def held(part: Part, entry: str, like: Tensor) -> Tensor:
     """Return 1 where a sub-model holds a coordinate and 0 elsewhere; it broadcasts."""
-    held = torch.ones([1] * like.ndim, dtype=torch.float64)
+    inside = torch.ones([1] * like.ndim, dtype=torch.float64)
     for i, kept in enumerate(part.where.positions(entry)):
         if kept is not None:
             line = torch.zeros(like.shape[i], dtype=torch.float64)
             line[kept] = 1.0
-            held = held * line.view([-1 if j == i else 1 for j in range(like.ndim)])
+            inside = inside * line.view([-1 if j == i else 1 for j in range(like.ndim)])
     rows = _rows(part, entry)
     if rows is not None:
-        held = held * rows.double().view(-1, *[1] * (like.ndim - 1))
-    return held
+        inside = inside * rows.double().view(-1, *[1] * (like.ndim - 1))
+    return inside
 
 
-def _spread(part: Part, entry: str, like: Tensor) -> Tensor:
+def spread(part: Part, entry: str, like: Tensor) -> Tensor:
     """Return a sub-model's entry in the shape of the whole one, zero where not held."""
     value = part.weights[entry].detach()
     for i, kept in enumerate(part.where.positions(entry)):

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedkd.config import build
@@ -88,6 +88,7 @@ def _strategy(entry: Entry, target: Any) -> dict[str, Any]:
         **{key.lower(): keys.get(key, "") for key in KEYS},
         "bibtex": entries_of(papers(entry)),
         "needs": needs_of(_requires(preset)),
+        "average": average_of(cls),
         "sends": {"down": _payload(down), "up": _payload(up)},
         "options": options,
     }
@@ -173,8 +174,8 @@ def _keys(entry: Entry, target: Any) -> dict[str, str]:
     return own if "Paper" in own else method_keys(target.strategy)
 
 
-def docstring_keys(text: str) -> dict[str, str]:
-    """Return the keyed paragraphs of a module's docstring; the prose before as ``""``.
+def docstring_keys(text: str, keys: Sequence[str] = KEYS) -> dict[str, str]:
+    """Return the keyed paragraphs of a docstring; the prose before as ``""``.
 
     A key stands at the start of a line, ``Paper: …``; its further lines are indented.
     Items that start with ``- `` keep lines of their own.
@@ -182,7 +183,7 @@ def docstring_keys(text: str) -> dict[str, str]:
     paragraphs: dict[str, list[str]] = {"": []}
     current = ""
     for line in inspect.cleandoc(text).splitlines():
-        match = re.match(rf"({'|'.join(KEYS)}):\s*(.*)", line)
+        match = re.match(rf"({'|'.join(keys)}):\s*(.*)", line)
         if match:
             current = match[1]
             paragraphs[current] = [match[2]]
@@ -214,7 +215,18 @@ def needs_of(requires: Requires) -> list[str]:
     default = Requires().buffers
     if tuple(requires.buffers) != default:
         needs.append(f"buffer policy {' or '.join(requires.buffers)}")
+    if requires.clients > 1:
+        needs.append(f"{requires.clients} clients in a round")
     return needs
+
+
+def average_of(cls: type[Strategy[Any, Any, Any]]) -> str:
+    """Return whether a strategy takes the option ``average``, and if not, why."""
+    if "average" in cls.Config.model_fields:
+        return "an option of its own has this name"
+    if cls.no_average:
+        return f"mean only, for {cls.no_average}"
+    return "the mean, or the rule that the option average names"
 
 
 def _wire_types(cls: type) -> tuple[Any, Any]:

@@ -16,10 +16,15 @@ from fedkd.partition.base import Partitioner
 from fedkd.plugins.builders import config_of
 from fedkd.plugins.fields import plain
 from fedkd.plugins.registry import Registry, composed, merged
+from fedkd.robust.rule import Rule
 from fedkd.strategy import Preset
 
 _READING = ("datasets", "partitioners")
 """Kinds of things that may read files which their options name."""
+
+
+BESIDE: Mapping[str, Any] = {"average": Rule}
+"""Types of the options that any strategy takes beside its own, and that take one value."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ def option_types(registry: Registry, kind: str, name: str) -> dict[str, Any]:
     if entry is None or entry.kind == "mix":
         return {}
     cls, _ = _parts(registry.resolve(kind, bare))
-    return {k: f.annotation for k, f in config_of(cls).model_fields.items()}
+    own = {k: f.annotation for k, f in config_of(cls).model_fields.items()}
+    return {**BESIDE, **own} if kind == "strategies" else own
 
 
 def _look_up(registry: Registry, kind: str, name: str, where: str) -> Any:

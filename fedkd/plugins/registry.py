@@ -372,20 +372,24 @@ def _words(text: str) -> set[str]:
 
 
 def composed(kind: str, cls: Any, options: Mapping[str, Any]) -> Any:
-    """Return the class that options ask for: one key adds a last step to any strategy.
+    """Return the class that options ask for: two keys change any strategy.
 
     Args:
         kind: ``strategies``, or another kind, whose class is returned as it is.
         cls: What is registered.
-        options: With ``calibrate``, calibration (CCVR) is the strategy's last round.
+        options: ``average`` is how the server averages; ``calibrate`` makes the last
+            round CCVR's. A strategy's own option of such a name goes first.
     """
-    if kind != "strategies" or "calibrate" not in options:
-        return cls
-    if "calibrate" in cls.Config.model_fields:
-        return cls  # a strategy whose own option has this name
-    from fedkd.calibration import calibrated  # noqa: PLC0415 - torch
+    own = cls.Config.model_fields if kind == "strategies" else options
+    if "average" in options and "average" not in own:
+        from fedkd.averaged import averaged  # noqa: PLC0415 - torch
 
-    return calibrated(cls)
+        cls = averaged(cls)
+    if "calibrate" in options and "calibrate" not in own:
+        from fedkd.calibration import calibrated  # noqa: PLC0415 - torch
+
+        cls = calibrated(cls)
+    return cls
 
 
 def _build(cls: Any, options: Mapping[str, Any] | None, where: str) -> Any:

@@ -16,7 +16,7 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
 from fedkd.report.reported import reported_part, reported_section
-from fedkd.report.results import Row, merge_results, read_results
+from fedkd.report.results import COUNTS, Row, merge_results, read_results
 from fedkd.report.stages import stage_part, stage_table
 from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
@@ -292,7 +292,7 @@ def _columns(
                 )
         columns |= {column.name: column for column in declared}
     present = dict.fromkeys(name for row in rows for name in row.metrics)
-    lost = [name for name in present if name not in columns]
+    lost = [name for name in present if name not in columns and name not in COUNTS]
     if lost:
         remark(
             f"nothing says how to show {listing(lost)}; it is in the CSV "

@@ -129,6 +129,9 @@ LATER = frozenset(
     }
 )
 """Columns that results of earlier versions lack; then they have their defaults."""
+COUNTS = frozenset({"rejected"})
+"""Columns beside those of metrics that are there only where something was counted: answers
+of clients that the server has left out."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",

@@ -21,6 +21,19 @@ class EvaluationConfig(Config):
     """Test images at once."""
 
 
+class AcceptConfig(Config):
+    """Which answers of clients the server takes; the others it leaves out."""
+
+    structure: bool = True
+    """Whether names, types and shapes are to be those of the client's model and of most
+    answers."""
+    finite: bool = False
+    """Whether all numbers are to be finite. Where those of more than half of the answers
+    are not, training has diverged, and the run ends as without it."""
+    norm: float | None = Field(None, gt=0)
+    """The largest norm of all floating tensors of an answer together; none by default."""
+
+
 class Protocol(Config):
     """What all strategies of a table share."""
 
@@ -41,6 +54,8 @@ class Protocol(Config):
     test_shards: Literal["matched", "iid"] = "matched"
     """Test images of a client: with the label mix of its training data, or an even share
     of every class."""
+    accept: AcceptConfig = AcceptConfig()
+    """Which answers of clients the server takes."""
     precision: Precision = "fp32"
     """Arithmetic of training, aggregating and measuring: float32; ``tf32``, float32 with
     the shortened products of a GPU's tensor cores; or ``bf16``, autocast to bfloat16.

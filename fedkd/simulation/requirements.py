@@ -55,9 +55,8 @@ def fitted(
     if reason:
         raise NotApplicableError(name, reason)
     check_batches(federation, protocol)
-    reason = reason_to_skip(
-        strategy.requires, federation, protocol.buffers, protocol.rounds
-    )
+    world = (federation, protocol.buffers, protocol.rounds)
+    reason = reason_to_skip(strategy.requires, *world, protocol.clients_per_round())
     if reason:
         raise NotApplicableError(name, reason)
     return federation, protocol
@@ -119,7 +118,11 @@ def arranged(
 
 
 def reason_to_skip(
-    requires: Requires, federation: Federation, buffers: str, rounds: int | None = None
+    requires: Requires,
+    federation: Federation,
+    buffers: str,
+    rounds: int | None = None,
+    clients: int | None = None,
 ) -> str | None:
     """Return why a strategy cannot run here, as the end of a sentence; None if it can.
 
@@ -128,7 +131,14 @@ def reason_to_skip(
         federation: The world it would run in.
         buffers: The run's buffer policy.
         rounds: How many the run has; enough if None.
+        clients: How many take part in a round; enough if None.
     """
+    if clients is not None and clients < requires.clients:
+        return (
+            f"needs {counted(requires.clients, 'client')} in a round, and there "
+            f"{'is' if clients == 1 else 'are'} {clients}; let more take part, or "
+            "choose options that need fewer."
+        )
     if rounds is not None and rounds < requires.rounds:
         return (
             f"needs {counted(requires.rounds, 'round')}, and the run has {rounds}; give "

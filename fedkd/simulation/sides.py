@@ -16,7 +16,7 @@ from fedkd.ops.training import TrainingConfig, train
 from fedkd.party import ModelSpec, Trainer
 from fedkd.payload import Weights
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.precision import arithmetic, check_precision
+from fedkd.simulation.precision import arithmetic, check_precision, widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.store.memories import ClientMemories
 from fedkd.simulation.untouched import Untouched, refuse_alias
@@ -147,6 +147,18 @@ class Sides:
         other._trainer = trainer
         other._original = self
         return other
+
+    def widened(self, state: Any, name: str) -> Any:
+        """Return a strategy's state in float32, whatever it was computed in."""
+        if self.protocol.precision != "bf16":
+            return state
+        return widened(state, f"{name}'s state")
+
+    def shapes(self, spec: ModelSpec) -> Weights:
+        """Return a state of an architecture, for the types and shapes of its entries."""
+        if spec.key == self.federation.server_model.key:
+            return self._server[1]
+        return self._of_spec(spec)[1]
 
     def largest(self) -> int:
         """Return the number of parameters of the largest model that clients train."""

@@ -20,12 +20,12 @@ from fedkd.metrics.base import Metric
 from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
 from fedkd.simulation import metrics as lines
 from fedkd.simulation.allocator import keep_freed_memory
+from fedkd.simulation.entrance import Entrance
 from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_gallery
 from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measured, Measuring
-from fedkd.simulation.precision import widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.requirements import fitted, warn_untested
 from fedkd.simulation.sides import Sides
@@ -138,6 +138,7 @@ class Run:
         self.totals = Totals()
         self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, sides, name)
+        self.entrance = Entrance(strategy, sides)
         self.turns.profile = executor.profile
         self._identity: dict[str, str] = {}
         self._anew = ""
@@ -206,7 +207,9 @@ class Run:
             if self.phases is not None:
                 self.phases.add(checkpoint.totals.phases)
             return checkpoint.state, checkpoint.rounds_done
-        return self._widened(self.sides.start(self.strategy, self.name)), 0
+        return self.sides.widened(
+            self.sides.start(self.strategy, self.name), self.name
+        ), 0
 
     def _require_measured(self, folder: Path) -> None:
         """Refuse to go on from rounds in which something was not measured."""
@@ -289,13 +292,8 @@ class Run:
         ups, rows = self._answers(self.turns.orders(state, round, scores))
         unchanged.check(f"{self.name}.local (round {round.index + 1})")
         server = self.sides.server()
-        where = f"{self.name}.aggregate (round {round.index + 1})"
-        given = Untouched(state, "the state")
-        verb = self.sides.verb("server", round.index, where=where, given=given)
-        with verb, phase("server"):
-            state = self.strategy.aggregate(state, ups, server, round)
-        refuse_alias(state, server.model, where, "keeps in the state")
-        state = self._widened(state)
+        if ups:  # with no answer the state stays
+            state = self._aggregated(state, ups, server, round)
         logged = [*(row["logged"] for row in rows.values()), server.logged]
         odd = {name for one in logged for name in one if one[name] is None}
         measured = self._measure(state, round, sorted(odd))
@@ -303,17 +301,24 @@ class Run:
         return state, self._metrics(round, rows, server, measured)
 
     def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
-        """Let the clients do their turns; return what they sent and what is recorded."""
-        ups = Answers(self.sides.memories.folder)
-        rows: dict[int, Metrics] = {}
+        """Let the clients do their turns; return what is let in, and what is recorded."""
         with phase(WAITING):
-            for k, answer in self.executor.answers(orders):
-                rows[k] = answer.record
-                ups.add(k, answer.up, answer.record["bytes_up"])
+            ups, rows = self.entrance.let_in(self.executor.answers(orders), orders)
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))
-        return ups, {k: rows[k] for k in orders.round.clients}
+        return ups, rows
+
+    def _aggregated(
+        self, state: Any, ups: Answers, server: Server, round: Round
+    ) -> Any:
+        where = f"{self.name}.aggregate (round {round.index + 1})"
+        name, given = ("server", round.index), Untouched(state, "the state")
+        answered = replace(round, clients=tuple(ups))
+        with self.sides.verb(*name, where=where, given=given), phase("server"):
+            state = self.strategy.aggregate(state, ups, server, answered)
+        refuse_alias(state, server.model, where, "keeps in the state")
+        return self.sides.widened(state, self.name)
 
     def _measure(self, state: Any, round: Round, odd: Sequence[str]) -> Measured:
         done = round.index + 1
@@ -386,14 +391,8 @@ class Run:
         info = self.sides.federation.data.info
         if not isinstance(info, ImageInfo):
             return
-        given = Untouched(state, "the state")
-        with self.sides.verb("gallery", where=f"{self.name}.gallery", given=given):
+        where, given = f"{self.name}.gallery", Untouched(state, "the state")
+        with self.sides.verb("gallery", where=where, given=given):
             images = self.strategy.gallery(state, self.sides.server())
         if images:
             save_gallery(folder, images, info)
-
-    def _widened(self, state: Any) -> Any:
-        """Return a state in float32, whatever it was computed in."""
-        if self.protocol.precision != "bf16":
-            return state
-        return widened(state, f"{self.name}'s state")

@@ -6,6 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+REJECTED = "rejected"
+"""Key of a turn's record: why the server has left out the answer; missing if it has not.
+Key of a round's line: how many answers it has left out so far; missing if none."""
+
 
 @dataclass(frozen=True)
 class MeasuringCost:
@@ -30,6 +34,8 @@ class Totals:
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds by phase, where they are measured."""
+    rejected: int = 0
+    """Answers that the server has left out."""
     engines: tuple[str, ...] = ()
     """The executors of the rounds, each once."""
 
@@ -61,6 +67,7 @@ class Totals:
             client_examples=self.client_examples + examples + measuring.examples,
             personal_examples=self.personal_examples + measuring.examples,
             server_examples=self.server_examples + server_examples,
+            rejected=self.rejected + sum(REJECTED in row for row in rows),
             seconds=self.seconds + seconds,
             engines=tuple(dict.fromkeys((*self.engines, engine))),
         )
@@ -74,6 +81,7 @@ class Totals:
             "personal_examples": self.personal_examples,
             "server_examples": self.server_examples,
             "seconds": round(self.seconds, 4),
+            **({REJECTED: self.rejected} if self.rejected else {}),
             **({"phases": self.phases} if self.phases else {}),
         }
 

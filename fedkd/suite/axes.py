@@ -11,7 +11,7 @@ from fedkd.base.runname import Axes
 from fedkd.errors import ConfigError
 from fedkd.simulation.protocol import Protocol
 
-NESTED = ("training", "evaluation", "public")
+NESTED = ("training", "evaluation", "public", "accept")
 """Keys of a suite that have keys below them, each of which may be an axis."""
 PLAIN = (*(key for key in Protocol.model_fields if key not in NESTED), "validation")
 """Keys that may be an axis themselves."""

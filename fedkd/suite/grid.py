@@ -19,7 +19,7 @@ from fedkd.metrics.columns import Column
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
-from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.entries import Listed, ListedStrategy
 from fedkd.suite.metrics import columns_of, metrics_of
 from fedkd.suite.models import Models, models_of
@@ -329,6 +329,8 @@ def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
     # Younger than the first results: runs in float32 keep the names that they have.
     if plain["precision"] == "fp32":
         del plain["precision"]
+    if protocol.accept == AcceptConfig():
+        del plain["accept"]
     return plain
 
 

@@ -14,7 +14,7 @@ from fedkd.base.runname import Axes
 from fedkd.config import build
 from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.simulation.protocol import Protocol
+from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.axes import AxisValues, axes_of, points_of, with_value
 from fedkd.suite.entries import (
     SAFE_NAME,
@@ -118,6 +118,7 @@ class Suite(Protocol):
         # Younger than the first results: suites of no shift are written as they were.
         usual = {"shifts"} if self.shifts == (NO_SHIFT,) else set()
         usual |= {"validation"} if self.validation is None else set()
+        usual |= {"accept"} if self.accept == AcceptConfig() else set()
         usual |= set() if self.reported else {"reported"}
         search = {} if self.search is None else {"search": self.search.plain()}
         plain = {

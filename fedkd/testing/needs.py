@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
@@ -28,6 +29,8 @@ class Violation:
     size: int = 8
     """The side of the images."""
     rounds: int = 3
+    participation: float = 1.0
+    """Share of the three clients that take part in a round."""
     public: bool = True
     """Whether it has public data."""
     vectors: bool = False
@@ -35,7 +38,11 @@ class Violation:
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
-        protocol = toy_protocol(self.rounds, buffers=self.buffers(requires))
+        changes: dict[str, Any] = {
+            "buffers": self.buffers(requires),
+            "participation": self.participation,
+        }
+        protocol = toy_protocol(self.rounds, **changes)
         inputs = toy_vectors() if self.vectors else toy_images(size=self.size)
         world = toy_federation(models=self.models, data=inputs, public=self.public)
         return world, protocol
@@ -67,6 +74,7 @@ VIOLATIONS = {
     ),
     "images": Violation("needs images", models=("mlp",), vectors=True),
     "rounds": Violation("needs 2 rounds", rounds=1),
+    "clients": Violation("in a round, and there is 1", participation=0.3),
     "builds": Violation("will build", models=("mlp",), size=6),
 }
 """By field of :class:`fedkd.strategy.Requires`."""

@@ -19,6 +19,7 @@ DECLARED = {
     "buffers": ("local",),
     "images": True,
     "rounds": 2,
+    "clients": 2,
     "builds": (ModelSpec("dcgan-generator"),),
 }
 

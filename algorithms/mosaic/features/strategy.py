@@ -67,6 +67,7 @@ class State:
 class MosaicFeatures(Strategy[State, Broadcast, Update]):
     """FedAvg, and one round in which its head is distilled on generated features."""
 
+    no_average = "its server also learns from each client's model by itself"
     Config = MosaicFeaturesConfig
     config: MosaicFeaturesConfig
     requires = Requires(

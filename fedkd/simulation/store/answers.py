@@ -31,6 +31,7 @@ class Answers(Mapping[int, Any]):
         self._left = BUDGET if budget is None else budget
         self.near: dict[int, Any] = {}
         """Those that are held in memory, by client, as they came."""
+        self._out: set[int] = set()
         # Closed when nobody holds these answers any more; a state may.
         self._mapped: MappedTrees | None = None
 
@@ -54,21 +55,32 @@ class Answers(Mapping[int, Any]):
                 self._mapped = MappedTrees(self._folder)
             self._mapped[k] = up
 
+    def leave_out(self, k: int) -> None:
+        """Forget what client ``k`` has sent.
+
+        Raises:
+            KeyError: If it has sent nothing.
+        """
+        if k not in list(self):
+            raise KeyError(k)
+        self.near.pop(k, None)
+        self._out.add(k)
+
     def __getitem__(self, k: int) -> Any:
         """Return what client ``k`` has sent; a copy if it is in the file.
 
         Raises:
             KeyError: If it has sent nothing.
         """
-        if k in self.near or self._mapped is None:
+        if k in self.near or k in self._out or self._mapped is None:
             return self.near[k]
         return self._mapped[k]
 
     def __iter__(self) -> Iterator[int]:
         """Yield the clients in ascending order."""
         far = () if self._mapped is None else self._mapped
-        return iter(sorted((*self.near, *far)))
+        return iter(sorted({*self.near, *far} - self._out))
 
     def __len__(self) -> int:
         """Return how many clients have answered."""
-        return len(self.near) + (0 if self._mapped is None else len(self._mapped))
+        return sum(1 for _ in self)

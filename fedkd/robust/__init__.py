@@ -1,0 +1,1 @@
+"""Robust averages: what a server may put in the place of the mean of its clients."""

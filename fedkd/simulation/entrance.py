@@ -1,0 +1,300 @@
+"""The server's entrance: every answer is held against what it should be like.
+
+What the clients of a round have sent goes through :meth:`Entrance.let_in` once, between the
+executor and the strategy's ``aggregate``, which sees those that are let in. It is the one
+place where answers are looked at, left out, and the reason is kept.
+
+An answer is judged by three things: the entries of the client's own model, where the
+strategy says that a field holds such entries (``Strategy.model_fields``); what more than
+half of the answers of clients of the same model are like, but for what the strategy says
+differs (``Strategy.varying``); and the suite's ``accept``. Nothing is remembered from round
+to round, so a run that goes on judges as one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkd.errors import DivergedError, listing
+from fedkd.payload import Weights, is_frozen_dataclass, leaves
+from fedkd.simulation.protocol import AcceptConfig
+from fedkd.simulation.sides import Sides
+from fedkd.simulation.store.answers import Answers
+from fedkd.simulation.totals import REJECTED
+from fedkd.simulation.turns import Answer, Orders, TurnRecord
+from fedkd.strategy import Strategy
+
+Facts = Mapping[str, str]
+"""What a payload is like, by path: ``{"": "an Update", "weights.w": "float32 [3, 4]"}``."""
+_ENTRIES = " (its entries)"
+"""Ends the path of a mapping where it stands for the names in it."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why the server leaves out an answer."""
+
+    entry: str
+    """The path in the payload; ``the answer`` for all of it."""
+    found: str
+    """What is there."""
+    expected: str
+    """What should be."""
+
+    def __str__(self) -> str:
+        """Return it as ``metrics.jsonl`` has it."""
+        return f"{self.entry}: found {self.found}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of an answer while the others come."""
+
+    facts: Facts
+    """What it is like."""
+    finite: bool = True
+    """Whether all of its numbers are; true where nobody asks."""
+    norm: float = 0.0
+    """The norm of all of its floating tensors together; 0 where nobody asks."""
+
+
+class Entrance:
+    """Decides which answers of a run the server takes."""
+
+    def __init__(self, strategy: Strategy[Any, Any, Any], sides: Sides) -> None:
+        """Take what answers are held against.
+
+        Args:
+            strategy: Says which fields hold entries of the client's model, and what
+                differs between clients.
+            sides: Have the models, the protocol, and the place for large answers.
+        """
+        self._strategy = strategy
+        self._sides = sides
+        self._how: AcceptConfig = sides.protocol.accept
+
+    def let_in(
+        self, arriving: Iterable[tuple[int, Answer]], orders: Orders
+    ) -> tuple[Answers, dict[int, TurnRecord]]:
+        """Take a round's answers as they arrive; return those let in, and all records.
+
+        The record of a client whose answer is left out says why, as ``rejected``.
+
+        Args:
+            arriving: Clients and their answers, in any order; a client of the round may
+                be missing.
+            orders: The round, and what the server sent.
+
+        Raises:
+            DivergedError: If ``accept.finite`` holds and more than half of the answers
+                have a value that is not finite: then it is training that diverged.
+        """
+        ups = Answers(self._sides.memories.folder)
+        records: dict[int, TurnRecord] = {}
+        looks: dict[int, Look] = {}
+        for k, answer in arriving:
+            records[k] = answer.record
+            looks[k] = look_at(answer.up, self._how)
+            ups.add(k, answer.up, answer.record["bytes_up"])
+        judged = self.judge(looks, lambda k: orders.broadcast(k)[0])
+        for k, rejection in judged.items():
+            ups.leave_out(k)
+            records[k][REJECTED] = str(rejection)
+        return ups, {k: records[k] for k in orders.round.clients if k in records}
+
+    def judge(
+        self, looks: Mapping[int, Look], sent: Callable[[int], Any]
+    ) -> dict[int, Rejection]:
+        """Return why answers are left out, by client; nothing of those let in.
+
+        Args:
+            looks: What the answers of a round are like, by client.
+            sent: Gives what the server sent to a client.
+
+        Raises:
+            DivergedError: As :meth:`let_in`.
+        """
+        rejections: dict[int, Rejection] = {}
+        if self._how.structure:
+            rejections = self._misshapen(looks, sent)
+        rest = {k: look for k, look in looks.items() if k not in rejections}
+        return rejections | self._out_of_bounds(rest)
+
+    def _misshapen(
+        self, looks: Mapping[int, Look], sent: Callable[[int], Any]
+    ) -> dict[int, Rejection]:
+        groups: dict[str, dict[int, Facts]] = {}
+        rejections: dict[int, Rejection] = {}
+        for k, look in sorted(looks.items()):
+            spec = self._sides.federation.client_models[k]
+            rejection = self._unlike_model(k, look.facts, sent)
+            if rejection is not None:
+                rejections[k] = rejection
+            else:
+                groups.setdefault(spec.key, {})[k] = look.facts
+        for group in groups.values():
+            rejections |= unlike_most(group, self._strategy.varying)
+        return rejections
+
+    def _unlike_model(
+        self, k: int, facts: Facts, sent: Callable[[int], Any]
+    ) -> Rejection | None:
+        """Return the first entry that the client's model does not have so.
+
+        A field in which the server itself sends something else is left alone.
+        """
+        if not self._strategy.model_fields:
+            return None
+        own = forms_of(self._sides.shapes(self._sides.federation.client_models[k]))
+        for field in self._strategy.model_fields:
+            first = _first_odd(facts, field, own)
+            if first is None:
+                continue
+            down = dict(facts_of(getattr(sent(k), field, None), field))
+            if _first_odd(down, field, own) is None:
+                return first
+        return None
+
+    def _out_of_bounds(self, looks: Mapping[int, Look]) -> dict[int, Rejection]:
+        odd = [k for k, look in looks.items() if not look.finite]
+        if 2 * len(odd) > len(looks):
+            raise DivergedError(
+                f"{len(odd)} of {len(looks)} answers of the round have values that are "
+                "not finite, more than half. Lower training.lr or set "
+                "training.clip_norm; answers of fewer clients would be left out "
+                "(accept.finite)."
+            )
+        every = {
+            k: Rejection("the answer", "a value that is not finite", "finite numbers")
+            for k in odd
+        }
+        most = math.inf if self._how.norm is None else self._how.norm
+        for k, look in looks.items():
+            # No number is larger than the bound; neither is it at most that.
+            if k not in every and not look.norm <= most:
+                found = f"a norm of {look.norm:.6g}"
+                every[k] = Rejection("the answer", found, f"at most {most:g}")
+        return every
+
+
+def _first_odd(facts: Facts, field: str, own: Facts) -> Rejection | None:
+    """Return the first entry in a field that is not as ``own`` has it, by name."""
+    for path, found in facts.items():
+        if path.startswith(f"{field}."):
+            expected = own.get(path.removeprefix(f"{field}."))
+            if found != expected:
+                return Rejection(path, found, expected or "no such entry")
+    return None
+
+
+def unlike_most(
+    group: Mapping[int, Facts], varying: Iterable[str]
+) -> dict[int, Rejection]:
+    """Return the answers that differ from what more than half of a group are like.
+
+    Each path is judged by itself, among those that have it: what one client has beside,
+    such as the mean of a class that the others lack, is no fault, but names are.
+
+    Args:
+        group: What the answers are like, by client.
+        varying: Paths at and below which clients may differ.
+    """
+    usual: dict[str, str] = {}
+    for path in dict.fromkeys(path for facts in group.values() for path in facts):
+        if _is_below(path, varying):
+            continue
+        counts = Counter(facts[path] for facts in group.values() if path in facts)
+        value, number = counts.most_common(1)[0]
+        if 2 * number > counts.total():
+            usual[path] = value
+    rejections = {}
+    for k, facts in group.items():
+        for path, found in facts.items():
+            if usual.get(path, found) != found:
+                rejections[k] = _difference(path, found, usual[path])
+                break
+    return rejections
+
+
+def _is_below(path: str, tops: Iterable[str]) -> bool:
+    bare = path.removesuffix(_ENTRIES)
+    return any(bare == top or bare.startswith(f"{top}.") for top in tops)
+
+
+def _difference(path: str, found: str, expected: str) -> Rejection:
+    if not path.endswith(_ENTRIES):
+        return Rejection(path or "the answer", found, expected)
+    own, usual = set(found.split(", ")), set(expected.split(", "))
+    missing, extra = sorted(usual - own), sorted(own - usual)
+    told = [f"no {listing(missing, 3)}"] if missing else []
+    told += [f"{listing(extra, 3)} beside"] if extra else []
+    return Rejection(path, " and ".join(told), "the entries that most answers have")
+
+
+def look_at(up: Any, how: AcceptConfig) -> Look:
+    """Return what an answer is like, as far as it is asked.
+
+    Args:
+        up: The payload.
+        how: What is asked.
+    """
+    facts = dict(facts_of(up)) if how.structure else {}
+    if not how.finite and how.norm is None:
+        return Look(facts)
+    every = [leaf for _, leaf in leaves(up, "an answer")]
+    tensors = [t for t in every if isinstance(t, Tensor) and t.is_floating_point()]
+    numbers = [n for n in every if isinstance(n, float)]
+    finite = all(map(math.isfinite, numbers)) and all(
+        bool(torch.isfinite(t).all()) for t in tensors
+    )
+    norm = math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
+    return Look(facts, finite or not how.finite, norm)
+
+
+def facts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what a payload is like: classes, names of entries, types and shapes.
+
+    What is None has no facts: a field may be left empty.
+
+    Args:
+        value: The payload, or a part of it.
+        path: Where the part is.
+    """
+    if isinstance(value, Tensor):
+        yield path, form_of(value)
+    elif isinstance(value, bool | int | float | str):
+        yield path, "a text" if isinstance(value, str) else "a number"
+    elif value is not None:
+        yield from _facts_of_tree(value, path)
+
+
+def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    inside: Iterable[tuple[Any, Any]]
+    if is_frozen_dataclass(value):
+        yield path, f"a payload {type(value).__name__}"
+        inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
+    elif isinstance(value, Mapping):
+        inside = value.items()
+        if all(isinstance(key, str) for key in value):
+            yield path + _ENTRIES, ", ".join(sorted(value))
+    else:
+        inside = enumerate(value)
+    for key, inner in inside:
+        yield from facts_of(inner, f"{path}.{key}" if path else str(key))
+
+
+def form_of(value: Tensor) -> str:
+    """Return type and shape of a tensor: ``float32 [3, 4]``."""
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def forms_of(weights: Weights) -> dict[str, str]:
+    """Return type and shape of every entry of a model's state."""
+    return {name: form_of(value) for name, value in weights.items()}
