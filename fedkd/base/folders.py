@@ -50,6 +50,11 @@ class RunFolder:
         """Where the run can go on."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def before(self) -> Path:
+        """The checkpoint before that one, for when it is damaged."""
+        return self.path / "checkpoint-before.safetensors"
+
     def memories(self, done: int) -> Path:
         """Return the file with the clients' memories after ``done`` rounds."""
         return self.path / f"checkpoint-{done}.memories"

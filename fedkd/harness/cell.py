@@ -312,7 +312,8 @@ def _run(  # noqa: PLR0913 - all of a cell
         # The folder is this run's by its name: what is in it has been exchanged.
         anew = OTHER_RUN
         warnings.warn(f"{anew}: {error}", RuntimeWarning, stacklevel=2)
-        files.checkpoint.unlink()
+        for path in (files.checkpoint, files.before):
+            path.unlink(missing_ok=True)
         result = run()
     outcome.status, outcome.metrics = "done", result.metrics
     outcome.engine, outcome.reason = result.engine, anew or result.anew

@@ -41,6 +41,7 @@ from fedkd.report.summary import (
     summarise,
 )
 from fedkd.report.text import MISSING, amount, markdown_grid, numbered, section, spread
+from fedkd.simulation.store.checkpoint import ONE_BEFORE
 
 _ENGINES = "Clients' turns: "
 _ONE_SPLIT = "All strategies of a column saw the same data split at the same seed."
@@ -104,6 +105,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         parts.append(f"## What each stage did\n\n{stages.strip()}")
     parts.append(section("Runs without a result", reasons(rows)))
     parts.append(section("Runs that started anew", started_anew(rows)))
+    parts.append(section("Runs with a damaged checkpoint", went_back(rows)))
     parts.append(section("Warnings", warned))
     parts.append(section("Tuning", tuning))
     parts.append(section("Protocol", protocol_lines))
@@ -139,7 +141,16 @@ def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
 
 
 def started_anew(rows: Sequence[Row]) -> list[str]:
-    """Return a line for every finished run whose folder was damaged before."""
+    """Return a line for every finished run that began again, its folder being damaged."""
+    return [line for line in _mended(rows) if not line.endswith(ONE_BEFORE)]
+
+
+def went_back(rows: Sequence[Row]) -> list[str]:
+    """Return a line for every finished run that went on from its checkpoint before."""
+    return [line for line in _mended(rows) if line.endswith(ONE_BEFORE)]
+
+
+def _mended(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row.title}: {row.reason}"
         for row in rows
