@@ -21,6 +21,7 @@ from fedkd.harness.environment import reproducible
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.results import Row
+from fedkd.report.sealed import warn_if_changed
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.kept import model_of, stored_state
 from fedkd.simulation.metrics import read_metrics
@@ -60,7 +61,9 @@ class FinishedRun:
     @property
     def history(self) -> list[Metrics]:
         """The lines of metrics.jsonl, one a round."""
-        return read_metrics(RunFolder(self.folder))
+        files = RunFolder(self.folder)
+        warn_if_changed(files)
+        return read_metrics(files)
 
     @property
     def metrics(self) -> Metrics:

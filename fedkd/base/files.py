@@ -51,8 +51,17 @@ def write_json_atomic(value: Any, path: Path) -> None:
         TypeError: If ``value`` holds something JSON has no form for.
         ValueError: If it holds a number that is not finite.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return ``value`` as indented JSON with a line break at its end.
+
+    Raises:
+        TypeError: If ``value`` holds something JSON has no form for.
+        ValueError: If it holds a number that is not finite.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def spelled(path: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.errors import ConfigError
 
 
@@ -99,6 +100,11 @@ class ResultsFolder:
     def chosen(self) -> Path:
         """What a search chose, and what it cost."""
         return self.path / "chosen.json"
+
+    @property
+    def checksums(self) -> Path:
+        """Checksums of the files above; see :mod:`fedkd.base.sums`."""
+        return self.path / sums.NAME
 
     @property
     def lock(self) -> Path:

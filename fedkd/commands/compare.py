@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.sums import changed
 from fedkd.errors import ConfigError
 from fedkd.report.changes import changes_json, changes_markdown, changes_rich
 from fedkd.report.results import Row, read_results
+from fedkd.report.sealed import changed_text
 from fedkd.report.stats.comparison import compare
 from fedkd.report.stats.intervals import LEVEL
 
@@ -88,4 +91,7 @@ def read_place(place: Path) -> list[Row]:
             f"{place} holds no results; expected a results folder of 'fedkd bench', such "
             f"as runs/quick, or its file {ResultsFolder(place).results.name}."
         )
+    for file in changed(path.parent):
+        if file.name == path.name:
+            warnings.warn(changed_text(file), RuntimeWarning, stacklevel=2)
     return read_results(path)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from fedkd.base import yamlfile
-from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base import sums, yamlfile
+from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
@@ -32,6 +32,7 @@ from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
+from fedkd.report.sealed import changed_text
 from fedkd.report.tuning import tuning_lines
 from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
@@ -88,6 +89,8 @@ class Bench:
         self.papers = [load_reported(name) for name in suite.reported]
         """Whose numbers the page shows beside ours."""
         self.resume_points = ResumePoints(settings.out)
+        self.damaged: list[Path] = []
+        """Files of the folder that are not what was written there."""
 
     @property
     def rows(self) -> list[Row]:
@@ -127,7 +130,13 @@ class Bench:
         return min(self.settings.jobs, max(len(self.todo), 1))
 
     def look(self) -> None:
-        """Find the cells that are finished already, and those of other seeds."""
+        """Find the cells that are finished already, and those of other seeds.
+
+        What has changed in the folder since it was written is a warning.
+        """
+        self.damaged = sums.changed(self.settings.out.path)
+        for path in self.damaged:
+            warnings.warn(changed_text(path), RuntimeWarning, stacklevel=2)
         self.beside = self._of_other_seeds()
         if self.beside:
             self._order = [cell.run_id for cell in grid(self.whole, self.registry)]
@@ -229,7 +238,9 @@ class Bench:
             tuning=tuning_lines(out) if self.suite.search else (),
             reported=self._reported(rows),
         )
-        write_atomic(out.table, page)
+        sums.write_summed(out.table, page)
+        if out.suite in self.damaged:
+            sums.write_summed(out.suite, yamlfile.dump(self.whole.plain()))
 
     def _reported(self, rows: Sequence[Row]) -> str:
         names = {entry.label: entry.name for entry in self.suite.strategies}
@@ -264,13 +275,13 @@ class Bench:
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""
         settings = self.settings
-        write_atomic(settings.out.suite, yamlfile.dump(self.whole.plain()))
+        sums.write_summed(settings.out.suite, yamlfile.dump(self.whole.plain()))
         if todo:
             place = describe(
                 self.registry, settings.device, self.jobs, settings.command
             )
             place["data_root"] = str(settings.data_root)
-            write_json_atomic(place, settings.out.environment)
+            sums.write_summed(settings.out.environment, json_text(place))
 
 
 class _Recorder:

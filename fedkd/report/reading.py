@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, listing
 from fedkd.metrics.columns import Column
@@ -15,6 +16,7 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, merge_results, read_results
+from fedkd.report.sealed import changed_text, damaged, sound_row
 from fedkd.report.stages import stage_table
 from fedkd.report.table import table_markdown
 from fedkd.report.targets import with_target
@@ -85,8 +87,12 @@ def read_report(
                 "runs/quick."
             )
         tables[str(path)] = read_results(folder.results)
+        for file in sums.changed(path):
+            remark(changed_text(file))
         for row in tables[str(path)]:
-            places.setdefault(row.run_id, folder.run(row.run_id))
+            run = places.setdefault(row.run_id, folder.run(row.run_id))
+            if run.result.is_file() and sound_row(run) is None:
+                remark(damaged(run))
         suite = _suite(folder, remark)
         if suite is not None:
             suites[folder] = suite

@@ -98,7 +98,7 @@ def test_a_damaged_result_is_made_again_and_the_others_stay(cells, capsys, damag
     (cells[1] / "result.json").write_text(damage(texts[1], texts[2]))
     assert bench() == 0
     said = capsys.readouterr().err
-    assert said.count("is damaged, or not of the metrics.jsonl beside it") == 1
+    assert said.count("is damaged, or not of the metrics.jsonl and the other") == 1
     assert str(cells[1] / "result.json") in said
     assert "is damaged" in said_since_start(cells[1] / "log")
     assert numbers() == before
