@@ -64,6 +64,15 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write into a folder.
+
+    Only for who holds the folder: another process may be writing there otherwise.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def spelled(path: str) -> str:
     """Return the one spelling of a path: from the current folder, if it is in there.
 

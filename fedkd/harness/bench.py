@@ -17,7 +17,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
-from fedkd.harness.folder import seeds_in
+from fedkd.harness.folder import require_there, seeds_in
 from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import Foreseen, check_cells
 from fedkd.harness.resuming import ResumePoints
@@ -292,6 +292,7 @@ class _Recorder:
         self._view = view
 
     def started(self, cell: Cell) -> None:
+        require_there(self._bench.settings.out)
         self._bench.resume_points.started(cell)
         self._view.started(cell)
 
@@ -302,6 +303,7 @@ class _Recorder:
         self._view.round(cell, metrics)
 
     def finished(self, cell: Cell, row: Row) -> None:
+        require_there(self._bench.settings.out)
         self._bench.resume_points.ended(cell)
         if row.status != PAUSED:
             self._bench.done[cell.run_id] = row

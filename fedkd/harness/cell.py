@@ -18,7 +18,7 @@ import torch
 
 from fedkd._version import __version__
 from fedkd.base import yamlfile
-from fedkd.base.files import write_atomic
+from fedkd.base.files import sweep, write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
@@ -85,11 +85,12 @@ def run_cell(
         executor: Where clients do their turns.
 
     Raises:
-        OSError: If the disk is full or cannot be written to, which no other cell would
-            survive either.
+        OSError: If the disk is full or cannot be written to, or the folder is gone, which
+            no other cell would survive either.
     """
     files = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     told = _Told(cell, builder.registry.notify, on_round, folder)
     with _log(files) as log, reproducible(builder.device):
         told.log = log
@@ -236,7 +237,7 @@ def _attempt(
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", _placed(error, str(error))
     except OSError as error:
-        if is_disk_trouble(error):
+        if is_disk_trouble(error) or not files.path.is_dir():
             raise
         _fail(outcome, error, log)
     except KeyboardInterrupt:

@@ -444,21 +444,34 @@ def test_the_threads_of_the_caller_are_put_back(bench):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_full_disk_ends_the_bench_in_one_sentence(bench, capsys, monkeypatch, jobs):
+@pytest.mark.parametrize(
+    ("jobs", "how", "said"),
+    [
+        (1, errno.ENOSPC, "fedkd: the disk that holds out is full. Finished cells"),
+        (2, errno.EDQUOT, "fedkd: the disk that holds out is full. Finished cells"),
+        (
+            1,
+            errno.EROFS,
+            "fedkd: out/results.csv can no longer be written to: Read-only",
+        ),
+    ],
+)
+def test_a_disk_that_takes_no_more_ends_the_bench_in_one_sentence(
+    bench, capsys, monkeypatch, jobs, how, said
+):
     bench("toy-mean", "--seeds", "0")
     real = bench_module.results.write_results
 
     def full(found, path):
         if len(list(found)) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            raise OSError(how, os.strerror(how), str(path))
         real(found, path)
 
     monkeypatch.setattr(bench_module.results, "write_results", full)
     capsys.readouterr()
     assert bench("toy-mean, fedavg", jobs=jobs) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("fedkd: the disk that holds out is full. Finished cells")
+    assert message.startswith(said)
     assert rows()[0].status == "done"
 
 
@@ -483,7 +496,8 @@ def test_a_folder_that_is_a_file_is_refused(bench, capsys):
 def test_two_benches_do_not_share_a_folder(bench, capsys):
     with held(ResultsFolder(Path("out"))):
         assert bench("toy-mean") == 1
-    assert "another fedkd bench is writing to out" in capsys.readouterr().err
+    who = f"another fedkd bench is writing to out (process {os.getpid()} on "
+    assert who in capsys.readouterr().err
     assert bench("toy-mean", "--seeds", "0") == 0
 
 
@@ -589,7 +603,9 @@ def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, ho
     arguments = ["bench", "toy.yaml", "--plugin", PLUGIN, "--seeds", "0", "--jobs", "1"]
     command = [sys.executable, "-m", "fedkd", *arguments, "--out", "killed", "--plain"]
     process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONSAFEPATH": "1"}, stderr=subprocess.PIPE
+        command,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        stderr=subprocess.PIPE,
     )
     path = None
     deadline = time.monotonic() + 60
