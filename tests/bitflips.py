@@ -5,7 +5,8 @@ makes a report of it and lets the bench go on there. Each flip is
 
 * found: something was said that a sound folder does not say;
 * harmless: nothing was said, and report and results are those of a sound folder;
-* silent: a number, or a sentence, differs and nothing was said. There must be none.
+* silent: a number, or a sentence, differs and nothing was said. There must be none;
+* crashed: something went wrong in a way that nobody has foreseen. None, likewise.
 """
 
 import argparse
@@ -41,7 +42,9 @@ training: {local_steps: 2, batch_size: 8, lr: 0.05}
 checkpoint_every: 1
 strategies: [toy-mean, fedbn]
 """
+BAD = ("silent", "crashed")
 TIMES = ("seconds", "peak_memory_bytes", "engine", "reason")
+CRASHED = "crashed: "
 CUT_AT = (3, 2)
 """The cell, and its round, in which the suite is cut off."""
 
@@ -65,7 +68,10 @@ def said(arguments):
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("always")  # a sentence counts however often it was said
-        fedkd(arguments)
+        try:
+            fedkd(arguments)
+        except Exception as error:  # what the command would call an internal error
+            return "", f"{CRASHED}{type(error).__name__}: {error}"
     return out.getvalue(), err.getvalue()
 
 
@@ -145,6 +151,8 @@ def outcome(home, sound):
         for path in sorted((home / "out/runs").glob("*/checkpoint*.safetensors"))
         if RunFolder(path.parent).result.exists() and read(path) is None
     ]
+    if CRASHED in of_report + of_bench:
+        return "crashed"
     told = bool(news(of_report, usual_report) or news(of_bench, usual_bench) or unread)
     same = numbers(home) == result
     if not same:
@@ -182,7 +190,7 @@ def main():
     started = time.perf_counter()
 
     def progress(done, last):
-        if last[-1] == "silent" or done % 100 == 0:
+        if last[-1] in BAD or done % 100 == 0:
             print(done, *last, flush=True)
 
     results = search(asked.flips, asked.seed, progress)
@@ -191,7 +199,7 @@ def main():
         print(f"{name:32} {what:9} {times:5}")
     counts = Counter(what for *_, what in results)
     print(dict(counts), f"in {time.perf_counter() - started:.0f} s")
-    return 1 if counts["silent"] else 0
+    return 1 if any(counts[what] for what in BAD) else 0
 
 
 if __name__ == "__main__":
