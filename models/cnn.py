@@ -148,9 +148,12 @@ def _convolutions(
     for after in channels:
         biased = bias or norm == "none"
         convolution = nn.Conv2d(before, after, 3, padding=1, bias=biased)
-        layers += [convolution, normalisation(norm, after), nn.ReLU()]
+        layers += [convolution, normalisation(norm, after)]
+        # Both commute, to the bit and in their gradients too; of a quarter of the map,
+        # ReLU is a quarter of the work.
         if min(height, breadth) // 2 >= SMALLEST_MAP:
             layers.append(nn.MaxPool2d(2))
             height, breadth = height // 2, breadth // 2
+        layers.append(nn.ReLU())
         before = after
     return layers, (height, breadth)

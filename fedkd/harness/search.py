@@ -22,7 +22,14 @@ from fedkd.simulation.metrics import metrics_or_none
 from fedkd.suite.grid import Cell
 from fedkd.suite.search import SearchConfig, require_searchable
 from fedkd.suite.suite import Suite
-from fedkd.suite.trials import Study, Values, objective, studies_of, tuned_grid
+from fedkd.suite.trials import (
+    Study,
+    Values,
+    objective,
+    sources_of,
+    studies_of,
+    tuned_grid,
+)
 
 ViewOf = Callable[[Bench], View]
 """Makes what shows a bench while it runs."""
@@ -83,13 +90,14 @@ class Search:
         suite, registry, settings = bench.suite, bench.registry, bench.settings
         self._bench, self.config = bench, config
         self.studies = studies_of(suite, registry)
+        self._sources = sources_of(self.studies, suite.where)
         spaces = [study.space for study in self.studies]
         require_searchable(registry, config, spaces, suite.where)
         self.column = objective(suite, registry)
         self._tracks = [
             _Track(one, proposer(one, self.column.higher_is_better))
-            for one in self.studies
-            if one.space
+            for one, source in zip(self.studies, self._sources, strict=True)
+            if one.space and one is source
         ]
         self._trials = Bench(
             _of_trials(suite, config),
@@ -132,8 +140,8 @@ class Search:
         write_tuning(self._tuning(), bench.settings.out)
         best = {id(track.study): track.best(self.column) for track in self._tracks}
         chosen = [
-            (study, {} if (trial := best.get(id(study))) is None else trial.values)
-            for study in self.studies
+            (study, {} if (trial := best.get(id(source))) is None else trial.values)
+            for study, source in zip(self.studies, self._sources, strict=True)
         ]
         cells = tuned_grid(bench.suite, bench.registry, chosen)
         return Bench(bench.suite, cells, bench.registry, bench.settings)
@@ -241,4 +249,15 @@ class Search:
             server_examples=sum(line["server_examples"] for line in last),
             bytes=sum(line["bytes_up"] + line["bytes_down"] for line in last),
             seconds=sum(line["seconds"] for line in last),
+            families=self._families(),
         )
+
+    def _families(self) -> dict[str, tuple[str, ...]]:
+        """Return which data sets took the values of another setting, by that setting."""
+        families: dict[str, dict[str, None]] = {}
+        for study, source in zip(self.studies, self._sources, strict=True):
+            if source is not study and source.space:
+                run = source.cells({}, self._bench.registry)[0].run
+                told = families.setdefault(f"{run.dataset}, {run.split}", {})
+                told[study.dataset] = None
+        return {setting: tuple(names) for setting, names in families.items()}

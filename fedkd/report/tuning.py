@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sums import write_summed
-from fedkd.errors import DataError, counted
+from fedkd.errors import DataError, counted, listing
 from fedkd.report.text import amount, numbered
 
 
@@ -54,6 +54,8 @@ class Tuning:
     """Sent in all of them, both ways."""
     seconds: float
     """That all of them took together."""
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings whose values count for others too, and the data sets of those."""
 
 
 def write_tuning(tuning: Tuning, folder: ResultsFolder) -> None:
@@ -89,7 +91,12 @@ def tuning_lines(folder: ResultsFolder) -> list[str]:
     tuning = read_tuning(folder)
     if tuning is None:
         return []
-    return [*(_line(one, tuning) for one in tuning.chosen), _cost(tuning)]
+    lines = (_line(one, tuning) for one in tuning.chosen)
+    shared = (
+        f"What was chosen on {setting} counts for every other setting of {listing(names)}."
+        for setting, names in tuning.families.items()
+    )
+    return [*lines, *shared, _cost(tuning)]
 
 
 def _line(one: Chosen, tuning: Tuning) -> str:

@@ -93,6 +93,10 @@ class SearchConfig(Config):
     prune: bool = False
     """Whether a trial ends early that is worse than the median of those before it at a
     quarter, a half or three quarters of its rounds; with ``tpe`` only."""
+    families: tuple[tuple[str, ...], ...] = ()
+    """Registered names of data sets that share values: those chosen on the first of a
+    family, at the suite's first partition, count for all of them at every partition. A
+    data set of no family has a search of its own in each setting."""
     space: Space = Field(default_factory=dict)
     """What is searched for every strategy that has the option."""
 
@@ -105,6 +109,17 @@ class SearchConfig(Config):
         paths = {k: v for k, v in raw.items() if "." in str(k)}
         rest = {k: v for k, v in raw.items() if k not in paths}
         return {**rest, "space": {**(rest.get("space") or {}), **paths}}
+
+    @model_validator(mode="after")
+    def _in_one_family(self) -> SearchConfig:
+        members = [name for family in self.families for name in family]
+        twice = {name for name in members if members.count(name) > 1}
+        if twice or not all(self.families):
+            what = f"{min(twice)} twice" if twice else "a family without data sets"
+            raise ValueError(
+                f"families: found {what}; expected lists of data sets, each in one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _prunes_with_optuna(self) -> SearchConfig:

@@ -47,6 +47,11 @@ class Study:
         return self.suite.search
 
     @property
+    def dataset(self) -> str:
+        """Registered name of the setting's data set."""
+        return self.suite.datasets[0].name
+
+    @property
     def rounds(self) -> int:
         """Rounds of a trial."""
         usual = self.entry.rounds or self.suite.rounds
@@ -127,6 +132,43 @@ def studies_of(suite: Suite, registry: Registry) -> list[Study]:
         for there in _settings(point, registry)
         for entry in there.strategies
     ]
+
+
+def sources_of(studies: Sequence[Study], where: str) -> list[Study]:
+    """Return for each study the one whose values its strategy takes: often itself.
+
+    Args:
+        studies: Of all settings of a suite, in its order.
+        where: How messages call the suite.
+
+    Raises:
+        ConfigError: If the first data set of a family is not in the suite, and another
+            of it is.
+    """
+    first: dict[object, Study] = {}
+    for study in studies:
+        # Settings are in order: of several partitions, the first one stays.
+        first.setdefault(_family_key(study, study.dataset), study)
+    sources = []
+    for study in studies:
+        family = next((f for f in study.search.families if study.dataset in f), None)
+        source = study if family is None else first.get(_family_key(study, family[0]))
+        if source is None:
+            assert family is not None, "what is in no family is its own source"
+            raise ConfigError(
+                f"{where}: search.families: {study.dataset} takes what is chosen on "
+                f"{family[0]}, which is not in the suite. Add it to the data sets, or "
+                "leave the search out with --set search=null and give values by --set."
+            )
+        sources.append(source)
+    return sources
+
+
+def _family_key(study: Study, dataset: str) -> object:
+    """Return what studies of one strategy share, apart from data set and partition."""
+    there = study.suite
+    mix, shift = (str(one) for one in (there.models[0].plain(), there.shifts[0]))
+    return (study.axes, dataset, shift, mix, study.entry.label)
 
 
 def _space(registry: Registry, suite: Suite, entry: ListedStrategy) -> Space:

@@ -1,5 +1,6 @@
 """A bench that is asked to end, and one whose folder somebody else has, or takes away."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -138,6 +139,15 @@ def test_a_folder_that_disappears_ends_the_bench_in_one_sentence(home, capsys):
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("fedkd: out has disappeared while the bench was writing")
     assert not Path("out/results.csv").exists()
+
+
+def test_a_file_system_without_locks_is_said(home, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fedkd.harness.folder.fcntl.flock", refuse)
+    with pytest.warns(RuntimeWarning, match=r"without locks \(No locks available\)"):
+        assert main(arguments("toy-mean")) == 0
 
 
 def test_whatever_a_plug_in_raises_before_the_first_round_is_a_failed_row(home):

@@ -96,7 +96,7 @@ def test_it_changes_no_hash_and_is_written_as_it_was_read(suite_of, registry, tm
     suite = suite_of()
     assert suite.plain()["search"] == {
         "trials": 4, "seeds": [100], "rounds": None, "method": "random",
-        "metric": "global_accuracy", "prune": False,
+        "metric": "global_accuracy", "prune": False, "families": [],
         "training.lr": SEARCH["training.lr"], "strategy.mu": SEARCH["strategy.mu"],
     }  # fmt: skip
     path = tmp_path / "again.yaml"
@@ -189,6 +189,9 @@ def test_a_strategy_of_one_round_has_one_in_its_trials(suite_of, registry):
             "no strategy has the option 'proximl' of strategy.proximl",
         ),
         ({"search": {"trials": 2, "seeds": 100}}, "found nothing to search"),
+        ({"search": {**SEARCH, "families": [["digits", "toy"]]}}, "is not in the suite"),
+        ({"search": {**SEARCH, "families": [["toy"], ["toy"]]}}, "found toy twice"),
+        ({"search": {**SEARCH, "families": [[]]}}, "a family without data sets"),
         ({"search": {**SEARCH, "method": "grid"}}, "strategy.mu: a grid goes through"),
         (
             {"search": {**SEARCH, "method": "grid", "trials": 3, "strategy.mu": [1]}},
@@ -253,6 +256,33 @@ def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
     Path("out/chosen.json").write_text("{")
     with pytest.raises(DataError, match=r"chosen.json: is damaged"):
         read_tuning(ResultsFolder(Path("out")))
+
+
+def test_a_family_shares_what_is_chosen_on_its_first_set(run, monkeypatch):
+    """Searched on the first data set at the first partition, at no other setting."""
+    suite = {
+        "datasets": [{"name": "digits", "fraction": 0.1}, "toy"],
+        "partitions": ["iid", {"name": "dirichlet", "alpha": 10}],
+        "models": ["cnn"],
+        "strategies": ["fedavg"],
+    }
+    for key, value in suite.items():
+        monkeypatch.setitem(TOY, key, value)
+    search = {"training.lr": [1e-4, 0.05], "trials": 2, "families": [["digits", "toy"]]}
+    (one,) = run(**{**search, "strategy.mu": [1]})
+    assert one.values == {"training.lr": 0.05}
+    trials = read_results(Path("out/search/results.csv"))
+    assert [(row.dataset, row.split) for row in trials] == [
+        (trials[0].dataset, "iid")
+    ] * 2
+    rows = read_results(Path("out/results.csv"))
+    assert len({(row.dataset, row.split) for row in rows}) == len(rows) == 4
+    for row in rows:
+        config = yaml.safe_load(Path(f"out/runs/{row.run_id}/config.yaml").read_text())
+        assert config["protocol"]["training"]["lr"] == 0.05
+    said = tuning_lines(ResultsFolder(Path("out")))
+    assert said[1].startswith(f"What was chosen on {trials[0].dataset}, iid counts for")
+    assert said[1].endswith("every other setting of digits, toy.")
 
 
 def test_a_poisoned_test_set_changes_no_choice(run, monkeypatch):

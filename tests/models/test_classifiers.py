@@ -1,5 +1,7 @@
 """Sizes and shapes of the classifiers."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from fedkd.errors import ConfigError
 from fedkd.models.cnn import Cnn, CnnPlain, Lenet4
 from fedkd.models.mlp import Mlp
 from fedkd.models.resnet import ResNet18, ResNet34, ResNet50
+from fedkd.models.vgg import Vgg11
 
 COLOUR = (3, 32, 32)
 
@@ -178,3 +181,24 @@ def test_an_mlp_is_as_narrow_as_asked():
     model = Mlp.build((1, 8, 8), 10, hidden=[30, 11], width=0.5)
     shapes = [tuple(p.shape) for p in model.parameters() if p.ndim == 2]
     assert shapes == [(15, 64), (6, 15), (10, 6)]
+
+
+@pytest.mark.parametrize("network", [Cnn, CnnPlain, Lenet4, Vgg11])
+def test_pooling_before_relu_is_to_the_bit_relu_before_pooling(network):
+    """The published order; coarse pixels make ties, within windows and at zero."""
+    torch.manual_seed(0)
+    model = network.build((1, 16, 16), 4)
+    published = copy.deepcopy(model)
+    layers = list(published.body)
+    pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    for i in pools:
+        assert isinstance(layers[i + 1], nn.ReLU)
+        layers[i : i + 2] = layers[i + 1], layers[i]
+    assert pools
+    published.body = nn.Sequential(*layers)
+    images = torch.randint(-1, 2, (8, 1, 16, 16)).float()
+    for one in (model, published):
+        nn.functional.cross_entropy(one(images), torch.arange(8) % 4).backward()
+    assert torch.equal(model(images), published(images))
+    for here, there in zip(model.parameters(), published.parameters(), strict=True):
+        assert torch.equal(here.grad, there.grad)
