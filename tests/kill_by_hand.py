@@ -225,7 +225,7 @@ def trial(home, strategies, kills, seed=0, damage=0.0, progress=lambda *_: None)
     total = len(strategies) * ROUNDS
     while one.kills < kills:
         left = max(total - one.lines(), 1)
-        if not one.kill_once(left / (kills - one.kills + 1)):
+        if not one.kill_once(0.6 * left / (kills - one.kills + 1)):
             break
         one.look()
         if one.rng.random() < damage:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedkd.base.files import write_json_atomic
 from fedkd.data.prepared.files import Prepared, require_sound
@@ -24,16 +25,31 @@ def require_sound_once(files: Sequence[Prepared]) -> None:
     Raises:
         DataError: If one of them is damaged.
     """
-    place = files[0].path.parent / NAME
-    known = _known(place)
-    seen = {file.path.name: _look_of(file.path) for file in files}
-    if seen == known:
+    seen = _looks_of(files)
+    if seen == _known(_place(files)):
         return
     for file in files:
         require_sound(file)
+    _note(seen, _place(files))
+
+
+def note_written(files: Sequence[Prepared]) -> None:
+    """Note that prepared files are as they have just been written."""
+    _note(_looks_of(files), _place(files))
+
+
+def _note(seen: Mapping[str, Any], place: Path) -> None:
     # Where nothing can be written they are read through each time.
     with contextlib.suppress(OSError):
         write_json_atomic(seen, place)
+
+
+def _place(files: Sequence[Prepared]) -> Path:
+    return files[0].path.parent / NAME
+
+
+def _looks_of(files: Sequence[Prepared]) -> dict[str, Any]:
+    return {file.path.name: _look_of(file.path) for file in files}
 
 
 def _known(place: Path) -> object:

@@ -26,7 +26,7 @@ from fedkd.data.prepared.files import (
 )
 from fedkd.data.prepared.halves import fingerprint_of, require_content, write_halves
 from fedkd.data.prepared.map import opened
-from fedkd.data.prepared.sound import require_sound_once
+from fedkd.data.prepared.sound import note_written, require_sound_once
 from fedkd.data.prepared.write import Progress
 from fedkd.errors import DataError
 
@@ -131,6 +131,8 @@ def prepare(
                 return there
             headers = write_halves(reader, root, folder, progress, content)
             written = pair_in(folder)
+            if written is not None:
+                note_written(written)
     if written is None or not all(
         file.header.same_content(header)
         for file, header in zip(written, headers, strict=True)
