@@ -13,6 +13,7 @@ from fedkd.api.export import Facts, write_model
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import warn_if_changed
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root
 from fedkd.errors import FedKDError
@@ -21,7 +22,6 @@ from fedkd.harness.environment import reproducible
 from fedkd.party import ModelSpec
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.results import Row
-from fedkd.report.sealed import warn_if_changed
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.kept import model_of, stored_state
 from fedkd.simulation.metrics import read_metrics

@@ -82,6 +82,11 @@ class ResultsFolder:
         return self.path / "table.md"
 
     @property
+    def page(self) -> Path:
+        """The results as one HTML page, where it was asked for."""
+        return self.path / "report.html"
+
+    @property
     def suite(self) -> Path:
         """The suite as it was run."""
         return self.path / "suite.yaml"

@@ -58,6 +58,12 @@ from fedkd.suite.overrides import Overrides
     "--dry-run", is_flag=True, help="Print the grid and its cost; run nothing."
 )
 @click.option(
+    "--probe",
+    is_flag=True,
+    help="As --dry-run, and where no run tells how long a cell takes, time a few local "
+    "steps of each model, which takes seconds.",
+)
+@click.option(
     "--jobs",
     type=WholeNumber(min=1),
     help="Processes that work at a time, in all: so many cells side by side, or so many "
@@ -110,6 +116,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     out: str | None,
     resume: bool,
     dry_run: bool,
+    probe: bool,
     jobs: int | None,
     executor: str,
     workers: int | None,
@@ -145,16 +152,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     bench = opened(request)
     search = None if bench.suite.search is None else Search(bench, bench.suite.search)
-    if dry_run:
-        if search is not None:
-            click.echo(
-                f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
-                "below has the values that are written in the suite."
-            )
-        world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
-        show_plan(bench, foreseen)
-        foreseen.require_data()
-        return 0 if world is None or _some_run(bench, foreseen) else 1
+    if dry_run or probe:
+        return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
         if search is not None:
             tuned = _searched(bench, search, plain)
@@ -162,6 +161,19 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
                 return tuned
             bench = tuned
         return _run(bench, plain)
+
+
+def _plan(bench: Bench, search: Search | None, probe: bool) -> int:
+    """Print what would be run; return the exit code."""
+    if search is not None:
+        click.echo(
+            f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
+            "below has the values that are written in the suite."
+        )
+    world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
+    show_plan(bench, foreseen, probe)
+    foreseen.require_data()
+    return 0 if world is None or _some_run(bench, foreseen) else 1
 
 
 def _say(line: str) -> None:

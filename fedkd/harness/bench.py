@@ -14,6 +14,7 @@ import torch
 from fedkd.base import sums, yamlfile
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.sealed import changed_text
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
@@ -29,12 +30,10 @@ from fedkd.harness.workers import (
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
-from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
-from fedkd.report.sealed import changed_text
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision

@@ -20,15 +20,15 @@ from fedkd._version import __version__
 from fedkd.base import yamlfile
 from fedkd.base.files import sweep, write_atomic
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import sound_row, write_sealed
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
+from fedkd.report.description import STARTED
 from fedkd.report.results import COLUMNS, LATER, Row, is_axis, joined_notes
-from fedkd.report.sealed import sound_row, write_sealed
-from fedkd.report.warned import STARTED
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate

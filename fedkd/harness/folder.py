@@ -17,6 +17,7 @@ from fedkd.base import yamlfile
 from fedkd.base.files import sweep
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.locks import PAUSE
+from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.cell import FINAL
 
@@ -37,6 +38,8 @@ def refuse_other_suite(out: ResultsFolder, name: str) -> None:
     Raises:
         ConfigError: Naming that suite and how many finished runs it has there.
     """
+    if out.suite in changed(out.path):
+        return  # it is damaged, which is said elsewhere, and written anew
     try:
         suite = yamlfile.read_mapping(out.suite, out.suite.name)
     except (OSError, ConfigError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import ResultsFolder
-from fedkd.report.warned import said_since_start
+from fedkd.report.description import said_since_start
 from fedkd.simulation.store.checkpoint import (
     FITTING,
     OTHER_LINES,

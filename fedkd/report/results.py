@@ -175,7 +175,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     writer.writerow(header)
     for row in every:
         plain = row.plain()
-        writer.writerow([_format(name, plain.get(name)) for name in header])
+        writer.writerow([plain_text(name, plain.get(name)) for name in header])
     return text.getvalue()
 
 
@@ -267,7 +267,7 @@ def _difference(one: Row, other: Row) -> str:
     return f"{name} is {one.value(name)!r} and {other.value(name)!r}"
 
 
-def _format(name: str, value: Any) -> str:
+def plain_text(name: str, value: Any) -> str:
     """Return a value as text that does not depend on platform or locale."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""

@@ -106,12 +106,13 @@ class Fitted:
 
     def _grid(self, places: Sequence[int], title: str) -> Grid:
         table = self._table
-        grid = Grid(title=title or None, title_justify="left", title_style="bold")
+        # Text here and below: what is in square brackets is markup to rich, and vanishes.
+        heading = Text(title) if title else None
+        grid = Grid(title=heading, title_justify="left", title_style="bold")
         grid.add_column("strategy", overflow="fold")
         for place in places:
-            # Text, because options are in square brackets, which are markup to rich.
-            heading = Text(self._titles[place])
-            grid.add_column(heading, justify="right", overflow="fold")
+            name = Text(self._titles[place])
+            grid.add_column(name, justify="right", overflow="fold")
         for line, label in enumerate(table.strategies):
             marks = [table.entries[label, table.settings[p]].mark for p in places]
             texts = [

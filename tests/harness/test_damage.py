@@ -9,8 +9,8 @@ import pytest
 
 from fedkd.cli import main
 from fedkd.harness import cell as cell_module
+from fedkd.report.description import said_since_start
 from fedkd.report.results import read_results
-from fedkd.report.warned import said_since_start
 
 PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
 SUITE = """\
