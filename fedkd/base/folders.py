@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.errors import ConfigError
 
 
@@ -49,6 +50,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Where the run can go on."""
         return self.path / "checkpoint.safetensors"
+
+    @property
+    def before(self) -> Path:
+        """The checkpoint before that one, for when it is damaged."""
+        return self.path / "checkpoint-before.safetensors"
 
     def memories(self, done: int) -> Path:
         """Return the file with the clients' memories after ``done`` rounds."""
@@ -99,6 +105,11 @@ class ResultsFolder:
     def chosen(self) -> Path:
         """What a search chose, and what it cost."""
         return self.path / "chosen.json"
+
+    @property
+    def checksums(self) -> Path:
+        """Checksums of the files above; see :mod:`fedkd.base.sums`."""
+        return self.path / sums.NAME
 
     @property
     def lock(self) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.sealed import changed_text
+from fedkd.base.sums import changed
 from fedkd.errors import ConfigError
 from fedkd.report.results import Row, read_results
 from fedkd.report.stats.comparison import Comparison, compare
@@ -56,4 +59,7 @@ def read_place(place: Path) -> list[Row]:
             f"{place} holds no results; expected a results folder of 'fedkd bench', such "
             f"as runs/quick, or its file {ResultsFolder(place).results.name}."
         )
+    for file in changed(path.parent):
+        if file.name == path.name:
+            warnings.warn(changed_text(file), RuntimeWarning, stacklevel=2)
     return read_results(path)

@@ -147,12 +147,14 @@ def _cut(numbers: Sequence[int]) -> str:
 
 
 def provenance_lines(path: Path) -> list[str]:
-    """Return where numbers come from, read from ``environment.json``; none without."""
+    """Return where numbers come from, read from ``environment.json``; none without.
+
+    None, too, of a damaged one; see :mod:`fedkd.base.sums` for how that is said.
+    """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _provenance(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return _provenance(facts) if isinstance(facts, Mapping) else []
 
 
 def _provenance(facts: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.sealed import changed_text, damaged, sound_row
 from fedkd.errors import ConfigError, FedKDError, listing
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
@@ -86,8 +88,12 @@ def read_report(
                 "runs/quick."
             )
         tables[str(path)] = read_results(folder.results)
+        for file in sums.changed(path):
+            remark(changed_text(file))
         for row in tables[str(path)]:
-            places.setdefault(row.run_id, folder.run(row.run_id))
+            run = places.setdefault(row.run_id, folder.run(row.run_id))
+            if run.result.is_file() and sound_row(run) is None:
+                remark(damaged(run))
         suite = _suite(folder, remark)
         if suite is not None:
             suites[folder] = suite

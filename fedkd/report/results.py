@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.files import write_atomic
 from fedkd.base.phases import PHASES
 from fedkd.base.runname import AXIS_COLUMNS, RunName
 from fedkd.base.shown import accuracy_facts, brief
+from fedkd.base.sums import write_summed
 from fedkd.errors import ConfigError, DataError, listing
 
 STATUSES = ("done", "failed", "skipped", "diverged")
@@ -159,8 +159,8 @@ def notes_of(rows: Iterable[Row]) -> list[str]:
 
 
 def write_results(rows: Iterable[Row], path: Path) -> None:
-    """Write the text of :func:`csv_text` to ``path``, atomically."""
-    write_atomic(path, csv_text(rows))
+    """Write the text of :func:`csv_text` to ``path``, atomically and with a checksum."""
+    write_summed(path, csv_text(rows))
 
 
 def csv_text(rows: Iterable[Row]) -> str:

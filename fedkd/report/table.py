@@ -43,6 +43,7 @@ from fedkd.report.summary import (
     summarise,
 )
 from fedkd.report.text import MISSING, amount, numbered, spread
+from fedkd.simulation.store.checkpoint import ONE_BEFORE
 
 _ENGINES = "Clients' turns: "
 _ONE_SPLIT = "All strategies of a column saw the same data split at the same seed."
@@ -133,6 +134,7 @@ def told_parts(
     return [
         *listed("Runs without a result", reasons(rows)),
         *listed("Runs that started anew", started_anew(rows)),
+        *listed("Runs with a damaged checkpoint", went_back(rows)),
         *listed("Warnings", warned),
         *listed("Tuning", tuning),
         *listed("Protocol", protocol_lines),
@@ -181,7 +183,16 @@ def _lost_of(entry: TableField) -> dict[str, int]:
 
 
 def started_anew(rows: Sequence[Row]) -> list[str]:
-    """Return a line for every finished run whose folder was damaged before."""
+    """Return a line for every finished run that began again, its folder being damaged."""
+    return [line for line in _mended(rows) if not line.endswith(ONE_BEFORE)]
+
+
+def went_back(rows: Sequence[Row]) -> list[str]:
+    """Return a line for every finished run that went on from its checkpoint before."""
+    return [line for line in _mended(rows) if line.endswith(ONE_BEFORE)]
+
+
+def _mended(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row.title}: {row.reason}"
         for row in rows

@@ -13,7 +13,13 @@ from fedkd.report.grouping import setting_titles
 from fedkd.report.notes import labelled, meaning, notes, torn_splits, verdicts
 from fedkd.report.results import Row
 from fedkd.report.summary import Table, summarise
-from fedkd.report.table import entry_text, is_asked_for, reasons, started_anew
+from fedkd.report.table import (
+    entry_text,
+    is_asked_for,
+    reasons,
+    started_anew,
+    went_back,
+)
 
 STYLES = {"best": "bold", "second": "underline", "leading": "", "": ""}
 FRAME = 3
@@ -49,7 +55,8 @@ def table_rich(
         if column.scope != "local" and is_asked_for(table):
             note = Text(" ".join([*meaning(rows, table), *verdicts(table)]))
             parts += [Fitted(table, column.title), note]
-    return Group(*parts, *map(Text, [*reasons(rows), *started_anew(rows)]))
+    lines = [*reasons(rows), *started_anew(rows), *went_back(rows)]
+    return Group(*parts, *map(Text, lines))
 
 
 class Fitted:
