@@ -10,7 +10,7 @@ from house import ROOT
 
 import fedkd
 
-DEEP = ("fedkd.ops", "fedkd.algorithms")
+DEEP = ("fedkd.ops", "fedkd.algorithms", "fedkd.robust")
 """Packages that pages and examples import from, beside ``fedkd`` itself."""
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 EXAMPLES = sorted(ROOT.glob("tests/plugins/*/src/**/*.py"))

@@ -14,8 +14,9 @@ from fedkd.data.dataset import Dataset
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.partition.base import Partitioner
 from fedkd.plugins.builders import config_of
+from fedkd.plugins.composing import composed
 from fedkd.plugins.fields import plain
-from fedkd.plugins.registry import Registry, composed, merged
+from fedkd.plugins.registry import Registry, merged
 from fedkd.robust.rule import Rule
 from fedkd.strategy import Preset
 

@@ -25,6 +25,7 @@ from fedkd.errors import (
     suggestion,
 )
 from fedkd.plugins.builders import build_model
+from fedkd.plugins.composing import composed
 from fedkd.plugins.entries import KINDS, Entry, first_line, problem_of
 from fedkd.plugins.loader import (
     Loader,
@@ -371,27 +372,6 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _words(text: str) -> set[str]:
     return {word.strip() for word in text.split(",") if word.strip()}
-
-
-def composed(kind: str, cls: Any, options: Mapping[str, Any]) -> Any:
-    """Return the class that options ask for: two keys change any strategy.
-
-    Args:
-        kind: ``strategies``, or another kind, whose class is returned as it is.
-        cls: What is registered.
-        options: ``average`` is how the server averages; ``calibrate`` makes the last
-            round CCVR's. A strategy's own option of such a name goes first.
-    """
-    own = cls.Config.model_fields if kind == "strategies" else options
-    if "average" in options and "average" not in own:
-        from fedkd.averaged import averaged  # noqa: PLC0415 - torch
-
-        cls = averaged(cls)
-    if "calibrate" in options and "calibrate" not in own:
-        from fedkd.calibration import calibrated  # noqa: PLC0415 - torch
-
-        cls = calibrated(cls)
-    return cls
 
 
 def _build(cls: Any, options: Mapping[str, Any] | None, where: str) -> Any:

@@ -159,8 +159,9 @@ def test_a_damaged_checkpoint_starts_the_run_anew_with_the_same_bits(tmp_path):
         )
 
     first = run()
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
+    for name in ("checkpoint", "checkpoint-before"):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(path.read_bytes()[:-10])
     with pytest.warns(RuntimeWarning, match="cannot be read; starts from round 1"):
         second = run()
     assert len(second.history) == 3
@@ -222,7 +223,7 @@ def test_no_run_goes_on_from_another_ones_checkpoint(tmp_path, what, change):
 def test_a_checkpoint_of_a_version_with_other_options_is_gone_on_from(tmp_path):
     world = (fedavg(), testing.toy_federation(), testing.toy_protocol(2))
     first = simulate(*world, seed=0, folder=tmp_path)
-    point = store.load(tmp_path)
+    point = store.read(tmp_path / "checkpoint.safetensors")
     assert "strategy.weights" in point.identity
     for known in ({}, {**point.identity, "strategy.gone": "1"}):
         store.save(tmp_path, dataclasses.replace(point, identity=known), "fedavg")

@@ -38,9 +38,9 @@ def test_what_did_not_change_passes(recorded, tmp_path):
 def test_a_planted_fault_fails_with_the_table(recorded, tmp_path, monkeypatch):
     average = averaging.average
 
-    def forgetful(ups, shares):
+    def forgetful(*arguments):
         """Make the first class one that is never predicted."""
-        mean = average(ups, shares)
+        mean = average(*arguments)
         for value in mean.values():
             value[0] = -9
         return mean
