@@ -69,7 +69,7 @@ def _grid_and_validation(suite: Suite) -> list[str]:
     lines = []
     if suite.axes:
         several = (
-            f"{path} {', '.join(map(axis_text, values))}"
+            f"{path} {', '.join(axis_text(value, path) for value in values)}"
             for path, values in suite.axes.items()
         )
         lines.append(

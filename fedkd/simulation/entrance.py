@@ -100,6 +100,8 @@ class Entrance:
         records: dict[int, TurnRecord] = {}
         looks: dict[int, Look] = {}
         for k, answer in arriving:
+            if k in records:
+                continue  # one answer of a client in a round: the first that arrives
             records[k] = answer.record
             looks[k] = look_at(answer.up, self._how)
             ups.add(k, answer.up, answer.record["bytes_up"])

@@ -116,6 +116,8 @@ class Federation:
         """Those that every client has: none, unless its strategy declares the need."""
         self.seed: int | None = None
         """The seed that its split was dealt by, if it is known."""
+        self.attack: Exam | None = None
+        """What the success of a backdoor is measured on; None without one."""
         _refuse_public_clients(self.clients, self.periods, public)
 
     def __repr__(self) -> str:
