@@ -14,6 +14,7 @@ to round, so a run that goes on judges as one that was not interrupted.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -35,6 +36,8 @@ Facts = Mapping[str, str]
 """What a payload is like, by path: ``{"": "an Update", "weights.w": "float32 [3, 4]"}``."""
 _ENTRIES = " (its entries)"
 """Ends the path of a mapping where it stands for the names in it."""
+_CLASSES = " (its classes)"
+"""Ends the path of a mapping by class where it stands for the classes in it."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class Entrance:
         for k, look in sorted(looks.items()):
             spec = self._sides.federation.client_models[k]
             rejection = self._unlike_model(k, look.facts, sent)
+            rejection = rejection or self._of_no_class(look.facts)
             if rejection is not None:
                 rejections[k] = rejection
             else:
@@ -162,6 +166,16 @@ class Entrance:
             down = dict(facts_of(getattr(sent(k), field, None), field))
             if _first_odd(down, field, own) is None:
                 return first
+        return None
+
+    def _of_no_class(self, facts: Facts) -> Rejection | None:
+        """Return the first mapping by class that has one which there is not."""
+        most = self._sides.federation.data.num_classes - 1
+        for path, found in facts.items():
+            if path.endswith(_CLASSES):
+                low, _, high = found.partition(" to ")
+                if int(low) < 0 or int(high) > most:
+                    return Rejection(path, found, f"0 to {most}")
         return None
 
     def _out_of_bounds(self, looks: Mapping[int, Look]) -> dict[int, Rejection]:
@@ -206,12 +220,12 @@ def unlike_most(
 
     Args:
         group: What the answers are like, by client.
-        varying: Paths at and below which clients may differ.
+        varying: Paths at and below which clients may differ in names and sizes.
     """
     usual: dict[str, str] = {}
+    tops = tuple(varying)
+    group = {k: _without(facts, tops) for k, facts in group.items()}
     for path in dict.fromkeys(path for facts in group.values() for path in facts):
-        if _is_below(path, varying):
-            continue
         counts = Counter(facts[path] for facts in group.values() if path in facts)
         value, number = counts.most_common(1)[0]
         if 2 * number > counts.total():
@@ -223,6 +237,16 @@ def unlike_most(
                 rejections[k] = _difference(path, found, usual[path])
                 break
     return rejections
+
+
+def _without(facts: Facts, varying: tuple[str, ...]) -> Facts:
+    """Return facts without what may differ: classes, and what varies."""
+    return {
+        path: re.sub(r"\d+(?=[],])", "n", fact) if _is_below(path, varying) else fact
+        for path, fact in facts.items()
+        if not path.endswith(_CLASSES)
+        and not (path.endswith(_ENTRIES) and _is_below(path, varying))
+    }
 
 
 def _is_below(path: str, tops: Iterable[str]) -> bool:
@@ -285,6 +309,8 @@ def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
         inside = list(value.items())
         if all(isinstance(key, str) for key in value):
             yield path + _ENTRIES, ", ".join(sorted(value))
+        elif all(isinstance(key, int) for key in value):
+            yield path + _CLASSES, f"{min(value)} to {max(value)}"
     else:
         inside = list(enumerate(value))
     for key, inner in inside:

@@ -45,6 +45,7 @@ def test_what_a_payload_is_like():
         "weights (its entries)": "a, b",
         "weights.a": "float32 [2, 3]",
         "weights.b": "float32 [2, 3]",
+        "means (its classes)": "0 to 1",
         "means.0": "float32 [4]",
         "means.1": "float32 [4]",
         "number": "a number",
@@ -83,6 +84,12 @@ def test_what_honest_clients_may_have_alone_is_let_in():
     assert judged(sent(), sent((5, 5))) == {}, "of two none is more than half"
     assert judged(sent(), sent(), sent((5, 5)), varying=("weights",)) == {}
     assert judged(sent(), sent(), sent((5, 5)), varying=("weight",)) != {}
+    deeper = judged(sent(), sent(), sent((1, 2, 3)), varying=("weights",))
+    assert deeper == {2: "weights.a: found float32 [n, n, n], expected float32 [n, n]"}
+    entrance = Entrance(FedAvg(), Sides(*world(), 0))
+    looks = {k: look_at(sent(classes=(0, k)), AcceptConfig()) for k in (2, 3)}
+    told = {k: str(r) for k, r in entrance.judge(looks, lambda k: None).items()}
+    assert told[3] == "means (its classes): found 0 to 3, expected 0 to 2"
 
 
 def world(models=("cnn",), clients=3, rounds=2, **changes):
