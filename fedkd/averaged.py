@@ -87,14 +87,14 @@ def _with_option(cls: type[Strategy[Any, Any, Any]]) -> Any:
         return rule
 
     said = "How the server averages what clients sent: the name of an average."
-    config: Any = create_model(
+    made: Any = create_model(
         f"Averaged{cls.Config.__name__}",
         __base__=cls.Config,
         __validators__={"allowed": field_validator(OPTION)(allowed)},
         average=(Asked, Field(MEAN, description=said)),
     )
-    config.younger_options = cls.Config.younger_options | {OPTION}
-    return config
+    made.younger_options = cls.Config.younger_options | {OPTION}
+    return made
 
 
 def _needs(requires: Any, rule: Rule) -> Any:

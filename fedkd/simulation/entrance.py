@@ -302,17 +302,18 @@ def facts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    inside: Iterable[tuple[Any, Any]]
     if is_frozen_dataclass(value):
         yield path, f"a payload {type(value).__name__}"
         inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
     elif isinstance(value, Mapping):
-        inside = list(value.items())
+        inside = value.items()
         if all(isinstance(key, str) for key in value):
             yield path + _ENTRIES, ", ".join(sorted(value))
         elif all(isinstance(key, int) for key in value):
             yield path + _CLASSES, f"{min(value)} to {max(value)}"
     else:
-        inside = list(enumerate(value))
+        inside = enumerate(value)
     for key, inner in inside:
         yield from facts_of(inner, f"{path}.{key}" if path else str(key))
 

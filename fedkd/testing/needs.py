@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedkd.party import ModelSpec
 from fedkd.simulation.federation import Federation
@@ -37,7 +38,7 @@ class Violation:
 
     def world(self, requires: Requires) -> tuple[Federation, Protocol]:
         """Return the world for a strategy with these needs."""
-        changes = {
+        changes: dict[str, Any] = {
             "buffers": self.buffers(requires),
             "participation": self.participation,
         }

@@ -23,8 +23,8 @@ FAULTS = [
     dict(
         name="fedavg: shares are dealt to the clients in reverse",
         path=AVERAGING,
-        old="(up.weights for up in ups.values()), [weights[k] for k in ups]",
-        new="(up.weights for up in ups.values()), [weights[k] for k in ups][::-1]",
+        old="(states, [weights[k] for k in ups], before",
+        new="(states, [weights[k] for k in ups][::-1], before",
         tests=OLD,
     ),
     dict(
