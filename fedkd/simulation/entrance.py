@@ -220,7 +220,7 @@ def unlike_most(
 
     Args:
         group: What the answers are like, by client.
-        varying: Paths at and below which clients may differ in names and sizes.
+        varying: Paths at and below which clients may differ in sizes.
     """
     usual: dict[str, str] = {}
     tops = tuple(varying)
@@ -245,13 +245,11 @@ def _without(facts: Facts, varying: tuple[str, ...]) -> Facts:
         path: re.sub(r"\d+(?=[],])", "n", fact) if _is_below(path, varying) else fact
         for path, fact in facts.items()
         if not path.endswith(_CLASSES)
-        and not (path.endswith(_ENTRIES) and _is_below(path, varying))
     }
 
 
 def _is_below(path: str, tops: Iterable[str]) -> bool:
-    bare = path.removesuffix(_ENTRIES)
-    return any(bare == top or bare.startswith(f"{top}.") for top in tops)
+    return any(path == top or path.startswith(f"{top}.") for top in tops)
 
 
 def _difference(path: str, found: str, expected: str) -> Rejection:
