@@ -154,7 +154,8 @@ class Strategy(ABC, Generic[State, Down, Up]):
     types and shapes: the server takes no others."""
     varying: tuple[str, ...] = ()
     """Paths in an answer at and below which tensors of honest clients of one model differ
-    in size. Elsewhere an answer that is unlike most is left out."""
+    in size, or are taken apart by some. Elsewhere an answer that is unlike most is left
+    out."""
     no_average: ClassVar[str] = "its server makes no average that could be replaced"
     """Why the option ``average`` cannot be given, as the end of a sentence. Empty where
     the server averages what clients sent by ``self.rule``."""

@@ -38,6 +38,7 @@ _ENTRIES = " (its entries)"
 """Ends the path of a mapping where it stands for the names in it."""
 _CLASSES = " (its classes)"
 """Ends the path of a mapping by class where it stands for the classes in it."""
+_PAYLOAD = "a payload "
 
 
 @dataclass(frozen=True)
@@ -240,12 +241,13 @@ def unlike_most(
 
 
 def _without(facts: Facts, varying: tuple[str, ...]) -> Facts:
-    """Return facts without what may differ: classes, and what varies."""
-    return {
-        path: re.sub(r"\d+(?=[],])", "n", fact) if _is_below(path, varying) else fact
-        for path, fact in facts.items()
-        if not path.endswith(_CLASSES)
-    }
+    """Return facts without classes, and without what varies: sizes, kinds of payloads."""
+    kept = {p: fact for p, fact in facts.items() if not p.endswith(_CLASSES)}
+    for path in [p for p in kept if _is_below(p, varying)]:
+        kept[path] = re.sub(r"\d+(?=[],])", "n", kept[path])
+        if kept[path].startswith(_PAYLOAD):
+            del kept[path]  # what one client sends as a tensor, another may take apart
+    return kept
 
 
 def _is_below(path: str, tops: Iterable[str]) -> bool:
@@ -302,7 +304,7 @@ def facts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
     inside: Iterable[tuple[Any, Any]]
     if is_frozen_dataclass(value):
-        yield path, f"a payload {type(value).__name__}"
+        yield path, f"{_PAYLOAD}{type(value).__name__}"
         inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
     elif isinstance(value, Mapping):
         inside = value.items()
