@@ -11,8 +11,8 @@ import numpy as np
 from fedkd.base.randomness import numpy_stream
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
-from fedkd.simulation.faults.config import PREFIX, FaultConfig, FileConfig, ShareConfig
-from fedkd.simulation.faults.files import rows_of
+from fedkd.simulation.faults.config import PREFIX, FaultConfig, ShareConfig
+from fedkd.simulation.faults.files import FileConfig, rows_of
 from fedkd.strategy import Round
 
 SPANS = ("client", "first", "last")
