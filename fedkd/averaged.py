@@ -87,13 +87,18 @@ def _with_option(cls: type[Strategy[Any, Any, Any]]) -> Any:
         return rule
 
     said = "How the server averages what clients sent: the name of an average."
-    made: Any = create_model(
+    made = create_model(
         f"Averaged{cls.Config.__name__}",
         __base__=cls.Config,
         __validators__={"allowed": field_validator(OPTION)(allowed)},
         average=(Asked, Field(MEAN, description=said)),
     )
-    made.younger_options = cls.Config.younger_options | {OPTION}
+    return _left_out_when_idle(made)
+
+
+def _left_out_when_idle(made: Any) -> Any:
+    """Return options whose ``average`` is no part of a run where it is the mean."""
+    made.younger_options = made.younger_options | {OPTION}
     return made
 
 

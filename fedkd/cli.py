@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from fedkd._version import __version__
+from fedkd.base.ending import ends_in_order, exit_code
 from fedkd.base.streams import make_patient
 from fedkd.commands.common import plugin_option
 from fedkd.errors import FedKDError, suggestion
@@ -43,9 +44,6 @@ COMMANDS = {
     ),
 }
 """Sub-commands: the module of :mod:`fedkd.commands` that holds each, and its help."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT."""
 
 
 class LazyGroup(click.Group):
@@ -115,14 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_patient()
     argv = None if arguments is None else list(arguments)
     try:
-        result = cli.main(argv, prog_name="fedkd", standalone_mode=False)
+        with ends_in_order():
+            result = cli.main(argv, prog_name="fedkd", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         return _complain(_usage(error), error, error.exit_code)
     except FedKDError as error:
         return _complain(str(error), error, error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        return _complain("interrupted.", error, INTERRUPTED)
+        return _complain("interrupted.", error, exit_code(error))
     except OSError as error:
         return _complain(_system_problem(error), error, 1)
 

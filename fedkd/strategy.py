@@ -111,6 +111,9 @@ class Requires:
     the widest. One architecture is that, too."""
     equal_feature_size: bool = False
     """All models are made of features and a head, and have features of one size."""
+    shared_layers: int = 0
+    """All models have the same upper so many layers, by name and shape; those below may
+    differ. One architecture is that, too."""
     batch_norm: bool = False
     """Every model has batch normalisation."""
     images: bool = False

@@ -1,9 +1,14 @@
 """What all tests share: one thread, no network, real data only where it is given."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
+# What a shell starts with & is told to ignore Ctrl-C, and so are the processes that it
+# starts; tests send it to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing of the user's own settings may change what a test sees, but where data is.

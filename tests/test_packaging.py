@@ -153,10 +153,12 @@ def test_the_wheel_holds_the_suites_and_the_mark_of_a_typed_package(contents):
 
 
 @install
-def test_the_wheel_holds_the_templates_of_new_plug_ins(contents):
-    templates = {p.name for p in (ROOT / "fedkd/plugins/templates").glob("*.txt")}
-    assert templates
-    assert {f"fedkd/plugins/templates/{name}" for name in templates} <= contents
+@pytest.mark.parametrize("package", ["plugins", "report/html"])
+def test_the_wheel_holds_the_templates(contents, package):
+    folder = f"fedkd/{package}/templates"
+    templates = {path.name for path in (ROOT / folder).iterdir()}
+    assert len(templates) > 2
+    assert {f"{folder}/{name}" for name in templates} <= contents
 
 
 @install

@@ -9,9 +9,11 @@ Algorithm: Algorithm 1 without the auxiliary losses on local representations: a 
 Code: github.com/pliang279/LG-FedAvg (``main_lg.py``).
 Deviations: training starts from the initial weights; the code goes on from a checkpoint
     of FedAvg, averages without weights (``weights: uniform``) and reports the models that
-    were best on the test set. All clients have one architecture. There is no global
-    model: the global accuracy is the mean over the clients' own models on the whole test
-    set, not that of their ensemble.
+    were best on the test set. Clients may have different local models, as in the paper,
+    where the global layers have the same names and shapes in all of them: with
+    ``layers: 1``, models whose features are of one size. There is no global model: the
+    global accuracy is the mean over the clients' own models on the whole test set, not
+    that of their ensemble.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pydantic import Field
 
 from fedkd.algorithms.averaging import Averaging, Parted
 from fedkd.algorithms.personal.parts import PartsConfig
-from fedkd.strategy import Client
+from fedkd.strategy import Client, Requires
 
 
 class LgFedAvgConfig(PartsConfig):
@@ -40,6 +42,7 @@ class LgFedAvg(Averaging):
 
     def __init__(self, config: LgFedAvgConfig | None = None) -> None:
         super().__init__(config)
+        self.requires = Requires(shared_layers=self.config.layers)
         self.choices = Parted(self.config.lower).choices
 
     def train(self, client: Client, sent: None) -> None:

@@ -13,6 +13,7 @@ from fedkd.api.export import Facts, write_model
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import warn_if_changed
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root
 from fedkd.errors import FedKDError
@@ -60,7 +61,9 @@ class FinishedRun:
     @property
     def history(self) -> list[Metrics]:
         """The lines of metrics.jsonl, one a round."""
-        return read_metrics(RunFolder(self.folder))
+        files = RunFolder(self.folder)
+        warn_if_changed(files)
+        return read_metrics(files)
 
     @property
     def metrics(self) -> Metrics:

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fedkd.api.changes import Changes
 from fedkd.api.finished import FinishedRun
 from fedkd.api.notebook import Figures, Page, as_html
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root as usual_root
 from fedkd.errors import ConfigError, FedKDError, counted, listing
+from fedkd.report.comparing import THRESHOLD, compared, read_place
 from fedkd.report.plots import draw_all
 from fedkd.report.reading import Report, page_of, read_report
 from fedkd.report.results import COLUMNS, Row
+from fedkd.report.stats.intervals import LEVEL
 from fedkd.report.terminal import table_rich
 from fedkd.suite.suite import Suite
 
@@ -154,6 +157,47 @@ class Results:
         )
         return Figures(tuple(drawn.files), tuple(drawn.failed))
 
+    def compare(
+        self,
+        before: Results | str | Path,
+        *,
+        threshold: float = THRESHOLD,
+        level: float = LEVEL,
+    ) -> Changes:
+        """Return what has changed in these results since others.
+
+        It is what ``fedkd compare BEFORE THESE`` says: cells are paired by seed where
+        seeds and splits agree, and global and local accuracy are compared.
+
+        Args:
+            before: The results that are held to: others, a results folder, or its file
+                results.csv.
+            threshold: Percentage points of mean accuracy that may be lost.
+            level: Confidence of the intervals that say what is beyond seed noise, at
+                least 0.5 and below 1.
+
+        Raises:
+            ConfigError: If ``before`` holds no results or no cell that is here too, or a
+                number is out of its range.
+            DataError: If its file is damaged.
+        """
+        if threshold < 0 or not 0.5 <= level < 1:
+            raise ConfigError(
+                f"compare: found threshold={threshold!r} and level={level!r}, expected "
+                "percentage points from 0 on, and a level of at least 0.5 and below 1."
+            )
+        if isinstance(before, Results):
+            old = (before._place, before.rows)
+        else:
+            old = (str(before), read_place(Path(before)))
+        new = (self._place, self.rows)
+        comparison = compared(old, new, threshold=threshold, level=level)
+        return Changes(comparison, old[0], new[0])
+
+    @property
+    def _place(self) -> str:
+        return ", ".join(map(str, self.folders))
+
     def __len__(self) -> int:
         """Return the number of runs."""
         return len(self._report.rows)
@@ -165,10 +209,8 @@ class Results:
     def __repr__(self) -> str:
         """Return what was run, how much of it is done, and where it is."""
         done = sum(row.status == "done" for row in self.rows)
-        where = ", ".join(map(str, self.folders))
-        return brief(
-            self, self._report.title, f"{done} of {len(self)} runs done", where
-        )
+        state = f"{done} of {len(self)} runs done"
+        return brief(self, self._report.title, state, self._place)
 
     def _repr_html_(self) -> str:
         """Return the table of a terminal as HTML."""

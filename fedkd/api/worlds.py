@@ -15,7 +15,7 @@ from fedkd.simulation.federation import Federation
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
-KEYS = ("public", "shifts", "test_shards")
+KEYS = ("public", "shifts", "test_shards", "validation")
 """The keys of a suite that a world hangs on, beside those with a parameter."""
 _ANYONE: dict[str, Any] = {
     "strategies": ["local"],
@@ -50,7 +50,8 @@ def federation(  # noqa: PLR0913 - the parts of a world
         data_root: Folder of the data files; the usual one if None.
         plugins: Plug-ins of one file each.
         options: Of the data set or the partition, such as ``fraction=0.1`` or
-            ``alpha=0.1``; and ``public``, ``shifts`` and ``test_shards`` as in a suite.
+            ``alpha=0.1``; and ``public``, ``shifts``, ``test_shards`` and ``validation``
+            as in a suite.
 
     Raises:
         ConfigError: If an option is unknown or cannot be used.

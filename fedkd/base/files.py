@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, aside: Path | None = None) -> None:
     """Write ``content`` to ``path``; readers see the old file or the new one.
 
     The content goes to a temporary file beside ``path``, is forced to the disk and
     takes the name of ``path`` in one step. Missing folders are made. Text is UTF-8 and
     keeps its line ends; bytes of file names that are no UTF-8 are written as escapes.
+
+    Args:
+        path: The file.
+        content: What it is to hold.
+        aside: Where the old file goes, if there is one; between the two steps there is
+            no file at ``path``.
 
     Raises:
         OSError: If the file cannot be written; ``path`` is then as it was.
@@ -29,6 +35,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if aside is not None and path.exists():
+            path.replace(aside)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -43,8 +51,26 @@ def write_json_atomic(value: Any, path: Path) -> None:
         TypeError: If ``value`` holds something JSON has no form for.
         ValueError: If it holds a number that is not finite.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return ``value`` as indented JSON with a line break at its end.
+
+    Raises:
+        TypeError: If ``value`` holds something JSON has no form for.
+        ValueError: If it holds a number that is not finite.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write into a folder.
+
+    Only for who holds the folder: another process may be writing there otherwise.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def spelled(path: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.errors import ConfigError
 
 
@@ -50,6 +51,11 @@ class RunFolder:
         """Where the run can go on."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def before(self) -> Path:
+        """The checkpoint before that one, for when it is damaged."""
+        return self.path / "checkpoint-before.safetensors"
+
     def memories(self, done: int) -> Path:
         """Return the file with the clients' memories after ``done`` rounds."""
         return self.path / f"checkpoint-{done}.memories"
@@ -76,6 +82,11 @@ class ResultsFolder:
         return self.path / "table.md"
 
     @property
+    def page(self) -> Path:
+        """The results as one HTML page, where it was asked for."""
+        return self.path / "report.html"
+
+    @property
     def suite(self) -> Path:
         """The suite as it was run."""
         return self.path / "suite.yaml"
@@ -94,6 +105,11 @@ class ResultsFolder:
     def chosen(self) -> Path:
         """What a search chose, and what it cost."""
         return self.path / "chosen.json"
+
+    @property
+    def checksums(self) -> Path:
+        """Checksums of the files above; see :mod:`fedkd.base.sums`."""
+        return self.path / sums.NAME
 
     @property
     def lock(self) -> Path:

@@ -16,7 +16,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 PATIENCE = 5.0
-"""Seconds a worker has to end before it is killed."""
+"""Seconds a worker has to end by itself."""
+GRACE = 0.5
+"""Seconds a worker that is told to end has before it is killed."""
 
 
 class Worker:
@@ -84,7 +86,7 @@ class Worker:
     def end(self) -> None:
         """End the worker, whatever it does."""
         self.process.terminate()
-        self.process.join(PATIENCE)
+        self.process.join(GRACE)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -98,7 +100,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_master, daemon=True).start()
     main(pipe, *arguments)
     if method == "fork":
@@ -116,11 +118,11 @@ def _end_with_master() -> None:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a process starts; the new process inherits that."""
+    """Hold signals to end back while a process starts; the new process inherits that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

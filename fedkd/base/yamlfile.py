@@ -72,6 +72,15 @@ _AMBIGUOUS = re.compile(
 _INSTEAD = {"switch": "true or false", "day": "it in quotes if it is text"}
 
 
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Write a text; in quotes if the loader would refuse it as it stands: 0bdca42c."""
+    style = "'" if _AMBIGUOUS.fullmatch(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _refuse_ambiguous(
     node: yaml.Node | None, name: str = "", above: tuple[yaml.Node, ...] = ()
 ) -> None:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import click
 from rich.console import Console
 
+from fedkd.base.ending import exit_code
 from fedkd.commands.closing import closing_lines, used, warned_line
 from fedkd.commands.common import WholeNumber, plugin_option
 from fedkd.commands.plan import show_plan
@@ -24,8 +25,6 @@ from fedkd.harness.search import Search
 from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
-
-INTERRUPTED = 130
 
 
 @click.command(
@@ -57,6 +56,12 @@ INTERRUPTED = 130
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print the grid and its cost; run nothing."
+)
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="As --dry-run, and where no run tells how long a cell takes, time a few local "
+    "steps of each model, which takes seconds.",
 )
 @click.option(
     "--jobs",
@@ -111,6 +116,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     out: str | None,
     resume: bool,
     dry_run: bool,
+    probe: bool,
     jobs: int | None,
     executor: str,
     workers: int | None,
@@ -146,23 +152,28 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     bench = opened(request)
     search = None if bench.suite.search is None else Search(bench, bench.suite.search)
-    if dry_run:
-        if search is not None:
-            click.echo(
-                f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
-                "below has the values that are written in the suite."
-            )
-        world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
-        show_plan(bench, foreseen)
-        foreseen.require_data()
-        return 0 if world is None or _some_run(bench, foreseen) else 1
+    if dry_run or probe:
+        return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
         if search is not None:
             tuned = _searched(bench, search, plain)
-            if tuned is None:
-                return INTERRUPTED
+            if isinstance(tuned, int):
+                return tuned
             bench = tuned
         return _run(bench, plain)
+
+
+def _plan(bench: Bench, search: Search | None, probe: bool) -> int:
+    """Print what would be run; return the exit code."""
+    if search is not None:
+        click.echo(
+            f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
+            "below has the values that are written in the suite."
+        )
+    world, foreseen = checked(bench, _say) if bench.todo else (None, Foreseen())
+    show_plan(bench, foreseen, probe)
+    foreseen.require_data()
+    return 0 if world is None or _some_run(bench, foreseen) else 1
 
 
 def _say(line: str) -> None:
@@ -181,33 +192,33 @@ def _run(bench: Bench, plain: bool) -> int:
         _say(f"{used(bench)}.")
     try:
         run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as request:
         if bench.reported:
             bench.write(whole=True)
             _print_table(bench)
         _say_interrupted(bench)
-        return INTERRUPTED
+        return exit_code(request)
     code = _report(bench, ran)
     for line in bench.draw() if ran else ():
         click.echo(f"fedkd: warning: {line}", err=True)
     return code
 
 
-def _searched(bench: Bench, search: Search, plain: bool) -> Bench | None:
+def _searched(bench: Bench, search: Search, plain: bool) -> Bench | int:
     """Run the search of a suite; return its bench with what was chosen.
 
-    None if it was interrupted, which is said.
+    The exit code if it was interrupted, which is said.
     """
     try:
         tuned = search.run(lambda trials: make_view(trials.cells, trials.rows, plain))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as request:
         again = shlex.join(bench.settings.command)
         click.echo(
             f"fedkd: interrupted in the search with {search.done} of at most "
             f"{counted(search.planned, 'run')} done; these are kept. Go on with: {again}",
             err=True,
         )
-        return None
+        return exit_code(request)
     tuned.look()
     return tuned
 

@@ -10,10 +10,10 @@ from fedkd.base.machine import cores
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside
+from fedkd.report.description import warnings_in
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warnings_in
 
 
 def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:

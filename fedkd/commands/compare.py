@@ -8,16 +8,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from fedkd.base.folders import ResultsFolder
-from fedkd.errors import ConfigError
 from fedkd.report.changes import changes_json, changes_markdown, changes_rich
-from fedkd.report.results import Row, read_results
-from fedkd.report.stats.comparison import compare
+from fedkd.report.comparing import THRESHOLD, compared, read_place
 from fedkd.report.stats.intervals import LEVEL
 
 FORMATS = ("table", "markdown", "json")
-THRESHOLD = 1.0
-"""Percentage points that a mean may lose, unless --threshold says otherwise."""
 
 
 @click.command(
@@ -58,13 +53,8 @@ def command(
     A and B are results folders of 'fedkd bench', or their files results.csv. Cells are
     paired by seed where seeds and splits agree. Global and local accuracy are compared.
     """
-    old, new = read_place(before), read_place(after)
-    comparison = compare(old, new, threshold=threshold, level=level)
-    if not comparison.changes and set(comparison.lost.values()) <= {"missing"}:
-        raise ConfigError(
-            f"{before} and {after} have no cell in common; expected results of one suite: "
-            "equal strategies, data sets, partitions, models and numbers of clients."
-        )
+    old, new = (str(before), read_place(before)), (str(after), read_place(after))
+    comparison = compared(old, new, threshold=threshold, level=level)
     if output_format == "json":
         click.echo(json.dumps(changes_json(comparison), indent=2, ensure_ascii=False))
     elif output_format == "markdown":
@@ -73,19 +63,3 @@ def command(
     else:
         Console().print(changes_rich(comparison))
     return 1 if comparison.has_failed else 0
-
-
-def read_place(place: Path) -> list[Row]:
-    """Return the rows of a results folder, or of a file of results.
-
-    Raises:
-        ConfigError: If it is neither.
-        DataError: If the file is damaged.
-    """
-    path = ResultsFolder(place).results if place.is_dir() else place
-    if not path.is_file():
-        raise ConfigError(
-            f"{place} holds no results; expected a results folder of 'fedkd bench', such "
-            f"as runs/quick, or its file {ResultsFolder(place).results.name}."
-        )
-    return read_results(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,7 +13,9 @@ from rich.table import Table
 from fedkd.base.streams import is_screen
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
-from fedkd.harness.cost import Cost, estimate, total_line
+from fedkd.harness.builder import RunBuilder
+from fedkd.harness.cost import HERE, Cost, estimate, total_line
+from fedkd.harness.paces import Pace, probed, recorded
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.request import strategies_by
 from fedkd.suite.grid import Cell
@@ -19,13 +23,22 @@ from fedkd.suite.grid import Cell
 AXES = ("data set", "partition", "models", "seed", "rounds")
 """Columns that are left out where all cells agree; the title has them then."""
 RIGHT = ("seed", "rounds", "client images", "server images", "seconds")
+SOURCE = "seconds from"
+"""The column that says where an estimate is from, left out where all is of this folder."""
 WIDE = 120
 """Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
 
 
-def show_plan(bench: Bench, foreseen: Foreseen) -> None:
-    """Print the grid with the estimated cost of every cell, and what will be skipped."""
-    costs = estimate(bench.cells, bench.rows)
+def show_plan(bench: Bench, foreseen: Foreseen, probe: bool) -> None:
+    """Print the grid with the estimated cost of every cell, and what will be skipped.
+
+    Args:
+        bench: Has the cells.
+        foreseen: What will not run.
+        probe: Whether steps are timed for cells that no run is like.
+    """
+    paces = _paces(bench, foreseen, probe)
+    costs = estimate(bench.cells, bench.rows, paces)
     statuses = dict.fromkeys(foreseen.skipped, "skips")
     statuses |= dict.fromkeys(foreseen.failing, "fails")
     statuses |= {run_id: row.status for run_id, row in bench.done.items()}
@@ -33,6 +46,9 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
         _row(cell, cost, statuses.get(cell.run_id, ""))
         for cell, cost in zip(bench.cells, costs, strict=True)
     ]
+    if {cost.source for cost in costs} <= {"", HERE}:
+        for row in rows:
+            del row[SOURCE]
     shared = [name for name in AXES if len({row[name] for row in rows}) == 1]
     facts = [
         counted(len(rows), "cell"),
@@ -55,9 +71,22 @@ def show_plan(bench: Bench, foreseen: Foreseen) -> None:
         table.add_row(*(escape(row[name]) for name in columns))
     console = Console()
     console.print(table, width=None if is_screen(console.file) else WIDE)
-    click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs))
+    click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs, paces))
     for names, reason in strategies_by(bench, foreseen.skipped):
         click.echo(f"Skips {names}: {reason}")
+
+
+def _paces(bench: Bench, foreseen: Foreseen, probe: bool) -> dict[str, Pace]:
+    """Return what is known of cells that nothing in this folder is like."""
+    settings, rows = bench.settings, bench.rows
+    costs = zip(bench.cells, estimate(bench.cells, rows), strict=True)
+    unknown = [cell for cell, cost in costs if cost.seconds is None]
+    paces = recorded(unknown, settings.out, settings.device)
+    if not probe:
+        return paces
+    lost = {*paces, *foreseen.skipped, *foreseen.failing}
+    builder = RunBuilder(bench.registry, settings.data_root, settings.device)
+    return paces | probed([c for c in unknown if c.run_id not in lost], builder)
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
@@ -74,6 +103,7 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
         "client images": "?" if cost.images is None else f"{cost.images:,}",
         "server images": "?" if cost.server is None else f"{cost.server:,}",
         "seconds": "?" if cost.seconds is None else f"{cost.seconds:.0f}",
+        SOURCE: Path(cost.source).name,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -12,14 +13,18 @@ from rich.console import Console
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
 from fedkd.commands.common import plugin_option
+from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
 from fedkd.errors import ConfigError
+from fedkd.report.html.rendering import html_of
+from fedkd.report.paper.latex import tables_latex
+from fedkd.report.paper.tidy import tidy_text
 from fedkd.report.plain import plain_report
 from fedkd.report.plots import draw_all
 from fedkd.report.reading import Report, aimed, page_of, read_report
 from fedkd.report.results import csv_text
 from fedkd.report.terminal import table_rich
 
-FORMATS = ("table", "markdown", "json", "csv")
+FORMATS = ("table", "markdown", "html", "latex", "json", "csv", "results-csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""
 
@@ -36,9 +41,8 @@ WIDTH = 120
     "--format",
     "output_format",
     type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How to print it.",
+    help="How to print it. latex is for \\input; csv has a line a run and metric, "
+    "results-csv one a run, as results.csv.  [default: table]",
 )
 @click.option(
     "--plots/--no-plots",
@@ -46,13 +50,14 @@ WIDTH = 120
     default=None,
     help="Draw the figures too, or not. They go into plots/ beside the file of --out; "
     "without --out, into DIR/plots.  [default: drawn, but not for several DIRs "
-    "without --out]",
+    "without --out, nor for an HTML page, which has its own]",
 )
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write there instead of printing.",
+    type=click.Path(path_type=Path),
+    help="Write there instead of printing; with --figures, a folder. Without it, an HTML "
+    "page is DIR/report.html.",
 )
 @click.option(
     "--reported",
@@ -68,66 +73,139 @@ WIDTH = 120
     type=click.FloatRange(0, 100),
     help="Also show the rounds and bytes that it took to this global accuracy.",
 )
+@figure_options
 @plugin_option
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     folders: tuple[Path, ...],
-    output_format: str,
+    output_format: str | None,
     plots: bool | None,
     out: Path | None,
     papers: tuple[str, ...],
     target: float | None,
     plugin_files: tuple[str, ...],
+    asked: Asked,
 ) -> None:
     """Draw tables and figures from the results of 'fedkd bench'.
 
     Each DIR is a results folder. Several are joined into one table; a run that is in
     more than one of them counts once.
     """
-    if plots and out is None and len(set(folders)) > 1:
+    if output_format == "html" and not asked.figures:
+        out, plots = out or _page_in(folders), bool(plots)
+    has_place = out is not None or len(set(folders)) == 1
+    draws = plots is not False and has_place
+    _check(asked, plots, papers, target)
+    asked.check(output_format, draws)
+    if plots and not has_place:
         raise ConfigError(
             "--plots: found several folders and no --out, so there is no place for the "
             "figures. Add --out FILE; they go into plots/ beside it."
         )
+    if out is not None and out.is_dir() and not asked.figures:
+        raise ConfigError(f"--out {out}: it is a folder; give a file.")
     read = [ResultsFolder(folder) for folder in folders]
     report = read_report(read, plugin_files, _remark, papers)
+    if asked.figures:
+        draw_asked(asked, report, out, folders)
+        return
     if target is not None:
         report = aimed(report, target)
+    kind = output_format or "table"
     if out is not None:
-        write_atomic(out, _render(report, output_format))
+        write_atomic(out, _render(report, kind, asked))
         click.echo(f"Written: {out}", err=True)
-    elif output_format == "table":
+    elif kind == "table":
         _print_table(report, Console())
     else:
-        click.echo(_render(report, output_format), nl=False)
-    home = ResultsFolder(out.parent if out is not None else folders[0])
-    if plots is not False and (out is not None or len(set(folders)) == 1):
-        drawn = draw_all(
-            home,
-            folders=read,
-            references=report.references,
-            columns=report.columns,
+        click.echo(_render(report, kind, asked), nl=False)
+    if draws:
+        home = ResultsFolder(out.parent if out is not None else folders[0])
+        _draw(home, read, report, asked.figure_format or "png")
+
+
+def _check(
+    asked: Asked, plots: bool | None, papers: Sequence[str], target: float | None
+) -> None:
+    """Refuse options of tables beside --figures.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    given = {
+        "--plots or --no-plots": plots is not None,
+        "--reported": bool(papers),
+        "--target": target is not None,
+    }
+    for name, is_given in given.items():
+        if asked.figures and is_given:
+            raise ConfigError(
+                f"--figures: {name} does nothing beside it; leave one of them out."
+            )
+
+
+def _draw(
+    home: ResultsFolder, read: Sequence[ResultsFolder], report: Report, kind: str
+) -> None:
+    """Draw the figures of the bench."""
+    drawn = draw_all(
+        home,
+        folders=read,
+        references=report.references,
+        columns=report.columns,
+        kind=kind,
+    )
+    tell_failed(drawn)
+    click.echo(f"Figures: {len(drawn.files)} in {home.plots}", err=True)
+
+
+def _page_in(folders: Sequence[Path]) -> Path:
+    """Return where an HTML page goes without ``--out``: nobody reads one on a terminal.
+
+    Raises:
+        ConfigError: If there are several folders.
+    """
+    if len(set(folders)) > 1:
+        raise ConfigError(
+            "--format html: found several folders and no --out, so there is no place for "
+            "the page. Add --out FILE."
         )
-        for line in drawn.failed:
-            click.echo(f"fedkd: warning: {line}", err=True)
-        click.echo(f"Figures: {len(drawn.files)} in {home.plots}", err=True)
+    return ResultsFolder(folders[0]).page
 
 
 def _remark(line: str) -> None:
     click.echo(f"fedkd: remark: {line}", err=True)
 
 
-def _render(report: Report, output_format: str) -> str:
+def _render(report: Report, output_format: str, asked: Asked) -> str:
     """Return the report as text."""
-    if output_format == "csv":
-        return csv_text(report.rows)
-    if output_format == "json":
-        values = plain_report(report.rows, report.references, report.columns)
-        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    if output_format == "markdown":
-        return page_of(report)
+    writers: dict[str, Callable[[], str]] = {
+        "markdown": lambda: page_of(report),
+        "html": lambda: html_of(report, _remark),
+        "latex": lambda: _latex(report, asked),
+        "json": lambda: _json(report),
+        "csv": lambda: tidy_text(report.rows, report.columns),
+        "results-csv": lambda: csv_text(report.rows),
+    }
+    if output_format in writers:
+        return writers[output_format]()
     text = io.StringIO()
     _print_table(report, Console(file=text, width=WIDTH))
     return text.getvalue()
+
+
+def _latex(report: Report, asked: Asked) -> str:
+    return tables_latex(
+        report.rows,
+        title=report.title if asked.heading == "" else asked.heading,
+        references=report.references,
+        columns=report.columns,
+        width=asked.width or "page",
+    )
+
+
+def _json(report: Report) -> str:
+    values = plain_report(report.rows, report.references, report.columns)
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _print_table(report: Report, console: Console) -> None:

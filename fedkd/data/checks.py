@@ -3,86 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fedkd.errors import DataError, listing
 
+Moments: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+"""Means and deviations, one each for every channel or value."""
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _COLOURS = (1, 3, 4)
 """Channels that images have, as a rule."""
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A kind of inputs: what messages call them, and what is asked of them."""
+
+    noun: str
+    """What one is called."""
+    shape: str
+    """What all have in common."""
+    unit: str
+    """What has a mean and a deviation of its own."""
+    require: Callable[[str, str, object], None]
+    """Refuses what is no tensor of them; is given the set, the field and its value."""
+    require_moments: Callable[[str, Moments], None]
+    """Refuses what cannot be their mean and deviation; is given the set and both."""
+
+
 def require_sound(
+    kind: Inputs,
     name: str,
     halves: Mapping[str, tuple[Tensor, Tensor]],
     classes: Sequence[str],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    moments: Moments,
 ) -> None:
-    """Make sure that a data set is what :class:`~fedkd.data.images.ImageSet` promises.
+    """Make sure that a data set is what :mod:`fedkd.data.labelled` promises.
 
     Args:
+        kind: What its inputs are.
         name: What the data set is called.
-        halves: Images and labels of ``train`` and ``test``.
+        halves: Inputs and labels of ``train`` and ``test``.
         classes: Its classes.
-        mean: Mean of each channel.
-        std: Deviation of each channel.
+        moments: Means and deviations, of each channel or value.
 
     Raises:
         DataError: If it is not: what was found, what was expected, what to do.
     """
     for half, (x, y) in halves.items():
-        _require_images(name, f"x_{half}", x)
-        _require_labels(name, half, len(x), y, len(classes), "image")
-    shapes = [tuple(x.shape[1:]) for x, _ in halves.values()]
+        kind.require(name, f"x_{half}", x)
+        _require_labels(name, half, len(x), y, len(classes), kind.noun)
+    shapes = [list(x.shape[1:]) for x, _ in halves.values()]
     if shapes[0] != shapes[1]:
-        found = f"training images {list(shapes[0])} and test images {list(shapes[1])}"
-        _refuse(name, found, "one shape (channels, height, width)")
-    _require_number(name, mean, std, shapes[0][0], "channel of the images")
-    fault = normalisation_fault(mean, std)
-    if fault:
-        raise DataError(f"{name}: {fault}.")
-    _require_distinct(name, classes)
-
-
-def require_sound_vectors(
-    name: str,
-    halves: Mapping[str, tuple[Tensor, Tensor]],
-    classes: Sequence[str],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> None:
-    """Make sure that a data set is what :class:`~fedkd.data.vectors.VectorSet` promises.
-
-    Args:
-        name: What the data set is called.
-        halves: Vectors and labels of ``train`` and ``test``.
-        classes: Its classes.
-        mean: Mean of each of the D values.
-        std: Deviation of each of the D values.
-
-    Raises:
-        DataError: If it is not: what was found, what was expected, what to do.
-    """
-    for half, (x, y) in halves.items():
-        _require_vectors(name, f"x_{half}", x)
-        _require_labels(name, half, len(x), y, len(classes), "vector")
-    lengths = [x.shape[1] for x, _ in halves.values()]
-    if lengths[0] != lengths[1]:
-        found = f"training vectors of {lengths[0]} values and test ones of {lengths[1]}"
-        _refuse(name, found, "one length")
-    _require_number(name, mean, std, lengths[0], "value of a vector")
-    for what, values in (("mean", mean), ("std", std)):
-        for place, value in enumerate(values):
-            if not math.isfinite(value) or (what == "std" and value <= 0):
-                expected = "above 0" if what == "std" else "a finite number"
-                hint = " fedkd.vector_moments computes both."
-                _refuse(name, f"{what}[{place}] {value:g}", expected, hint)
-    _require_distinct(name, classes)
+        noun = kind.noun
+        found = f"training {noun}s {shapes[0]} and test {noun}s {shapes[1]}"
+        _refuse(name, found, f"one {kind.shape}")
+    number, lengths = shapes[0][0], [len(values) for values in moments]
+    if lengths != [number, number]:
+        found = f"{lengths[0]} values of mean and {lengths[1]} of std"
+        _refuse(name, found, f"{number}, one for each {kind.unit}")
+    kind.require_moments(name, moments)
+    if len(set(classes)) < len(classes):
+        twice = [c for c in classes if classes.count(c) > 1]
+        _refuse(name, f"the class {twice[0]!r} twice", "each name once")
 
 
 def labels_of(y: object) -> object:
@@ -220,18 +207,19 @@ def _require_labels(
         _refuse(name, found, f"labels from 0 to {classes - 1}", hint)
 
 
-def _require_number(
-    name: str, mean: Sequence[float], std: Sequence[float], number: int, of: str
-) -> None:
-    if not len(mean) == len(std) == number:
-        found = f"{len(mean)} values of mean and {len(std)} of std"
-        _refuse(name, found, f"{number}, one for each {of}")
+def _require_moments_of_images(name: str, moments: Moments) -> None:
+    fault = normalisation_fault(*moments)
+    if fault:
+        raise DataError(f"{name}: {fault}.")
 
 
-def _require_distinct(name: str, classes: Sequence[str]) -> None:
-    if len(set(classes)) < len(classes):
-        twice = [c for c in classes if classes.count(c) > 1]
-        _refuse(name, f"the class {twice[0]!r} twice", "each name once")
+def _require_moments_of_vectors(name: str, moments: Moments) -> None:
+    for what, values in zip(("mean", "std"), moments, strict=True):
+        for place, value in enumerate(values):
+            if not math.isfinite(value) or (what == "std" and value <= 0):
+                expected = "above 0" if what == "std" else "a finite number"
+                hint = " fedkd.vector_moments computes both."
+                _refuse(name, f"{what}[{place}] {value:g}", expected, hint)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -240,3 +228,21 @@ def _short(dtype: torch.dtype) -> str:
 
 def _refuse(name: str, found: str, expected: str, hint: str = "") -> NoReturn:
     raise DataError(f"{name}: found {found}, expected {expected}.{hint}")
+
+
+IMAGES = Inputs(
+    "image",
+    "shape (channels, height, width)",
+    "channel of the images",
+    _require_images,
+    _require_moments_of_images,
+)
+"""uint8 ``[N, C, H, W]``."""
+VECTORS = Inputs(
+    "vector",
+    "length",
+    "value of a vector",
+    _require_vectors,
+    _require_moments_of_vectors,
+)
+"""float32 ``[N, D]``."""

@@ -66,9 +66,9 @@ class Source:
             self.classes,
             self.mean,
             self.std,
-            self.augmentation,
-            self.notes,
-            self.groups,
+            augmentation=self.augmentation,
+            notes=self.notes,
+            groups=self.groups,
         )
 
 

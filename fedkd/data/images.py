@@ -13,7 +13,7 @@ program up until the GPU has done all that it was given before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, TypeAlias
 
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from fedkd.base.phases import phase
 from fedkd.base.shown import brief
-from fedkd.data.checks import labels_of, require_sound
-from fedkd.data.groups import Groups
+from fedkd.data.checks import IMAGES, Inputs
 from fedkd.data.inputs import InputShape, described, kind_of
+from fedkd.data.labelled import LabelledInputs
 from fedkd.data.vectors import VectorInfo, VectorSet
 from fedkd.errors import ContractError
 
@@ -42,46 +42,15 @@ class Augmentation:
     """Whether images are mirrored left to right with probability one half."""
 
 
-@dataclass(frozen=True)
-class ImageSet:
+@dataclass(frozen=True, repr=False)
+class ImageSet(LabelledInputs):
     """A whole data set: ``x_*`` uint8 ``[N, C, H, W]``, ``y_*`` int64 ``[N]``."""
 
-    noun: ClassVar[str] = "image"
-    """What messages call one input."""
+    kind: ClassVar[Inputs] = IMAGES
+    noun: ClassVar[str] = IMAGES.noun
 
-    name: str
-    x_train: Tensor
-    y_train: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    classes: tuple[str, ...]
-    """Class names; label ``c`` is ``classes[c]``."""
-    mean: tuple[float, ...]
-    """Per channel, of images scaled to [0, 1]."""
-    std: tuple[float, ...]
-    """Per channel, of images scaled to [0, 1]."""
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default=Augmentation(), kw_only=True)
     """What is done to training images."""
-    notes: tuple[str, ...] = ()
-    """What a reader of results should know of the data: a sentence each."""
-    groups: Groups | None = None
-    """Whose, or of which domain, each image is; None if nobody knows."""
-
-    def __post_init__(self) -> None:
-        """Check it; labels of other whole numbers, or ``[N, 1]``, become int64 ``[N]``.
-
-        Raises:
-            DataError: If it is not what its fields say.
-        """
-        for key in ("y_train", "y_test"):
-            object.__setattr__(self, key, labels_of(getattr(self, key)))
-        halves = {
-            "train": (self.x_train, self.y_train),
-            "test": (self.x_test, self.y_test),
-        }
-        require_sound(self.name, halves, self.classes, self.mean, self.std)
-        if self.groups is not None:
-            self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
 
     def __repr__(self) -> str:
         """Return name, sizes, shape and classes: not the images."""
@@ -96,25 +65,10 @@ class ImageSet:
         return channels, height, width
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
     def info(self) -> ImageInfo:
         """The public facts: shape, classes, normalisation, augmentation."""
         return ImageInfo(
             self.shape, self.num_classes, self.mean, self.std, self.augmentation
-        )
-
-    def to(self, device: torch.device) -> ImageSet:
-        """Return the set with its tensors on ``device``; no copy if they are there."""
-        return replace(
-            self,
-            x_train=self.x_train.to(device),
-            y_train=self.y_train.to(device),
-            x_test=self.x_test.to(device),
-            y_test=self.y_test.to(device),
         )
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ gather and a shift and scale by training mean and deviation. Nothing is augmente
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -15,48 +15,19 @@ import torch
 from torch import Tensor
 
 from fedkd.base.shown import brief
-from fedkd.data.checks import labels_of, require_sound_vectors
-from fedkd.data.groups import Groups
+from fedkd.data.checks import VECTORS, Inputs
+from fedkd.data.labelled import LabelledInputs
 
 
-@dataclass(frozen=True)
-class VectorSet:
-    """A whole data set: ``x_*`` float32 ``[N, D]``, ``y_*`` int64 ``[N]``."""
+@dataclass(frozen=True, repr=False)
+class VectorSet(LabelledInputs):
+    """A whole data set: ``x_*`` float32 ``[N, D]``, ``y_*`` int64 ``[N]``.
 
-    noun: ClassVar[str] = "vector"
-    """What messages call one input."""
+    :func:`vector_moments` has mean and deviation of the training vectors.
+    """
 
-    name: str
-    x_train: Tensor
-    y_train: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    classes: tuple[str, ...]
-    """Class names; label ``c`` is ``classes[c]``."""
-    mean: tuple[float, ...]
-    """Of each of the D values; :func:`vector_moments` has those of the training vectors."""
-    std: tuple[float, ...]
-    """Of each of the D values; 1 for one that never changes."""
-    notes: tuple[str, ...] = ()
-    """What a reader of results should know of the data: a sentence each."""
-    groups: Groups | None = None
-    """Whose, or of which domain, each vector is; None if nobody knows."""
-
-    def __post_init__(self) -> None:
-        """Check it; labels of other whole numbers, or ``[N, 1]``, become int64 ``[N]``.
-
-        Raises:
-            DataError: If it is not what its fields say.
-        """
-        for key in ("y_train", "y_test"):
-            object.__setattr__(self, key, labels_of(getattr(self, key)))
-        halves = {
-            "train": (self.x_train, self.y_train),
-            "test": (self.x_test, self.y_test),
-        }
-        require_sound_vectors(self.name, halves, self.classes, self.mean, self.std)
-        if self.groups is not None:
-            self.groups.require_fit(self.name, len(self.x_train), len(self.x_test))
+    kind: ClassVar[Inputs] = VECTORS
+    noun: ClassVar[str] = VECTORS.noun
 
     def __repr__(self) -> str:
         """Return name, sizes, shape and classes: not the vectors."""
@@ -70,24 +41,9 @@ class VectorSet:
         return (self.x_train.shape[1],)
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
     def info(self) -> VectorInfo:
         """The public facts: shape, classes, normalisation."""
         return VectorInfo(self.shape, self.num_classes, self.mean, self.std)
-
-    def to(self, device: torch.device) -> VectorSet:
-        """Return the set with its tensors on ``device``; no copy if they are there."""
-        return replace(
-            self,
-            x_train=self.x_train.to(device),
-            y_train=self.y_train.to(device),
-            x_test=self.x_test.to(device),
-            y_test=self.y_test.to(device),
-        )
 
     def normalise(self, vectors: Tensor) -> Tensor:
         """Map vectors ``[B, D]`` to what classifiers see."""

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from fedkd.base import yamlfile
-from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base import sums, yamlfile
+from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.sealed import changed_text
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
-from fedkd.harness.folder import seeds_in
+from fedkd.harness.folder import require_there, seeds_in
 from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import Foreseen, check_cells
 from fedkd.harness.resuming import ResumePoints
@@ -29,11 +30,10 @@ from fedkd.harness.workers import (
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
-from fedkd.report.description import protocol_lines, provenance_lines
+from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warned_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision
@@ -88,6 +88,8 @@ class Bench:
         self.papers = [load_reported(name) for name in suite.reported]
         """Whose numbers the page shows beside ours."""
         self.resume_points = ResumePoints(settings.out)
+        self.damaged: list[Path] = []
+        """Files of the folder that are not what was written there."""
 
     @property
     def rows(self) -> list[Row]:
@@ -128,7 +130,13 @@ class Bench:
         return min(self.settings.jobs, max(len(self.todo), 1))
 
     def look(self) -> None:
-        """Find the cells that are finished already, and those of other seeds."""
+        """Find the cells that are finished already, and those of other seeds.
+
+        What has changed in the folder since it was written is a warning.
+        """
+        self.damaged = sums.changed(self.settings.out.path)
+        for path in self.damaged:
+            warnings.warn(changed_text(path), RuntimeWarning, stacklevel=2)
         self.beside = self._of_other_seeds()
         if self.beside:
             self._order = [cell.run_id for cell in grid(self.whole, self.registry)]
@@ -230,7 +238,9 @@ class Bench:
             tuning=tuning_lines(out) if self.suite.search else (),
             reported=self._reported(rows),
         )
-        write_atomic(out.table, page)
+        sums.write_summed(out.table, page)
+        if out.suite in self.damaged:
+            sums.write_summed(out.suite, yamlfile.dump(self.whole.plain()))
 
     def _reported(self, rows: Sequence[Row]) -> str:
         names = {entry.label: entry.name for entry in self.suite.strategies}
@@ -265,13 +275,13 @@ class Bench:
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""
         settings = self.settings
-        write_atomic(settings.out.suite, yamlfile.dump(self.whole.plain()))
+        sums.write_summed(settings.out.suite, yamlfile.dump(self.whole.plain()))
         if todo:
             place = describe(
                 self.registry, settings.device, self.jobs, settings.command
             )
             place["data_root"] = str(settings.data_root)
-            write_json_atomic(place, settings.out.environment)
+            sums.write_summed(settings.out.environment, json_text(place))
 
 
 class _Recorder:
@@ -282,6 +292,7 @@ class _Recorder:
         self._view = view
 
     def started(self, cell: Cell) -> None:
+        require_there(self._bench.settings.out)
         self._bench.resume_points.started(cell)
         self._view.started(cell)
 
@@ -292,6 +303,7 @@ class _Recorder:
         self._view.round(cell, metrics)
 
     def finished(self, cell: Cell, row: Row) -> None:
+        require_there(self._bench.settings.out)
         self._bench.resume_points.ended(cell)
         if row.status != PAUSED:
             self._bench.done[cell.run_id] = row

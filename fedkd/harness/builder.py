@@ -298,10 +298,10 @@ def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
     """
     try:
         yield
-    except FedKDError:
+    except (FedKDError, KeyboardInterrupt):
         raise
     # Reading runs a plug-in's code, which may raise anything.
-    except Exception as error:
+    except BaseException as error:
         title = registry.entries("datasets")[dataset].title
         raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
 

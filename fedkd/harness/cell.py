@@ -6,8 +6,6 @@ import contextlib
 import datetime
 import errno
 import functools
-import hashlib
-import json
 import time
 import traceback
 import warnings
@@ -20,16 +18,17 @@ import torch
 
 from fedkd._version import __version__
 from fedkd.base import yamlfile
-from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base.files import sweep, write_atomic
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import sound_row, write_sealed
 from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
+from fedkd.report.description import STARTED
 from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, is_axis, joined_notes
-from fedkd.report.warned import STARTED
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate
@@ -41,9 +40,6 @@ FINAL = ("done", "skipped", "diverged")
 
 PAUSED = "paused"
 """Status of a cell that is to be gone on with, or not: it has no result."""
-
-SEAL = "checksum"
-"""What ``result.json`` has beside the row."""
 
 _MEASURES = (
     "global_accuracy", "local_accuracy", "bytes_up", "bytes_down", "client_examples",
@@ -89,17 +85,18 @@ def run_cell(
         executor: Where clients do their turns.
 
     Raises:
-        OSError: If the disk is full or cannot be written to, which no other cell would
-            survive either.
+        OSError: If the disk is full or cannot be written to, or the folder is gone, which
+            no other cell would survive either.
     """
     files = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(files.config, yamlfile.dump(described(cell)))
+    sweep(folder)
     told = _Told(cell, builder.registry.notify, on_round, folder)
     with _log(files) as log, reproducible(builder.device):
         told.log = log
         _say(log, f"{STARTED} {__version__}, torch {torch.__version__}")
         finished_row(cell, files)  # for its warning, which belongs into the log
+        write_atomic(files.config, yamlfile.dump(described(cell)))
         # Of a failed run; from the first round on it would not fit metrics.jsonl.
         files.result.unlink(missing_ok=True)
         started = time.perf_counter()
@@ -160,12 +157,12 @@ class _Told:
 def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
     """Return the row of a run that is finished and need not be run again, or None.
 
-    None too, with a warning, if ``result.json`` and ``metrics.jsonl`` are not those that
-    were written together.
+    None too, with a warning, if ``result.json`` and the files that it seals are not those
+    that were written together.
     """
     if not folder.result.exists():
         return None
-    result = _sound_row(folder)
+    result = sound_row(folder)
     if result is None or not _is_of(result, cell):
         if result is None or result.get("config_hash") == cell.config_hash:
             _warn_damaged(folder)
@@ -174,19 +171,6 @@ def finished_row(cell: Cell, folder: RunFolder) -> Row | None:
         return None
     # The same run may have been made by a suite that calls it otherwise.
     return replace(Row.of({**result, "run_id": cell.run_id}), **vars(cell.run))
-
-
-def _sound_row(folder: RunFolder) -> dict[str, Any] | None:
-    """Return what ``result.json`` holds; None if it is not what was written."""
-    try:
-        result = json.loads(folder.result.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(result, dict):
-        return None
-    # Results of earlier versions have no checksum.
-    sealed = result.pop(SEAL, None)
-    return result if sealed in (None, _seal(result, folder)) else None
 
 
 def _is_of(result: Mapping[str, Any], cell: Cell) -> bool:
@@ -199,30 +183,17 @@ def _is_of(result: Mapping[str, Any], cell: Cell) -> bool:
 
 def _warn_damaged(folder: RunFolder) -> None:
     warnings.warn(
-        f"{folder.result} is damaged, or not of the metrics.jsonl beside it; the run is "
-        "made again.",
+        f"{folder.result} is damaged, or not of the metrics.jsonl and the other files "
+        "beside it; the run is made again.",
         RuntimeWarning,
         stacklevel=3,
     )
 
 
 def _write_row(row: Row, folder: RunFolder) -> None:
-    """Write ``result.json``: the row, and a checksum of it and the run's rounds.
-
-    A run that is paused has none.
-    """
-    if row.status == PAUSED:
-        return
-    plain = row.plain()
-    write_json_atomic({**plain, SEAL: _seal(plain, folder)}, folder.result)
-
-
-def _seal(row: Mapping[str, Any], folder: RunFolder) -> str:
-    """Return the checksum of a row and of the lines of its rounds."""
-    digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
-    if folder.metrics.is_file():
-        digest.update(folder.metrics.read_bytes())
-    return digest.hexdigest()
+    """Write ``result.json``; a run that is paused has none."""
+    if row.status != PAUSED:
+        write_sealed(row.plain(), folder)
 
 
 def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
@@ -266,7 +237,7 @@ def _attempt(
     except DivergedError as error:
         outcome.status, outcome.reason = "diverged", _placed(error, str(error))
     except OSError as error:
-        if is_disk_trouble(error):
+        if is_disk_trouble(error) or not files.path.is_dir():
             raise
         _fail(outcome, error, log)
     except KeyboardInterrupt:
@@ -312,7 +283,8 @@ def _run(  # noqa: PLR0913 - all of a cell
         # The folder is this run's by its name: what is in it has been exchanged.
         anew = OTHER_RUN
         warnings.warn(f"{anew}: {error}", RuntimeWarning, stacklevel=2)
-        files.checkpoint.unlink()
+        for path in (files.checkpoint, files.before):
+            path.unlink(missing_ok=True)
         result = run()
     outcome.status, outcome.metrics = "done", result.metrics
     outcome.engine, outcome.reason = result.engine, anew or result.anew

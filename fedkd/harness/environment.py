@@ -124,6 +124,17 @@ def peak_memory(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what the speed of a run hangs on: processor, cores, threads, device."""
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "threads_per_cell": THREADS,
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
 def describe(
     registry: Registry, device: torch.device, jobs: int, command: Sequence[str]
 ) -> dict[str, Any]:
@@ -138,12 +149,8 @@ def describe(
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cores": cores(),
-        "threads_per_cell": THREADS,
+        **machine(device),
         "jobs": jobs,
-        "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "plugins": [
             {

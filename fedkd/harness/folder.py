@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
+import platform
+import time
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from fedkd.base import yamlfile
+from fedkd.base.files import sweep
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.locks import PAUSE
+from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.cell import FINAL
 
@@ -19,6 +26,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+WAIT = 1.0
+"""Seconds in which a folder that is held may come free."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -29,6 +38,8 @@ def refuse_other_suite(out: ResultsFolder, name: str) -> None:
     Raises:
         ConfigError: Naming that suite and how many finished runs it has there.
     """
+    if out.suite in changed(out.path):
+        return  # it is damaged, which is said elsewhere, and written anew
     try:
         suite = yamlfile.read_mapping(out.suite, out.suite.name)
     except (OSError, ConfigError):
@@ -78,7 +89,8 @@ def held(folder: ResultsFolder) -> Iterator[None]:
 
     Raises:
         ConfigError: If it cannot be made or written to.
-        FedKDError: If another bench is writing there, or the disk fills up meanwhile.
+        FedKDError: If another bench is writing there; or if meanwhile the disk fills up,
+            or the folder disappears.
     """
     out = folder.path
     try:
@@ -93,9 +105,12 @@ def held(folder: ResultsFolder) -> Iterator[None]:
         ) from None
     with lock:
         _hold(lock, out)
+        for place in (out, folder.search.path):
+            sweep(place)
         try:
             yield
         except OSError as error:
+            require_there(folder)
             if error.errno in _NO_SPACE:
                 raise FedKDError(_no_space(out)) from None
             if error.errno in _NO_ACCESS:
@@ -107,6 +122,19 @@ def held(folder: ResultsFolder) -> Iterator[None]:
             raise
 
 
+def require_there(folder: ResultsFolder) -> None:
+    """Refuse to go on writing into a folder that somebody has removed or renamed.
+
+    Raises:
+        FedKDError: If it is not there any more.
+    """
+    if not folder.runs.is_dir():
+        raise FedKDError(
+            f"{folder.path} has disappeared while the bench was writing there. If it was "
+            "moved, put it back; the same command again goes on from what is there."
+        )
+
+
 def _no_space(out: Path) -> str:
     return (
         f"the disk that holds {out} is full. Finished cells are kept; free some space "
@@ -115,15 +143,43 @@ def _no_space(out: Path) -> str:
 
 
 def _hold(lock: IO[str], out: Path) -> None:
-    """Refuse a folder that another process holds; the system frees it with ours."""
+    """Refuse a folder that another process holds; the system frees it with ours.
+
+    Raises:
+        FedKDError: Naming that process, as far as it is known.
+    """
     if fcntl is None:
         return
+    # Workers of a process that was killed hold what it held until they have ended, too.
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise FedKDError(
+                    f"another fedkd bench is writing to {out}{_owner(out)}; wait for it, "
+                    "or choose another folder with --out."
+                ) from None
+            time.sleep(PAUSE)
+        except OSError as error:
+            text = (
+                f"{out} is on a file system without locks ({error.strerror}): nothing "
+                "keeps a second bench from writing there, so start none."
+            )
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+            return
+    # Only to be told to others: on a full disk the lock is held all the same.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
+
+
+def _owner(out: Path) -> str:
+    """Return who holds a folder, in brackets; nothing if that is not written there."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FedKDError(
-            f"another fedkd bench is writing to {out}; wait for it, or choose another "
-            "folder with --out."
-        ) from None
-    except OSError:
-        return  # some network file systems have no locks; nor has the user then
+        text = ResultsFolder(out).lock.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return f" ({text})" if text else ""

@@ -115,19 +115,23 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
         return _Fit(skips=error.reason)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    except KeyboardInterrupt:
+        raise
     # A strategy's code may raise anything; its cell fails then, and the others run.
-    except Exception as error:
+    except BaseException as error:
         return _Fit(fails=_told(error))
     try:
         Sides(*world, run.seed).start(strategy, run.strategy)
     except NotApplicableError as error:
         return _Fit(skips=error.reason)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return _Fit(fails=_told(error))
     return _Fit()
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, FedKDError) else f"{cause(error)}."
 
 
@@ -140,10 +144,10 @@ def _check_world(cell: Cell, builder: RunBuilder, where: str) -> None:
         return  # such inputs are a reason to skip, which each strategy's fit tells
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    except FedKDError:
+    except (FedKDError, KeyboardInterrupt):
         raise
     # A model or a partitioner may be a plug-in's and raise anything.
-    except Exception as error:
+    except BaseException as error:
         raise FedKDError(
             f"{where}: {cell.run.dataset}, {cell.run.partition} and {cell.run.models} "
             f"do not go together: {cause(error)}."

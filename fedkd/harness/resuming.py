@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import ResultsFolder
-from fedkd.report.warned import said_since_start
-from fedkd.simulation.store.checkpoint import OTHER_LINES, OTHER_RUN, UNREADABLE
+from fedkd.report.description import said_since_start
+from fedkd.simulation.store.checkpoint import (
+    FITTING,
+    OTHER_LINES,
+    OTHER_RUN,
+    READING,
+    UNREADABLE,
+)
 from fedkd.suite.grid import Cell
 
 
@@ -32,7 +38,8 @@ class ResumePoints:
 
     def started(self, cell: Cell) -> None:
         """Note that a cell starts."""
-        there = self._out.run(cell.run_id).checkpoint.is_file()
+        files = self._out.run(cell.run_id)
+        there = files.checkpoint.is_file() or files.before.is_file()
         self._running[cell.run_id] = _Start(there, None if there else 0)
 
     def round(self, cell: Cell, metrics: Mapping[str, Any]) -> str:
@@ -46,9 +53,9 @@ class ResumePoints:
             start.saved = done
         if not first:
             return ""
-        if done > 1:
-            return resumed(done - 1, cell.run.rounds)
         log = self._out.run(cell.run_id).log
+        if done > 1:
+            return _why_before(log) + resumed(done - 1, cell.run.rounds)
         return _why_anew(log) if start.had_checkpoint else ""
 
     def ended(self, cell: Cell) -> None:
@@ -86,6 +93,12 @@ def _rounds(saved: Sequence[int]) -> str:
 def resumed(done: int, total: int) -> str:
     """Return that a run goes on after ``done`` of ``total`` rounds."""
     return f"goes on after round {done} of {total}"
+
+
+def _why_before(log: Path) -> str:
+    """Return what was wrong with the last checkpoint, as the log says; mostly nothing."""
+    said = said_since_start(log)
+    return "".join(f"{text}; " for text in (READING, FITTING) if text in said)
 
 
 def _why_anew(log: Path) -> str:

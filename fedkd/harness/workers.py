@@ -86,6 +86,8 @@ def run_side_by_side(
         _work_off(todo, workers, jobs, settings, listener)
     finally:
         for worker in workers:
+            worker.process.terminate()  # all at once, then one by one
+        for worker in workers:
             worker.end()
 
 

@@ -31,6 +31,7 @@ _NEEDS = {
     "one_architecture": "one architecture for all clients and the server",
     "nested_widths": "one family of models at nested widths, the server's the widest",
     "equal_feature_size": "models with features of one size",
+    "shared_layers": "models with equal upper layers",
     "batch_norm": "batch normalisation in every model",
     "public_data": "public data at the server",
     "public_data_at_clients": "public data at the server and at every client",

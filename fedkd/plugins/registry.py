@@ -254,11 +254,13 @@ class Registry:
             plugin = implementation.plugin
             try:
                 self._loader.call(hook_name, plugin, **arguments)
+            except KeyboardInterrupt:
+                raise
             # An observer is plug-in code and may raise anything; the run goes on.
-            except Exception as error:
+            except BaseException as error:
                 self._complain(implementation.plugin_name, hook_name, error)
 
-    def _complain(self, plugin: str, hook: str, error: Exception) -> None:
+    def _complain(self, plugin: str, hook: str, error: BaseException) -> None:
         if (plugin, hook) in self._complained:
             return
         self._complained.add((plugin, hook))

@@ -1,9 +1,9 @@
-"""What a results page says of itself: the protocol, and where the numbers come from."""
+"""What a results page says of itself: protocol, where numbers come from, warnings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from fedkd.data.shift import ShiftConfig
 from fedkd.errors import ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
+from fedkd.report.results import Row
 from fedkd.suite.axes import axis_text
 from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.models import Models, models_of
@@ -23,6 +24,10 @@ PRECISIONS = {
 }
 """What the page says of arithmetic other than float32."""
 
+STARTED = "started, fedkd"
+"""What a log says where a run starts, or starts again."""
+KIND = RuntimeWarning
+"""What this package warns with."""
 
 LISTED = 20
 """Clients up to which a page lists them one by one."""
@@ -142,12 +147,14 @@ def _cut(numbers: Sequence[int]) -> str:
 
 
 def provenance_lines(path: Path) -> list[str]:
-    """Return where numbers come from, read from ``environment.json``; none without."""
+    """Return where numbers come from, read from ``environment.json``; none without.
+
+    None, too, of a damaged one; see :mod:`fedkd.base.sums` for how that is said.
+    """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _provenance(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return _provenance(facts) if isinstance(facts, Mapping) else []
 
 
 def _provenance(facts: Mapping[str, Any]) -> list[str]:
@@ -211,3 +218,40 @@ def _departures(entry: ListedStrategy) -> str:
         parts.insert(0, counted(entry.rounds, "round"))
     parts += [f"training.{key} {value}" for key, value in entry.training.items()]
     return f"{entry.label}: {', '.join(parts)}." if parts else ""
+
+
+def said_since_start(log: Path) -> str:
+    """Return what the log of a run says since it was started last; nothing without it."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(STARTED)[2]
+
+
+def warnings_in(log: Path) -> list[str]:
+    """Return what a run has warned of since it was started last; none without a log."""
+    mark = f" {KIND.__name__}: "
+    lines = said_since_start(log).splitlines()
+    # Before the mark there is the time, which has no space.
+    said = (line.partition(mark) for line in lines)
+    return [sentence for time, mark_, sentence in said if mark_ and " " not in time]
+
+
+def warned_lines(runs: Iterable[tuple[Row, Path]]) -> list[str]:
+    """Return every different warning of some runs, once, after the runs that gave it.
+
+    Args:
+        runs: Rows, each with the log of its run.
+    """
+    runs_of: dict[str, list[Row]] = {}
+    for row, log in runs:
+        for sentence in warnings_in(log):
+            runs_of.setdefault(sentence, []).append(row)
+    return [f"{_named(rows)}: {sentence}" for sentence, rows in runs_of.items()]
+
+
+def _named(rows: list[Row]) -> str:
+    """Return what to call runs: the first one's name, and how many there are beside."""
+    more = len(rows) - 1
+    return rows[0].title + (f", and {more} more" if more else "")

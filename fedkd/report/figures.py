@@ -1,4 +1,6 @@
-"""Drawing: arrays in, a PNG file out. Knows no runs and no result files.
+"""Drawing: arrays in, a picture out. Knows no runs and no result files.
+
+The ending of its path says what a picture is: ``.png``, ``.pdf`` or ``.svg``.
 
 matplotlib is imported when something is drawn, without pyplot: no window system, no
 global state, usable from any thread.
@@ -12,7 +14,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedkd.base.files import write_atomic
-from fedkd.metrics.columns import Column
 
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D",
-    "#8C6D31",
-)  # fmt: skip
-"""After Okabe and Ito: told apart with every common form of colour blindness."""
-DASHES = ("-", "--", ":", "-.")
-REFERENCE_COLOUR = "#666666"
 DPI = 150
+PAPER_DPI = 300
+KINDS: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+}
+"""What pictures can be. No version and no time in the file: equal results give equal
+bytes."""
 FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR",
     "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback",
@@ -38,9 +39,6 @@ FONTS = (
 )  # fmt: skip
 """Families that are drawn with, as far as they are installed; a later one has the letters
 that those before it lack."""
-LEAST_SPAN = 5.0
-"""Percentage points that a y axis spans at least, so that noise does not look grave."""
-
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -57,67 +55,11 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.8,
     # Names are not formulas: a $ in one is a $.
     "text.parse_math": False,
+    # Letters stay letters: whole fonts in PDF, text in SVG.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedkd",
 }
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Values of one strategy over its rounds, of several seeds."""
-
-    label: str
-    values: NDArray[np.float64]
-    """``[S, T]``: seeds, measured rounds."""
-    rounds: NDArray[np.float64]
-    """``[T]``, from 1."""
-    examples: NDArray[np.float64]
-    """``[T]``: images trained on by clients so far, mean over seeds."""
-    megabytes: NDArray[np.float64]
-    """``[T]``: up and down so far, mean over seeds."""
-    style: int = 0
-    """Number of its colour and dashes: equal in all pictures of a bench."""
-    reference: bool = False
-
-    @property
-    def final(self) -> float:
-        """Mean value of the last measured round."""
-        return float(self.values[:, -1].mean())
-
-
-def draw_curves(
-    curves: Sequence[Curve], column: Column, path: Path, title: str
-) -> None:
-    """Draw a metric against rounds, examples and bytes; the band spans all seeds."""
-    panels = (
-        ("rounds", "round"),
-        ("examples", "images trained on by clients"),
-        ("megabytes", "MB sent, up and down"),
-    )
-    sign = -1 if column.higher_is_better else 1
-    ordered = sorted(curves, key=lambda curve: sign * curve.final)
-    columns = 4 if len(ordered) > 3 else max(len(ordered), 1)
-    lines = -(-len(ordered) // columns)
-    with figure_in(12, 4.3 + 0.24 * lines, path) as figure:
-        axes = figure.subplots(1, 3, sharey=True)
-        for axis, (name, xlabel) in zip(axes, panels, strict=True):
-            for curve in ordered:
-                _draw_curve(axis, getattr(curve, name), curve)
-            axis.set_xlabel(xlabel)
-            _scale(axis, [getattr(curve, name) for curve in ordered], name)
-        axes[0].set_ylabel(
-            f"{column.title[0].lower()}{column.title[1:]} ({column.unit})"
-        )
-        if column.unit == "%":
-            low, high = axes[0].get_ylim()
-            slack = max(LEAST_SPAN - (high - low), 0) / 2
-            axes[0].set_ylim(low - slack, high + slack)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6
-        )
-        seeds = {len(curve.values) for curve in curves}
-        many = max(seeds, default=1) > 1
-        note = " — mean, band: smallest to largest over seeds" if many else ""
-        figure.suptitle(drawable(title) + note, fontsize=12)
 
 
 def partition_heat_map(
@@ -128,7 +70,7 @@ def partition_heat_map(
     Args:
         counts: ``[K, C]``: clients, classes.
         classes: The C class names.
-        path: The PNG file to write.
+        path: The file to write.
         title: Heading.
     """
     table = np.asarray(counts, dtype=np.int64)
@@ -166,7 +108,7 @@ def image_grid(
     Args:
         images: ``{name: [N, C, H, W]}`` with C 1 or 3: uint8, or numbers in 0..1.
             Tensors on the CPU are welcome.
-        path: The PNG file to write.
+        path: The file to write.
         title: Heading.
         limit: Most images in a row.
     """
@@ -198,23 +140,43 @@ def image_grid(
 
 
 @contextmanager
-def figure_in(width: float, height: float, path: Path) -> Iterator[Any]:
-    """Give a figure in inches; written to ``path`` when the block ends well."""
+def figure_in(
+    width: float, height: float, path: Path, size: float | None = None
+) -> Iterator[Any]:
+    """Give a figure in inches; written to ``path`` when the block ends well.
+
+    Args:
+        width: Of the figure.
+        height: Of the figure.
+        path: The file to write; its ending says what it is, see :data:`KINDS`.
+        size: Points of all letters in a figure for a paper, which is exactly as large as
+            was said; None for one on its own, without margins.
+    """
     # Half a second to import, and most commands draw nothing.
     with _no_backend():
         import matplotlib as mpl  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context({**_STYLE, "font.family": _fonts()[0]}):
+    style = {**_STYLE, **(_in_paper(size) if size else {}), "font.family": _fonts()[0]}
+    with mpl.rc_context(style):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
-        png = io.BytesIO()
-        # No software version in the file: equal results give equal bytes.
-        nameless = {"Software": None}
-        figure.savefig(
-            png, format="png", metadata=nameless, bbox_inches="tight", pad_inches=0.1
+        kind = path.suffix.removeprefix(".")
+        around: dict[str, Any] = (
+            {"dpi": PAPER_DPI} if size else {"bbox_inches": "tight", "pad_inches": 0.1}
         )
-    write_atomic(path, png.getvalue())
+        written = io.BytesIO()
+        figure.savefig(written, format=kind, metadata=KINDS[kind], **around)
+    write_atomic(path, written.getvalue())
+
+
+def _in_paper(size: float) -> dict[str, Any]:
+    """Return the style of a figure that is printed as large as it is drawn."""
+    every = ("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize")
+    ticks = ("xtick.labelsize", "ytick.labelsize", "figure.titlesize")
+    lines = {"lines.linewidth": 1.2, "grid.linewidth": 0.5, "axes.linewidth": 0.6}
+    pads = {"axes.titlepad": 3.0, "axes.labelpad": 2.0, "xtick.major.size": 2.5}
+    return {**dict.fromkeys((*every, *ticks), size), **lines, **pads}
 
 
 @contextmanager
@@ -243,39 +205,6 @@ def drawable(text: str) -> str:
     """Return a text whose letters that no font has are escapes, such as ``<4e2d>``."""
     _, letters = _fonts()
     return "".join(c if ord(c) in letters else f"<{ord(c):x}>" for c in text)
-
-
-def _draw_curve(axis: Any, x: NDArray[np.float64], curve: Curve) -> None:
-    mean = curve.values.mean(0)
-    dashes = DASHES[curve.style // len(COLOURS) % len(DASHES)]
-    look = {
-        "color": COLOURS[curve.style % len(COLOURS)],
-        "linestyle": dashes,
-        "marker": "o" if len(x) <= 12 else "",
-        "markersize": 6 if len(x) == 1 else 3.5,
-    }
-    if curve.reference:
-        look |= {"color": REFERENCE_COLOUR, "linestyle": DASHES[1 + curve.style % 3]}
-    name = f"{curve.label} (reference)" if curve.reference else curve.label
-    axis.plot(x, mean, label=f"{drawable(name)}  {curve.final:.1f}", **look)
-    if len(curve.values) > 1 and len(x) > 1:
-        low, high = curve.values.min(0), curve.values.max(0)
-        axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
-
-
-def _scale(axis: Any, values: Sequence[NDArray[np.float64]], name: str) -> None:
-    """Choose a scale of x: logarithmic where costs differ by an order or more."""
-    starts = [float(x[0]) for x in values]
-    ends = [float(x[-1]) for x in values]
-    if name != "rounds" and min(starts) > 0 and max(ends) > 20 * min(ends):
-        axis.set_xscale("log")
-        decades = np.log10(max(ends) / min(starts))
-        subs = (1, 2, 5) if decades < 2.2 else (1,)
-        axis.xaxis.get_major_locator().set_params(subs=subs)
-        axis.xaxis.set_minor_formatter(lambda *_: "")
-    else:
-        axis.locator_params(axis="x", nbins=6, integer=name == "rounds")
-    axis.xaxis.set_major_formatter(short)
 
 
 def short(value: float, _position: int | None = None) -> str:

@@ -46,13 +46,19 @@ def labelled(label: str, table: Table) -> str:
     return " ".join([label, *signs])
 
 
-def notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
+def notes(
+    rows: Sequence[Row],
+    table: Table,
+    shared: str,
+    which_n: str = "n, the number of seeds in a mean, is in brackets",
+) -> list[str]:
     """Return the sentences that a reader needs to read a table rightly.
 
     Args:
         rows: What the table is made of.
         table: Of one column.
         shared: What all settings share, in words; see ``setting_titles``.
+        which_n: What is said of the numbers of seeds if they differ.
     """
     lines = meaning(rows, table)
     deviation = "± is the sample standard deviation over seeds"
@@ -61,7 +67,7 @@ def notes(rows: Sequence[Row], table: Table, shared: str) -> list[str]:
     elif table.common_n:
         lines.append(f"{deviation}; n = {table.common_n}.")
     elif any(entry.n for entry in table.entries.values()):
-        lines.append(f"{deviation}; n, the number of seeds in a mean, is in brackets.")
+        lines.append(f"{deviation}; {which_n}.")
     lines += verdicts(table) + signs(table, table.column)
     lines += [UNKNOWN] if is_of_global(table.column) and _is_unknown(rows) else []
     rounds = {row.rounds for row in rows}

@@ -21,9 +21,11 @@ from fedkd.errors import DataError
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.loader import cause
-from fedkd.report.figures import Curve, draw_curves, image_grid, partition_heat_map
+from fedkd.report.curves import Curve, draw_curves
+from fedkd.report.figures import image_grid, partition_heat_map
 from fedkd.report.grouping import (
     GLOBAL,
+    LOCAL,
     Groups,
     Setting,
     group,
@@ -31,6 +33,7 @@ from fedkd.report.grouping import (
     setting_titles,
     without_global,
 )
+from fedkd.report.looks import Look, look, looks
 from fedkd.report.notes import OF_CLIENTS
 from fedkd.report.results import Row, read_results
 from fedkd.report.scatter import draw_pareto, draw_ranks
@@ -39,6 +42,7 @@ from fedkd.report.stats.ranks import Ranking, rank
 from fedkd.simulation.metrics import metrics_or_none
 
 T = TypeVar("T")
+FIRST = look(0)
 
 __all__ = ["draw_all", "image_grid", "partition_heat_map", "read_counts"]
 
@@ -50,6 +54,8 @@ class Drawn:
     files: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """A sentence for each picture that could not be drawn."""
+    captions: dict[Path, str] = field(default_factory=dict)
+    """What is to be said of a picture, of some of them."""
 
     def read(self, path: Path, how: Callable[[Path], T]) -> T | None:
         """Read what a picture is to show; None, and a sentence, if it is damaged."""
@@ -79,11 +85,12 @@ def draw_all(
     folders: Sequence[ResultsFolder] = (),
     references: Collection[str] = (),
     columns: Sequence[Column] = (),
+    kind: str = "png",
 ) -> Drawn:
     """Draw the pictures of a bench into ``out/plots``.
 
     * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
-      each further metric such as ``global-loss-<setting>.png``;
+      local accuracy and each further metric such as ``global-loss-<setting>.png``;
     * ``costs-<setting>.png``: accuracy against bytes, images and seconds of a run;
     * ``ranks.png``: mean ranks over all settings and seeds, where there are enough;
     * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
@@ -95,34 +102,38 @@ def draw_all(
         out: The results folder.
         folders: Results folders to read in place of ``out``.
         references: Labels of strategies that are drawn as references.
-        columns: Of metrics beside accuracy. Local means have no picture, nor has what
-            is of no round.
+        columns: Of metrics beside accuracy. Their local means have no picture, nor
+            has what is of no round.
+        kind: Ending of the files: ``png``, ``pdf`` or ``svg``.
 
     Raises:
         DataError: If ``results.csv`` is damaged. Any other file that is costs its picture.
     """
     rows: list[Row] = []
+    every: dict[str, None] = {}
     homes: dict[str, RunFolder] = {}
     for folder in folders or (out,):
         for row in read_results(folder.results):
+            every.setdefault(row.strategy)
             if row.status == "done" and row.run_id not in homes:
                 homes[row.run_id] = folder.run(row.run_id)
                 rows.append(row)
     groups = group(rows)
     settings = list(dict.fromkeys(setting for _, setting in groups))
-    labels = list(dict.fromkeys(label for label, _ in groups))
+    shown = looks([*every], references)
     drawn = Drawn()
-    for setting, slug in _slugs(settings).items():
+    for setting, slug in slugs_of(settings).items():
         runs = {name: some for (name, own), some in groups.items() if own == setting}
-        page = _Page(out.plots, setting, slug, homes, drawn)
-        page.curves(runs, labels, references, [GLOBAL, *columns])
-        page.costs(groups, setting, labels, references)
+        page = _Page(Place(out.plots, slug, kind), setting, homes, drawn)
+        page.curves(runs, shown, [GLOBAL, LOCAL, *columns])
+        page.costs(groups, setting, shown)
         page.partition(runs)
         page.galleries(runs)
     ranking = rank(rows, references)
     if isinstance(ranking, Ranking):
         title = ", ".join(dict.fromkeys(row.suite for row in rows))
-        drawn.draw(out.plots / "ranks.png", partial(draw_ranks, ranking, title=title))
+        path = out.plots / f"ranks.{kind}"
+        drawn.draw(path, partial(draw_ranks, ranking, title=title))
     return drawn
 
 
@@ -151,19 +162,32 @@ def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return counts.astype(np.int64), tuple(lines[0][1:])
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the pictures of one setting go."""
+
+    folder: Path
+    slug: str
+    """Of the setting, in names."""
+    kind: str
+    """Ending of the names."""
+
+    def path(self, start: str, end: str = "") -> Path:
+        """Return the path of a picture."""
+        return self.folder / f"{start}-{self.slug}{end}.{self.kind}"
+
+
 class _Page:
     """The pictures of one setting."""
 
     def __init__(
         self,
-        folder: Path,
+        place: Place,
         setting: Setting,
-        slug: str,
         homes: Mapping[str, RunFolder],
         drawn: Drawn,
     ) -> None:
-        self.folder = folder
-        self.slug = slug
+        self.place = place
         self.homes = homes
         self.drawn = drawn
         titles, shared = setting_titles([setting])
@@ -172,8 +196,7 @@ class _Page:
     def curves(
         self,
         runs: Mapping[str, Sequence[Row]],
-        labels: Sequence[str],
-        references: Collection[str],
+        shown: Mapping[str, Look],
         columns: Sequence[Column],
     ) -> None:
         """Draw the curves of all strategies, a picture for each metric."""
@@ -182,45 +205,26 @@ class _Page:
             for label, rows in runs.items()
         }
         for column in columns:
-            if column.scope not in ("global", "clients"):
+            if column.scope not in ("global", "clients") and column is not LOCAL:
                 continue
-            own = (
-                {label for label, rows in runs.items() if without_global(rows)}
-                if is_of_global(column)
-                else set()
-            )
-            every = [
-                curve_of(
-                    f"{label} {OF_CLIENTS}" if label in own else label,
-                    run,
-                    column,
-                    style=labels.index(label),
-                    reference=label in references,
-                )
-                for label, run in lines.items()
-            ]
-            curves = [curve for curve in every if curve]
+            curves = curves_of(runs, lines, column, shown)
             if curves:
                 name = "accuracy" if column is GLOBAL else column.name.replace("_", "-")
-                path = self.folder / f"{name}-{self.slug}.png"
-                sign = f" — {OF_CLIENTS} no global model" if own else ""
+                signed = any(curve.label.endswith(OF_CLIENTS) for curve in curves)
+                sign = f" — {OF_CLIENTS} no global model" if signed else ""
                 how = partial(draw_curves, curves, column, title=self.title + sign)
-                self.drawn.draw(path, how)
+                self.drawn.draw(self.place.path(name), how)
 
     def costs(
-        self,
-        groups: Groups,
-        setting: Setting,
-        labels: Sequence[str],
-        references: Collection[str],
+        self, groups: Groups, setting: Setting, shown: Mapping[str, Look]
     ) -> None:
         """Draw accuracy beside what runs cost, where two strategies or more say both."""
-        every = {cost: points(groups, setting, cost, references) for cost in COSTS}
+        out = [label for label, own in shown.items() if own.reference]
+        every = {cost: points(groups, setting, cost, out) for cost in COSTS}
         panels = {cost: some for cost, some in every.items() if len(some) > 1}
         if panels:
-            path = self.folder / f"costs-{self.slug}.png"
-            how = partial(draw_pareto, panels, labels, title=self.title)
-            self.drawn.draw(path, how)
+            how = partial(draw_pareto, panels, shown, title=self.title)
+            self.drawn.draw(self.place.path("costs"), how)
 
     def partition(self, runs: Mapping[str, Sequence[Row]]) -> None:
         """Draw the client x class table of the first seed that left one."""
@@ -230,7 +234,7 @@ class _Page:
             table = self.drawn.read(source, read_counts) if source.is_file() else None
             if table is not None:
                 counts, classes = table
-                path = self.folder / f"partition-{self.slug}-s{row.seed}.png"
+                path = self.place.path("partition", f"-s{row.seed}")
                 title = f"{self.title}, seed {row.seed}"
                 how = partial(partition_heat_map, counts, classes, title=title)
                 self.drawn.draw(path, how)
@@ -242,10 +246,10 @@ class _Page:
             for row in sorted(rows, key=_seed):
                 images = self.drawn.read(self.homes[row.run_id].gallery, read_gallery)
                 if images:
-                    name = f"generators-{_slug(label)}-{self.slug}-s{row.seed}.png"
+                    start, end = f"generators-{_slug(label)}", f"-s{row.seed}"
                     title = f"{label}: {self.title}, seed {row.seed}"
                     how = partial(image_grid, images, title=title)
-                    self.drawn.draw(self.folder / name, how)
+                    self.drawn.draw(self.place.path(start, end), how)
                     break
 
 
@@ -264,12 +268,33 @@ def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:
     return {name: images[name] for name in sorted(images, key=_natural)}
 
 
+def curves_of(
+    runs: Mapping[str, Sequence[Row]],
+    lines: Mapping[str, Sequence[Sequence[Line]]],
+    column: Column,
+    shown: Mapping[str, Look],
+) -> list[Curve]:
+    """Return the curves of one setting; who has no global model is signed where it counts.
+
+    Args:
+        runs: By label.
+        lines: Of their ``metrics.jsonl``, by label.
+        column: What is drawn.
+        shown: What each strategy is drawn with, by label.
+    """
+    found = []
+    for label, rows in runs.items():
+        signed = is_of_global(column) and without_global(rows)
+        name = f"{label} {OF_CLIENTS}" if signed else label
+        found.append(curve_of(name, lines[label], column, shown[label]))
+    return [curve for curve in found if curve]
+
+
 def curve_of(
     label: str,
     runs: Sequence[Sequence[Line]],
     column: Column = GLOBAL,
-    style: int = 0,
-    reference: bool = False,
+    shown: Look = FIRST,
 ) -> Curve | None:
     """Return the curve over the rounds that were measured in every run; None if none.
 
@@ -289,18 +314,19 @@ def curve_of(
     sent = np.array(
         [[one["bytes_up"] + one["bytes_down"] for one in r] for r in picked]
     )
+    took = np.array([[one.get("seconds") or np.nan for one in run] for run in picked])
     return Curve(
         label,
         values.astype(float),
         np.array(common, dtype=float),
         examples.mean(0),
         sent.mean(0) / 1e6,
-        style,
-        reference,
+        took.mean(0) if np.isfinite(took).all() else None,
+        shown,
     )
 
 
-def _slugs(settings: Sequence[Setting]) -> dict[Setting, str]:
+def slugs_of(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Return a file name's part for every setting; no two are equal."""
     slugs: dict[Setting, str] = {}
     for setting in settings:

@@ -6,29 +6,29 @@ from collections.abc import Collection, Sequence
 
 from fedkd.errors import counted, listing
 from fedkd.metrics.columns import Column
+from fedkd.report.parts import Grid, Part
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import LEVEL
 from fedkd.report.stats.ranks import Ranking, rank
-from fedkd.report.text import markdown_grid
 
 HEADER = ("strategy", "mean rank", "not separated from")
 
 
-def ranks_section(
+def ranks_part(
     rows: Sequence[Row], references: Collection[str], column: Column
-) -> str:
-    """Return the section of a page; nothing where nobody competes."""
+) -> list[Part]:
+    """Return the part of a page; nothing where nobody competes."""
     if len({row.strategy for row in rows if row.status == "done"}) < 2:
-        return ""
+        return []
     ranking = rank(rows, references, column)
     if isinstance(ranking, str):
-        return f"## Mean ranks\n\n{ranking}"
+        return [Part("Mean ranks", notes=(ranking,))]
     body = [
         [label, f"{mean:.2f}", _not_separated(ranking, label)]
         for label, mean in ranking.mean_ranks.items()
     ]
-    grid = markdown_grid(HEADER, body, 1, 1)
-    return f"## Mean ranks\n\n{grid}\n\n{' '.join(_notes(ranking, column))}"
+    grid = Grid.of(HEADER, body, 1, 1)
+    return [Part("Mean ranks", grid, (" ".join(_notes(ranking, column)),))]
 
 
 def _notes(ranking: Ranking, column: Column) -> list[str]:

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkd.base import sums
 from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.sealed import changed_text, damaged, sound_row
 from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
-from fedkd.report.description import protocol_lines, provenance_lines
-from fedkd.report.reported import reported_section
+from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
+from fedkd.report.parts import Part
+from fedkd.report.reported import reported_part, reported_section
 from fedkd.report.results import COUNTS, Row, merge_results, read_results
-from fedkd.report.stages import stage_table
-from fedkd.report.table import table_markdown
+from fedkd.report.stages import stage_part, stage_table
+from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
-from fedkd.report.warned import warned_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
@@ -85,8 +88,12 @@ def read_report(
                 "runs/quick."
             )
         tables[str(path)] = read_results(folder.results)
+        for file in sums.changed(path):
+            remark(changed_text(file))
         for row in tables[str(path)]:
-            places.setdefault(row.run_id, folder.run(row.run_id))
+            run = places.setdefault(row.run_id, folder.run(row.run_id))
+            if run.result.is_file() and sound_row(run) is None:
+                remark(damaged(run))
         suite = _suite(folder, remark)
         if suite is not None:
             suites[folder] = suite
@@ -113,8 +120,62 @@ def aimed(report: Report, target: float) -> Report:
 
 def page_of(report: Report) -> str:
     """Return the page that says all of some results, as ``table.md`` does of one bench."""
-    folders = report.folders
-    runs = [(row, metrics_or_none(folders[row.run_id])) for row in report.rows]
+    said = told(report)
+    return table_markdown(
+        report.rows,
+        title=report.title,
+        protocol_lines=said.protocol,
+        references=report.references,
+        provenance=said.provenance,
+        stages=stage_table(lines_of(report)),
+        warned=said.warned,
+        columns=report.columns,
+        reported=reported_section(report.rows, report.papers, names_of(report)),
+        tuning=said.tuning,
+    )
+
+
+def measured_of(
+    report: Report, runs: Sequence[tuple[Row, Sequence[Line]]]
+) -> list[Part]:
+    """Return the parts of :func:`page_of` that hold numbers, in their order.
+
+    Args:
+        report: With rows.
+        runs: What :func:`lines_of` returns.
+    """
+    more = [
+        reported_part(report.rows, report.papers, names_of(report)),
+        stage_part(runs),
+    ]
+    parts = measured_parts(report.rows, report.references, report.columns)
+    return [*parts, *(part for part in more if part)]
+
+
+def told_of(report: Report) -> list[Part]:
+    """Return the parts of :func:`page_of` that are lists, in their order.
+
+    Raises:
+        DataError: If ``chosen.json`` of a folder is damaged.
+    """
+    said = told(report)
+    return told_parts(
+        report.rows, said.warned, said.tuning, said.protocol, said.provenance
+    )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a page says in lists."""
+
+    protocol: list[str]
+    tuning: list[str]
+    provenance: list[str]
+    warned: list[str]
+
+
+def told(report: Report) -> Told:
+    """Return what suites, searches, environments and logs say."""
     several = len(report.suites) > 1
     protocol, origin, tuning = [], [], []
     for folder, suite in report.suites.items():
@@ -122,28 +183,23 @@ def page_of(report: Report) -> str:
         protocol += [name + line for line in protocol_lines(suite, report.registry)]
         tuning += [name + line for line in tuning_lines(folder) if suite.search]
         origin += [name + line for line in provenance_lines(folder.environment)]
-    return table_markdown(
-        report.rows,
-        title=report.title,
-        protocol_lines=protocol,
-        references=report.references,
-        provenance=origin,
-        stages=stage_table(runs),
-        warned=warned_lines((row, folders[row.run_id].log) for row in report.rows),
-        columns=report.columns,
-        reported=_reported(report),
-        tuning=tuning,
-    )
+    logs = ((row, report.folders[row.run_id].log) for row in report.rows)
+    return Told(protocol, tuning, origin, warned_lines(logs))
 
 
-def _reported(report: Report) -> str:
-    """Return the section of papers' numbers."""
-    names = {
+def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:
+    """Return every row with the lines of its ``metrics.jsonl``."""
+    folders = report.folders
+    return [(row, [*metrics_or_none(folders[row.run_id])]) for row in report.rows]
+
+
+def names_of(report: Report) -> dict[str, str]:
+    """Return the registered names of strategies by their labels."""
+    return {
         entry.label: entry.name
         for suite in report.suites.values()
         for entry in suite.strategies
     }
-    return reported_section(report.rows, report.papers, names)
 
 
 def _papers(

@@ -18,8 +18,9 @@ from fedkd.report.grouping import (
     without_global,
 )
 from fedkd.report.notes import OF_CLIENTS
+from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.results import Row
-from fedkd.report.text import markdown_grid, spread
+from fedkd.report.text import spread
 from fedkd.suite.reported import Reported
 
 SIGN = f" {OF_CLIENTS} has no global model."
@@ -84,16 +85,27 @@ def reported_section(
     rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
 ) -> str:
     """Return the section of a page; nothing where no numbers are asked for."""
+    part = reported_part(rows, sources, names)
+    return part.markdown if part else ""
+
+
+def reported_part(
+    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+) -> Part | None:
+    """Return the part of a page that :func:`reported_section` writes, if there is one."""
     if not sources:
-        return ""
+        return None
     every = beside(rows, sources, names)
     settings = list(dict.fromkeys(one.setting for one in every))
     titles = (
         dict(zip(settings, setting_titles(settings)[0], strict=True)) if every else {}
     )
-    body = [
+    body: list[list[Entry | str]] = [
         [
-            f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy,
+            Entry(
+                f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy,
+                of=(one.strategy, one.setting),
+            ),
             titles[one.setting],
             one.source.metric.partition("_")[0],
             f"{one.method}, {one.source.title.partition(':')[0]}",
@@ -105,16 +117,18 @@ def reported_section(
     ]
     header = ["strategy", "setting", "accuracy", "reported of"]
     numbers = ["ours", "reported", "why not comparable"]
-    grid = markdown_grid([*header, *numbers], body, len(header), 1)
-    parts = [
-        grid
-        if body
-        else "None of the papers' numbers are of these strategies and data.",
+    none = "None of the papers' numbers are of these strategies and data."
+    sign = SIGN if any(one.is_of_clients for one in every) else ""
+    notes = [
         "Nothing here was run under a paper's protocol, so no difference is a result."
-        + (SIGN if any(one.is_of_clients for one in every) else ""),
-        "\n".join(_about(source) for source in sources),
+        + sign
     ]
-    return "## Reported elsewhere\n\n" + "\n\n".join(parts)
+    return Part(
+        "Reported elsewhere",
+        Grid.of([*header, *numbers], body, len(header), 1) if body else None,
+        tuple(notes if body else [none, *notes]),
+        tuple(map(_about, sources)),
+    )
 
 
 def _values(runs: Sequence[Row], source: Reported) -> tuple[float, ...]:
@@ -166,4 +180,4 @@ def _about(source: Reported) -> str:
     """Return an item of a list: what the source is, and what differs there."""
     link = f", {source.link}" if source.link else ""
     more = " ".join(source.differs)
-    return f"- {source.title} ({source.source}{link}). {source.seen.strip()} {more}"
+    return f"{source.title} ({source.source}{link}). {source.seen.strip()} {more}"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.files import write_atomic
 from fedkd.base.phases import PHASES
 from fedkd.base.runname import AXIS_COLUMNS, RunName
 from fedkd.base.shown import accuracy_facts, brief
+from fedkd.base.sums import write_summed
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.simulation.faults.config import COUNTED
 
@@ -160,8 +160,8 @@ def notes_of(rows: Iterable[Row]) -> list[str]:
 
 
 def write_results(rows: Iterable[Row], path: Path) -> None:
-    """Write the text of :func:`csv_text` to ``path``, atomically."""
-    write_atomic(path, csv_text(rows))
+    """Write the text of :func:`csv_text` to ``path``, atomically and with a checksum."""
+    write_summed(path, csv_text(rows))
 
 
 def csv_text(rows: Iterable[Row]) -> str:
@@ -179,7 +179,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     writer.writerow(header)
     for row in every:
         plain = row.plain()
-        writer.writerow([_format(name, plain.get(name)) for name in header])
+        writer.writerow([plain_text(name, plain.get(name)) for name in header])
     return text.getvalue()
 
 
@@ -271,7 +271,7 @@ def _difference(one: Row, other: Row) -> str:
     return f"{name} is {one.value(name)!r} and {other.value(name)!r}"
 
 
-def _format(name: str, value: Any) -> str:
+def plain_text(name: str, value: Any) -> str:
     """Return a value as text that does not depend on platform or locale."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""

@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.errors import ConfigError
-from fedkd.report.figures import (
-    COLOURS,
-    REFERENCE_COLOUR,
-    drawable,
-    figure_in,
-    short,
-)
+from fedkd.report.figures import drawable, figure_in, short
+from fedkd.report.looks import Look
 from fedkd.report.stats.front import Point, front
 from fedkd.report.stats.ranks import Ranking
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-"""Shapes of points: strategies of equal colour differ in them."""
 AXES = {
     "bytes": ("MB sent, up and down", 1e-6),
     "examples": ("images trained on by clients", 1.0),
@@ -29,7 +22,7 @@ AXES = {
 
 def draw_pareto(
     panels: Mapping[str, Sequence[Point]],
-    labels: Sequence[str],
+    shown: Mapping[str, Look],
     path: Path,
     title: str,
 ) -> None:
@@ -39,8 +32,8 @@ def draw_pareto(
 
     Args:
         panels: Points by cost: keys of :data:`AXES`.
-        labels: All strategies of the bench, whose order gives colour and shape.
-        path: The PNG file to write.
+        shown: What each strategy is drawn with, by label.
+        path: The file to write.
         title: Heading.
     """
     columns = 4
@@ -50,7 +43,7 @@ def draw_pareto(
         for axis, (cost, points) in zip(axes, panels.items(), strict=True):
             name, unit = AXES[cost]
             for point in points:
-                _draw_point(axis, point, labels.index(point.label), unit)
+                _draw_point(axis, point, shown[point.label], unit)
             best = front(points)
             x, y = [p.cost * unit for p in best], [p.quality for p in best]
             axis.plot(
@@ -70,7 +63,7 @@ def draw_ranks(ranking: Ranking, path: Path, title: str) -> None:
 
     Args:
         ranking: Mean ranks.
-        path: The PNG file to write.
+        path: The file to write.
         title: Heading.
 
     Raises:
@@ -107,15 +100,14 @@ def _are_near(ranking: Ranking, one: str, other: str) -> bool:
     return one == other or any({one, other} <= group for group in groups)
 
 
-def _draw_point(axis: Any, point: Point, style: int, unit: float) -> None:
-    colour = COLOURS[style % len(COLOURS)] if point.competes else REFERENCE_COLOUR
+def _draw_point(axis: Any, point: Point, look: Look, unit: float) -> None:
     axis.scatter(
         [point.cost * unit],
         [point.quality],
-        marker=MARKERS[style % len(MARKERS)],
+        marker=look.marker,
         s=46,
-        facecolor=colour if point.competes else "none",
-        edgecolor=colour,
+        facecolor=look.colour if point.competes else "none",
+        edgecolor=look.colour,
         label=drawable(point.label),
         zorder=2,
         clip_on=False,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from fedkd.metrics.base import Line
 from fedkd.report.grouping import group, setting_titles, without_global
 from fedkd.report.notes import OF_CLIENTS
+from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.results import Row
-from fedkd.report.text import amount, markdown_grid, measured_on, spread
+from fedkd.report.text import amount, measured_on, spread
 
+TITLE = "What each stage did"
 MEASURED = "measured "
 """Starts the name of what is an accuracy in percent, in tables."""
 
@@ -54,19 +56,26 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
     Returns:
         The table, or an empty string if there is nothing but training losses.
     """
+    part = stage_part(runs)
+    return part.content if part else ""
+
+
+def stage_part(runs: Sequence[tuple[Row, Sequence[Line]]]) -> Part | None:
+    """Return the part of a page that :func:`stage_table` has the content of, if any."""
     done = [(row, lines) for row, lines in runs if row.status == "done"]
     of_run = {row.run_id: last_values(lines) for row, lines in done}
     groups = group([row for row, _ in done])
     settings = list(dict.fromkeys(setting for _, setting in groups))
     if not any(of_run.values()):
-        return ""
+        return None
     titles = dict(zip(settings, setting_titles(settings)[0], strict=True))
     several = len(settings) > 1
-    body = []
+    body: list[list[Entry | str]] = []
     for (label, setting), rows in groups.items():
         for name, values in _by_name([of_run[row.run_id] for row in rows]).items():
             start = [titles[setting]] if several else []
-            own = f"{label} {OF_CLIENTS}" if without_global(rows) else label
+            text = f"{label} {OF_CLIENTS}" if without_global(rows) else label
+            own = Entry(text, of=(label, setting))
             body.append([*start, own, name, *_fields(name, values)])
     start = ["setting"] if several else []
     header = [*start, "strategy", "what", "mean ± std", "n", "of round"]
@@ -77,7 +86,7 @@ def stage_table(runs: Sequence[tuple[Row, Sequence[Line]]]) -> str:
     )
     if any(without_global(rows) for rows in groups.values()):
         note += f" {OF_CLIENTS} has no global model."
-    return f"{markdown_grid(header, body, 2 + several)}\n\n{note}"
+    return Part(TITLE, Grid.of(header, body, 2 + several), (note,))
 
 
 def _by_name(runs: Sequence[Mapping[str, Last]]) -> dict[str, list[Last]]:

@@ -30,8 +30,10 @@ from fedkd.report.notes import (
     signs,
     torn_splits,
 )
-from fedkd.report.ranking import ranks_section
+from fedkd.report.parts import Entry, Grid, Part, listed
+from fedkd.report.ranking import ranks_part
 from fedkd.report.results import Row, notes_of
+from fedkd.report.stages import TITLE as STAGES
 from fedkd.report.stats.pairs import Pairs, against
 from fedkd.report.summary import (
     UNDEFINED,
@@ -40,10 +42,12 @@ from fedkd.report.summary import (
     baseline_of,
     summarise,
 )
-from fedkd.report.text import MISSING, amount, markdown_grid, numbered, section, spread
+from fedkd.report.text import MISSING, amount, numbered, spread
+from fedkd.simulation.store.checkpoint import ONE_BEFORE
 
 _ENGINES = "Clients' turns: "
 _ONE_SPLIT = "All strategies of a column saw the same data split at the same seed."
+NOTHING = "There are no results yet."
 DERIVED_ORIGIN = (_ENGINES, _ONE_SPLIT)
 """How lines of provenance start that follow from the rows."""
 
@@ -81,35 +85,61 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         references: Labels of strategies that are marked and never best.
         provenance: Where the numbers come from (versions, commit, device).
         stages: The table of :func:`fedkd.report.stages.stage_table`; left out if empty.
-        warned: What the runs warned of; see :func:`fedkd.report.warned.warned_lines`.
+        warned: What the runs warned of; see :func:`fedkd.report.description.warned_lines`.
         columns: Of metrics beside accuracy; each has a section.
         tuning: What a search chose, and what it cost.
         reported: The section of :func:`fedkd.report.reported.reported_section`.
     """
     if not rows:
-        return f"# {title}\n\nThere are no results yet.\n"
+        return f"# {title}\n\n{NOTHING}\n"
+    parts = [f"# {title}", *torn_splits(rows)]
+    parts += [part.markdown for part in measured_parts(rows, references, columns)]
+    parts.append(reported)
+    if stages:
+        parts.append(f"## {STAGES}\n\n{stages.strip()}")
+    last = told_parts(rows, warned, tuning, protocol_lines, provenance)
+    parts += [part.markdown for part in last]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def measured_parts(
+    rows: Sequence[Row], references: Collection[str], columns: Sequence[Column]
+) -> list[Part]:
+    """Return what follows from the rows: accuracies, costs, differences, ranks.
+
+    Args:
+        rows: All rows of the bench, in the order that strategies shall have; not empty.
+        references: Labels of strategies that are marked and never best.
+        columns: Of metrics beside accuracy; each has a part.
+    """
     table = summarise(rows, references)
-    parts = [f"# {title}", *torn_splits(rows), _values(rows, table)]
-    parts.append(section("Notes on the data", notes_of(rows)))
+    parts = [_values(rows, table), *listed("Notes on the data", notes_of(rows))]
     for column in (LOCAL, *columns):
         more = summarise(rows, references, column)
         if is_asked_for(more):
             parts.append(_values(rows, more))
-    parts += [
-        _costs(rows, table, columns, references),
-        *differences_sections(rows, table),
+    parts += _costs(rows, table, columns, references)
+    parts += [*differences_parts(rows, table), *ranks_part(rows, references, GLOBAL)]
+    return parts
+
+
+def told_parts(
+    rows: Sequence[Row],
+    warned: Sequence[str],
+    tuning: Sequence[str],
+    protocol_lines: Sequence[str],
+    provenance: Sequence[str],
+) -> list[Part]:
+    """Return the lists at the end of a page; see :func:`table_markdown`."""
+    return [
+        *listed("Runs without a result", reasons(rows)),
+        *listed("Runs that started anew", started_anew(rows)),
+        *listed("Runs with a damaged checkpoint", went_back(rows)),
+        *listed("Warnings", warned),
+        *listed("Tuning", tuning),
+        *listed("Protocol", protocol_lines),
+        *listed("Provenance", [*provenance, *_engines(rows), *_splits(rows)]),
     ]
-    parts += [ranks_section(rows, references, GLOBAL), reported]
-    if stages:
-        parts.append(f"## What each stage did\n\n{stages.strip()}")
-    parts.append(section("Runs without a result", reasons(rows)))
-    parts.append(section("Runs that started anew", started_anew(rows)))
-    parts.append(section("Warnings", warned))
-    parts.append(section("Tuning", tuning))
-    parts.append(section("Protocol", protocol_lines))
-    origin = [*provenance, *_engines(rows), *_splits(rows)]
-    parts.append(section("Provenance", origin))
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
@@ -120,26 +150,49 @@ def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
         table: Says what differs.
         interval: Whether the bootstrap interval stands in it, where there is one.
     """
-    lost = {
-        status: number
-        for status, number in sorted(entry.counts.items())
-        if status != "done"
-    }
     if entry.mean is None:
-        return _lost(lost) or MISSING
+        return lost_text(entry) or MISSING
     decimals = table.column.decimals
     text = spread(entry.values, decimals=decimals)
     if interval:
         text = f"{text} {bounds(entry.interval, decimals, sign='')}".rstrip()
-    remarks = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
-    remarks += [f"{number} {status}" for status, number in lost.items()]
+    remarks = remarks_on(entry, table)
     parts = [text, f"({', '.join(remarks)})" if remarks else ""]
     parts.append(LEADING if entry.mark == "leading" else "")
     return " ".join(filter(None, parts))
 
 
+def remarks_on(entry: TableField, table: Table) -> list[str]:
+    """Return what is said of a mean where others have more seeds, or runs are lost."""
+    lost = _lost_of(entry)
+    start = [] if table.common_n is not None and not lost else [f"n={entry.n}"]
+    return start + [f"{number} {status}" for status, number in lost.items()]
+
+
+def lost_text(entry: TableField) -> str:
+    """Return what became of the runs of a field without a mean; nothing if none were."""
+    lost = _lost_of(entry)
+    if len(lost) == 1:
+        status, number = next(iter(lost.items()))
+        return status if number == 1 or status == "skipped" else f"{number} {status}"
+    return ", ".join(f"{number} {status}" for status, number in lost.items())
+
+
+def _lost_of(entry: TableField) -> dict[str, int]:
+    return {name: n for name, n in sorted(entry.counts.items()) if name != "done"}
+
+
 def started_anew(rows: Sequence[Row]) -> list[str]:
-    """Return a line for every finished run whose folder was damaged before."""
+    """Return a line for every finished run that began again, its folder being damaged."""
+    return [line for line in _mended(rows) if not line.endswith(ONE_BEFORE)]
+
+
+def went_back(rows: Sequence[Row]) -> list[str]:
+    """Return a line for every finished run that went on from its checkpoint before."""
+    return [line for line in _mended(rows) if line.endswith(ONE_BEFORE)]
+
+
+def _mended(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row.title}: {row.reason}"
         for row in rows
@@ -169,20 +222,23 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _values(rows: Sequence[Row], table: Table) -> str:
+def _values(rows: Sequence[Row], table: Table) -> Part:
     titles, shared = setting_titles(table.settings)
     body = []
     for label in table.strategies:
-        entries = [table.entries[label, setting] for setting in table.settings]
-        texts = [_marked(entry_text(entry, table, True), entry) for entry in entries]
-        body.append([labelled(label, table), *texts])
-    grid = markdown_grid(["strategy", *titles], body)
+        line: list[Entry | str] = [labelled(label, table)]
+        for setting in table.settings:
+            entry = table.entries[label, setting]
+            of = (label, setting) if entry.counts else None
+            line.append(Entry(entry_text(entry, table, True), entry.mark, of))
+        body.append(line)
     lines = notes(rows, table, shared)
     if any(entry.interval for entry in table.entries.values()):
         lines.append(
             f"In square brackets: the {PERCENT} bootstrap interval of the mean."
         )
-    return f"## {table.column.title}\n\n{grid}\n\n{' '.join(lines)}"
+    grid = Grid.of(["strategy", *titles], body)
+    return Part(table.column.title, grid, (" ".join(lines),))
 
 
 def _costs(
@@ -190,7 +246,7 @@ def _costs(
     table: Table,
     columns: Sequence[Column],
     references: Collection[str],
-) -> str:
+) -> list[Part]:
     """Return what runs cost; what it took to reach a target is a cost too."""
     targets = [
         summarise(rows, references, column)
@@ -200,7 +256,7 @@ def _costs(
     groups = group(rows)
     titles = _titles_of(groups)
     several = len(table.settings) > 1
-    body = []
+    body: list[list[Entry | str]] = []
     for setting in table.settings:
         for label in table.strategies:
             done = [r for r in groups.get((label, setting), []) if r.status == "done"]
@@ -208,19 +264,20 @@ def _costs(
                 start = [titles[setting]] if several else []
                 costs = [amount(_mean_of(read, done)) for _, read in COSTS]
                 reached = [_reached(one, label, setting) for one in targets]
-                body.append([*start, labelled(label, table), *costs, *reached])
+                name = Entry(labelled(label, table), of=(label, setting))
+                body.append([*start, name, *costs, *reached])
     if not body:
-        return ""
+        return []
     start = ["setting"] if several else []
     names = [*(name for name, _ in COSTS), *(one.column.name for one in targets)]
-    grid = markdown_grid([*start, "strategy", *names], body, 1 + several)
+    grid = Grid.of([*start, "strategy", *names], body, 1 + several)
     lines = [
         "Means over the runs that are done. Bytes are sums over the run and all "
         "clients (1 MB is 10^6 bytes, 1 MiB is 2^20). Examples are images that went "
         "through a training step, those for generators included.",
         *signs(table),
     ]
-    return f"## Costs of a run\n\n{grid}\n\n{' '.join(lines)}"
+    return [Part("Costs of a run", grid, (" ".join(lines),))]
 
 
 def _reached(table: Table, label: str, setting: Setting) -> str:
@@ -228,8 +285,8 @@ def _reached(table: Table, label: str, setting: Setting) -> str:
     return entry_text(replace(table.entries[label, setting], mark=""), table)
 
 
-def differences_sections(rows: Sequence[Row], table: Table) -> list[str]:
-    """Return a section of paired differences for each accuracy that was measured.
+def differences_parts(rows: Sequence[Row], table: Table) -> list[Part]:
+    """Return a part of paired differences for each accuracy that was measured.
 
     Args:
         rows: All rows of the bench.
@@ -240,32 +297,31 @@ def differences_sections(rows: Sequence[Row], table: Table) -> list[str]:
         GLOBAL: f"Differences from {base}",
         LOCAL: f"Differences of local accuracy from {base}",
     }
-    sections = []
+    parts = []
     for column, title in titles_of.items():
         pairs = against(rows, base, column) if base else {}
         if pairs:
             grid = _differences_grid(pairs, table)
-            sections.append(f"## {title}\n\n{grid}\n\n{_paired(pairs, table, column)}")
-    return sections
+            parts.append(Part(title, grid, (_paired(pairs, table, column),)))
+    return parts
 
 
-def _differences_grid(pairs: Pairs, table: Table) -> str:
+def _differences_grid(pairs: Pairs, table: Table) -> Grid:
     titles, _ = setting_titles(table.settings)
-    sizes = {pair.n for pair in pairs.values()}
+    several = len({pair.n for pair in pairs.values()}) > 1
     body = []
     for label in table.strategies:
-        own = [pairs.get((label, setting)) for setting in table.settings]
-        texts = [
-            f"{difference(pair)} (n={pair.n})"
-            if pair and len(sizes) > 1
-            else difference(pair)
-            if pair
-            else MISSING
-            for pair in own
-        ]
-        if any(own):
-            body.append([labelled(label, table), *texts])
-    return markdown_grid(["strategy", *titles], body)
+        line: list[Entry | str] = [labelled(label, table)]
+        for setting in table.settings:
+            pair = pairs.get((label, setting))
+            if pair is None:
+                line.append(MISSING)
+                continue
+            text = difference(pair) + (f" (n={pair.n})" if several else "")
+            line.append(Entry(text, of=(label, setting)))
+        if any((label, setting) in pairs for setting in table.settings):
+            body.append(line)
+    return Grid.of(["strategy", *titles], body)
 
 
 def _paired(pairs: Pairs, table: Table, column: Column) -> str:
@@ -302,19 +358,6 @@ def _splits(rows: Sequence[Row]) -> list[str]:
 def _titles_of(groups: Mapping[tuple[str, Any], Any]) -> dict[Any, str]:
     settings = list(dict.fromkeys(setting for _, setting in groups))
     return dict(zip(settings, setting_titles(settings)[0], strict=True))
-
-
-def _marked(text: str, entry: TableField) -> str:
-    if entry.mark == "best":
-        return f"**{text}**"
-    return f"<u>{text}</u>" if entry.mark == "second" else text
-
-
-def _lost(lost: Mapping[str, int]) -> str:
-    if len(lost) == 1:
-        status, number = next(iter(lost.items()))
-        return status if number == 1 or status == "skipped" else f"{number} {status}"
-    return ", ".join(f"{number} {status}" for status, number in lost.items())
 
 
 def _mean_of(read: Callable[[Row], float | None], rows: Sequence[Row]) -> float | None:

@@ -13,7 +13,13 @@ from fedkd.report.grouping import setting_titles
 from fedkd.report.notes import labelled, meaning, notes, torn_splits, verdicts
 from fedkd.report.results import Row
 from fedkd.report.summary import Table, summarise
-from fedkd.report.table import entry_text, is_asked_for, reasons, started_anew
+from fedkd.report.table import (
+    entry_text,
+    is_asked_for,
+    reasons,
+    started_anew,
+    went_back,
+)
 
 STYLES = {"best": "bold", "second": "underline", "leading": "", "": ""}
 FRAME = 3
@@ -49,7 +55,8 @@ def table_rich(
         if column.scope != "local" and is_asked_for(table):
             note = Text(" ".join([*meaning(rows, table), *verdicts(table)]))
             parts += [Fitted(table, column.title), note]
-    return Group(*parts, *map(Text, [*reasons(rows), *started_anew(rows)]))
+    lines = [*reasons(rows), *started_anew(rows), *went_back(rows)]
+    return Group(*parts, *map(Text, lines))
 
 
 class Fitted:
@@ -99,12 +106,13 @@ class Fitted:
 
     def _grid(self, places: Sequence[int], title: str) -> Grid:
         table = self._table
-        grid = Grid(title=title or None, title_justify="left", title_style="bold")
+        # Text here and below: what is in square brackets is markup to rich, and vanishes.
+        heading = Text(title) if title else None
+        grid = Grid(title=heading, title_justify="left", title_style="bold")
         grid.add_column("strategy", overflow="fold")
         for place in places:
-            # Text, because options are in square brackets, which are markup to rich.
-            heading = Text(self._titles[place])
-            grid.add_column(heading, justify="right", overflow="fold")
+            name = Text(self._titles[place])
+            grid.add_column(name, justify="right", overflow="fold")
         for line, label in enumerate(table.strategies):
             marks = [table.entries[label, table.settings[p]].mark for p in places]
             texts = [

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fedkd.base.files import write_json_atomic
+from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.sums import write_summed
 from fedkd.errors import DataError, counted, listing
 from fedkd.report.text import amount, numbered
 
@@ -59,7 +60,7 @@ class Tuning:
 
 def write_tuning(tuning: Tuning, folder: ResultsFolder) -> None:
     """Write ``chosen.json``."""
-    write_json_atomic(asdict(tuning), folder.chosen)
+    write_summed(folder.chosen, json_text(asdict(tuning)))
 
 
 def read_tuning(folder: ResultsFolder) -> Tuning | None:

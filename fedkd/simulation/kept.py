@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError, listing, suggestion
 from fedkd.simulation.identity import identity, require_same
 from fedkd.simulation.measure import Measuring
@@ -63,11 +64,13 @@ def stored_state(run: Run, folder: Path) -> Any:
             last.
         DataError: If there is no checkpoint that can be read.
     """
-    checkpoint = store.load(folder)
+    files = RunFolder(folder)
+    checkpoint = store.read(files.checkpoint)
     if checkpoint is None:
         raise DataError(
-            f"{folder} has no checkpoint that can be read, which holds the models. Run the "
-            "bench again: a finished run keeps the one of its last round."
+            f"{folder} has no checkpoint that can be read, which holds the models. Remove "
+            f"{files.result.name} there, if it has one, and run the bench again: it goes "
+            "on from the checkpoint before, and keeps the one of its last round."
         )
     require_same(folder, checkpoint.identity, identity(run.strategy, run.sides))
     if checkpoint.rounds_done != run.protocol.rounds:

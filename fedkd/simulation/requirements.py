@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedkd.base.signatures import check_verbs
 from fedkd.data.inputs import described, fully_described, kind_of
 from fedkd.errors import ConfigError, NotApplicableError, counted, listing
+from fedkd.ops.layers import entries_by_layer
 from fedkd.party import ModelSpec
 from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.federation import Federation
@@ -209,10 +210,12 @@ def _reason_in_models(requires: Requires, federation: Federation) -> str | None:
         reason = _reason_in_widths(list(specs.values()), federation.server_model)
         if reason:
             return reason
-    if not (requires.batch_norm or requires.equal_feature_size):
+    count = requires.shared_layers if len(specs) > 1 else 0
+    if not (requires.batch_norm or requires.equal_feature_size or count):
         return None
     models = {spec.shown: federation.build_spec(spec, 0) for spec in specs.values()}
     reason = _reason_in_features(models) if requires.equal_feature_size else None
+    reason = reason or _reason_in_layers(models, count)
     if reason:
         return reason
     plain = [name for name, model in models.items() if not _has_batch_norm(model)]
@@ -237,6 +240,34 @@ def _reason_in_features(models: Mapping[str, nn.Module]) -> str | None:
             "option features, say features: 64."
         )
     return None
+
+
+def _reason_in_layers(models: Mapping[str, nn.Module], count: int) -> str | None:
+    """Return why models, by title, have not the same upper layers; None if they have."""
+    layers = {name: _upper(model, count) for name, model in models.items()}
+    first, *others = layers
+    for name in others:
+        if layers[name] != layers[first]:
+            upper = "last layer" if count == 1 else f"last {count} layers"
+            return (
+                f"needs models with the same {upper}, but {first} has "
+                f"{_shapes(layers[first])} and {name} {_shapes(layers[name])}; give "
+                "every model the option features, say features: 64, and share no more "
+                "layers than the models have in common."
+            )
+    return None
+
+
+def _upper(model: nn.Module, count: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the entries of the upper layers, by name."""
+    state = model.state_dict()
+    some = entries_by_layer(model)[-count:] if count else []
+    return {name: tuple(state[name].shape) for layer in some for name in layer}
+
+
+def _shapes(entries: Mapping[str, tuple[int, ...]]) -> str:
+    shown = (f"{name} {list(shape)}" for name, shape in entries.items())
+    return listing(shown)
 
 
 def _titles(specs: Iterable[ModelSpec]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +23,14 @@ from fedkd.simulation.faults.poisoning import poisoned
 from fedkd.simulation.faults.transit import Transit, in_order
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_pictures
-from fedkd.simulation.identity import identity, require_same
+from fedkd.simulation.identity import identity
 from fedkd.simulation.measure import Measured, Measuring
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.requirements import fitted, warn_untested
 from fedkd.simulation.sampling import sampled
 from fedkd.simulation.sides import Sides
-from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.answers import Answers
-from fedkd.simulation.store.checkpoint import Checkpoint
+from fedkd.simulation.store.past import Past
 from fedkd.simulation.totals import Totals, means_of_logged
 from fedkd.simulation.turns import TRAINED, Orders, Turns
 from fedkd.simulation.untouched import Untouched, refuse_alias
@@ -56,7 +54,8 @@ class RunResult:
     """The executor that did the clients' turns; several, joined by ``+``, if the run
     went on with another."""
     anew: str = ""
-    """Why the run started anew though its folder had a checkpoint, if so."""
+    """Why the run started anew though its folder had a checkpoint, or went on from the
+    one before the last, if so."""
 
     def __repr__(self) -> str:
         """Return the last round and its accuracy."""
@@ -142,8 +141,7 @@ class Run:
         self.transit = Transit(sides)
         self.entrance = Entrance(strategy, sides)
         self.turns.profile = executor.profile
-        self._identity: dict[str, str] = {}
-        self._anew = ""
+        self._past: Past | None = None
         self.on_start: Callable[[int], Any] | None = None
         self.executor = make_executor(executor, self.turns)
 
@@ -176,7 +174,8 @@ class Run:
             pass
         history = tuple(self.lines[self._known :])
         engines = "+".join(self.totals.engines)
-        return RunResult(self.lines[-1], self.state, history, engines, self._anew)
+        anew = "" if self._past is None else self._past.damage
+        return RunResult(self.lines[-1], self.state, history, engines, anew)
 
     def rounds(
         self, folder: Path | None, every: int, on_round: Callable[[Metrics], None]
@@ -200,8 +199,12 @@ class Run:
                 save_pictures(self.strategy, self.sides, self.state, folder, self.name)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
-        checkpoint = self._checkpoint(folder)
+        memories, checkpoint = self.sides.memories, None
+        memories.folder = folder
         if folder is not None:
+            facts = identity(self.strategy, self.sides)
+            self._past = Past(folder, self.name, facts, memories)
+            checkpoint = self._past.last()
             lines.truncate(folder, checkpoint.rounds_done if checkpoint else 0)
             self.lines = lines.read_metrics(RunFolder(folder))
             self._require_measured(folder)
@@ -227,59 +230,16 @@ class Run:
                 "this run another folder, or the metrics that it began with."
             )
 
-    def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
-        """Return the checkpoint, if it is whole, and take over the memories."""
-        memories = self.sides.memories
-        memories.folder = folder
-        if folder is None:
-            return None
-        self._identity = identity(self.strategy, self.sides)
-        checkpoint = store.load(folder)
-        if checkpoint is None:
-            self._anew = (
-                store.UNREADABLE if RunFolder(folder).checkpoint.exists() else ""
-            )
-            return None
-        require_same(folder, checkpoint.identity, self._identity)
-        known = lines.fixed(folder, checkpoint.rounds_done)
-        if not known or known != checkpoint.lines:
-            self._anew = store.OTHER_LINES
-            text = f"{store.OTHER_LINES}: {RunFolder(folder).metrics}"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-            return None
-        kept = (checkpoint.memories, checkpoint.store, checkpoint.store_checksum)
-        if memories.restore(folder, *kept):
-            return checkpoint
-        self._anew = store.UNREADABLE
-        return None
-
     def _keep(
         self, folder: Path | None, state: Any, metrics: Metrics, every: int
     ) -> None:
         """Write a round's line, and a checkpoint if one is due."""
-        if folder is None:
+        if folder is None or self._past is None:
             return
         lines.append(folder, metrics)
         done = metrics["round"]
         if (every and done % every == 0) or done == self.protocol.rounds:
-            self._save(folder, state, done)
-
-    def _save(self, folder: Path, state: Any, done: int) -> None:
-        memories = self.sides.memories
-        near, name = memories.save(folder, done)
-        point = Checkpoint(
-            done,
-            state,
-            near,
-            self.totals,
-            name,
-            self._identity,
-            memories.checksum,
-            lines.fixed(folder, done),
-            self.transit.waiting,
-        )
-        store.save(folder, point, self.name)
-        memories.tidy(folder, name)
+            self._past.add(state, done, self.totals, self.transit.waiting)
 
     def sample(self, index: int) -> Round:
         """Return round ``index`` with its clients."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from fedkd.testing.checks import (
     STRATEGY_CHECKS,
+    another_seed_ends_elsewhere,
     global_generators_are_left_alone,
     hashes_of_texts_are_irrelevant,
     inputs_are_left_alone,
@@ -80,6 +81,7 @@ __all__ = [
     "Report",
     "StrategyContract",
     "Watcher",
+    "another_seed_ends_elsewhere",
     "global_generators_are_left_alone",
     "guard_accuracy",
     "hashes_of_texts_are_irrelevant",

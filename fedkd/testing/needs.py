@@ -60,6 +60,11 @@ VIOLATIONS = {
         models=("cnn", ModelSpec("cnn", {"width": 0.5})),
         mixes=True,
     ),
+    "shared_layers": Violation(
+        "needs models with the same last",
+        models=("cnn", ModelSpec("cnn", {"width": 0.5})),
+        mixes=True,
+    ),
     "batch_norm": Violation("needs batch normalisation", models=("cnn-plain",)),
     "public_data": Violation("needs public data", public=False),
     "public_data_at_clients": Violation("needs public data", public=False),

@@ -12,12 +12,13 @@ from fedkd.algorithms.personal.fedala import (
     part_of,
 )
 from fedkd.algorithms.personal.fedrep import repeated
-from fedkd.errors import ConfigError
+from fedkd.base.randomness import torch_stream
+from fedkd.errors import ConfigError, NotApplicableError
 from fedkd.ops.heads import head_entries
 from fedkd.ops.layers import entries_by_layer
-from fedkd.ops.training import TrainingConfig
+from fedkd.ops.training import TrainingConfig, train
 from fedkd.simulation.sides import Sides
-from fedkd.simulation.simulator import Run
+from fedkd.simulation.simulator import Run, simulate
 
 REGISTRY = load_registry()
 LAYERS = 5
@@ -154,6 +155,57 @@ def test_lgfedavg_sends_the_classifier():
     assert ours.metrics["bytes_up"] == ours.metrics["bytes_down"] == 9 * HEAD
     own = [sides.memories.recall(k)["private"] for k in range(3)]
     assert not torch.equal(own[0]["body.0.weight"], own[1]["body.0.weight"])
+
+
+def test_lgfedavg_of_two_architectures_shares_the_head_alone():
+    specs = [ModelSpec("cnn"), ModelSpec("mlp", {"features": 64})]
+    federation = testing.toy_federation(models=specs)
+    sides = Sides(federation, testing.toy_protocol(2), 3)
+    strategy, _ = REGISTRY.strategy("lgfedavg", {})
+    result = Run(strategy, sides, "lg").execute(None, 0, lambda _: None)
+    assert result.metrics["bytes_up"] == result.metrics["bytes_down"] == 6 * HEAD
+    ours = own_models(strategy, result, sides)
+
+    # The same by a loop of its own: whole models train, and their heads are averaged.
+    nets = [federation.build_spec(federation.client_models[k], 3) for k in range(3)]
+    sizes = torch.tensor([len(client) for client in federation.clients]).double()
+    head = {n: v.clone() for n, v in nets[0].classifier.state_dict().items()}
+    for t in range(2):
+        heads = []
+        for k, net in enumerate(nets):
+            net.classifier.load_state_dict(head)
+            with torch_stream(3, "client", t, k):
+                train(net, federation.clients[k], sides.protocol.training)
+            heads.append(
+                {n: v.double() for n, v in net.classifier.state_dict().items()}
+            )
+        shares = (sizes / sizes.sum()).tolist()
+        head = {
+            n: sum(w * one[n] for w, one in zip(shares, heads, strict=True)).float()
+            for n in head
+        }
+    for net, mine in zip(nets, ours, strict=True):
+        net.classifier.load_state_dict(head)
+        for name, value in net.state_dict().items():
+            torch.testing.assert_close(mine[name], value, atol=1e-6, rtol=0)
+    assert "body.0.weight" in ours[0]
+    assert ours[0].keys() != ours[1].keys() == nets[1].state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("layers", "models", "sentence"),
+    [
+        (1, [{}, {"features": 32}], r"the same last layer, but mlp has classifier.weight "
+         r"\[3, 200\].*mlp\[features=32\] classifier.weight \[3, 32\]"),
+        (2, [{}, {"hidden": (100, 200)}], "the same last 2 layers"),
+    ],
+)  # fmt: skip
+def test_lgfedavg_refuses_models_whose_global_layers_differ(layers, models, sentence):
+    strategy, _ = REGISTRY.strategy("lgfedavg", {"layers": layers})
+    specs = [ModelSpec("mlp", options) for options in models]
+    federation = testing.toy_federation(models=specs)
+    with pytest.raises(NotApplicableError, match=sentence):
+        simulate(strategy, federation, testing.toy_protocol(2), 3)
 
 
 # FedRep

@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import yaml
 from house import ROOT
 
 import fedkd
+from fedkd.api.worlds import KEYS
 from fedkd.cli import main
 from fedkd.errors import ConfigError, FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.registry import load_registry
 from fedkd.suite.grid import grid
-from fedkd.suite.suite import build_suite, load_suite, read_suite
+from fedkd.suite.suite import Suite, build_suite, load_suite, read_suite
 
 TOY = str(ROOT / "tests" / "plugins" / "toy_plugin.py")
 TIMES = {"seconds", "peak_memory_bytes"}
@@ -150,6 +152,7 @@ def test_a_world_is_that_of_the_bench_with_every_option(tmp_path):
         "public": {"share": 0.1},
         "shifts": [{"features": ["rotation"], "strength": 0.5}],
         "test_shards": "iid",
+        "validation": 0.1,
         "datasets": [{"name": "digits", "fraction": 0.5, "test_fraction": 0.5}],
     }
     registry = load_registry(quiet=True)
@@ -167,6 +170,7 @@ def test_a_world_is_that_of_the_bench_with_every_option(tmp_path):
         public={"share": 0.1},
         shifts=[{"features": ["rotation"], "strength": 0.5}],
         test_shards="iid",
+        validation=0.1,
         data_root=tmp_path,
     )
     assert torch.equal(world.data.x_train, wanted.data.x_train)
@@ -178,7 +182,51 @@ def test_a_world_is_that_of_the_bench_with_every_option(tmp_path):
     assert [s.key for s in world.client_models] == [s.key for s in wanted.client_models]
     assert world.server_model.key == wanted.server_model.key
     assert torch.equal(world.public.pixels, wanted.public.pixels)
+    assert not world.validation.alone
+    for one, other in zip(
+        world.validation.shards, wanted.validation.shards, strict=True
+    ):
+        assert one.size
+        assert (one == other).all()
     assert len(world.data.x_train) < 1437 * 0.6  # the fraction is no ornament
+
+
+class Watched:
+    """Notes which attributes of a thing are read."""
+
+    def __init__(self, thing, names, nested=()):
+        self._thing, self._names, self._nested = thing, names, nested
+
+    def __getattr__(self, name):
+        value = getattr(self._thing, name)
+        if name in self._nested:
+            return Watched(value, self._names)
+        self._names.add(name)
+        return value
+
+
+def test_every_key_of_a_suite_that_a_world_hangs_on_is_a_keyword():
+    (cell, _) = grid(build_suite(*read_suite(SUITE)), load_registry(quiet=True))
+    names = set()
+    parts = Watched(cell.parts, names, nested=("protocol",))
+    builder = RunBuilder(load_registry(quiet=True), Path(), torch.device("cpu"))
+    builder.federation(replace(cell, parts=parts))
+    keys = {"dataset": "datasets", "partition": "partitions", "shift": "shifts"}
+    read = {keys.get(name, name) for name in names} & Suite.model_fields.keys()
+    parameters = {"datasets", "partitions", "models"}
+    assert read == {*KEYS, *parameters}
+
+
+def test_a_run_and_the_rounds_in_its_world_have_the_same_validation_images():
+    given = {"rounds": 1, "training": TRAINING}
+    run = fedkd.run("fedavg", **ONE, validation=0.2, progress=False, **given)
+    world = fedkd.federation(**ONE, validation=0.2)
+    (step,) = fedkd.rounds("fedavg", world, **given)
+    names = {name for name in step.metrics if name.startswith("validation_")}
+    assert {"validation_global_accuracy", "validation_local_accuracy"} < names
+    (line,) = run.history
+    written = json.loads(json.dumps(step.metrics))
+    assert without_times([line]) == without_times([written])
 
 
 def test_a_list_of_models_is_one_mix():

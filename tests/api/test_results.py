@@ -1,16 +1,20 @@
 """What a bench from Python leaves: data frames, tables, figures, and what is shown."""
 
+import json
 import re
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 import fedkd
 from fedkd.api.notebook import Bar, Figures, Silent, view_of
+from fedkd.cli import main
 from fedkd.errors import ConfigError, FedKDError
 from fedkd.harness.live.progress import Progress
 from fedkd.plugins.registry import load_registry
-from fedkd.report.results import COLUMNS
+from fedkd.report.results import COLUMNS, write_results
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import build_suite, read_suite
 
@@ -164,3 +168,45 @@ def test_what_shows_a_bench_hangs_on_where_it_is_called(shell, monkeypatch):
     assert isinstance(view_of([], [], shown=False), Silent)
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert not isinstance(view_of([], [], shown=True), Bar | Silent)
+
+
+def test_a_comparison_says_what_the_command_says(results, tmp_path, capsys):
+    folder = results.folders[0]
+    worse = [
+        replace(row, global_accuracy=row.global_accuracy - 3 - row.seed / 10)
+        if row.strategy == "fedavg"
+        else row
+        for row in results.rows
+    ]
+    write_results(worse, tmp_path / "results.csv")
+    shutil.copy(folder / "suite.yaml", tmp_path)
+    judged = fedkd.load(tmp_path)
+    changes = judged.compare(folder, threshold=2)
+    assert changes.has_failed
+    places = [str(folder), str(tmp_path), "--threshold", "2", "--format"]
+    assert main(["compare", *places, "json"]) == 1
+    assert json.loads(capsys.readouterr().out) == json.loads(
+        json.dumps(changes.plain())
+    )
+    assert main(["compare", *places, "markdown"]) == 1
+    assert capsys.readouterr().out == changes.table()
+    assert repr(changes).startswith("Changes(4 values compared: 3 equal, 1 too few")
+    assert "fedavg" in changes._repr_html_()
+    # The other way round nothing is lost; results are taken as their folder is.
+    back = results.compare(judged, level=0.9)
+    assert not back.has_failed
+    first = back.comparison.changes[0]
+    assert (first.level, round(first.difference, 2)) == (0.9, 3.05)
+
+
+def test_a_comparison_refuses_what_the_command_refuses(results, tmp_path):
+    with pytest.raises(
+        ConfigError, match="holds no results; expected a results folder"
+    ):
+        results.compare(tmp_path)
+    write_results([replace(results.rows[0], strategy="other")], tmp_path / "x.csv")
+    with pytest.raises(ConfigError, match=r"x.csv and .* have no cell in common"):
+        results.compare(tmp_path / "x.csv")
+    for odd in ({"threshold": -1}, {"level": 1}):
+        with pytest.raises(ConfigError, match="compare: found threshold="):
+            results.compare(results, **odd)

@@ -11,7 +11,7 @@ from fedkd.base.folders import ResultsFolder, RunFolder
 OUT, RUN = ResultsFolder(Path("out")), RunFolder(Path("run"))
 FILES = (
     OUT.results, OUT.table, OUT.suite, OUT.environment, OUT.lock, RUN.config, RUN.result,
-    RUN.metrics, RUN.counts, RUN.gallery, RUN.checkpoint,
+    RUN.metrics, RUN.counts, RUN.gallery, RUN.checkpoint, RUN.before,
 )  # fmt: skip
 
 
@@ -20,6 +20,7 @@ def test_recorded_results_are_found_where_they_have_always_been():
         "out/results.csv", "out/table.md", "out/suite.yaml", "out/environment.json",
         "out/.lock", "run/config.yaml", "run/result.json", "run/metrics.jsonl",
         "run/counts.csv", "run/gallery.safetensors", "run/checkpoint.safetensors",
+        "run/checkpoint-before.safetensors",
     ]  # fmt: skip
     assert (RUN.log, OUT.plots) == (Path("run/log"), Path("out/plots"))
     assert OUT.run("a-s0").path == Path("out/runs/a-s0")

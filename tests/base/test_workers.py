@@ -81,7 +81,7 @@ def test_a_dead_worker_is_noticed_by_who_listens(start):
 
 
 def test_a_worker_that_does_not_end_is_killed(start, monkeypatch):
-    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    monkeypatch.setattr(workers, "GRACE", 0.2)
     worker = start(stubborn)
     assert worker.take() == "deaf"
     worker.end()

@@ -27,6 +27,9 @@ def test_a_value_of_one_meaning_is_read(written, value):
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("text", ["010", "yes", "1:30", "0x1F", "1_000", "2024-01-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["010", "yes", "1:30", "0x1F", "1_000", "2024-01-01", "0bdca42c1a0ce0eb", "0b12"],
+)
 def test_what_is_written_is_read_again(text):
     assert parse(dump({"a": text}), "x.yaml") == {"a": text}

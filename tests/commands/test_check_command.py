@@ -103,8 +103,8 @@ def test_what_is_broken_names_verb_client_round_entry_and_remedy(path):
     result = run("meddler", "--kind", "strategies", "--plugin", path, "--speed")
     assert result.exit_code == 1
     assert (
-        "  BROKEN  same_seed_gives_equal_bits, order_of_clients_is_irrelevant, "
-        "inputs_are_left_alone"
+        "  BROKEN  same_seed_gives_equal_bits, another_seed_ends_elsewhere, "
+        "order_of_clients_is_irrelevant, inputs_are_left_alone"
     ) in result.stdout
     assert (
         ": local (client 2, round 1) changed down.weights.classifier.bias. Others are "

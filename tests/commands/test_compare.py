@@ -102,6 +102,7 @@ def test_a_place_without_results_is_refused(capsys, places, tmp_path):
     assert f"{tmp_path} holds no results; expected a results folder" in err
 
 
+@pytest.mark.filterwarnings("default:.*is not what was written there")
 def test_what_a_spreadsheet_saved_is_compared_too(capsys, places):
     path = Path(places[1]) / "results.csv"
     found = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))

@@ -125,7 +125,7 @@ def test_json_has_rows_and_means(capsys, quick, plugin):
 
 
 def test_csv_has_the_columns_of_the_contract(capsys, quick, plugin):
-    options = ("--format", "csv", "--plugin", plugin, "--no-plots")
+    options = ("--format", "results-csv", "--plugin", plugin, "--no-plots")
     lines = list(csv.reader(io.StringIO(report(capsys, quick, *options).out)))
     assert tuple(lines[0]) == COLUMNS
     assert len(lines) == 7
@@ -223,7 +223,7 @@ def test_folders_with_other_metrics_are_joined(tmp_path, capsys):
     ]
     first = bench(tmp_path / "a", plain)
     second = bench(tmp_path / "b", more, SUITE + "metrics: [loss]\n")
-    assert main(["report", first, second, "--format", "csv"]) == 0
+    assert main(["report", first, second, "--format", "results-csv"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header == ",".join((*COLUMNS, "global_loss"))
     assert [line.rpartition(",")[2] for line in lines] == ["0.5", "0.5"]
@@ -269,9 +269,100 @@ def test_what_it_took_to_a_target_is_told_of_runs_that_were_not_asked(tmp_path, 
     costs = page.partition("## Costs of a run")[2].partition("\n## ")[0]
     (line,) = [one for one in costs.splitlines() if one.startswith("| toy-mean")]
     assert [text.strip() for text in line.split("|")[-3:-1]] == ["3", "2"]
-    assert main(["report", folder, *options, "csv"]) == 0
+    assert main(["report", folder, *options, "results-csv"]) == 0
     header, one, other = capsys.readouterr().out.splitlines()
     assert header.endswith(",rounds_to_70,bytes_to_70")
     assert one.endswith(",3,2")
     assert other.endswith(",,")
     assert main(["report", folder, "--target", "101"]) == 2
+
+
+def figures(capsys, folder, *options, code=0):
+    return report(capsys, folder, "--figures", *options, code=code)
+
+
+def test_figures_for_a_paper_are_drawn_in_place_of_a_table(capsys, quick, plugin):
+    out, err = figures(capsys, quick, "--plugin", plugin, "--title", "none")
+    path, caption = out.splitlines()
+    home = Path(quick) / "plots"
+    assert path == str(home / "global-accuracy-rounds-digits-iid-cnn.pdf")
+    assert "bar" not in caption
+    assert "n = 3; † reference." in caption
+    assert Path(path).read_bytes().startswith(b"%PDF")
+    assert [one.name for one in home.iterdir()] == [Path(path).name]
+    assert "Figures" not in err
+
+
+def test_figures_are_of_what_was_asked_for(
+    capsys, quick, plugin, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(
+        "fedkd.report.paper.pictures.draw_panels",
+        lambda panels, column, path, wanted, title: shown.append(
+            ([c.label for some in panels.values() for c in some], path.name, title)
+        ),
+    )
+    options = ("--methods", "toy-mean", "--panel", "bytes", "--width", "page")
+    more = ("--title", "Mine", "--figure-format", "svg", "--plugin", plugin)
+    figures(capsys, quick, *options, *more, "--out", str(tmp_path / "paper"))
+    name = "global-accuracy-bytes-digits-cnn.svg"
+    assert shown == [(["toy-mean"], name, "Mine")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "toy-meen"), "toy-ceiling. Did you mean 'toy-mean'?"),
+        (("--metric", "accuracy"), "expected one of global_accuracy, local_accuracy."),
+        (("--metric", "local_accuracy"), "found no run of toy-mean, toy-ceiling that"),
+        (("--panel", "seconds"), "measured global_accuracy against seconds"),
+        (("--format", "json"), "so --format json does nothing"),
+        (("--target", "70"), "--target does nothing beside it"),
+        (("--no-plots",), "--plots or --no-plots does nothing beside it"),
+    ],
+)
+def test_what_figures_cannot_show_is_refused(capsys, quick, options, message):
+    assert message in figures(capsys, quick, *options, code=2).err
+    assert not (Path(quick) / "plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "toy-mean"), "--methods: it does nothing without --figures;"),
+        (("--width", "page"), "nothing without --figures or --format latex;"),
+        (("--no-plots", "--figure-format", "pdf"), "no figure is drawn; add --figures"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(capsys, quick, options, message):
+    assert message in report(capsys, quick, *options, code=2).err
+
+
+def test_the_pictures_of_a_bench_are_of_the_kind_that_is_asked_for(
+    capsys, quick, plugin
+):
+    report(capsys, quick, "--plugin", plugin, "--figure-format", "svg")
+    names = [path.name for path in (Path(quick) / "plots").iterdir()]
+    assert names == ["accuracy-digits-iid-cnn.svg"]
+
+
+def test_latex_takes_a_title_and_a_width(capsys, quick, plugin):
+    options = ("--plugin", plugin, "--format", "latex", "--no-plots")
+    out = report(capsys, quick, *options).out
+    assert r"\begin{table*}" in out
+    assert r"\caption{Global accuracy (\%): quick.}" in out
+    out = report(capsys, quick, *options, "--title", "none", "--width", "column").out
+    assert r"\begin{table}" in out
+    assert r"\caption" not in out
+    assert r"toy-ceiling~$\dagger$" in out
+
+
+def test_csv_is_a_line_a_run_and_metric(capsys, quick, plugin):
+    options = ("--plugin", plugin, "--format", "csv", "--no-plots")
+    lines = list(csv.DictReader(io.StringIO(report(capsys, quick, *options).out)))
+    assert [line["metric"] for line in lines[:2]] == [
+        "global_accuracy",
+        "local_accuracy",
+    ]
+    assert (lines[0]["value"], lines[1]["value"], len(lines)) == ("80.0", "", 12)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from planted import planted
 
 from fedkd import Config, Metric, testing
 from fedkd.testing import metrics as checks
@@ -287,16 +288,7 @@ FAULTS = [
 pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
-@pytest.mark.parametrize(
-    ("faulty", "check", "sentence"), FAULTS, ids=[f[0].__name__ for f in FAULTS]
-)
-def test_a_planted_fault_is_named(faulty, check, sentence, tmp_path):
-    with pytest.raises(AssertionError, match=sentence):
-        check(faulty, tmp_path)
-
-
-def test_every_check_has_a_planted_fault():
-    assert {check for _, check, _ in FAULTS} == set(testing.METRIC_CHECKS)
+TestPlanted = planted(FAULTS, testing.METRIC_CHECKS)
 
 
 class TestRight(testing.MetricContract):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from planted import planted
 from torch import nn
 
 from fedkd import Config, ImageModel, testing
@@ -282,19 +283,9 @@ def made(kind):
 pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
-@pytest.mark.parametrize(
-    ("faulty", "check", "sentence"),
-    FAULTS,
-    ids=[f"{f[0].__name__}-{f[1].__name__}" for f in FAULTS],
+TestPlanted = planted(
+    FAULTS, [one for some in testing.MODEL_CHECKS.values() for one in some], make=made
 )
-def test_a_planted_fault_is_named(faulty, check, sentence, tmp_path):
-    with pytest.raises(AssertionError, match=sentence):
-        check(made(faulty), tmp_path)
-
-
-def test_every_check_has_a_planted_fault():
-    every = {check for checks in testing.MODEL_CHECKS.values() for check in checks}
-    assert {check for _, check, _ in FAULTS} == every
 
 
 class TestRight(testing.ClassifierContract):

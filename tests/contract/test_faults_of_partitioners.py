@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from planted import planted
 
 from fedkd import Config, ConfigError, Partition, Partitioner, testing
 from fedkd.testing import partitioners as checks
@@ -229,16 +230,7 @@ FAULTS = [
 pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
-@pytest.mark.parametrize(
-    ("faulty", "check", "sentence"), FAULTS, ids=[f[0].__name__ for f in FAULTS]
-)
-def test_a_planted_fault_is_named(faulty, check, sentence, tmp_path):
-    with pytest.raises(AssertionError, match=sentence):
-        check(faulty, tmp_path)
-
-
-def test_every_check_has_a_planted_fault():
-    assert {check for _, check, _ in FAULTS} == set(testing.PARTITIONER_CHECKS)
+TestPlanted = planted(FAULTS, testing.PARTITIONER_CHECKS)
 
 
 class TestRight(testing.PartitionerContract):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from planted import planted
 from torch import nn
 
 from fedkd import Classifier, Config, testing
@@ -194,12 +195,7 @@ FAULTS = [
 pytestmark = pytest.mark.usefixtures("globals_put_back")
 
 
-@pytest.mark.parametrize(
-    ("faulty", "check", "sentence"), FAULTS, ids=[f[0].__name__ for f in FAULTS]
-)
-def test_a_planted_fault_is_named(faulty, check, sentence, tmp_path):
-    with pytest.raises(AssertionError, match=sentence):
-        check(faulty.build, tmp_path)
+TestPlanted = planted(FAULTS, make=lambda faulty: faulty.build)
 
 
 class TestRight(testing.ClassifierContract):

@@ -31,6 +31,7 @@ NOT_APPLICABLE = {
 
 
 ONCE = {
+    "another_seed_ends_elsewhere",
     "order_of_clients_is_irrelevant",
     "weights_left_over_are_irrelevant",
     "hashes_of_texts_are_irrelevant",

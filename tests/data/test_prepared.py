@@ -119,7 +119,9 @@ def test_a_prepared_file_is_safetensors_with_the_facts_in_its_header(root):
     assert header.options == {"size": 4}
     assert header.fingerprint == "1-676f6f64"
     assert header.sources == {"toy.bin": "755f85c2723bb39381c7379a604160d8"}
-    assert sorted(contents(folder)) == ["lock", "test.safetensors", "train.safetensors"]
+    assert sorted(contents(folder)) == [
+        "lock", "sound.json", "test.safetensors", "train.safetensors",
+    ]  # fmt: skip
 
 
 def test_writing_to_mapped_images_leaves_the_file_as_it_was(root):
@@ -411,6 +413,20 @@ def test_a_checksum_finds_a_single_wrong_bit(root):
         prepared.require_sound(train)
     prepared.discard_damaged(Toy(), root)
     assert equal(prepared.images(Toy(), root), Toy().load(root))
+
+
+def test_a_wrong_bit_since_a_set_was_used_is_said_and_prepared_again(root):
+    prepared.images(Toy(), root)
+    train, _ = prepared.prepare(Toy(), root)
+    content = bytearray(train.path.read_bytes())
+    content[-500] ^= 4
+    train.path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="is damaged.* It is prepared again now"):
+        assert equal(prepared.images(Toy(), root), Toy().load(root))
+    train.path.write_bytes(content)
+    (root / "toy.bin").unlink()
+    with pytest.raises(DataError, match=r"train\.safetensors is damaged"):
+        prepared.images(Toy(), root)
 
 
 def test_no_more_than_a_few_pieces_are_read_ahead(root, monkeypatch):

@@ -286,7 +286,7 @@ def test_a_kill_after_sealing_loses_nothing(root, monkeypatch, renamed):
     assert again.read == []
     (folder,) = folders_under(root, "toy")
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["lock", "test.safetensors", "train.safetensors"]
+    assert names == ["lock", "sound.json", "test.safetensors", "train.safetensors"]
 
 
 def test_a_kill_between_the_seals_reads_nothing_again(root, monkeypatch):

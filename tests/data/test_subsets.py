@@ -29,7 +29,8 @@ def images():
     x = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
     names = ("cat", "dog", "owl")
     flip = Augmentation(flip=True)
-    return ImageSet("zoo", x, labels, x + 100, labels, names, (0.5,), (0.5,), flip)
+    halves = (x, labels, x + 100, labels)
+    return ImageSet("zoo", *halves, names, (0.5,), (0.5,), augmentation=flip)
 
 
 def part(images, **options):

@@ -106,7 +106,7 @@ def test_images_are_inputs_too():
             r"x_train of type float64, expected float32 \[N, D\]",
         ),
         ({"x_train": X.numpy()}, "x_train of type ndarray, expected a tensor"),
-        ({"x_test": X[:2, :2]}, "training vectors of 3 values and test ones of 2"),
+        ({"x_test": X[:2, :2]}, r"training vectors \[3\] and test vectors \[2\]"),
         ({"x_train": X[:, :, None]}, r"x_train of shape \[4, 3, 1\]"),
         ({"x_train": X[:, :, None, None]}, r"Images are an ImageSet"),
         ({"x_test": X[:2] / 0}, r"x_test\[0, 0\] inf, expected finite numbers"),

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import itertools
 import json
 import os
 import pickle
@@ -24,7 +25,7 @@ from fedkd.harness import builder as builder_module
 from fedkd.harness import cell as cell_module
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
-from fedkd.harness.cost import Cost, estimate
+from fedkd.harness.cost import HERE, Cost, estimate
 from fedkd.harness.folder import held
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
@@ -115,7 +116,7 @@ def test_runs_of_an_earlier_version_are_not_run_again(bench):
     bench("toy-mean")
     path = next(Path("out/runs").rglob("result.json"))
     found = json.loads(path.read_text())
-    lacking = ("precision", "engine", "checksum")
+    lacking = ("precision", "engine", "checksum", "files")
     old = {k: v for k, v in found.items() if k not in lacking}
     path.write_text(json.dumps(old))
     before = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("metrics.jsonl")}
@@ -341,6 +342,54 @@ def test_a_dry_run_without_runs_to_go_by_says_that_server_work_is_unknown(
     )
 
 
+def test_a_dry_run_knows_runs_of_the_folders_beside_it_on_this_machine(bench, capsys):
+    assert bench("toy-mean", "--seeds", "5", "--rounds", "1", out="other") == 0
+    (result,) = Path("other/runs").glob("*/result.json")
+    known = {**json.loads(result.read_text("utf-8")), "seconds": 40.0}
+    result.write_text(json.dumps(known), encoding="utf-8")
+    capsys.readouterr()
+    assert bench("toy-mean, fedavg", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    # 40 seconds in the one round there are 120 in the three here, twice.
+    assert len(re.findall(r"toy-mean .* 144 +0 +120 +other", shown)) == 2
+    assert len(re.findall(r"fedavg .* 144 +[?] +[?]", shown)) == 2
+    assert (
+        "about 4.0 minutes for the 2 cells whose like is finished in other, on a machine "
+        "like this, 1 side by side." in shown
+    )
+    # With other options, or on another machine, a run tells nothing.
+    assert bench("toy-mean", "--set", "training.local_steps=3", "--dry-run") == 0
+    place = Path("other/environment.json")
+    there = {**json.loads(place.read_text("utf-8")), "cpu": "abacus"}
+    place.write_text(json.dumps(there), encoding="utf-8")
+    assert bench("toy-mean", "--dry-run") == 0
+    assert "seconds from" not in capsys.readouterr().out
+    assert not Path("out").exists()
+
+
+def test_a_probe_times_steps_of_what_no_run_is_like(bench, capsys, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        "fedkd.harness.paces.time", SimpleNamespace(perf_counter=lambda: next(ticks))
+    )
+    bench("toy-mean", "--seeds", "0")
+    capsys.readouterr()
+    assert bench("toy-mean, fedavg", "--probe", "--seeds", "0") == 0
+    shown = capsys.readouterr().out
+    # A second a step: 3 clients with 2 steps in each of 3 rounds.
+    assert re.search(r"fedavg .* 144 +[?] +18 +a timed step", shown)
+    assert re.search(r"toy-mean +done +144 +0 +0 +this folder", shown)
+    assert (
+        "about 0.3 minutes for the local training alone of 1 cell, by a timed step of "
+        "each model, 1 side by side." in shown
+    )
+    assert len(list(Path("out/runs").iterdir())) == 1
+    epochs = ["--set", "training.local_steps=null", "--set", "training.local_epochs=2"]
+    assert bench("fedavg", "--probe", "--seeds", "0", *epochs) == 0
+    # 36 images are 12 a client, 2 batches of 8: 4 steps of 3 clients in 3 rounds.
+    assert re.search(r"fedavg .* [?] +[?] +36 +a timed step", capsys.readouterr().out)
+
+
 def test_work_of_the_server_is_foreseen_from_rounds_of_finished_cells():
     run = RunName("s", "mosaic", "d", "iid", None, "cnn", 2, 10, 1)
     steps = SimpleNamespace(local_steps=None)
@@ -351,7 +400,7 @@ def test_work_of_the_server_is_foreseen_from_rounds_of_finished_cells():
         **names, run_id="a", status="done", seconds=2.0, server_examples=1000
     )
     # 1000 images and 2 seconds in 4 rounds; 10 rounds are 2.5 times as much.
-    assert estimate([cell], [row]) == [Cost(None, 5.0, 2500)]
+    assert estimate([cell], [row]) == [Cost(None, 5.0, 2500, HERE)]
 
 
 def test_a_bench_says_what_it_uses_and_one_job_is_one_process(bench, capsys):
@@ -444,21 +493,34 @@ def test_the_threads_of_the_caller_are_put_back(bench):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_full_disk_ends_the_bench_in_one_sentence(bench, capsys, monkeypatch, jobs):
+@pytest.mark.parametrize(
+    ("jobs", "how", "said"),
+    [
+        (1, errno.ENOSPC, "fedkd: the disk that holds out is full. Finished cells"),
+        (2, errno.EDQUOT, "fedkd: the disk that holds out is full. Finished cells"),
+        (
+            1,
+            errno.EROFS,
+            "fedkd: out/results.csv can no longer be written to: Read-only",
+        ),
+    ],
+)
+def test_a_disk_that_takes_no_more_ends_the_bench_in_one_sentence(
+    bench, capsys, monkeypatch, jobs, how, said
+):
     bench("toy-mean", "--seeds", "0")
     real = bench_module.results.write_results
 
     def full(found, path):
         if len(list(found)) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            raise OSError(how, os.strerror(how), str(path))
         real(found, path)
 
     monkeypatch.setattr(bench_module.results, "write_results", full)
     capsys.readouterr()
     assert bench("toy-mean, fedavg", jobs=jobs) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("fedkd: the disk that holds out is full. Finished cells")
+    assert message.startswith(said)
     assert rows()[0].status == "done"
 
 
@@ -483,7 +545,8 @@ def test_a_folder_that_is_a_file_is_refused(bench, capsys):
 def test_two_benches_do_not_share_a_folder(bench, capsys):
     with held(ResultsFolder(Path("out"))):
         assert bench("toy-mean") == 1
-    assert "another fedkd bench is writing to out" in capsys.readouterr().err
+    who = f"another fedkd bench is writing to out (process {os.getpid()} on "
+    assert who in capsys.readouterr().err
     assert bench("toy-mean", "--seeds", "0") == 0
 
 
@@ -582,14 +645,15 @@ def test_a_cell_travels_before_the_plug_in_of_its_strategy_is_known(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, how):
+def test_a_bench_that_is_interrupted_goes_on_and_ends_with_the_same_numbers(bench):
     text = SUITE.format(strategies="{name: toy-waits, flag: flag}, fedavg")
     Path("toy.yaml").write_text(text, encoding="utf-8")
     arguments = ["bench", "toy.yaml", "--plugin", PLUGIN, "--seeds", "0", "--jobs", "1"]
     command = [sys.executable, "-m", "fedkd", *arguments, "--out", "killed", "--plain"]
     process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONSAFEPATH": "1"}, stderr=subprocess.PIPE
+        command,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        stderr=subprocess.PIPE,
     )
     path = None
     deadline = time.monotonic() + 60
@@ -597,7 +661,7 @@ def test_a_bench_that_is_killed_goes_on_and_ends_with_the_same_numbers(bench, ho
         path = next(Path("killed").glob("runs/toy-waits*/checkpoint.safetensors"), None)
         time.sleep(0.05)
     assert path is not None, "the first round never ended"
-    process.send_signal(how)
+    process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"Traceback" not in message

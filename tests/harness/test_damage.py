@@ -9,8 +9,8 @@ import pytest
 
 from fedkd.cli import main
 from fedkd.harness import cell as cell_module
+from fedkd.report.description import said_since_start
 from fedkd.report.results import read_results
-from fedkd.report.warned import said_since_start
 
 PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
 SUITE = """\
@@ -28,6 +28,10 @@ strategies: [toy-mean]
 OUT = Path("out")
 TIMES = ("seconds", "peak_memory_bytes", "engine")
 pytestmark = pytest.mark.filterwarnings("default::RuntimeWarning")
+BEFORE = (
+    "its metrics.jsonl does not fit its last checkpoint",
+    "goes on from the one before",
+)
 ANEW = ("its metrics.jsonl does not fit its checkpoint", "starts from round 1")
 
 
@@ -94,7 +98,7 @@ def test_a_damaged_result_is_made_again_and_the_others_stay(cells, capsys, damag
     (cells[1] / "result.json").write_text(damage(texts[1], texts[2]))
     assert bench() == 0
     said = capsys.readouterr().err
-    assert said.count("is damaged, or not of the metrics.jsonl beside it") == 1
+    assert said.count("is damaged, or not of the metrics.jsonl and the other") == 1
     assert str(cells[1] / "result.json") in said
     assert "is damaged" in said_since_start(cells[1] / "log")
     assert numbers() == before
@@ -136,8 +140,14 @@ def test_a_torn_line_stops_neither_report_nor_bench(cells, capsys, line):
     assert "| toy-mean |" in said.out
     assert bench() == 0
     said = capsys.readouterr()
-    why = "; ".join(ANEW)
-    assert f"seed 1: {why}.\n" in said.err
+    # The checkpoint before is of round 2: only the last line is none of its lines.
+    is_last = line == 2
+    why = "; ".join(BEFORE if is_last else ANEW)
+    remark = f"{BEFORE[0]}; goes on after round 2 of 3\n" if is_last else f"{why}.\n"
+    assert f"seed 1: {remark}" in said.err
+    heading = "with a damaged checkpoint" if is_last else "that started anew"
+    page = (OUT / "table.md").read_text()
+    assert re.search(rf"## Runs {heading}\n\n- .*, seed 1: {why}\n", page)
     assert f"RuntimeWarning: {why}" in (cells[1] / "log").read_text()
     assert numbers() == before
     assert times([cells[0], cells[2]]) == others

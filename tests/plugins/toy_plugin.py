@@ -5,6 +5,7 @@ Given to ``fedkd`` with ``--plugin``, so that worker processes load it too.
 
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -28,6 +29,8 @@ from fedkd.testing import toy_images
 def fedkd_register_strategies(register):
     for name in (
         "mean",
+        "stopped",
+        "vanishes",
         "fails",
         "startless",
         "dies",
@@ -195,6 +198,16 @@ class Stop(BaseException):
 class Stops(Mean):
     def happen(self):
         raise Stop("no ordinary error")
+
+
+class Stopped(Mean):
+    def init(self, server):
+        raise Stop("nothing to start from")
+
+
+class Vanishes(Mean):
+    def happen(self):
+        shutil.rmtree("out")
 
 
 class Warns(Mean):

@@ -15,15 +15,12 @@ from fedkd.errors import DataError
 from fedkd.metrics.classification import Loss
 from fedkd.metrics.fairness import WorstClient
 from fedkd.metrics.targets import RoundsTo
+from fedkd.report import curves as curves_module
 from fedkd.report import figures
-from fedkd.report.figures import (
-    DPI,
-    Curve,
-    draw_curves,
-    image_grid,
-    partition_heat_map,
-)
+from fedkd.report.curves import Curve, draw_curves
+from fedkd.report.figures import DPI, image_grid, partition_heat_map
 from fedkd.report.grouping import GLOBAL
+from fedkd.report.looks import look
 from fedkd.report.plots import curve_of, draw_all, read_counts, read_gallery
 from fedkd.report.results import Row, write_results
 
@@ -174,7 +171,9 @@ def test_each_metric_of_rounds_has_a_picture_but_local_means(tmp_path):
 def test_the_legend_begins_with_the_best(tmp_path, monkeypatch):
     named = []
     monkeypatch.setattr(
-        figures, "_draw_curve", lambda axis, x, curve: named.append(curve.label)
+        curves_module,
+        "_draw_curve",
+        lambda axis, x, curve, part: named.append(curve.label),
     )
     curves = [curve("low", 1), curve("high", 2)]
     for column in (GLOBAL, LOSS):
@@ -190,13 +189,13 @@ def curve(label, ends, **changes):
 
 @pytest.mark.parametrize("ends", [(1, 1), (1, 1000), (1, 1_000_000)])
 def test_curves_of_any_ratio_of_costs_can_be_drawn(tmp_path, ends):
-    curves = [curve(f"s{i}", end, style=i) for i, end in enumerate(ends)]
+    curves = [curve(f"s{i}", end, look=look(i)) for i, end in enumerate(ends)]
     draw_curves(curves, GLOBAL, tmp_path / "x.png", "costs $ of _any_ {size}")
     assert size_of(tmp_path / "x.png")[0] > 10 * DPI
 
 
 def test_forty_curves_can_be_drawn(tmp_path):
-    curves = [curve(f"strategy-{i}", 10, style=i, reference=i == 3) for i in range(40)]
+    curves = [curve(f"strategy-{i}", 10, look=look(i, i == 3)) for i in range(40)]
     draw_curves(curves, GLOBAL, tmp_path / "x.png", "many")
     assert size_of(tmp_path / "x.png")[0] > 10 * DPI
 

@@ -145,6 +145,9 @@ def test_numbers_are_as_the_papers_print_them():
         0.3: 25.57,
     }
     assert load_reported("pfllib").metric == "local_accuracy"
+    for name, wanted in (("fedsd2c", 14.35), ("fedsd2c-convnet", 9.81)):
+        (sd2c,) = load_reported(name).numbers
+        assert sd2c.by_alpha("Co-Boosting")[0.3] == wanted
 
 
 def test_a_suite_names_papers_and_its_hash_does_not_change(tmp_path):

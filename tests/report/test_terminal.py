@@ -61,6 +61,24 @@ def test_a_name_that_is_longer_than_a_line_goes_on_in_the_next(width):
     assert "".join(cells).replace(" ", "") == LONG
 
 
+def test_titles_are_whole_whatever_is_in_them():
+    title = (
+        "a-suite [bold] of-a-name-that-is-longer-than-a-line " + 3 * "and-more-of-it "
+    )
+    text = shown([row("a", 0, 1.0)], title=title)
+    assert "…" not in text
+    start = text.partition("┏")[0]
+    assert " ".join(start.split()) == title.strip()
+
+
+def test_letters_of_two_places_do_not_push_a_name_out():
+    label = "\N{CJK UNIFIED IDEOGRAPH-732B}" * 60
+    text = shown([row(label, 0, 50.0), row("b", 0, 40.0)])
+    cells = [line.split("│")[1].strip() for line in text.splitlines() if "│" in line]
+    assert "".join(cells[:-1]) == label
+    assert text.count("50.00") == 1
+
+
 def test_options_in_brackets_stand_as_they_are():
     assert "digits[fraction=0.5]," in shown(
         [row("a", 0, 1.0, dataset="digits[fraction=0.5]")]

@@ -89,6 +89,8 @@ def test_bulyan_chooses_by_krum_again_and_again_and_means_what_is_near_the_media
     assert bulyan_choice(apart, attackers=1) == [0, 1, 2, 3, 4]
     assert mean_near_median(tensor([8.0, 0.0, 1.0, 4.0, 2.0]), 3) == 1  # 2, 1 and 0
     assert joint("bulyan", 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0)["w"] == 2
+    # Of 1, 1, 1, 1 and 9, which Krum chooses, three are near the median.
+    assert joint("bulyan", 1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 100.0)["w"] == 1
 
 
 def test_a_pass_of_weiszfeld_weighs_by_weight_over_distance():

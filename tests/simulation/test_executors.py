@@ -218,7 +218,10 @@ def test_an_end_of_the_main_process_leaves_none_behind(tmp_path, blow):
         "--strategies", "fedavg", "--rounds", "100000",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     workers = []
     end = time.monotonic() + 60

@@ -1,5 +1,6 @@
 """What a run has stored is one state: what does not fit starts the run anew."""
 
+import errno
 import json
 import shutil
 import warnings
@@ -14,6 +15,7 @@ from fedkd.algorithms.drift.scaffold import Scaffold
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.payload import decode, encode
 from fedkd.plugins.registry import load_registry
+from fedkd.simulation.store import checkpoint
 from fedkd.simulation.store.memories import ClientMemories
 
 WORLD = (testing.toy_federation(), testing.toy_protocol(4))
@@ -199,8 +201,89 @@ def test_a_damaged_folder_gives_the_same_result_or_says_whose_it_is(
         assert any(again.anew in str(w.message) for w in said)
 
 
+@pytest.fixture(scope="module")
+def twice_kept(tmp_path_factory, cut_runs):
+    """A run with checkpoints of rounds 2 and 3, each with memories in a file."""
+    home = tmp_path_factory.mktemp("twice")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientMemories.__init__, "__defaults__", (0,))
+        with pytest.raises(Stop):
+            run(home, Remembering, stop=3, checkpoint_every=1)
+    return home
+
+
+def last_line(path, _):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:-9] + b"\n")
+
+
+LAST = {"checkpoint.safetensors": flip, "checkpoint-3.memories": delete,
+        "metrics.jsonl": last_line}  # fmt: skip
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+@pytest.mark.parametrize("name", LAST)
+def test_a_damaged_last_checkpoint_is_said_and_the_one_before_is_taken(
+    tmp_path, cut_runs, twice_kept, name, executor
+):
+    folder = tmp_path / "run"
+    shutil.copytree(twice_kept, folder)
+    LAST[name](folder / name, None)
+    with pytest.warns(RuntimeWarning, match="goes on from the one before") as said:
+        again = run(folder, Remembering, executor=executor, checkpoint_every=3)
+    assert len(again.history) == 2, "it went on after round 2"
+    place = folder / name
+    assert [str(w.message) for w in said] == [f"{again.anew}: {place}"]
+    _, whole = cut_runs
+    assert encode(again.state) == encode(whole.state)
+    # What was pushed out is not the damaged one.
+    assert [checkpoint.read(p).rounds_done for p in kept(folder)] == [3, 4]
+
+
+def kept(folder):
+    return sorted(folder.glob("checkpoint*.safetensors"))
+
+
+def test_two_damaged_checkpoints_start_the_run_anew_and_say_so(
+    tmp_path, cut_runs, twice_kept
+):
+    folder = tmp_path / "run"
+    shutil.copytree(twice_kept, folder)
+    for path in kept(folder):
+        flip(path, None)
+    with pytest.warns(RuntimeWarning, match="its checkpoint cannot be read; starts"):
+        again = run(folder, Remembering)
+    assert (len(again.history), again.anew) == (4, checkpoint.UNREADABLE)
+    assert encode(again.state) == encode(cut_runs[1].state)
+
+
+def test_an_end_between_two_names_loses_no_checkpoint(tmp_path, twice_kept):
+    folder = tmp_path / "run"
+    shutil.copytree(twice_kept, folder)
+    before, last = kept(folder)
+    last.replace(before)
+    again = run(folder, Remembering)
+    assert (len(again.history), again.anew) == (1, "")
+
+
+def test_a_full_disk_leaves_both_checkpoints(tmp_path, twice_kept, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(twice_kept, folder)
+    texts = [path.read_bytes() for path in kept(folder)]
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedkd.base.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(folder, checkpoint.Checkpoint(4, None), "it")
+    assert [path.read_bytes() for path in kept(folder)] == texts
+    assert not list(folder.glob(".*"))
+
+
 def test_the_folder_is_left_whole_by_a_finished_run(tmp_path):
-    run(tmp_path)
+    run(tmp_path, checkpoint_every=1)
     assert sorted(p.name for p in Path(tmp_path).glob("checkpoint*")) == [
-        "checkpoint.safetensors"
+        "checkpoint-before.safetensors",
+        "checkpoint.safetensors",
     ]

@@ -12,6 +12,7 @@ DECLARED = {
     "one_architecture": True,
     "nested_widths": True,
     "equal_feature_size": True,
+    "shared_layers": 1,
     "batch_norm": True,
     "public_data": True,
     "public_data_at_clients": True,

@@ -26,7 +26,7 @@ def test_a_report_counts_and_explains():
         "BROKEN global_generators_are_left_alone: a global setting was changed: "
         "local (client 0, round 1) changed Python's global generator."
     )
-    assert last == "11 promises kept, 1 broken, 3 that do not apply"
+    assert last == "12 promises kept, 1 broken, 3 that do not apply"
 
 
 class RaisesAtOnce(Central):

@@ -34,9 +34,9 @@ def opened(files: tuple[Prepared, Prepared]) -> ImageSet | None:
         header.classes,
         header.mean,
         header.std,
-        Augmentation(**header.augmentation),
-        header.notes,
-        _groups(*(file.header for file in files)),
+        augmentation=Augmentation(**header.augmentation),
+        notes=header.notes,
+        groups=_groups(*(file.header for file in files)),
     )
 
 

@@ -26,6 +26,7 @@ from fedkd.data.prepared.files import (
 )
 from fedkd.data.prepared.halves import fingerprint_of, require_content, write_halves
 from fedkd.data.prepared.map import opened
+from fedkd.data.prepared.sound import note_written, require_sound_once
 from fedkd.data.prepared.write import Progress
 from fedkd.errors import DataError
 
@@ -56,7 +57,8 @@ def images(reader: FileDataset, root: Path, content: str | None = None) -> Image
     """
     try:
         for _ in range(_ATTEMPTS):
-            pair = opened(prepare(reader, root, content=content))
+            files = _sound(reader, root, prepare(reader, root, content=content))
+            pair = None if files is None else opened(files)
             if pair is not None:
                 return pair
     except UnwritableError as error:
@@ -70,6 +72,29 @@ def images(reader: FileDataset, root: Path, content: str | None = None) -> Image
         f"{reader.name}: {folder_of_set(reader, root)} changes all the time: another "
         "process prepares it from other files. Give it a --data-root of its own."
     )
+
+
+def _sound(
+    reader: FileDataset, root: Path, files: tuple[Prepared, Prepared]
+) -> tuple[Prepared, Prepared] | None:
+    """Return prepared files that hold what was written; None if they are to be made anew.
+
+    Raises:
+        DataError: If one is damaged and there is nothing to prepare it from.
+        UnwritableError: If a damaged one cannot be removed.
+    """
+    try:
+        require_sound_once(files)
+    except DataError as error:
+        if _is_sound(folder_of_set(reader, root)):
+            return None  # another process has replaced them meanwhile
+        if not has_sources(reader, root):
+            raise
+        text = f"{error} It is prepared again now."
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+        discard_damaged(reader, root)
+        return None
+    return files
 
 
 def prepare(
@@ -106,6 +131,8 @@ def prepare(
                 return there
             headers = write_halves(reader, root, folder, progress, content)
             written = pair_in(folder)
+            if written is not None:
+                note_written(written)
     if written is None or not all(
         file.header.same_content(header)
         for file, header in zip(written, headers, strict=True)

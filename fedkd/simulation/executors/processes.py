@@ -213,6 +213,8 @@ class Processes(Executor):
     def close(self) -> None:
         """End the workers and give the shared memory back."""
         for worker in self._others:
+            worker.process.terminate()  # all at once, then one by one
+        for worker in self._others:
             worker.end()
         self._others.clear()
         for thing in (self._queue, self._down):

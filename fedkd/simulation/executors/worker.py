@@ -77,7 +77,7 @@ class Fault:
     """The traceback there."""
 
     @staticmethod
-    def of(error: Exception) -> Fault:
+    def of(error: BaseException) -> Fault:
         """Make an exception fit to travel; its type and message always do."""
         trace = "".join(traceback.format_exception(error))
         notes = getattr(error, "__notes__", [])
@@ -104,8 +104,10 @@ def attempted(do: Callable[[], Result]) -> Result | Fault:
     """Return what ``do`` returns, or the fault of the exception that it raises."""
     try:
         return do()
+    except KeyboardInterrupt:
+        raise
     # A strategy's code may raise anything; the main process raises it again.
-    except Exception as error:
+    except BaseException as error:
         return Fault.of(error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from fedkd.payload import decode, encode
 from fedkd.simulation.faults.late import Late
 from fedkd.simulation.totals import Totals
 
+READING = "its last checkpoint cannot be read"
+FITTING = "its metrics.jsonl does not fit its last checkpoint"
+ONE_BEFORE = "goes on from the one before"
 UNREADABLE = "its checkpoint cannot be read; starts from round 1"
 OTHER_LINES = "its metrics.jsonl does not fit its checkpoint; starts from round 1"
 OTHER_RUN = "its checkpoint is another run's; starts from round 1"
@@ -40,31 +42,21 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:
-    """Write ``checkpoint`` into ``folder``, atomically.
+    """Write ``checkpoint`` into ``folder``, atomically; the one there is kept beside it.
 
     Raises:
         ContractError: If the strategy's state or a client's memory holds something that
             cannot be stored; names ``owner``.
     """
-    write_atomic(
-        RunFolder(folder).checkpoint, encode(checkpoint, f"the state of {owner}")
-    )
+    files = RunFolder(folder)
+    content = encode(checkpoint, f"the state of {owner}")
+    write_atomic(files.checkpoint, content, aside=files.before)
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in ``folder``; None if there is none that can be read.
-
-    A damaged one is a warning: the run starts anew and gives the same bits, later.
-    """
-    path = RunFolder(folder).checkpoint
-    stored: Any = None
+def read(path: Path) -> Checkpoint | None:
+    """Return the checkpoint in a file; None if there is none that can be read."""
     try:
         stored = decode(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ContractError):
         return None
-    except ContractError:
-        pass
-    if isinstance(stored, Checkpoint):
-        return stored
-    warnings.warn(f"{UNREADABLE}: {path}", RuntimeWarning, stacklevel=2)
-    return None
+    return stored if isinstance(stored, Checkpoint) else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ContractError
 from fedkd.payload import leaves
-from fedkd.simulation.store.checkpoint import UNREADABLE
 from fedkd.simulation.store.mapped_trees import MappedTrees
 from fedkd.simulation.untouched import Untouched
 
@@ -93,7 +91,7 @@ class ClientMemories:
         Args:
             folder: Of the checkpoint.
             done: Rounds that are done; each checkpoint has a file of its own, so that
-                the last one is whole until the next one is.
+                the one before is whole whatever becomes of the next.
 
         Returns:
             What goes into the checkpoint itself, and the name of the file, or "".
@@ -119,18 +117,16 @@ class ClientMemories:
             try:
                 self._mapped = MappedTrees.load(folder / name, self.folder, checksum)
             except ContractError:
-                text = f"{UNREADABLE}: {folder / name}"
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
                 return False
         for k, memory in near.items():
             self.keep(k, memory)
         return True
 
     @staticmethod
-    def tidy(folder: Path, name: str) -> None:
-        """Remove the files of older checkpoints than that with the file ``name``."""
+    def tidy(folder: Path, names: Collection[str]) -> None:
+        """Remove the files of older checkpoints than those with the files ``names``."""
         for path in RunFolder(folder).every_memories():
-            if path.name != name:
+            if path.name not in names:
                 path.unlink(missing_ok=True)
 
 

@@ -27,6 +27,13 @@ FAULTS = [
         tests=REPLAY,
     ),
     dict(
+        name="lgfedavg: models whose upper layers differ are let in",
+        path=f"{PERSONAL}/lgfedavg.py",
+        old="Requires(shared_layers=self.config.layers)",
+        new="Requires()",
+        tests=f"{LIMITS} -k lgfedavg",
+    ),
+    dict(
         name="fedrep: the body moves with the head",
         path=f"{PERSONAL}/fedrep.py",
         old="with frozen(model, body):",

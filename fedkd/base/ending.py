@@ -1,0 +1,75 @@
+"""How a program ends that is asked to: in order the first time, at once the second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+_FATAL = 128
+"""What shells add to a signal's number for the exit code of a program that it ended."""
+_SAME = 0.25
+"""Seconds in which a signal that comes again is one: ``timeout`` sends its own twice."""
+
+
+_asked_at = [0.0]
+"""When this process was asked first."""
+
+
+class Asked(KeyboardInterrupt):
+    """Somebody asked this process to end, with Ctrl-C or ``kill``."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        """Args: ``number`` of the signal."""
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a program that ends so: 130 after Ctrl-C, 143 after TERM."""
+    number = error.number if isinstance(error, Asked) else signal.SIGINT
+    return _FATAL + number
+
+
+@contextlib.contextmanager
+def ends_in_order() -> Iterator[None]:
+    """Raise :class:`Asked` in the block when this process is asked to end.
+
+    Asked a second time, it ends at once, whatever it is at; its workers end with it. A
+    signal that the process was started to ignore stays ignored, as does any signal where
+    this is not the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    for number, handler in before.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(number, _first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _first(number: int, frame: FrameType | None) -> None:
+    del frame
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _first:
+            signal.signal(each, _second)
+    _asked_at[0] = time.monotonic()
+    raise Asked(number)
+
+
+def _second(number: int, frame: FrameType | None) -> None:
+    del frame
+    if time.monotonic() - _asked_at[0] > _SAME:
+        os._exit(_FATAL + number)

@@ -1,0 +1,190 @@
+"""How fast cells will go, by runs of other results folders and by steps that are timed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from fedkd.base import yamlfile
+from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.errors import FedKDError
+from fedkd.harness.builder import RunBuilder
+from fedkd.harness.environment import machine, reproducible
+from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.requirements import arranged
+from fedkd.simulation.sides import Sides
+from fedkd.suite.grid import Cell, canonical
+
+PROBE = "a timed step"
+"""What the source of a pace is called that no run has."""
+STEPS = 3
+"""Steps that are timed of each model, after one that is not; the fastest counts."""
+_FREE = ("seed", "partition", "plugins", "fedkd")
+"""Parts of a configuration that runs may differ in and still go equally fast."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a round of a cell takes."""
+
+    seconds: float
+    source: str
+    """The results folder that has runs like it, or :data:`PROBE`."""
+    server: float | None = None
+    """Images that the server trains on in a round; None if that is not known."""
+
+
+def recorded(
+    cells: Sequence[Cell], out: ResultsFolder, device: torch.device
+) -> dict[str, Pace]:
+    """Return the paces that results folders beside one tell, by ``run_id``.
+
+    A run tells the pace of a cell if all is equal but seed, partition and number of
+    rounds, and it was made on a device, a processor and with threads like those here.
+
+    Args:
+        cells: Whose paces are wanted.
+        out: The folder beside which others are looked for; it is left out.
+        device: On which the cells will run.
+    """
+    wanted = {_kind(cell.config): None for cell in cells}
+    names = {(cell.run.dataset, cell.run.models, cell.run.clients) for cell in cells}
+    here, known = machine(device), dict[str, Pace]()
+    for folder in _beside(out):
+        if not _is_like(folder.environment, here):
+            continue
+        rounds: dict[str, list[tuple[float, float | None]]] = {}
+        for run in folder.every_run():
+            kind, one = _of_run(run, names)
+            if kind in wanted and one is not None:
+                rounds.setdefault(kind, []).append(one)
+        for kind, several in rounds.items():
+            known.setdefault(kind, _mean(several, str(folder.path)))
+    return {c.run_id: known[k] for c in cells if (k := _kind(c.config)) in known}
+
+
+def probed(cells: Sequence[Cell], builder: RunBuilder) -> dict[str, Pace]:
+    """Return the paces of local training alone, by ``run_id``; a few steps are timed.
+
+    What a strategy does besides, at the server and at the clients, is not in them. Cells
+    that cannot be built are left out.
+
+    Args:
+        cells: Whose paces are wanted.
+        builder: Builds their worlds, on the device that they will run on.
+    """
+    steps: dict[str, float] = {}
+    paces = {}
+    with reproducible(builder.device):
+        for cell in cells:
+            try:
+                seconds = _round(cell, builder, steps)
+            except FedKDError:
+                continue  # the check before has told why
+            paces[cell.run_id] = Pace(seconds, PROBE)
+    return paces
+
+
+def _round(cell: Cell, builder: RunBuilder, steps: dict[str, float]) -> float:
+    """Return the seconds of a round's local training; ``steps`` has what is timed."""
+    federation, _ = builder.federation(cell)
+    strategy = builder.strategy(cell)
+    world, protocol = arranged(strategy, federation, cell.parts.protocol)
+    sides = Sides(world, protocol, cell.run.seed)
+    like = canonical([cell.config[name] for name in ("dataset", "protocol")])
+    seconds = 0.0
+    for k, number in enumerate(_turns(world, protocol.training)):
+        key = like + world.client_models[k].key
+        if key not in steps:
+            steps[key] = _timed(sides, k)
+        seconds += number * steps[key]
+    return seconds * protocol.clients_per_round() / len(world)
+
+
+def _turns(world: Federation, training: TrainingConfig) -> list[int]:
+    """Return the steps of each client in a round."""
+    if training.local_epochs is None:
+        return [training.local_steps or 0] * len(world)
+    size, epochs = training.batch_size, training.local_epochs
+    return [epochs * math.ceil(len(client) / size) for client in world.clients]
+
+
+def _timed(sides: Sides, k: int) -> float:
+    """Return the seconds of one step of plain local training of a client."""
+    usual = sides.protocol.training
+    one = usual.model_copy(update={"local_steps": 1, "local_epochs": None})
+    client = sides.client(k, one, memory={})
+    taken = []
+    with sides.verb("probe", k, where="a timed step"):
+        client.load(client.initial)
+        for _ in range(1 + STEPS):
+            started = time.perf_counter()
+            client.train()
+            if client.device.type == "cuda":
+                torch.cuda.synchronize(client.device)
+            taken.append(time.perf_counter() - started)
+    return min(taken[1:])
+
+
+def _beside(out: ResultsFolder) -> Iterator[ResultsFolder]:
+    own = out.path.resolve()
+    for path in sorted(own.parent.glob("*/")):
+        folder = ResultsFolder(out.path.parent / path.name)
+        if path != own and folder.environment.is_file():
+            yield folder
+
+
+def _is_like(environment: Path, here: Mapping[str, Any]) -> bool:
+    """Say whether runs were made on a machine like this one."""
+    there = _read(environment)
+    return all(there.get(name) == value for name, value in here.items())
+
+
+def _of_run(
+    run: RunFolder, names: set[tuple[str, str, int]]
+) -> tuple[str, tuple[float, float | None] | None]:
+    """Return what kind of run it is, and its seconds and server images in a round."""
+    row = _read(run.result)
+    if row.get("status") != "done":
+        return "", None
+    if (row.get("dataset"), row.get("models"), row.get("clients")) not in names:
+        return "", None
+    try:
+        kind = _kind(yamlfile.read_mapping(run.config, run.config.name))
+        rounds, server = row["rounds"], row.get("server_examples")
+        work = None if server is None else server / rounds
+        return kind, (row["seconds"] / rounds, work)
+    except (OSError, FedKDError, KeyError, TypeError):
+        return "", None  # of another version, or damaged: it tells nothing
+
+
+def _mean(several: Sequence[tuple[float, float | None]], source: str) -> Pace:
+    work = [server for _, server in several if server is not None]
+    seconds = fmean(time for time, _ in several)
+    return Pace(seconds, source, fmean(work) if work else None)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    """Return a text that is equal for runs that go equally fast."""
+    names = {"suite", "label", "run_id", "config_hash", *_FREE}
+    plain = {name: value for name, value in config.items() if name not in names}
+    protocol = {k: v for k, v in plain["protocol"].items() if k != "rounds"}
+    return canonical({**plain, "protocol": protocol})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; nothing if it is not there or is damaged."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return plain if isinstance(plain, dict) else {}

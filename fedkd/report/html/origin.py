@@ -1,0 +1,113 @@
+"""Where results were made, and the commands that make them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedkd.base.folders import ResultsFolder
+from fedkd.report.reading import Report
+from fedkd.report.results import Row
+
+LEFT_OUT = ("command", "plugins")
+"""Facts that are shown otherwise."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line for a shell, and what it does."""
+
+    about: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One results folder."""
+
+    folder: str
+    commands: tuple[Command, ...]
+    facts: tuple[tuple[str, str], ...]
+    """What ``environment.json`` says of machine and versions."""
+    suite: str
+    """The text of ``suite.yaml``; empty if there is none."""
+
+
+def origins_of(report: Report) -> list[Origin]:
+    """Return the folders of a report, in the order in which they were given."""
+    places = dict.fromkeys(
+        ResultsFolder(folder.path.parent.parent) for folder in report.folders.values()
+    )
+    return [_origin(place, report) for place in places]
+
+
+def _origin(place: ResultsFolder, report: Report) -> Origin:
+    facts = _facts(place.environment)
+    suite = _text(place.suite)
+    rows = (
+        row
+        for row in report.rows
+        if suite and report.folders[row.run_id].path.parent == place.runs
+    )
+    commands = _commands(place, facts, next(rows, None))
+    return Origin(str(place.path), tuple(commands), _shown(facts), suite)
+
+
+def _commands(
+    place: ResultsFolder, facts: Mapping[str, Any], row: Row | None
+) -> list[Command]:
+    """Return what was called, and what makes all, one run or this page again."""
+    called = facts.get("command")
+    lines = []
+    if isinstance(called, Sequence) and not isinstance(called, str):
+        line = shlex.join(map(str, called))
+        lines.append(
+            Command("What was called when the last of these runs was made:", line)
+        )
+    if row is not None:
+        again = ["fedkd", "bench", str(place.suite), "--out", f"{place.path}-again"]
+        one = ["--strategies", row.strategy, "--seeds", str(row.seed)]
+        lines += [
+            Command("All of it again, into a new folder:", shlex.join(again)),
+            Command(
+                "One run again: its strategy and seed, as in the table of runs:",
+                shlex.join([*again, *one]),
+            ),
+        ]
+    page = ["fedkd", "report", str(place.path), "--format", "html"]
+    return [*lines, Command("This page again:", shlex.join(page))]
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what ``environment.json`` says; nothing if it cannot be read."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(facts) if isinstance(facts, Mapping) else {}
+
+
+def _shown(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return facts as names and texts; those that are not known are left out."""
+    return tuple(
+        (name.replace("_", " "), _fact(value))
+        for name, value in facts.items()
+        if name not in LEFT_OUT and value not in (None, "", [], {})
+    )
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return str(value)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
