@@ -153,10 +153,7 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
     public = public_of(registry, suite.public, where)
     for _, dataset in datasets:
         refuse_same(public, dataset, where)
-    columns = (
-        *columns_of(registry, metrics, where, suite.validation is not None),
-        *fault_columns(suite),
-    )
+    columns = columns_of(registry, metrics, where, suite.validation is not None)
     cells = [
         _cell(
             registry,
@@ -182,7 +179,7 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
         for seed in suite.seeds
         for label, strategy, protocol in strategies
     ]
-    return [replace(cell, columns=columns) for cell in cells]
+    return [replace(c, columns=(*columns, *fault_columns(suite))) for c in cells]
 
 
 def _mixes(registry: Registry, suite: Suite) -> list[Models]:

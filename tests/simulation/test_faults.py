@@ -309,7 +309,7 @@ def test_one_scaled_update_destroys_the_mean_and_not_the_median():
     assert max(v.abs().max() for v in mean.state.weights.values()) > 5
     median = testing.toys.toy_registry().strategy("fedavg", {"average": "median"})[0]
     result = run(2, strategy=median, faults=attack)
-    assert [line["faults"]["corrupt"] for line in result.history] == [[1], [1]]
+    assert [line["faults"]["corrupt"] for line in result.history] == [[0], [0]]
     assert all(v.isfinite().all() for v in result.state.weights.values())
     assert max(v.abs().max() for v in result.state.weights.values()) < 1
 
