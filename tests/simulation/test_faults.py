@@ -125,6 +125,7 @@ def test_what_tables_call_faults():
     boosted = {"corrupt": {"share": 0.1, "kind": "scale", "factor": 10}, "drop": 0.2}
     assert faults_text(boosted) == "corrupt 0.1 scale factor 10 + drop 0.2"
     assert faults_text({**boosted, "label": "boosted"}) == "boosted"
+    assert FaultConfig(**boosted).shown == "drop 0.2 + corrupt 0.1 scale factor 10.0"
 
 
 @dataclass(frozen=True)
@@ -355,6 +356,10 @@ def test_the_success_of_a_backdoor_is_of_patched_images_of_other_classes():
     assert (exam.data.y_test == 2).all()
     assert result.metrics["attack_success"] == Accuracy().of_test_set(said)
     assert result.metrics["faults_backdoor"] == 4
+    central = testing.toys.toy_registry().strategy("central")[0]
+    pooled = run(1, strategy=central, faults=how).metrics
+    assert 0 <= pooled["attack_success"] <= 100
+    assert "faults" not in pooled, "all data are in one place, some of them poisoned"
     with pytest.raises(ConfigError, match=r"target: found 3, expected a class"):
         poisoned(world, FaultConfig(backdoor={"share": 1, "target": 3}), 0)
     vectors = testing.toy_federation(2, ["mlp"], testing.toy_vectors())

@@ -119,6 +119,11 @@ class FaultConfig(Config):
         """What goes wrong, by name."""
         return tuple(name for name in KINDS if getattr(self, name) is not None)
 
+    @property
+    def shown(self) -> str:
+        """What pages call it: ``drop 0.3 + corrupt 0.1 scale``."""
+        return faults_text(self.model_dump(mode="json", exclude_defaults=True))
+
     def plain(self) -> dict[str, Any]:
         """Return what goes wrong, as JSON has it, without what does not."""
         return self.model_dump(mode="json", exclude_none=True)
