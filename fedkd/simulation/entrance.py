@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -83,6 +84,7 @@ class Entrance:
         self._strategy = strategy
         self._sides = sides
         self._how: AcceptConfig = sides.protocol.accept
+        self._warned = False
 
     def let_in(
         self, arriving: Iterable[tuple[int, Answer]], orders: Orders
@@ -113,7 +115,22 @@ class Entrance:
         for k, rejection in judged.items():
             ups.leave_out(k)
             records[k][REJECTED] = str(rejection)
+        if judged:
+            self._warn(orders.round.index, *next(iter(judged.items())))
         return ups, {k: records[k] for k in orders.round.clients if k in records}
+
+    def _warn(self, index: int, client: int, rejection: Rejection) -> None:
+        """Warn of the first answer of the run that is left out."""
+        if not self._warned:
+            warnings.warn(
+                f"the server leaves out answers; the first one is client {client}'s in "
+                f"round {index + 1}: {rejection}. metrics.jsonl has all of them. If they "
+                "are in order, the strategy should say what differs between clients "
+                "(Strategy.varying), or the suite not ask (accept.structure: false).",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        self._warned = True
 
     def judge(
         self, looks: Mapping[int, Look], sent: Callable[[int], Any]
