@@ -156,8 +156,9 @@ class Strategy(ABC, Generic[State, Down, Up]):
     """Fields of an answer that hold entries of the client's own model, by name, with its
     types and shapes: the server takes no others."""
     varying: tuple[str, ...] = ()
-    """Paths in an answer at and below which types, shapes or names differ between honest
-    clients of one model. Elsewhere an answer that is unlike most is left out."""
+    """Paths in an answer at and below which tensors of honest clients of one model differ
+    in size, or are taken apart by some. Elsewhere an answer that is unlike most is left
+    out."""
     no_average: ClassVar[str] = "its server makes no average that could be replaced"
     """Why the option ``average`` cannot be given, as the end of a sentence. Empty where
     the server averages what clients sent by ``self.rule``."""

@@ -8,7 +8,9 @@ from typing import TypeAlias
 Axes: TypeAlias = tuple[tuple[str, str], ...]
 """What tells a point of a grid: ``(("training.lr", "0.05"), ("buffers", "local"))``."""
 
-AXIS_COLUMNS = frozenset({"participation", "buffers", "test_shards", "validation"})
+AXIS_COLUMNS = frozenset(
+    {"participation", "buffers", "test_shards", "validation", "faults"}
+)
 """Names in results.csv of axes of a grid that are one word and no column of every file."""
 
 

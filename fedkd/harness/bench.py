@@ -116,7 +116,8 @@ class Bench:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the metrics beside accuracy."""
-        return self.cells[0].columns if self.cells else ()
+        every = {one.name: one for cell in self.cells for one in cell.columns}
+        return tuple(every.values())
 
     @property
     def todo(self) -> list[Cell]:

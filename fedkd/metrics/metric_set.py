@@ -29,7 +29,10 @@ TAKEN = AXIS_COLUMNS | {
     "seconds_transport", "seconds_server", "seconds_evaluation", "seconds_bookkeeping",
     "peak_memory_bytes", "split_hash", "config_hash", "run_id", "precision", "engine",
     "notes", "global_of", "round", "train_loss", "phases", "measured", "logged", BY_CLIENT,
-    "rejected",
+    "rejected", "faults", "attack_success", "simulated_seconds",
+    "faults_drop", "faults_straggle", "faults_late", "faults_corrupt", "faults_duplicate",
+    "faults_label_flip", "faults_backdoor", "faults_availability", "faults_arrived",
+    "faults_outdated",
 }  # fmt: skip
 """Names in results.csv and metrics.jsonl that mean something else."""
 

@@ -12,6 +12,7 @@ from fedkd.errors import ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
 from fedkd.report.results import Row
+from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.suite.axes import axis_text
 from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.models import Models, models_of
@@ -56,6 +57,7 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         "initial weights, the sampled clients and all training noise.",
     ]
     lines += _grid_and_validation(suite)
+    lines += _faults_and_time(suite)
     if suite.public is not None:
         lines.append(f"Public data: {public_text(suite.public)}.")
     lines += [
@@ -74,7 +76,7 @@ def _grid_and_validation(suite: Suite) -> list[str]:
     lines = []
     if suite.axes:
         several = (
-            f"{path} {', '.join(map(axis_text, values))}"
+            f"{path} {', '.join(axis_text(value, path) for value in values)}"
             for path, values in suite.axes.items()
         )
         lines.append(
@@ -86,6 +88,19 @@ def _grid_and_validation(suite: Suite) -> list[str]:
             f"Validation: {100 * suite.validation:g} % of every client's training images, "
             "class by class, which nobody trains on; columns that begin with validation "
             "are of them, all together or each client's own."
+        )
+    return lines
+
+
+def _faults_and_time(suite: Suite) -> list[str]:
+    """Return what goes wrong in every cell, and what simulated time is made of."""
+    lines = []
+    if suite.faults != NO_FAULTS:
+        lines.append(f"Faults: {suite.faults.shown}.")
+    if suite.clock is not None:
+        speeds = suite.clock.model_dump(mode="json", exclude_none=True)
+        lines.append(
+            f"Simulated time, in images and bytes a second: {json.dumps(speeds)}."
         )
     return lines
 

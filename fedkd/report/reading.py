@@ -25,7 +25,7 @@ from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
-from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.reported import Reported, load_reported
 from fedkd.suite.suite import Suite, load_suite
 
@@ -297,6 +297,8 @@ def _columns(
                     "apart, or give one of them another label."
                 )
         columns |= {column.name: column for column in declared}
+        for _, point in suite.points:
+            columns |= {column.name: column for column in fault_columns(point)}
     present = dict.fromkeys(name for row in rows for name in row.metrics)
     lost = [name for name in present if name not in columns and name not in COUNTS]
     if lost:

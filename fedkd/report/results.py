@@ -15,6 +15,7 @@ from fedkd.base.runname import AXIS_COLUMNS, RunName
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.base.sums import write_summed
 from fedkd.errors import ConfigError, DataError, listing
+from fedkd.simulation.faults.config import COUNTED
 
 STATUSES = ("done", "failed", "skipped", "diverged")
 """What can have become of a cell. Only ``done`` counts in a table."""
@@ -129,9 +130,9 @@ LATER = frozenset(
     }
 )
 """Columns that results of earlier versions lack; then they have their defaults."""
-COUNTS = frozenset({"rejected"})
+COUNTS = frozenset({"rejected", *COUNTED})
 """Columns beside those of metrics that are there only where something was counted: answers
-of clients that the server has left out."""
+of clients that the server has left out, and clients that faults have hit."""
 _REQUIRED = {
     "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
     "status", "run_id",

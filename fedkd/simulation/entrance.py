@@ -14,6 +14,7 @@ to round, so a run that goes on judges as one that was not interrupted.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,6 +37,9 @@ Facts = Mapping[str, str]
 """What a payload is like, by path: ``{"": "an Update", "weights.w": "float32 [3, 4]"}``."""
 _ENTRIES = " (its entries)"
 """Ends the path of a mapping where it stands for the names in it."""
+_CLASSES = " (its classes)"
+"""Ends the path of a mapping by class where it stands for the classes in it."""
+_PAYLOAD = "a payload "
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class Entrance:
         self._strategy = strategy
         self._sides = sides
         self._how: AcceptConfig = sides.protocol.accept
-        self._warned = False
+        faults = sides.protocol.faults
+        # Where a suite asks for odd answers, nobody need be told of them.
+        self._warned = faults.corrupt is not None or faults.late is not None
 
     def let_in(
         self, arriving: Iterable[tuple[int, Answer]], orders: Orders
@@ -102,6 +108,8 @@ class Entrance:
         records: dict[int, TurnRecord] = {}
         looks: dict[int, Look] = {}
         for k, answer in arriving:
+            if k in records:
+                continue  # one answer of a client in a round: the first that arrives
             records[k] = answer.record
             looks[k] = look_at(answer.up, self._how)
             ups.add(k, answer.up, answer.record["bytes_up"])
@@ -152,6 +160,7 @@ class Entrance:
         for k, look in sorted(looks.items()):
             spec = self._sides.federation.client_models[k]
             rejection = self._unlike_model(k, look.facts, sent)
+            rejection = rejection or self._of_no_class(look.facts)
             if rejection is not None:
                 rejections[k] = rejection
             else:
@@ -177,6 +186,16 @@ class Entrance:
             down = dict(facts_of(getattr(sent(k), field, None), field))
             if _first_odd(down, field, own) is None:
                 return first
+        return None
+
+    def _of_no_class(self, facts: Facts) -> Rejection | None:
+        """Return the first mapping by class that has one which there is not."""
+        most = self._sides.federation.data.num_classes - 1
+        for path, found in facts.items():
+            if path.endswith(_CLASSES):
+                low, _, high = found.partition(" to ")
+                if int(low) < 0 or int(high) > most:
+                    return Rejection(path, found, f"0 to {most}")
         return None
 
     def _out_of_bounds(self, looks: Mapping[int, Look]) -> dict[int, Rejection]:
@@ -221,12 +240,12 @@ def unlike_most(
 
     Args:
         group: What the answers are like, by client.
-        varying: Paths at and below which clients may differ.
+        varying: Paths at and below which clients may differ in sizes.
     """
     usual: dict[str, str] = {}
+    tops = tuple(varying)
+    group = {k: _without(facts, tops) for k, facts in group.items()}
     for path in dict.fromkeys(path for facts in group.values() for path in facts):
-        if _is_below(path, varying):
-            continue
         counts = Counter(facts[path] for facts in group.values() if path in facts)
         value, number = counts.most_common(1)[0]
         if 2 * number > counts.total():
@@ -240,9 +259,18 @@ def unlike_most(
     return rejections
 
 
+def _without(facts: Facts, varying: tuple[str, ...]) -> Facts:
+    """Return facts without classes, and without what varies: sizes, kinds of payloads."""
+    kept = {p: fact for p, fact in facts.items() if not p.endswith(_CLASSES)}
+    for path in [p for p in kept if _is_below(p, varying)]:
+        kept[path] = re.sub(r"\d+(?=[],])", "n", kept[path])
+        if kept[path].startswith(_PAYLOAD):
+            del kept[path]  # what one client sends as a tensor, another may take apart
+    return kept
+
+
 def _is_below(path: str, tops: Iterable[str]) -> bool:
-    bare = path.removesuffix(_ENTRIES)
-    return any(bare == top or bare.startswith(f"{top}.") for top in tops)
+    return any(path == top or path.startswith(f"{top}.") for top in tops)
 
 
 def _difference(path: str, found: str, expected: str) -> Rejection:
@@ -295,12 +323,14 @@ def facts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
     inside: Iterable[tuple[Any, Any]]
     if is_frozen_dataclass(value):
-        yield path, f"a payload {type(value).__name__}"
+        yield path, f"{_PAYLOAD}{type(value).__name__}"
         inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
     elif isinstance(value, Mapping):
         inside = value.items()
         if all(isinstance(key, str) for key in value):
             yield path + _ENTRIES, ", ".join(sorted(value))
+        elif all(isinstance(key, int) for key in value):
+            yield path + _CLASSES, f"{min(value)} to {max(value)}"
     else:
         inside = enumerate(value)
     for key, inner in inside:

@@ -116,6 +116,8 @@ class Federation:
         """Those that every client has: none, unless its strategy declares the need."""
         self.seed: int | None = None
         """The seed that its split was dealt by, if it is known."""
+        self.attack: Exam | None = None
+        """What the success of a backdoor is measured on; None without one."""
         _refuse_public_clients(self.clients, self.periods, public)
 
     def __repr__(self) -> str:
@@ -134,7 +136,7 @@ class Federation:
         """Return the federation of one client that has all the clients' data."""
         shard = np.sort(torch.cat([c.indices.cpu() for c in self.clients]).numpy())
         tests = np.unique(torch.cat(self.test_shards).numpy())
-        return Federation(
+        whole = Federation(
             self.data,
             [shard],
             [tests],
@@ -143,6 +145,8 @@ class Federation:
             public=self.public,
             validation=self.validation and self.validation.pooled(),
         )
+        whole.attack = self.attack
+        return whole
 
     def offering(self, requires: Requires) -> Federation:
         """Return the federation whose sides have the public images that they declare."""

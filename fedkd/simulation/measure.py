@@ -15,6 +15,7 @@ from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.metric_set import ACCURACY, BY_CLIENT, MetricSet, Value, mean
 from fedkd.payload import leaves
 from fedkd.simulation.evaluate import predictions, reestimated
+from fedkd.simulation.faults.poisoning import ATTACK
 from fedkd.simulation.federation import Exam
 from fedkd.simulation.knobs import remedy
 from fedkd.simulation.sides import Sides
@@ -83,6 +84,8 @@ class Measuring:
         self._asked = asked
         self._odd: Sequence[str] = ()
         self._examples = 0
+        self._fooled: list[float | None] = []
+        """Success of a backdoor: of the global model or, without one, of each client's."""
 
     def measure(self, odd: Sequence[str] = ()) -> Measured:
         """Measure the strategy's predictors: one forward pass a model and test set.
@@ -108,6 +111,7 @@ class Measuring:
             if title == "global":
                 for one in exams:
                     one.whole = self._said(model, where, one.exam)
+                self._attack(model, where)
             elif "" in federation.exams:
                 said = self._said(model, where, federation.exams[""])
                 others[title] = Accuracy().of_test_set(said)
@@ -116,6 +120,8 @@ class Measuring:
         for one in exams:
             values |= _values(one, self._asked)
         values["global_of"] = "model" if "global" in models else "clients"
+        if federation.attack is not None:
+            values[ATTACK] = mean(self._fooled)
         return Measured(values, others, MeasuringCost(up, down, self._examples))
 
     def models(self) -> tuple[dict[str, nn.Module], int, int]:
@@ -153,6 +159,13 @@ class Measuring:
                 text = f"{error} {remedy(self._strategy.config, self._odd)}"
                 raise DivergedError(text) from None
 
+    def _attack(self, model: nn.Module, where: str) -> None:
+        """Add the share of test images with the patch that a model takes for the target."""
+        exam = self._sides.federation.attack
+        if exam is not None:
+            said = self._said(model, where, exam)
+            self._fooled.append(Accuracy().of_test_set(said))
+
     def _predictors(self) -> dict[str, nn.Module]:
         """Return the models that the strategy names."""
         where = self._where("predictors")
@@ -188,6 +201,8 @@ class Measuring:
             own = self.personal(k)
             for one in exams:
                 self._of_client(k, own, one)
+            if own is not None and all(one.whole is None for one in exams):
+                self._attack(own, self._where("personal", k))
 
     def _of_client(self, k: int, own: nn.Module | None, marks: _Marks) -> None:
         """Add what a client's model scores; see :meth:`_of_clients`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fedkd.config import Config
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.faults.clock import ClockConfig
+from fedkd.simulation.faults.config import NO_FAULTS, FaultConfig, parse_faults
 from fedkd.simulation.precision import Precision
 
 
@@ -56,6 +58,12 @@ class Protocol(Config):
     of every class."""
     accept: AcceptConfig = AcceptConfig()
     """Which answers of clients the server takes."""
+    faults: Annotated[FaultConfig, BeforeValidator(parse_faults)] = NO_FAULTS
+    """What goes wrong: ``{drop: 0.3}``, or several faults together; a list of such is an
+    axis, in which each may have a ``label``. Nothing by default, or ``none``."""
+    clock: ClockConfig | None = None
+    """Clients' speeds for simulated time: ``{compute: 500, bandwidth: 1e6}``, in images
+    and bytes a second; no such time by default."""
     precision: Precision = "fp32"
     """Arithmetic of training, aggregating and measuring: float32; ``tf32``, float32 with
     the shortened products of a GPU's tensor cores; or ``bf16``, autocast to bfloat16.

@@ -18,6 +18,7 @@ from fedkd.data.inputs import described, fully_described, kind_of
 from fedkd.errors import ConfigError, NotApplicableError, counted, listing
 from fedkd.ops.layers import entries_by_layer
 from fedkd.party import ModelSpec
+from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Requires, Strategy
@@ -104,7 +105,8 @@ def arranged(
 
     Pooled, the one client has all data and the server's model, and takes as many local
     steps a round as the clients of a round take together. Each side has the public
-    images that the strategy declares.
+    images that the strategy declares. Where all data are in one place no answer is on
+    its way: faults and simulated time are left out there, but for poisoned data.
     """
     if not strategy.pools_clients:
         return federation.offering(strategy.requires), protocol
@@ -113,7 +115,13 @@ def arranged(
     training = protocol.training.model_copy(update={"local_steps": more})
     pooled = federation.pooled().offering(strategy.requires)
     return pooled, protocol.model_copy(
-        update={"clients": 1, "participation": 1.0, "training": training}
+        update={
+            "clients": 1,
+            "participation": 1.0,
+            "training": training,
+            "faults": NO_FAULTS,
+            "clock": None,
+        }
     )
 
 

@@ -11,9 +11,7 @@ from typing import Any
 
 from fedkd.base.folders import RunFolder, made_folder
 from fedkd.base.phases import WAITING, Phases, measured, phase
-from fedkd.base.randomness import numpy_stream
 from fedkd.base.shown import accuracy_facts, brief
-from fedkd.data.images import ImageInfo
 from fedkd.errors import ConfigError, listing, raised_in
 from fedkd.metrics.base import Metric
 from fedkd.metrics.metric_set import BY_CLIENT, MetricSet
@@ -21,12 +19,15 @@ from fedkd.simulation import metrics as lines
 from fedkd.simulation.allocator import keep_freed_memory
 from fedkd.simulation.entrance import Entrance
 from fedkd.simulation.executors import SERIAL, Choice, Executor, make_executor
+from fedkd.simulation.faults.poisoning import poisoned
+from fedkd.simulation.faults.transit import Transit, in_order
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.gallery import save_gallery
+from fedkd.simulation.gallery import save_pictures
 from fedkd.simulation.identity import identity
 from fedkd.simulation.measure import Measured, Measuring
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.requirements import fitted, warn_untested
+from fedkd.simulation.sampling import sampled
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.store.past import Past
@@ -137,6 +138,7 @@ class Run:
         self.totals = Totals()
         self.phases = Phases() if executor.profile else None
         self.turns = Turns(strategy, sides, name)
+        self.transit = Transit(sides)
         self.entrance = Entrance(strategy, sides)
         self.turns.profile = executor.profile
         self._past: Past | None = None
@@ -157,6 +159,7 @@ class Run:
     ) -> Run:
         """Return the run of a strategy, if it can run there; see :func:`simulate`."""
         label = name or type(strategy).__name__.lower()
+        federation = poisoned(federation, protocol.faults, seed)
         federation, protocol = fitted(strategy, federation, protocol, seed, label)
         warn_untested(federation)
         sides = Sides(federation, protocol, seed)
@@ -193,7 +196,7 @@ class Run:
                     on_round(metrics)
                 yield round
             if folder is not None:
-                self._save_pictures(folder, self.state)
+                save_pictures(self.strategy, self.sides, self.state, folder, self.name)
 
     def _start(self, folder: Path | None) -> tuple[Any, int]:
         memories, checkpoint = self.sides.memories, None
@@ -207,6 +210,7 @@ class Run:
             self._require_measured(folder)
         if checkpoint is not None:
             self.totals = checkpoint.totals
+            self.transit.waiting = checkpoint.late
             if self.phases is not None:
                 self.phases.add(checkpoint.totals.phases)
             return checkpoint.state, checkpoint.rounds_done
@@ -235,15 +239,12 @@ class Run:
         lines.append(folder, metrics)
         done = metrics["round"]
         if (every and done % every == 0) or done == self.protocol.rounds:
-            self._past.add(state, done, self.totals)
+            self._past.add(state, done, self.totals, self.transit.waiting)
 
     def sample(self, index: int) -> Round:
         """Return round ``index`` with its clients."""
-        rng = numpy_stream(self.sides.seed, "sampling", index)
-        count = self.protocol.clients_per_round()
-        chosen = rng.choice(self.protocol.clients, count, replace=False)
-        clients = tuple(sorted(int(k) for k in chosen))
-        return Round(index, self.protocol.rounds, clients)
+        here = self.transit.available(index, self.protocol.clients_per_round())
+        return sampled(self.protocol, self.sides.seed, index, here)
 
     def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()
@@ -264,7 +265,9 @@ class Run:
     def _answers(self, orders: Orders) -> tuple[Answers, dict[int, Metrics]]:
         """Let the clients do their turns; return what is let in, and what is recorded."""
         with phase(WAITING):
-            ups, rows = self.entrance.let_in(self.executor.answers(orders), orders)
+            made = self.executor.answers(orders) if orders.round.clients else ()
+            ups, rows = self.entrance.let_in(self.transit.through(made, orders), orders)
+        rows = in_order(rows, self.transit.unanswered, orders.round)
         if self.phases is not None:
             for row in rows.values():
                 self.phases.add(row.pop("phases"))
@@ -317,13 +320,15 @@ class Run:
         seconds: float,
     ) -> None:
         totals = self.totals.after(
-            list(rows.values()),
+            [*rows.values(), *self.transit.records.values()],
             server.examples,
             measured.cost,
             seconds,
             self.executor.name,
         )
         phases = {} if self.phases is None else self.phases.result()
+        simulated = self.transit.seconds if self.protocol.clock else None
+        totals = totals.hit(self.transit.counts(), simulated)
         self.totals = replace(totals, phases=phases)
 
     def _metrics(
@@ -342,18 +347,8 @@ class Run:
             **self._of_trained(rows, round),
             "train_loss": train_loss,
             **self.totals.columns(),
+            **self.transit.columns(),
             "measured": measured.others,
             "logged": {**logged, **server.logged},
             "clients": rows,
         }
-
-    def _save_pictures(self, folder: Path, state: Any) -> None:
-        """Write the strategy's images, which are drawn later; vectors are no pictures."""
-        info = self.sides.federation.data.info
-        if not isinstance(info, ImageInfo):
-            return
-        where, given = f"{self.name}.gallery", Untouched(state, "the state")
-        with self.sides.verb("gallery", where=where, given=given):
-            images = self.strategy.gallery(state, self.sides.server())
-        if images:
-            save_gallery(folder, images, info)

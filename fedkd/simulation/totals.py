@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedkd.simulation.faults.clock import SECONDS
+from fedkd.simulation.faults.config import PREFIX
+
 REJECTED = "rejected"
 """Key of a turn's record: why the server has left out the answer; missing if it has not.
 Key of a round's line: how many answers it has left out so far; missing if none."""
@@ -36,6 +39,10 @@ class Totals:
     """Seconds by phase, where they are measured."""
     rejected: int = 0
     """Answers that the server has left out."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """Clients that were hit, a round each, by fault; empty without faults."""
+    simulated: float | None = None
+    """Simulated seconds; None without a clock."""
     engines: tuple[str, ...] = ()
     """The executors of the rounds, each once."""
 
@@ -72,6 +79,17 @@ class Totals:
             engines=tuple(dict.fromkeys((*self.engines, engine))),
         )
 
+    def hit(self, faults: Mapping[str, int], simulated: float | None) -> Totals:
+        """Return the totals with what went wrong in one more round.
+
+        Args:
+            faults: How many clients were hit, by fault.
+            simulated: Seconds that the round took; None without a clock.
+        """
+        every = {k: self.faults.get(k, 0) + n for k, n in faults.items()}
+        took = None if simulated is None else (self.simulated or 0.0) + simulated
+        return replace(self, faults=every, simulated=took)
+
     def columns(self) -> dict[str, Any]:
         """Return what a line of ``metrics.jsonl`` has of them."""
         return {
@@ -82,6 +100,8 @@ class Totals:
             "server_examples": self.server_examples,
             "seconds": round(self.seconds, 4),
             **({REJECTED: self.rejected} if self.rejected else {}),
+            **{f"{PREFIX}_{name}": number for name, number in self.faults.items()},
+            **({} if self.simulated is None else {SECONDS: round(self.simulated, 6)}),
             **({"phases": self.phases} if self.phases else {}),
         }
 

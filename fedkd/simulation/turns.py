@@ -14,6 +14,7 @@ from fedkd.ops.training import TrainingConfig
 from fedkd.party import Trainer
 from fedkd.payload import seal
 from fedkd.simulation.evaluate import predictions
+from fedkd.simulation.faults.plan import Plan
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import widen_memory, widened
 from fedkd.simulation.protocol import Protocol
@@ -117,7 +118,7 @@ class Turns:
         self, k: int, down: Any, orders: Orders, memory: MutableMapping[str, Any]
     ) -> tuple[Any, TurnRecord]:
         sides = self.sides
-        client = sides.client(k, orders.training, memory, orders.round)
+        client = self._client(k, orders, memory)
         index = orders.round.index
         sender = f"{self.name}.local (client {k}, round {index + 1})"
         given = Untouched(down, "what the server sent")
@@ -137,6 +138,17 @@ class Turns:
             "logged": dict(client.logged),
         }
         return up, known | trained
+
+    def _client(
+        self, k: int, orders: Orders, memory: MutableMapping[str, Any]
+    ) -> Client:
+        """Return a client's side; one that straggles does a part of its local steps."""
+        sides = self.sides
+        client = sides.client(k, orders.training, memory, orders.round)
+        plan = Plan(sides.protocol.faults, sides.seed, len(sides.federation))
+        work = (len(client.data), orders.round, orders.training)
+        client.training = plan.training(k, *work)
+        return client
 
     def _trained(self, client: Client) -> dict[str, float | None]:
         """Return what the working model is worth as ``local`` left it, in percent."""

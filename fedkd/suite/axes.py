@@ -9,11 +9,18 @@ from typing import Any, TypeAlias
 
 from fedkd.base.runname import Axes
 from fedkd.errors import ConfigError
+from fedkd.simulation.faults.config import faults_text
 from fedkd.simulation.protocol import Protocol
 
-NESTED = ("training", "evaluation", "public", "accept")
+FAULTS = "faults"
+"""May be an axis itself, and so may the keys below it."""
+NESTED = ("training", "evaluation", "public", "accept", "clock", FAULTS)
 """Keys of a suite that have keys below them, each of which may be an axis."""
-PLAIN = (*(key for key in Protocol.model_fields if key not in NESTED), "validation")
+PLAIN = (
+    *(key for key in Protocol.model_fields if key not in NESTED),
+    "validation",
+    FAULTS,
+)
 """Keys that may be an axis themselves."""
 
 AxisValues: TypeAlias = dict[str, list[Any]]
@@ -37,7 +44,7 @@ def axes_of(values: Mapping[str, Any], where: str) -> AxisValues:
             if isinstance(value, list):
                 axes[f"{key}.{name}"] = value
     for path, several in axes.items():
-        texts = [axis_text(value) for value in several]
+        texts = [axis_text(value, path) for value in several]
         if not several or len(set(texts)) < len(texts):
             raise ConfigError(
                 f"{where}: {path}: found {several!r}, expected one value, or a list of "
@@ -53,9 +60,16 @@ def points_of(
     for point in itertools.product(*axes.values()):
         there = dict(values)
         for path, value in zip(axes, point, strict=True):
-            there = with_value(there, path, value)
-        words = zip(axes, map(axis_text, point), strict=True)
+            there = with_value(there, path, _unlabelled(value, path))
+        words = ((p, axis_text(v, p)) for p, v in zip(axes, point, strict=True))
         yield tuple(words), there
+
+
+def _unlabelled(value: Any, path: str) -> Any:
+    """Return a value of an axis without what tables call it."""
+    if path != FAULTS or not isinstance(value, Mapping):
+        return value
+    return {key: one for key, one in value.items() if key != "label"}
 
 
 def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -66,8 +80,10 @@ def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, An
     return {**values, key: with_value(values[key], below, value)}
 
 
-def axis_text(value: Any) -> str:
-    """Return a value as results have it: ``0.05``, ``local``, ``none``."""
+def axis_text(value: Any, path: str = "") -> str:
+    """Return a value of the axis at a path as results have it: ``0.05``, ``none``."""
+    if path == FAULTS:
+        return faults_text(value)
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value)

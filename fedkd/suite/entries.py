@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fedkd.config import Config, build
 from fedkd.errors import ConfigError
+from fedkd.simulation.faults.files import with_checksum
 from fedkd.suite.search import Space, plain_space
 
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
@@ -105,6 +106,8 @@ def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
         ConfigError: If an entry is neither a name nor a mapping with a name.
     """
     values = dict(raw)
+    if "faults" in values:
+        values["faults"] = _with_content(values["faults"], f"{where}: faults")
     for key in ("datasets", "partitions"):
         if key in values:
             values[key] = [
@@ -125,6 +128,18 @@ def normalise(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
             for entry in _as_list(values["strategies"])
         ]
     return values
+
+
+def _with_content(raw: object, where: str) -> object:
+    """Return faults whose file is known by its content, so that the suite can be kept."""
+    if isinstance(raw, list):
+        return [_with_content(one, where) for one in raw]
+    if not isinstance(raw, Mapping) or "availability" not in raw:
+        return raw
+    try:
+        return {**raw, "availability": with_checksum(raw["availability"])}
+    except ValueError as error:
+        raise ConfigError(f"{where}.availability: {error}") from None
 
 
 def strategy_entry(raw: object, where: str) -> ListedStrategy:

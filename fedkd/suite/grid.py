@@ -19,9 +19,10 @@ from fedkd.metrics.columns import Column
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
+from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.entries import Listed, ListedStrategy
-from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import Public, public_of, refuse_same
 from fedkd.suite.spread import spread, spread_mixes, spread_strategies
@@ -178,7 +179,7 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
         for seed in suite.seeds
         for label, strategy, protocol in strategies
     ]
-    return [replace(cell, columns=columns) for cell in cells]
+    return [replace(c, columns=(*columns, *fault_columns(suite))) for c in cells]
 
 
 def _mixes(registry: Registry, suite: Suite) -> list[Models]:
@@ -331,6 +332,11 @@ def _plain_protocol(protocol: Protocol) -> dict[str, Any]:
         del plain["precision"]
     if protocol.accept == AcceptConfig():
         del plain["accept"]
+    del plain["faults"], plain["clock"]
+    if protocol.faults != NO_FAULTS:
+        plain["faults"] = protocol.faults.plain()
+    if protocol.clock is not None:
+        plain["clock"] = protocol.clock.model_dump(mode="json", exclude_none=True)
     return plain
 
 

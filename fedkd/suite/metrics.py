@@ -11,6 +11,9 @@ from fedkd.metrics.columns import Column
 from fedkd.metrics.metric_set import ACCURACY, MetricSet
 from fedkd.plugins.options import Resolved, made, resolve
 from fedkd.plugins.registry import Registry
+from fedkd.simulation.faults.clock import SECONDS
+from fedkd.simulation.faults.poisoning import ATTACK
+from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import MetricEntry
 
 
@@ -66,6 +69,40 @@ def columns_of(
         raise ConfigError(f"{where}: {error}") from None
     own = MetricSet().columns
     return tuple(c for n, c in asked.columns.items() if c.shown and n not in own)
+
+
+def fault_columns(protocol: Protocol) -> tuple[Column, ...]:
+    """Return the columns of results.csv where things go wrong, or time is simulated."""
+    columns = []
+    if protocol.faults.backdoor is not None:
+        columns.append(SUCCESS)
+    if protocol.clock is not None:
+        columns.append(SIMULATED)
+    return tuple(columns)
+
+
+SUCCESS = Column(
+    ATTACK,
+    "Attack success",
+    "The share of test images of other classes, with the patch of a backdoor, that are "
+    "taken for its target: of the global model, or the mean over the clients' own.",
+    "%",
+    2,
+    higher_is_better=False,
+    shown=True,
+    scope="global",
+)
+SIMULATED = Column(
+    SECONDS,
+    "Simulated seconds",
+    "Over the rounds, the sum of what the slowest client that answered took to compute "
+    "and to send, at the speeds of the suite's clock.",
+    "s",
+    1,
+    higher_is_better=False,
+    shown=True,
+    scope="rounds",
+)
 
 
 def _label(metric: Resolved) -> str:

@@ -14,6 +14,7 @@ from fedkd.base.runname import Axes
 from fedkd.config import build
 from fedkd.data.shift import NO_SHIFT, ShiftConfig
 from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.axes import AxisValues, axes_of, points_of, with_value
 from fedkd.suite.entries import (
@@ -119,6 +120,8 @@ class Suite(Protocol):
         usual = {"shifts"} if self.shifts == (NO_SHIFT,) else set()
         usual |= {"validation"} if self.validation is None else set()
         usual |= {"accept"} if self.accept == AcceptConfig() else set()
+        usual |= {"faults"} if self.faults == NO_FAULTS else set()
+        usual |= {"clock"} if self.clock is None else set()
         usual |= set() if self.reported else {"reported"}
         search = {} if self.search is None else {"search": self.search.plain()}
         plain = {

@@ -47,6 +47,7 @@ def test_what_a_payload_is_like():
         "weights (its entries)": "a, b",
         "weights.a": "float32 [2, 3]",
         "weights.b": "float32 [2, 3]",
+        "means (its classes)": "0 to 1",
         "means.0": "float32 [4]",
         "means.1": "float32 [4]",
         "number": "a number",
@@ -85,6 +86,12 @@ def test_what_honest_clients_may_have_alone_is_let_in():
     assert judged(sent(), sent((5, 5))) == {}, "of two none is more than half"
     assert judged(sent(), sent(), sent((5, 5)), varying=("weights",)) == {}
     assert judged(sent(), sent(), sent((5, 5)), varying=("weight",)) != {}
+    deeper = judged(sent(), sent(), sent((1, 2, 3)), varying=("weights",))
+    assert deeper == {2: "weights.a: found float32 [n, n, n], expected float32 [n, n]"}
+    entrance = Entrance(FedAvg(), Sides(*world(), 0))
+    told = [entrance._of_no_class(dict(facts_of(sent(classes=(0, k))))) for k in (2, 3)]
+    assert told[0] is None
+    assert str(told[1]) == "means (its classes): found 0 to 3, expected 0 to 2"
 
 
 def world(models=("cnn",), clients=3, rounds=2, **changes):

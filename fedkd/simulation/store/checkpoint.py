@@ -10,6 +10,7 @@ from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode
+from fedkd.simulation.faults.late import Late
 from fedkd.simulation.totals import Totals
 
 READING = "its last checkpoint cannot be read"
@@ -36,6 +37,8 @@ class Checkpoint:
     """Of the file with the memories."""
     lines: str = ""
     """SHA-256 of the lines of ``metrics.jsonl`` up to this round."""
+    late: tuple[Late, ...] = ()
+    """Answers that arrive in a later round."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fedkd.base.folders import RunFolder
 from fedkd.simulation import metrics as lines
+from fedkd.simulation.faults.late import Late
 from fedkd.simulation.identity import require_same
 from fedkd.simulation.store import checkpoint as store
 from fedkd.simulation.store.checkpoint import Checkpoint
@@ -77,8 +78,16 @@ class Past:
             self._tell(_ANEW[problem], place)
         return None
 
-    def add(self, state: Any, done: int, totals: Totals) -> None:
+    def add(
+        self, state: Any, done: int, totals: Totals, late: tuple[Late, ...] = ()
+    ) -> None:
         """Keep a checkpoint; the last one becomes the one before.
+
+        Args:
+            state: The strategy's, after the round.
+            done: Rounds that are done.
+            totals: Sums over them.
+            late: Answers that arrive in a later round.
 
         Raises:
             ContractError: If the state or a memory holds something that cannot be stored.
@@ -95,6 +104,7 @@ class Past:
             self._identity,
             memories.checksum,
             lines.fixed(folder, done),
+            late,
         )
         store.save(folder, point, self._owner)
         memories.tidy(folder, {name, self._store})

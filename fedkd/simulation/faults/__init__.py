@@ -1,0 +1,1 @@
+"""Faults of a run: who is hit in which round, and what becomes of data and answers."""
