@@ -9,6 +9,7 @@ from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
+    group,
     is_of_global,
     setting_titles,
     split_conflicts,
@@ -78,8 +79,9 @@ def notes(
 
 
 def _is_unknown(rows: Sequence[Row]) -> bool:
-    """Say whether a run that is done does not say if there is a global model."""
-    return any(row.status == "done" and not row.global_of for row in rows)
+    """Say whether runs of a strategy are done, and none says if it has a global model."""
+    finished = group([row for row in rows if row.status == "done"])
+    return any(not any(row.global_of for row in runs) for runs in finished.values())
 
 
 def meaning(rows: Sequence[Row], table: Table) -> list[str]:
