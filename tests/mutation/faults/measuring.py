@@ -243,16 +243,16 @@ FAULTS = [
     ),
     dict(
         name="sampling: the same clients in every round",
-        path=SIMULATOR,
-        old='numpy_stream(self.sides.seed, "sampling", index)',
-        new='numpy_stream(self.sides.seed, "sampling", 0)',
+        path="fedkd/simulation/sampling.py",
+        old='numpy_stream(seed, "sampling", index)',
+        new='numpy_stream(seed, "sampling", 0)',
         tests="tests/simulation/test_simulator.py",
     ),
     dict(
         name="sampling: a client may be drawn twice",
-        path=SIMULATOR,
-        old="rng.choice(self.protocol.clients, count, replace=False)",
-        new="rng.choice(self.protocol.clients, count, replace=True)",
+        path="fedkd/simulation/sampling.py",
+        old="rng.choice(protocol.clients, count, replace=False)",
+        new="rng.choice(protocol.clients, count, replace=True)",
         tests="tests/simulation/test_simulator.py",
     ),
 ]
