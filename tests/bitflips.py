@@ -24,24 +24,13 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from toy_suite import PLUGIN, toy_suite
+
 from fedkd.base.folders import RunFolder
 from fedkd.cli import main as fedkd
 from fedkd.harness import workers
 from fedkd.simulation.store.checkpoint import read
 
-PLUGIN = str(Path(__file__).parent / "plugins" / "toy_plugin.py")
-SUITE = """\
-name: toy
-rounds: 3
-clients: 3
-seeds: [0, 1]
-datasets: [toy]
-partitions: [iid]
-models: [toy-linear]
-training: {local_steps: 2, batch_size: 8, lr: 0.05}
-checkpoint_every: 1
-strategies: [toy-mean, fedbn]
-"""
 BAD = ("silent", "crashed")
 TIMES = ("seconds", "peak_memory_bytes", "engine", "reason")
 CRASHED = "crashed: "
@@ -77,7 +66,7 @@ def said(arguments):
 
 def cut_off(home):
     """Run the suite up to the middle of a cell."""
-    (home / "toy.yaml").write_text(SUITE, encoding="utf-8")
+    (home / "toy.yaml").write_text(toy_suite("toy-mean, fedbn"), encoding="utf-8")
     run_cell = workers.run_cell
     began = []
 

@@ -64,6 +64,15 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def json_mapping(path: Path) -> dict[str, Any] | None:
+    """Return what a JSON file holds; None if it cannot be read, or holds no mapping."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed had begun to write into a folder.
 

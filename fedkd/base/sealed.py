@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.files import write_json_atomic
+from fedkd.base.files import json_mapping, write_json_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.base.sums import sha256
 
@@ -35,11 +35,8 @@ def sound_row(folder: RunFolder) -> dict[str, Any] | None:
 
     Files that are gone have not changed; results of earlier versions have no checksum.
     """
-    try:
-        row = json.loads(folder.result.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(row, dict):
+    row = json_mapping(folder.result)
+    if row is None:
         return None
     seal = row.pop(SEAL, None)
     if seal not in (None, _seal(row, folder)):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-from fedkd.base.files import write_atomic, write_json_atomic
+from fedkd.base.files import json_mapping, write_atomic, write_json_atomic
 
 NAME = ".checksums"
 """The file: by name the SHA-256 of what was written last, and of what was there before."""
@@ -46,11 +45,6 @@ def sha256(path: Path) -> str:
 
 def _read(folder: Path) -> dict[str, list[str]]:
     """Return the checksums of a folder; none without a file that can be read."""
-    try:
-        sums = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(sums, dict):
-        return {}
+    sums = json_mapping(folder / NAME) or {}
     plain = {name: known for name, known in sums.items() if isinstance(known, list)}
     return {name: known for name, known in plain.items() if Path(name).name == name}

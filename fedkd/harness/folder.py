@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import platform
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedkd.base import yamlfile
-from fedkd.base.files import sweep
+from fedkd.base.files import json_mapping, sweep
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.locks import PAUSE
 from fedkd.base.sums import changed
@@ -76,11 +75,8 @@ def seeds_in(out: ResultsFolder) -> set[int]:
 
 def _finished(path: Path) -> dict[str, Any] | None:
     """Return what is written of a finished run; None if it is none, or is damaged."""
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return row if isinstance(row, dict) and row.get("status") in FINAL else None
+    row = json_mapping(path)
+    return None if row is None or row.get("status") not in FINAL else row
 
 
 @contextlib.contextmanager

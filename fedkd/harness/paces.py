@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +12,12 @@ from typing import Any
 import torch
 
 from fedkd.base import yamlfile
+from fedkd.base.files import json_mapping
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import machine, reproducible
-from fedkd.ops.training import TrainingConfig
+from fedkd.ops.training import TrainingConfig, steps_of
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
@@ -112,10 +111,7 @@ def _round(cell: Cell, builder: RunBuilder, steps: dict[str, float]) -> float:
 
 def _turns(world: Federation, training: TrainingConfig) -> list[int]:
     """Return the steps of each client in a round."""
-    if training.local_epochs is None:
-        return [training.local_steps or 0] * len(world)
-    size, epochs = training.batch_size, training.local_epochs
-    return [epochs * math.ceil(len(client) / size) for client in world.clients]
+    return [steps_of(training, len(client)) for client in world.clients]
 
 
 def _timed(sides: Sides, k: int) -> float:
@@ -145,7 +141,7 @@ def _beside(out: ResultsFolder) -> Iterator[ResultsFolder]:
 
 def _is_like(environment: Path, here: Mapping[str, Any]) -> bool:
     """Say whether runs were made on a machine like this one."""
-    there = _read(environment)
+    there = json_mapping(environment) or {}
     return all(there.get(name) == value for name, value in here.items())
 
 
@@ -153,7 +149,7 @@ def _of_run(
     run: RunFolder, names: set[tuple[str, str, int]]
 ) -> tuple[str, tuple[float, float | None] | None]:
     """Return what kind of run it is, and its seconds and server images in a round."""
-    row = _read(run.result)
+    row = json_mapping(run.result) or {}
     if row.get("status") != "done":
         return "", None
     if (row.get("dataset"), row.get("models"), row.get("clients")) not in names:
@@ -179,12 +175,3 @@ def _kind(config: Mapping[str, Any]) -> str:
     plain = {name: value for name, value in config.items() if name not in names}
     protocol = {k: v for k, v in plain["protocol"].items() if k != "rounds"}
     return canonical({**plain, "protocol": protocol})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds; nothing if it is not there or is damaged."""
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return plain if isinstance(plain, dict) else {}

@@ -254,10 +254,11 @@ class Search:
 
     def _families(self) -> dict[str, tuple[str, ...]]:
         """Return which data sets took the values of another setting, by that setting."""
+        runs = {id(track.study): track.trials[0].cells[0].run for track in self._tracks}
         families: dict[str, dict[str, None]] = {}
         for study, source in zip(self.studies, self._sources, strict=True):
             if source is not study and source.space:
-                run = source.cells({}, self._bench.registry)[0].run
+                run = runs[id(source)]
                 told = families.setdefault(f"{run.dataset}, {run.split}", {})
                 told[study.dataset] = None
         return {setting: tuple(names) for setting, names in families.items()}

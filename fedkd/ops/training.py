@@ -81,6 +81,19 @@ class TrainingConfig(Config):
         return Sgd(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
+def steps_of(training: TrainingConfig, images: int) -> int:
+    """Return the optimiser steps of a round of a client with so many images."""
+    if training.local_steps is not None:
+        return training.local_steps
+    batches, short = divmod(images, training.batch_size)
+    dropped = training.drop_last == "always" or (
+        training.drop_last == "singleton" and short == 1
+    )
+    if short and not (dropped and batches):
+        batches += 1
+    return batches * (training.local_epochs or 1)
+
+
 @dataclass(frozen=True)
 class TrainingReport:
     """What a call to :func:`train` did."""

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from fedkd.errors import counted
-from fedkd.report.grouping import Setting, setting_titles
+from fedkd.report.grouping import Setting, titles_of
 from fedkd.report.notes import OF_CLIENTS, bounds
 from fedkd.report.stats.comparison import Change, Comparison, Verdict
 from fedkd.report.text import markdown_grid, section, signed, spread
@@ -215,8 +215,7 @@ def _remarks(comparison: Comparison) -> list[str]:
 def _titles(comparison: Comparison) -> dict[Setting, str]:
     keys = [*comparison.lost, *comparison.new]
     settings = [change.setting for change in comparison.changes]
-    every = list(dict.fromkeys([*settings, *(setting for _, setting in keys)]))
-    return dict(zip(every, setting_titles(every)[0], strict=True)) if every else {}
+    return titles_of([*settings, *(setting for _, setting in keys)])
 
 
 def _named(label: str, setting: Setting) -> dict[str, Any]:

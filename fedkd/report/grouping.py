@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from fedkd.base.runname import Axes, RunName, with_alpha
@@ -129,6 +129,12 @@ def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
         titles.append(", ".join([setting.dataset, split, *extra]))
     shared = [text for key, text in details[0].items() if key not in differing and text]
     return tuple(titles), ", ".join(shared)
+
+
+def titles_of(settings: Iterable[Setting]) -> dict[Setting, str]:
+    """Return the short title of every setting, each once, in their order."""
+    every = list(dict.fromkeys(settings))
+    return dict(zip(every, setting_titles(every)[0], strict=True)) if every else {}
 
 
 def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:

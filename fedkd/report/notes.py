@@ -13,6 +13,7 @@ from fedkd.report.grouping import (
     is_of_global,
     setting_titles,
     split_conflicts,
+    titles_of,
 )
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import (
@@ -199,10 +200,9 @@ def bounds(interval: Interval | None, decimals: int, sign: str = "+") -> str:
 def torn_splits(rows: Sequence[Row]) -> list[str]:
     """Return a warning where runs of one seed saw different splits; else nothing."""
     conflicts = split_conflicts(rows)
-    settings = list(dict.fromkeys(setting for setting, _ in conflicts))
-    if not settings:
+    if not conflicts:
         return []
-    titles = dict(zip(settings, setting_titles(settings)[0], strict=True))
+    titles = titles_of(setting for setting, _ in conflicts)
     text = "; ".join(f"{titles[setting]}, seed {seed}" for setting, seed in conflicts)
     return [
         f"WARNING: runs of one seed saw different data splits: {text}. Their differences "

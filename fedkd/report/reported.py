@@ -14,7 +14,7 @@ from fedkd.report.grouping import (
     Setting,
     done,
     group,
-    setting_titles,
+    titles_of,
     without_global,
 )
 from fedkd.report.notes import OF_CLIENTS
@@ -96,10 +96,7 @@ def reported_part(
     if not sources:
         return None
     every = beside(rows, sources, names)
-    settings = list(dict.fromkeys(one.setting for one in every))
-    titles = (
-        dict(zip(settings, setting_titles(settings)[0], strict=True)) if every else {}
-    )
+    titles = titles_of(one.setting for one in every)
     body: list[list[Entry | str]] = [
         [
             Entry(

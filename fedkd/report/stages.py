@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedkd.metrics.base import Line
-from fedkd.report.grouping import group, setting_titles, without_global
+from fedkd.report.grouping import group, titles_of, without_global
 from fedkd.report.notes import OF_CLIENTS
 from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.results import Row
@@ -65,11 +65,10 @@ def stage_part(runs: Sequence[tuple[Row, Sequence[Line]]]) -> Part | None:
     done = [(row, lines) for row, lines in runs if row.status == "done"]
     of_run = {row.run_id: last_values(lines) for row, lines in done}
     groups = group([row for row, _ in done])
-    settings = list(dict.fromkeys(setting for _, setting in groups))
     if not any(of_run.values()):
         return None
-    titles = dict(zip(settings, setting_titles(settings)[0], strict=True))
-    several = len(settings) > 1
+    titles = titles_of(setting for _, setting in groups)
+    several = len(titles) > 1
     body: list[list[Entry | str]] = []
     for (label, setting), rows in groups.items():
         for name, values in _by_name([of_run[row.run_id] for row in rows]).items():

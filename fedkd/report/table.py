@@ -7,9 +7,8 @@ seeds, and what became of the runs that are not in it.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
@@ -19,6 +18,7 @@ from fedkd.report.grouping import (
     group,
     setting_titles,
     split_conflicts,
+    titles_of,
 )
 from fedkd.report.notes import (
     LEADING,
@@ -208,7 +208,7 @@ def is_asked_for(table: Table) -> bool:
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Return one line for every different reason why runs have no result."""
     groups = group(rows)
-    titles = _titles_of(groups)
+    titles = titles_of(setting for _, setting in groups)
     seeds: dict[tuple[str, str, str, str], list[int]] = {}
     for (label, setting), runs in groups.items():
         for row in runs:
@@ -254,7 +254,7 @@ def _costs(
         if column.scope == "rounds"
     ]
     groups = group(rows)
-    titles = _titles_of(groups)
+    titles = titles_of(setting for _, setting in groups)
     several = len(table.settings) > 1
     body: list[list[Entry | str]] = []
     for setting in table.settings:
@@ -353,11 +353,6 @@ def _splits(rows: Sequence[Row]) -> list[str]:
     if split_conflicts(rows) or not any(row.split_hash for row in rows):
         return []
     return [_ONE_SPLIT]
-
-
-def _titles_of(groups: Mapping[tuple[str, Any], Any]) -> dict[Any, str]:
-    settings = list(dict.fromkeys(setting for _, setting in groups))
-    return dict(zip(settings, setting_titles(settings)[0], strict=True))
 
 
 def _mean_of(read: Callable[[Row], float | None], rows: Sequence[Row]) -> float | None:

@@ -31,7 +31,7 @@ from fedkd.simulation.sides import Sides
 from fedkd.simulation.store.answers import Answers
 from fedkd.simulation.totals import REJECTED
 from fedkd.simulation.turns import Answer, Orders, TurnRecord
-from fedkd.strategy import Strategy
+from fedkd.strategy import ModelSpec, Strategy
 
 Facts = Mapping[str, str]
 """What a payload is like, by path: ``{"": "an Update", "weights.w": "float32 [3, 4]"}``."""
@@ -84,6 +84,7 @@ class Entrance:
         self._strategy = strategy
         self._sides = sides
         self._how: AcceptConfig = sides.protocol.accept
+        self._known: dict[str, Facts] = {}
         faults = sides.protocol.faults
         # Where a suite asks for odd answers, nobody need be told of them.
         self._warned = faults.corrupt is not None or faults.late is not None
@@ -178,7 +179,7 @@ class Entrance:
         """
         if not self._strategy.model_fields:
             return None
-        own = forms_of(self._sides.shapes(self._sides.federation.client_models[k]))
+        own = self._forms(self._sides.federation.client_models[k])
         for field in self._strategy.model_fields:
             first = _first_odd(facts, field, own)
             if first is None:
@@ -187,6 +188,12 @@ class Entrance:
             if _first_odd(down, field, own) is None:
                 return first
         return None
+
+    def _forms(self, spec: ModelSpec) -> Facts:
+        """Return what the entries of a model are like, made once for each."""
+        if spec.key not in self._known:
+            self._known[spec.key] = forms_of(self._sides.shapes(spec))
+        return self._known[spec.key]
 
     def _of_no_class(self, facts: Facts) -> Rejection | None:
         """Return the first mapping by class that has one which there is not."""

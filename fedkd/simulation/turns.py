@@ -59,6 +59,7 @@ class Turns:
         self.strategy = strategy
         self.sides = sides
         self.name = name
+        self._plan = Plan(sides.protocol.faults, sides.seed, len(sides.federation))
         self.profile = False
         """Whether to measure where the time of a turn goes."""
 
@@ -145,9 +146,8 @@ class Turns:
         """Return a client's side; one that straggles does a part of its local steps."""
         sides = self.sides
         client = sides.client(k, orders.training, memory, orders.round)
-        plan = Plan(sides.protocol.faults, sides.seed, len(sides.federation))
         work = (len(client.data), orders.round, orders.training)
-        client.training = plan.training(k, *work)
+        client.training = self._plan.training(k, *work)
         return client
 
     def _trained(self, client: Client) -> dict[str, float | None]:

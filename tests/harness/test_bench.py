@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from toy_suite import PLUGIN, toy_suite
 
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.runname import RunName
@@ -32,20 +33,7 @@ from fedkd.report.results import read_results
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import load_suite
 
-PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
 TIMES = ("seconds", "peak_memory_bytes", "engine")
-SUITE = """\
-name: toy
-rounds: 3
-clients: 3
-seeds: [0, 1]
-datasets: [toy]
-partitions: [iid]
-models: [toy-linear]
-training: {{local_steps: 2, batch_size: 8, lr: 0.05}}
-checkpoint_every: 1
-strategies: [{strategies}]
-"""
 
 
 @pytest.fixture
@@ -54,7 +42,7 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(strategies, *arguments, out="out", jobs=1):
-        text = SUITE.format(strategies=strategies)
+        text = toy_suite(strategies)
         Path("toy.yaml").write_text(text, encoding="utf-8")
         common = ["--plugin", PLUGIN, "--out", out, "--plain", "--no-plots"]
         return main(["bench", "toy.yaml", *common, "--jobs", str(jobs), *arguments])
@@ -555,7 +543,7 @@ def test_a_single_cell_runs_on_the_device_asked_for(
     tmp_path, monkeypatch, seeds, device
 ):
     path = tmp_path / "toy.yaml"
-    path.write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
+    path.write_text(toy_suite("toy-mean"), encoding="utf-8")
     registry = load_registry([PLUGIN])
     suite = load_suite(str(path)).model_copy(update={"seeds": seeds})
     settings = Settings(ResultsFolder(tmp_path), tmp_path, torch.device("meta"), jobs=2)
@@ -622,7 +610,7 @@ def test_test_images_are_held_out_once_for_every_run_of_a_seed(bench, monkeypatc
 def test_a_cell_travels_before_the_plug_in_of_its_strategy_is_known(tmp_path):
     """A worker may read the classes of a plug-in's file later, or at another place."""
     path = tmp_path / "toy.yaml"
-    path.write_text(SUITE.format(strategies="{name: toy-mean, mu: 0.25}"), "utf-8")
+    path.write_text(toy_suite("{name: toy-mean, mu: 0.25}"), "utf-8")
     registry = load_registry([PLUGIN])
     cell = grid(load_suite(str(path)), registry)[0]
     code = (
@@ -646,7 +634,7 @@ def test_a_cell_travels_before_the_plug_in_of_its_strategy_is_known(tmp_path):
 
 @pytest.mark.slow
 def test_a_bench_that_is_interrupted_goes_on_and_ends_with_the_same_numbers(bench):
-    text = SUITE.format(strategies="{name: toy-waits, flag: flag}, fedavg")
+    text = toy_suite("{name: toy-waits, flag: flag}, fedavg")
     Path("toy.yaml").write_text(text, encoding="utf-8")
     arguments = ["bench", "toy.yaml", "--plugin", PLUGIN, "--seeds", "0", "--jobs", "1"]
     command = [sys.executable, "-m", "fedkd", *arguments, "--out", "killed", "--plain"]
@@ -673,7 +661,7 @@ def test_a_bench_that_is_interrupted_goes_on_and_ends_with_the_same_numbers(benc
 
 def start(*arguments):
     """Start a bench of two waiting cells side by side; return it and its workers."""
-    text = SUITE.format(strategies="toy-waits")
+    text = toy_suite("toy-waits")
     Path("toy.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "fedkd", "bench", "toy.yaml", "--plugin", PLUGIN]
     process = subprocess.Popen(
@@ -764,7 +752,7 @@ def test_a_figure_that_fails_is_a_warning_below_the_table(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    Path("toy.yaml").write_text(SUITE.format(strategies="toy-mean"), encoding="utf-8")
+    Path("toy.yaml").write_text(toy_suite("toy-mean"), encoding="utf-8")
     monkeypatch.setattr("fedkd.report.plots.draw_curves", lambda *_, **__: 1 / 0)
     given = ["--plugin", PLUGIN, "--out", "out", "--plain", "--jobs", "1"]
     assert main(["bench", "toy.yaml", *given]) == 0

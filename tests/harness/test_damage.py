@@ -6,25 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from toy_suite import PLUGIN, toy_suite
 
 from fedkd.cli import main
 from fedkd.harness import cell as cell_module
 from fedkd.report.description import said_since_start
 from fedkd.report.results import read_results
 
-PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
-SUITE = """\
-name: toy
-rounds: 3
-clients: 3
-seeds: [0, 1, 2]
-datasets: [toy]
-partitions: [iid]
-models: [toy-linear]
-training: {local_steps: 2, batch_size: 8, lr: 0.05}
-checkpoint_every: 1
-strategies: [toy-mean]
-"""
 OUT = Path("out")
 TIMES = ("seconds", "peak_memory_bytes", "engine")
 pytestmark = pytest.mark.filterwarnings("default::RuntimeWarning")
@@ -64,7 +52,7 @@ def times(folders):
 def cells(tmp_path, monkeypatch, capsys):
     """Run a bench of three cells; return their folders."""
     monkeypatch.chdir(tmp_path)
-    Path("toy.yaml").write_text(SUITE, encoding="utf-8")
+    Path("toy.yaml").write_text(toy_suite(seeds="[0, 1, 2]"), encoding="utf-8")
     assert bench() == 0
     capsys.readouterr()
     return sorted((OUT / "runs").iterdir())

@@ -10,28 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from toy_suite import PLUGIN, toy_suite
 
 from fedkd.cli import main
 from fedkd.report.results import read_results
 
-PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
-SUITE = """\
-name: toy
-rounds: 3
-clients: 3
-seeds: [0]
-datasets: [toy]
-partitions: [iid]
-models: [toy-linear]
-training: {{local_steps: 2, batch_size: 8, lr: 0.05}}
-checkpoint_every: 1
-strategies: [{strategies}]
-"""
-
 
 def arguments(strategies):
     """Write a suite; return what runs it."""
-    Path("toy.yaml").write_text(SUITE.format(strategies=strategies), encoding="utf-8")
+    Path("toy.yaml").write_text(toy_suite(strategies, "[0]"), encoding="utf-8")
     given = ["--plugin", PLUGIN, "--out", "out", "--plain", "--no-plots", "--jobs", "1"]
     return ["bench", "toy.yaml", *given]
 

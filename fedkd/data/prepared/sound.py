@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.files import write_json_atomic
+from fedkd.base.files import json_mapping, write_json_atomic
 from fedkd.data.prepared.files import Prepared, require_sound
 
 NAME = "sound.json"
@@ -26,7 +25,7 @@ def require_sound_once(files: Sequence[Prepared]) -> None:
         DataError: If one of them is damaged.
     """
     seen = _looks_of(files)
-    if seen == _known(_place(files)):
+    if seen == json_mapping(_place(files)):
         return
     for file in files:
         require_sound(file)
@@ -50,13 +49,6 @@ def _place(files: Sequence[Prepared]) -> Path:
 
 def _looks_of(files: Sequence[Prepared]) -> dict[str, Any]:
     return {file.path.name: _look_of(file.path) for file in files}
-
-
-def _known(place: Path) -> object:
-    try:
-        return json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _look_of(path: Path) -> list[int] | None:

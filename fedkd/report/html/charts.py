@@ -19,7 +19,7 @@ from fedkd.report.grouping import (
     Groups,
     Setting,
     group,
-    setting_titles,
+    titles_of,
     without_global,
 )
 from fedkd.report.looks import Look, looks
@@ -86,9 +86,8 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
     shown = looks(
         [*dict.fromkeys(row.strategy for row in report.rows)], report.references
     )
-    settings = list(dict.fromkeys(setting for _, setting in groups))
-    titles = setting_titles(settings)[0] if settings else ()
-    worlds = [World(report, groups, one, labels, lines) for one in settings]
+    titles = titles_of(setting for _, setting in groups)
+    worlds = [World(report, groups, one, labels, lines) for one in titles]
     return {
         "strategies": [_look(report, groups, label, shown[label]) for label in labels],
         "settings": [
@@ -99,7 +98,7 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
                 "clients": _clients(world),
                 "partitions": _partitions(world, remark),
             }
-            for title, world in zip(titles, worlds, strict=True)
+            for title, world in zip(titles.values(), worlds, strict=True)
         ],
     }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedkd.errors import DataError
-from fedkd.report.grouping import group, setting_titles
+from fedkd.report.grouping import group, titles_of
 from fedkd.report.plots import read_gallery
 from fedkd.report.reading import Remark, Report
 from fedkd.report.results import Row
@@ -55,10 +55,7 @@ def galleries_of(report: Report, remark: Remark) -> list[Gallery]:
         remark: Is given a sentence on what cannot be read.
     """
     groups = group([row for row in report.rows if row.status == "done"])
-    settings = list(dict.fromkeys(setting for _, setting in groups))
-    titles = dict(
-        zip(settings, setting_titles(settings)[0] if settings else (), strict=True)
-    )
+    titles = titles_of(setting for _, setting in groups)
     found = []
     for (label, setting), rows in groups.items():
         row, strips = _first(rows, report, remark)

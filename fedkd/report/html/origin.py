@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.files import json_mapping
 from fedkd.base.folders import ResultsFolder
 from fedkd.report.reading import Report
 from fedkd.report.results import Row
@@ -46,7 +46,7 @@ def origins_of(report: Report) -> list[Origin]:
 
 
 def _origin(place: ResultsFolder, report: Report) -> Origin:
-    facts = _facts(place.environment)
+    facts = json_mapping(place.environment) or {}
     suite = _text(place.suite)
     rows = (
         row
@@ -80,15 +80,6 @@ def _commands(
         ]
     page = ["fedkd", "report", str(place.path), "--format", "html"]
     return [*lines, Command("This page again:", shlex.join(page))]
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """Return what ``environment.json`` says; nothing if it cannot be read."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return dict(facts) if isinstance(facts, Mapping) else {}
 
 
 def _shown(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

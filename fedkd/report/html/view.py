@@ -9,7 +9,7 @@ from typing import Any
 
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
-from fedkd.report.grouping import GLOBAL, LOCAL, Setting, group, setting_titles
+from fedkd.report.grouping import GLOBAL, LOCAL, Setting, group, titles_of
 from fedkd.report.html.charts import CHARTS, charts_of
 from fedkd.report.html.images import Gallery, galleries_of
 from fedkd.report.html.origin import Origin, origins_of
@@ -79,7 +79,7 @@ def page_view(report: Report, remark: Remark) -> Page:
     if not report.rows:
         return Page(report.title, about, "There are no results yet.")
     cells = {cell: f"cell-{place}" for place, cell in enumerate(group(report.rows))}
-    titles = _titles(list(cells))
+    titles = titles_of(setting for _, setting in cells)
     runs = lines_of(report)
     return Page(
         title=report.title,
@@ -100,11 +100,6 @@ def page_view(report: Report, remark: Remark) -> Page:
 def slug(title: str) -> str:
     """Return what links call a part: ``costs-of-a-run``."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
-
-
-def _titles(cells: Sequence[Cell]) -> dict[Setting, str]:
-    settings = list(dict.fromkeys(setting for _, setting in cells))
-    return dict(zip(settings, setting_titles(settings)[0], strict=True))
 
 
 def _summary(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedkd.base.randomness import numpy_stream
 from fedkd.errors import ConfigError
-from fedkd.ops.training import TrainingConfig
+from fedkd.ops.training import TrainingConfig, steps_of
 from fedkd.simulation.faults.config import PREFIX, FaultConfig, ShareConfig
 from fedkd.simulation.faults.files import FileConfig, rows_of
 from fedkd.strategy import Round
@@ -103,19 +103,6 @@ def drawn(
     number = math.floor(exact + numpy_stream(*name).random())
     luck = {k: numpy_stream(*name, k).random() for k in clients}
     return frozenset(sorted(clients, key=luck.__getitem__)[:number])
-
-
-def steps_of(training: TrainingConfig, images: int) -> int:
-    """Return the optimiser steps of a round of a client with so many images."""
-    if training.local_steps is not None:
-        return training.local_steps
-    batches, short = divmod(images, training.batch_size)
-    dropped = training.drop_last == "always" or (
-        training.drop_last == "singleton" and short == 1
-    )
-    if short and not (dropped and batches):
-        batches += 1
-    return batches * (training.local_epochs or 1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ FAULTS = [
     ),
     dict(
         name="straggle: epochs are counted as one",
-        path="fedkd/simulation/faults/plan.py",
+        path="fedkd/ops/training.py",
         old="return batches * (training.local_epochs or 1)",
         new="return batches",
         tests=TESTS,
