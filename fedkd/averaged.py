@@ -23,7 +23,17 @@ OPTION = "average"
 """What the option is called."""
 
 
-class _Averaged:
+class Composed:
+    """A strategy of a class that is made when it is asked for, and pickled by its parts."""
+
+    def __copy__(self) -> Any:
+        """Return a strategy with the same attributes, as copying does without pickling."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+
+class _Averaged(Composed):
     """A strategy whose server averages by the rule of its option."""
 
     plain_class: type[Strategy[Any, Any, Any]]
@@ -32,12 +42,6 @@ class _Averaged:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the strategy and its options: the class itself is made when needed."""
         return _made, (self.plain_class, self.config.model_dump())
-
-    def __copy__(self) -> _Averaged:
-        """Return a strategy with the same attributes, as copying does without pickling."""
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self))
-        return twin
 
 
 @cache
@@ -87,17 +91,13 @@ def _with_option(cls: type[Strategy[Any, Any, Any]]) -> Any:
         return rule
 
     said = "How the server averages what clients sent: the name of an average."
-    made = create_model(
+    made: Any = create_model(
         f"Averaged{cls.Config.__name__}",
         __base__=cls.Config,
         __validators__={"allowed": field_validator(OPTION)(allowed)},
         average=(Asked, Field(MEAN, description=said)),
     )
-    return _left_out_when_idle(made)
-
-
-def _left_out_when_idle(made: Any) -> Any:
-    """Return options whose ``average`` is no part of a run where it is the mean."""
+    # Of a run whose average is the mean it is no part.
     made.younger_options = made.younger_options | {OPTION}
     return made
 

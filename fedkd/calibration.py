@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, create_model
 from torch import Tensor, nn
 
-from fedkd.averaged import OPTION, averaged, plain_class
+from fedkd.averaged import OPTION, Composed, averaged, plain_class
 from fedkd.errors import ConfigError
 from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
 from fedkd.ops.heads import HeadTraining, feature_size, train_head
@@ -63,7 +63,7 @@ class Question:
     """The model that makes the features."""
 
 
-class _Calibrated(Strategy[Calibrating, Any, Any]):
+class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
     """A method, and calibration in its last round."""
 
     method_class: ClassVar[type[Strategy[Any, Any, Any]]]
@@ -80,12 +80,6 @@ class _Calibrated(Strategy[Calibrating, Any, Any]):
         needs = self.method.requires
         # The method has one round less, and one at least.
         self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)
-
-    def __copy__(self) -> _Calibrated:
-        """Return a strategy with the same attributes, as copying does without pickling."""
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self))
-        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
