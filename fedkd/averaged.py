@@ -91,13 +91,21 @@ def _with_option(cls: type[Strategy[Any, Any, Any]]) -> Any:
         return rule
 
     said = "How the server averages what clients sent: the name of an average."
-    made: Any = create_model(
+    made = create_model(
         f"Averaged{cls.Config.__name__}",
         __base__=cls.Config,
         __validators__={"allowed": field_validator(OPTION)(allowed)},
         average=(Asked, Field(MEAN, description=said)),
     )
-    # Of a run whose average is the mean it is no part.
+    return _left_out_when_idle(made)
+
+
+def _left_out_when_idle(made: Any) -> Any:
+    """Return options whose ``average`` is no part of a run where it is the mean.
+
+    A function of its own, for type checkers take what ``create_model`` gives for a class
+    that they know.
+    """
     made.younger_options = made.younger_options | {OPTION}
     return made
 
