@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ class RunFolder:
     def memories(self, done: int) -> Path:
         """Return the file with the clients' memories after ``done`` rounds."""
         return self.path / f"checkpoint-{done}.memories"
+
+    @staticmethod
+    def names_memories(name: str) -> bool:
+        """Say whether a file of clients' memories may have this name."""
+        return re.fullmatch(r"checkpoint-\d{1,18}\.memories", name, re.ASCII) is not None
 
     def every_memories(self) -> Iterator[Path]:
         """Yield the files with clients' memories that are there."""
