@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ ENDING = ".npy"
 READING = (
     *(OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, SyntaxError, RecursionError, MemoryError),
+    TokenError,
 )
 """What reading a zip or an array raises where it is damaged, or of another kind."""
 
@@ -61,14 +63,15 @@ def zip_of(path: Path) -> Iterator[zipfile.ZipFile]:
         OSError: If it cannot be read.
         zipfile.BadZipFile: If it is damaged, or no zip; or another of :data:`READING`.
     """
-    with opened(path) as file, _Pieces(io.FileIO(file.fileno(), closefd=False)) as whole:
-        with zipfile.ZipFile(whole) as archive:
-            yield archive
+    with (
+        opened(path) as file,
+        _Pieces(io.FileIO(file.fileno(), closefd=False)) as whole,
+        zipfile.ZipFile(whole) as archive,
+    ):
+        yield archive
 
 
-def array_in(
-    archive: zipfile.ZipFile, name: str, taken: int = 0
-) -> NDArray[Any]:
+def array_in(archive: zipfile.ZipFile, name: str, taken: int = 0) -> NDArray[Any]:
     """Return an array of a zip as NumPy writes it.
 
     Args:

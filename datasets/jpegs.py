@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,8 @@ from fedkd.errors import BoundsError
 
 PIECE = 512
 """Images decoded at once when a set is checked."""
+
+
 class UndecodableError(ValueError):
     """An image that cannot be used; the message completes "found …"."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from PIL import Image
 from fedkd.base.bounds import opened
 from fedkd.errors import BoundsError
 
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF")
 """What images may be, whatever they are called. Pillow knows more, and has other programs
 read some: EPS is PostScript, which it runs."""
 PIXELS = 1 << 26
@@ -27,6 +28,13 @@ DECODING = (
 """What Pillow raises on damaged images."""
 
 
+@functools.lru_cache(maxsize=1)
+def _known() -> tuple[str, ...]:
+    """Return those of :data:`FORMATS` that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 @contextmanager
 def picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
     """Open an image; nothing of it is decoded yet.
@@ -37,7 +45,7 @@ def picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
             :data:`DECODING`.
     """
     file = opened(source) if isinstance(source, Path) else source
-    with file, Image.open(file, formats=FORMATS) as image:
+    with file, Image.open(file, formats=_known()) as image:
         width, height = image.size
         if width * height > PIXELS:
             raise BoundsError(

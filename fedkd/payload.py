@@ -155,7 +155,9 @@ def decode(data: bytes) -> Any:
     try:
         length = int.from_bytes(data[:8], "little")
         if length > min(HEADER, len(data) - 8):
-            raise ValueError(f"found a header of {length:,} bytes, expected a shorter one")
+            raise ValueError(
+                f"found a header of {length:,} bytes, expected a shorter one"
+            )
         header = parse_json(data[8 : 8 + length], HEADER)
         facts = parse_json(header["__metadata__"]["tree"], HEADER)
         _check(data, int(facts["checksum"], 16))
@@ -215,7 +217,11 @@ def put_together(structure: str, tensors: Sequence[torch.Tensor]) -> Any:
     Raises:
         ContractError: If the structure is none, or names an unknown dataclass.
     """
-    return _rebuilt(json.loads(structure), tensors)
+    try:
+        node = json.loads(structure)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"not a tree written by fedkd: {error}") from error
+    return _rebuilt(node, tensors)
 
 
 def _rebuilt(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:

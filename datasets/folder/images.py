@@ -23,6 +23,8 @@ GREY = ("1", "L", "LA")
 _PALETTE = ("P", "PA")
 _DEEP = ("I", "F")
 """How Pillow's modes of more than 8 bits a channel start."""
+
+
 @dataclass(frozen=True)
 class Form:
     """What images become when they are read."""

@@ -12,6 +12,7 @@ from torch import nn
 from fedkd.api.export import Facts, write_model
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import warn_if_changed
 from fedkd.base.shown import brief
@@ -49,7 +50,11 @@ class FinishedRun:
             registry: Where names are looked up; a new one if None.
             root: Folder of the data files; the usual one if None.
             kept: Is kept as long as this is: a temporary folder.
+
+        Raises:
+            BoundsError: If a link in the folder leads out of it.
         """
+        refuse_links_outside(Path(folder))
         self.folder = Path(folder)
         """The run's own folder."""
         self.row = row

@@ -111,7 +111,9 @@ def parse_json(text: bytes | str, most: int = TEXT) -> Any:
     try:
         return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError:
-        raise BoundsError("found JSON nested too deep; expected a few levels.") from None
+        raise BoundsError(
+            "found JSON nested too deep; expected a few levels."
+        ) from None
 
 
 def _values(content: bytes) -> int:
@@ -179,5 +181,7 @@ def _amount(size: int) -> str:
     """Return a number of bytes for people."""
     for unit, factor in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if size >= 1 << factor:
-            return f"{size / (1 << factor):.4g} {unit}" if size < 1 << 60 else "too much"
+            return (
+                f"{size / (1 << factor):.4g} {unit}" if size < 1 << 60 else "too much"
+            )
     return f"{size} bytes"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkd.base import sums
-from fedkd.errors import ConfigError
+from fedkd.errors import BoundsError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class RunFolder:
     @staticmethod
     def names_memories(name: str) -> bool:
         """Say whether a file of clients' memories may have this name."""
-        return re.fullmatch(r"checkpoint-\d{1,18}\.memories", name, re.ASCII) is not None
+        return (
+            re.fullmatch(r"checkpoint-\d{1,18}\.memories", name, re.ASCII) is not None
+        )
 
     def every_memories(self) -> Iterator[Path]:
         """Yield the files with clients' memories that are there."""
@@ -133,7 +135,16 @@ class ResultsFolder:
         return self.path / "runs"
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the folder of a run."""
+        """Return the folder of a run.
+
+        Raises:
+            BoundsError: If that is no name of a folder in :attr:`runs`.
+        """
+        if Path(run_id).name != run_id or run_id in ("", "..") or "\0" in run_id:
+            raise BoundsError(
+                f"{self.results}: found the run_id {run_id!r}, expected the name of a "
+                f"folder in {self.runs}."
+            )
         return RunFolder(self.runs / run_id)
 
     def every_run(self) -> Iterator[RunFolder]:

@@ -12,8 +12,7 @@ import yaml
 from fedkd.base.bounds import read_text
 from fedkd.errors import BoundsError, ConfigError
 
-
-LONGEST = 1 << 20
+LONGEST = 1 << 18
 """Most characters of a text: PyYAML reads some hundred thousand a second."""
 MOST_VALUES = 20_000
 """Most values of a text, each alias counted as all that it stands for."""
@@ -91,6 +90,12 @@ _AMBIGUOUS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Plain values that YAML 1.1 takes for something else than people and YAML 1.2 do."""
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
+}
+"""What values may be; a time is refused for being doubtful, in words that say more."""
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _INSTEAD = {"switch": "true or false", "day": "it in quotes if it is text"}
 
 
@@ -118,14 +123,18 @@ def _refuse_ambiguous(
             many, as an alias of aliases makes of a few.
     """
     if node in above:
-        return 1  # a list that holds itself is refused where values are built
+        problem = "found a value that holds itself; write out what is meant"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+    if node.tag not in _TAGS:
+        problem = f"found the tag {node.tag!r}; leave it out"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
     within = (*above, node)
     number = 1
     for below, value in _inside(node, name):
         number += _refuse_ambiguous(value, below, within)
         if number > MOST_VALUES:
             raise _too_many(value.start_mark)
-    if isinstance(node, yaml.ScalarNode) and node.style is None:
+    if isinstance(node, yaml.ScalarNode):
         _refuse_doubtful(node, name)
     return number
 
@@ -141,8 +150,11 @@ def _inside(node: yaml.Node, name: str) -> Iterator[tuple[str, yaml.Node]]:
 
 
 def _refuse_doubtful(node: yaml.ScalarNode, name: str) -> None:
+    if _NO_TEXT.search(node.value):
+        problem = f"{name or 'value'}: found half a character, expected text"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
     match = _AMBIGUOUS.fullmatch(node.value)
-    if match is not None:
+    if node.style is None and match is not None:
         usual = "a plain decimal number, or it in quotes if it is text"
         raise yaml.MarkedYAMLError(
             None,
@@ -186,6 +198,13 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
     return content
 
 
+_FOREIGN = (
+    *(yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError),
+    *(AttributeError, OverflowError),
+)
+"""What PyYAML raises on values that are not what their tags say, and on no YAML."""
+
+
 def parse(text: str, where: str) -> Any:
     """Return the value of a YAML text.
 
@@ -208,8 +227,8 @@ def parse(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{where}: {line}{_problem(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
+    except _FOREIGN as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{where}: not a YAML text: {first}.") from None
 
 

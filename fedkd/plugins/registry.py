@@ -22,6 +22,7 @@ from fedkd.errors import (
     FedKDError,
     PluginError,
     listing,
+    readable,
     suggestion,
 )
 from fedkd.plugins.builders import build_model
@@ -285,7 +286,7 @@ class Registry:
             offer.name,
             offer.thing,
             offer.target,
-            offer.summary,
+            readable(str(offer.summary)),
             kind,
             status.distribution,
             status.version,

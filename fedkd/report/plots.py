@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError
@@ -137,6 +139,10 @@ def draw_all(
     return drawn
 
 
+LARGEST_GALLERY = 1 << 30
+"""Most bytes of the images of a run."""
+
+
 def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Read a client x class table: ``client,<class>,…`` and one line a client.
 
@@ -146,20 +152,27 @@ def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     Raises:
         DataError: If it is damaged; names the file and the line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.reader(file))
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not CSV: {error}.") from None
     if len(lines) < 2 or len(lines[0]) < 2 or lines[0][0] != "client":
         raise DataError(
             f"{path}:1: expected the header 'client,<class>,…' and one line a client."
         )
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(lines[0]) or not all(text.isdecimal() for text in line[1:]):
+        if len(line) != len(lines[0]) or not all(map(_is_count, line[1:])):
             raise DataError(
                 f"{path}:{number}: expected a client and {len(lines[0]) - 1} whole "
                 f"numbers, found {','.join(line)!r}."
             )
     counts = np.array([[int(text) for text in line[1:]] for line in lines[1:]])
     return counts.astype(np.int64), tuple(lines[0][1:])
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 15
 
 
 @dataclass(frozen=True)
@@ -262,9 +275,15 @@ def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:
     if not path.is_file():
         return {}
     try:
-        images: dict[str, NDArray[np.uint8]] = load(path.read_bytes())
-    except SafetensorError as error:
+        images: dict[str, NDArray[np.uint8]] = load(read_bytes(path, LARGEST_GALLERY))
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: not a gallery: {error}.") from None
+    for name, x in images.items():
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise DataError(
+                f"{path}: found {name} of shape {list(x.shape)} and type {x.dtype}, "
+                "expected images uint8 [N, C, H, W] with C 1 or 3."
+            )
     return {name: images[name] for name in sorted(images, key=_natural)}
 
 

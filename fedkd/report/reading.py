@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedkd.base import sums
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.sealed import changed_text, damaged, sound_row
 from fedkd.errors import ConfigError, FedKDError, listing
@@ -74,13 +75,14 @@ def read_report(
     Raises:
         ConfigError: If one is no results folder, they do not belong together, or one of
             ``papers`` cannot be read.
-        DataError: If a file in them is damaged.
+        DataError: If a file in them is damaged, or a link leads out of one.
     """
     tables: dict[str, list[Row]] = {}
     suites: dict[ResultsFolder, Suite] = {}
     places: dict[str, RunFolder] = {}
     for folder in folders:
         path = folder.path
+        refuse_links_outside(path)
         if not folder.results.is_file():
             kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
             raise ConfigError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.phases import PHASES
 from fedkd.base.runname import AXIS_COLUMNS, RunName
 from fedkd.base.shown import accuracy_facts, brief
@@ -139,6 +140,10 @@ _REQUIRED = {
 }  # fmt: skip
 
 
+MOST_COLUMNS = 4096
+"""More than all metrics together have; each is looked for in each row."""
+
+
 def is_axis(name: str) -> bool:
     """Say whether a column is an axis of the grid that no other column has."""
     return "." in name or name in AXIS_COLUMNS
@@ -191,7 +196,7 @@ def read_results(path: Path) -> list[Row]:
             was found there and what was expected.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark in front
+        text = read_bytes(path).decode("utf-8-sig")  # spreadsheets put a mark in front
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; 'fedkd bench' writes it into its --out folder."
@@ -312,6 +317,10 @@ def _check_header(names: Sequence[str], path: Path) -> None:
                 f"{path}:1: the columns are separated by {word}, expected commas; a "
                 "spreadsheet saves it so as 'CSV UTF-8 (comma delimited)'."
             )
+    if len(names) > MOST_COLUMNS:
+        raise DataError(
+            f"{path}:1: found {len(names):,} columns, expected at most {MOST_COLUMNS:,}."
+        )
     missing = [name for name in COLUMNS if name not in (*names, *LATER)]
     known = [place for place, name in enumerate(names) if name in COLUMNS]
     # Those of metrics come last.

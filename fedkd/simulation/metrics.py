@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import opened, parse_json, read_bytes
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import LARGEST_METRICS
 from fedkd.errors import DataError
 
 
@@ -25,7 +27,7 @@ def truncate(folder: Path, rounds: int) -> None:
     """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
     path = RunFolder(folder).metrics
     if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)[:rounds]
+        lines = read_bytes(path, LARGEST_METRICS).splitlines(keepends=True)[:rounds]
         write_atomic(path, b"".join(lines))
 
 
@@ -35,9 +37,10 @@ def fixed(folder: Path, rounds: int) -> str:
     Empty if there are fewer lines than rounds, or no file.
     """
     try:
-        with RunFolder(folder).metrics.open("rb") as file:
+        with opened(RunFolder(folder).metrics) as file:
             os.fsync(file.fileno())
-            lines = file.read().splitlines(keepends=True)[:rounds]
+        text = read_bytes(RunFolder(folder).metrics, LARGEST_METRICS)
+        lines = text.splitlines(keepends=True)[:rounds]
     except FileNotFoundError:
         return ""
     return hashlib.sha256(b"".join(lines)).hexdigest() if len(lines) == rounds else ""
@@ -67,12 +70,12 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     path = folder.metrics
     if not path.is_file():
         return []
-    text = path.read_bytes().decode(errors="replace")
+    text = read_bytes(path, LARGEST_METRICS).decode(errors="replace")
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines: list[dict[str, Any]] = []
     for number, line in enumerate(whole, start=1):
         try:
-            metrics = json.loads(line)
+            metrics = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON: {error}.") from None
         if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):

@@ -34,6 +34,8 @@ FOREIGN = (OSError, ValueError, TypeError, KeyError, AttributeError, struct.erro
 """What :func:`read_header` raises on other files."""
 _TUPLES = ("shape", "classes", "mean", "std", "notes", "groups", "group_names")
 """What JSON has as lists."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a prepared file says of itself."""
