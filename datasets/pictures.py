@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fedkd.base.bounds import opened
-from fedkd.errors import BoundsError
+from fedkd.errors import BoundsError, listing
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF")
 """What images may be, whatever they are called. Pillow knows more, and has other programs
@@ -35,6 +35,14 @@ def _known() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def _identified(file: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(file, formats=_known())
+    except UnidentifiedImageError:
+        names = listing(_known())
+        raise UnidentifiedImageError(f"cannot identify it as any of {names}") from None
+
+
 @contextmanager
 def picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
     """Open an image; nothing of it is decoded yet.
@@ -45,7 +53,7 @@ def picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
             :data:`DECODING`.
     """
     file = opened(source) if isinstance(source, Path) else source
-    with file, Image.open(file, formats=_known()) as image:
+    with file, _identified(file) as image:
         width, height = image.size
         if width * height > PIXELS:
             raise BoundsError(

@@ -186,7 +186,9 @@ def require_layout(shape: Sequence[int], strides: Sequence[int]) -> None:
         ValueError: If it does not fit, or is no shape at all.
     """
     every = [*shape, *strides]
-    if not all(type(one) is int and 0 <= one < 1 << 48 for one in every):
+    listed = isinstance(shape, list | tuple) and isinstance(strides, list | tuple)
+    whole = listed and all(type(one) is int and 0 <= one < 1 << 48 for one in every)
+    if not whole or len(shape) != len(strides):
         raise ValueError(f"found a shape of {shape}, expected whole numbers")
     if math.prod(shape) and not fills_memory(shape, strides):
         raise ValueError(f"found strides {strides} for a shape of {shape}")

@@ -60,11 +60,12 @@ def read_bytes(path: Path, most: int = TEXT) -> bytes:
         OSError: If it cannot be read.
     """
     with opened(path) as file:
-        content = file.read(min(os.fstat(file.fileno()).st_size, most + 1))
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most else file.read(size)
         # It may have grown meanwhile, and files of the system say that they are empty.
-        while len(content) <= most and (chunk := file.read(_CHUNK)):
+        while max(size, len(content)) <= most and (chunk := file.read(_CHUNK)):
             content += chunk
-    if len(content) > most:
+    if max(size, len(content)) > most:
         raise BoundsError(
             f"{path}: found more than {_amount(most)}, expected less; it is none that "
             "fedkd wrote, or no file of its kind."

@@ -21,6 +21,7 @@ from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
+from fedkd.suite.axes import require_few
 from fedkd.suite.entries import Listed, ListedStrategy
 from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.models import Models, models_of
@@ -28,6 +29,8 @@ from fedkd.suite.public import Public, public_of, refuse_same
 from fedkd.suite.spread import spread, spread_mixes, spread_strategies
 from fedkd.suite.suite import Suite
 
+MOST_CELLS = 100_000
+"""Cells of a suite at one point of its axes."""
 TEST_FRACTION = "test_fraction"
 """The option of a data set that says which part of its test set is measured on."""
 
@@ -153,6 +156,8 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
     public = public_of(registry, suite.public, where)
     for _, dataset in datasets:
         refuse_same(public, dataset, where)
+    listed = (datasets, partitions, suite.shifts, mixes, suite.seeds, strategies)
+    require_few(map(len, listed), where, MOST_CELLS)
     columns = columns_of(registry, metrics, where, suite.validation is not None)
     cells = [
         _cell(

@@ -153,10 +153,11 @@ class MappedTrees:
             checksum = 0
             for piece in trees._pieces():
                 checksum = zlib.crc32(piece, checksum)
+            fits = checksum == head["checksum"]
         except (OSError, *_FOREIGN) as error:
             raise ContractError(f"{path} is no store of fedkd: {error}") from error
         whole = zlib.crc32(text) if expected is None else expected
-        if checksum != head["checksum"] or zlib.crc32(text) != whole:
+        if not fits or zlib.crc32(text) != whole:
             raise ContractError(f"{path} is damaged; its checksum does not fit.")
         return trees
 
