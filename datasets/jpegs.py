@@ -91,7 +91,7 @@ class FolderTree(Tree):
         return str(self.path / name)
 
     def _entries(self, name: str) -> list[os.DirEntry[str]]:
-        folder = self.path / name
+        folder = inside(self.path, self.path / name)
         if not folder.is_dir():
             return []
         with os.scandir(folder) as entries:

@@ -6,8 +6,8 @@ fedkd (``pip install 'fedkd[fuzz]'``). Of each file it is asked whether
 
 * it was refused with an error of ours, or read: then it is sound;
 * anything else was raised;
-* it took longer than a second of a core, or more than 64 MiB of memory beyond what the
-  first files took;
+* it took longer than a second of a core, or more memory than the target may: 64 MiB for
+  all of its files together, but for images;
 * anything was run, imported, unpickled or written outside of the temporary folder.
 
 What does harm is kept in ``build/fuzz/<target>``; mend it, and put it into
@@ -26,8 +26,6 @@ from collections import Counter
 
 SECONDS = 1.0
 """Of a core, that a file may take."""
-GROWTH = 64 << 20
-"""Bytes of memory that all files together may take, after the first ones."""
 FIRST = 300
 """Files after which memory is looked at: libraries have made their own room by then."""
 FORBIDDEN = (
@@ -120,7 +118,7 @@ class Watch:
         number = sum(self.counts.values())
         if number == FIRST:
             self.base = memory()
-        if number > FIRST and memory() > self.base + GROWTH:
+        if number > FIRST and memory() > self.base + self.target.growth:
             self._keep(data, "large", f"{(memory() - self.base) >> 20} MiB more")
             self.base = memory()
 

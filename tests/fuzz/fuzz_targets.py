@@ -43,6 +43,8 @@ class Target:
     name = ""
     file = ""
     """What its file is called."""
+    growth = 64 << 20
+    """Bytes of memory that all files may take, beyond what the first ones took."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -242,6 +244,7 @@ class Picture(Target):
     """An image in a folder of images."""
 
     name, file = "image", "train/a/1.png"
+    growth = 1 << 30  # a few bytes may stand for as many pixels as a photo has
 
     def __init__(self, folder):
         super().__init__(folder)

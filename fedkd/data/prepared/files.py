@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from fedkd.base.bounds import HEADER, opened, parse_json
+from fedkd.base.bounds import HEADER, inside, opened, parse_json
 from fedkd.errors import BoundsError, DataError
 
 VERSION = 1
@@ -129,7 +129,7 @@ class Prepared:
 def read_prepared(path: Path) -> Prepared | None:
     """Return what is in a prepared file; None if it is missing, cut short or foreign."""
     try:
-        with opened(path) as file:
+        with opened(inside(path.parent, path)) as file:
             return read_opened(path, file)
     except (OSError, BoundsError):
         return None
