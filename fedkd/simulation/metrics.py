@@ -16,6 +16,13 @@ from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import LARGEST_METRICS
 from fedkd.errors import DataError
 
+_NUMBER = (int, float)
+_MAPPING = (dict,)
+_MAPPINGS = ("measured", "logged", "clients", "phases", "local_accuracy_by_client")
+"""Keys of a line with values by name; those of the others are numbers, or None."""
+_TEXTS = ("global_of",)
+_COUNTS = ("bytes_up", "bytes_down", "client_examples")
+
 
 def append(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Add the line of a round."""
@@ -78,10 +85,27 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
             metrics = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON: {error}.") from None
-        if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):
+        if not isinstance(metrics, dict) or type(metrics.get("round")) is not int:
             raise DataError(
                 f"{path}:{number}: expected an object with a whole number 'round'; the "
                 "line is damaged."
             )
+        if odd := _odd(metrics):
+            raise DataError(
+                f"{path}:{number}: found {odd!r} of another kind than rounds have; the "
+                "line is damaged."
+            )
         lines.append(metrics)
     return lines
+
+
+def _odd(metrics: Mapping[str, Any]) -> str:
+    """Return the first key of a line whose value is of no kind that it can have."""
+    for key, value in metrics.items():
+        kinds = _MAPPING if key in _MAPPINGS else str if key in _TEXTS else _NUMBER
+        if value is not None and not isinstance(value, kinds):
+            return key
+    missing = (key for key in _COUNTS if type(metrics.get(key, 0)) is not int)
+    clients = (metrics.get("clients") or {}).values()
+    odd = not all(isinstance(one, dict) for one in clients)
+    return next(missing, "clients" if odd else "")
