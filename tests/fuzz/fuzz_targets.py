@@ -33,7 +33,7 @@ from fedkd.suite.suite import load_suite, suite_names
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).with_name("corpus")
 """Files that once did harm, by target; they are replayed by ``test_corpus.py``."""
-MOST_CELLS = 2000
+MOST_CELLS = 300
 """Cells of a suite that are put together here; it is the user's affair to run more."""
 
 
