@@ -153,11 +153,11 @@ def refuse_links_outside(root: Path, *parts: str) -> None:
         if not place.is_dir():
             continue
         with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    inside(root, Path(entry.path))
-                elif entry.is_dir():
-                    waiting.append(Path(entry.path))
+            there = list(entries)
+        for link in (entry for entry in there if entry.is_symlink()):
+            inside(root, Path(link.path))
+        folders = (entry for entry in there if entry.is_dir(follow_symlinks=False))
+        waiting += [Path(folder.path) for folder in folders]
 
 
 def require_room(size: int, what: str) -> None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sealed import changed_text
 from fedkd.base.sums import changed
@@ -53,6 +54,7 @@ def read_place(place: Path) -> list[Row]:
         ConfigError: If it is neither.
         DataError: If the file is damaged.
     """
+    refuse_links_outside(place)
     path = ResultsFolder(place).results if place.is_dir() else place
     if not path.is_file():
         raise ConfigError(

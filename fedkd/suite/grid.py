@@ -152,12 +152,9 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
     _no_twins("shifts", [shift.model_dump() for shift in suite.shifts], where)
     mixes = _mixes(registry, suite)
     strategies = _strategies(registry, suite)
+    _require_few(suite, datasets, partitions, mixes, strategies)
     metrics = metrics_of(registry, suite.metrics, where)
-    public = public_of(registry, suite.public, where)
-    for _, dataset in datasets:
-        refuse_same(public, dataset, where)
-    listed = (datasets, partitions, suite.shifts, mixes, suite.seeds, strategies)
-    require_few(map(len, listed), where, MOST_CELLS)
+    public = _public(registry, suite, datasets)
     columns = columns_of(registry, metrics, where, suite.validation is not None)
     cells = [
         _cell(
@@ -185,6 +182,20 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
         for label, strategy, protocol in strategies
     ]
     return [replace(c, columns=(*columns, *fault_columns(suite))) for c in cells]
+
+
+def _public(
+    registry: Registry, suite: Suite, datasets: Sequence[tuple[str | None, Resolved]]
+) -> Public | None:
+    public = public_of(registry, suite.public, suite.where)
+    for _, dataset in datasets:
+        refuse_same(public, dataset, suite.where)
+    return public
+
+
+def _require_few(suite: Suite, *listed: Sequence[Any]) -> None:
+    every = (*listed, suite.shifts, suite.seeds)
+    require_few(map(len, every), suite.where, MOST_CELLS)
 
 
 def _mixes(registry: Registry, suite: Suite) -> list[Models]:
