@@ -77,14 +77,9 @@ def page(one: Recorded) -> str:
     there = f"../../benchmarks/results/{one.name}"
     parts = [
         f"# {one.name}",
-        f"{one.suite.description} [All tables]({there}/table.md) and "
-        f"[all runs]({there}/results.csv).",
-        f"## What was run\n\n```sh\n{one.command}\n```\n\n{_what_was_run(one)}",
-        *(
-            f"## {title}\n\n{text}"
-            for title in KEPT
-            if (text := one.sections.get(title))
-        ),
+        f"{one.suite.description} In `benchmarks/results/{one.name}`, "
+        f"[table.md]({there}/table.md) has all tables and "
+        f"[results.csv]({there}/results.csv) all runs.",
         f"## {GLOBAL.title}\n\n{one.sections[GLOBAL.title]}",
         "## What is separated, and what is not\n\n" + "\n".join(_conclusions(one)),
         f"## Cost beside accuracy\n\n{_costs(one)}",
@@ -92,6 +87,12 @@ def page(one: Recorded) -> str:
             f"## {t}\n\n{s}"
             for t, s in one.sections.items()
             if t.startswith("Reported")
+        ),
+        f"## What was run\n\n```sh\n{one.command}\n```\n\n{_what_was_run(one)}",
+        *(
+            f"## {title}\n\n{text}"
+            for title in KEPT
+            if (text := one.sections.get(title))
         ),
         f"## One cell of it again\n\n{_again(one)}",
     ]
