@@ -86,9 +86,10 @@ def array_in(archive: zipfile.ZipFile, name: str, taken: int = 0) -> NDArray[Any
     member = archive.getinfo(name + ENDING)
     with archive.open(member) as file:
         shape, kind = _header(file)
-        size = math.prod(shape) * kind.itemsize
+        elements: int = math.prod(shape)
+        size = elements * kind.itemsize
         rest = member.file_size - file.tell()
-        if size != rest or (math.prod(shape) and not kind.itemsize):
+        if size != rest or (elements and not kind.itemsize):
             raise BoundsError(f"it claims {shape} of {kind} and has {rest:,} bytes")
         require_room(taken + size, name)
     with archive.open(member) as file:

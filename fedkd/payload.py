@@ -185,10 +185,10 @@ def require_layout(shape: Sequence[int], strides: Sequence[int]) -> None:
     Raises:
         ValueError: If it does not fit, or is no shape at all.
     """
-    every = [*shape, *strides]
     listed = isinstance(shape, list | tuple) and isinstance(strides, list | tuple)
-    whole = listed and all(type(one) is int and 0 <= one < 1 << 48 for one in every)
-    if not whole or len(shape) != len(strides):
+    every = (0, *shape, *strides)
+    whole = listed and {*map(type, every)} == {int} and min(every) >= 0
+    if not whole or max(every) >> 48 or len(shape) != len(strides):
         raise ValueError(f"found a shape of {shape}, expected whole numbers")
     if math.prod(shape) and not fills_memory(shape, strides):
         raise ValueError(f"found strides {strides} for a shape of {shape}")
@@ -263,24 +263,21 @@ def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -
 
 
 def _rebuild(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    (kind, *_), (content, *_) = node, node.values()
-    if kind == "t":
-        return tensors[content]
-    if kind == "f":
-        return float.fromhex(content)
-    if kind == "s":
-        if not isinstance(content, _SCALARS):
-            raise TypeError(f"found {type(content).__name__}, expected a scalar")
-        return content
-    if kind == "d":
+    if "t" in node:
+        return tensors[node["t"]]
+    if "f" in node:
+        return float.fromhex(node["f"])
+    if "s" in node:
+        if not isinstance(node["s"], _SCALARS):
+            raise TypeError(f"found {type(node['s']).__name__}, expected a scalar")
+        return node["s"]
+    if "d" in node:
         fields = {key: _rebuild(child, tensors) for key, child in node["v"]}
-        return _made(_dataclass_named(content), fields)
-    if kind == "m":
-        return {key: _rebuild(child, tensors) for key, child in content}
-    if kind not in ("l", "u"):
-        raise ValueError(f"found a node of the kind {kind!r}")
-    items = [_rebuild(child, tensors) for child in content]
-    return items if kind == "l" else tuple(items)
+        return _made(_dataclass_named(node["d"]), fields)
+    if "m" in node:
+        return {key: _rebuild(child, tensors) for key, child in node["m"]}
+    items = [_rebuild(child, tensors) for child in node["l" if "l" in node else "u"]]
+    return items if "l" in node else tuple(items)
 
 
 def _made(kind: type, given: Mapping[str, Any]) -> Any:

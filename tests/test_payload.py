@@ -150,7 +150,7 @@ def test_no_method_of_a_dataclass_is_called():
         (laid_out("23", "31"), "expected whole numbers"),
         (lambda facts: facts.update(tree="[" * 100_000), "nested too deep"),
         (lambda facts: facts.update(tree='{"s": [1]}'), "expected a scalar"),
-        (lambda facts: facts.update(tree='{"x": 1}'), "found a node of the kind 'x'"),
+        (lambda facts: facts.update(tree='{"x": 1}'), "KeyError"),
         (lambda facts: facts.update(tree='{"t": "9"}'), "KeyError"),
         (lambda facts: facts.update(tree='{"f": "0x1p9999"}'), "OverflowError"),
     ],

@@ -33,7 +33,8 @@ class _Loader(yaml.SafeLoader):
         """
         self._values += 1
         if self._values > MOST_VALUES:
-            raise _too_many(self.peek_event().start_mark)
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _too_many(event.start_mark)
         return super().compose_node(parent, index)
 
 
