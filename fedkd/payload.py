@@ -291,7 +291,7 @@ def _made(kind: type, given: Mapping[str, Any]) -> Any:
             f"the data names fields that {kind.__qualname__} has not: "
             f"{listing(sorted(odd))}; load the version of the plug-in that wrote it."
         )
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     for field in known:
         value = given[field.name] if field.name in given else _default(field)
         object.__setattr__(made, field.name, value)

@@ -113,8 +113,10 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
         status = PluginStatus(module, hookspecs.GROUP, __version__, module)
         yield PluginSource(status, partial(importlib.import_module, module))
     for point in sorted(entry_points(), key=lambda p: (_fact(p, "name"), p.name)):
-        who = (point.name, _fact(point, "name"), _fact(point, "version"), point.value)
-        status = PluginStatus(*map(readable, who))
+        name, version = _fact(point, "name"), _fact(point, "version")
+        status = PluginStatus(
+            readable(point.name), name, version, readable(point.value)
+        )
         yield PluginSource(status, point.load)
     seen: dict[str, Path] = {}
     for path in dict.fromkeys(Path(file).resolve() for file in plugin_files):
@@ -157,7 +159,7 @@ def _fact(point: importlib.metadata.EntryPoint, name: str) -> str:
         value = getattr(point.dist, name)
     except Exception:
         return "unknown"
-    return str(value) if value else "unknown"
+    return readable(str(value)) if value else "unknown"
 
 
 def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:

@@ -114,7 +114,7 @@ class Watch:
         if took > SECONDS:
             self._keep(data, "slow", f"{took:.1f} s")
         if self.guard.seen:
-            self._keep(data, "did", "; ".join(self.guard.seen))
+            self._keep(data, "did", "; ".join(self.guard.seen)[:300])
         number = sum(self.counts.values())
         if number == FIRST:
             self.base = memory()

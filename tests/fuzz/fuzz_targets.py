@@ -187,6 +187,10 @@ class SuiteFile(Target):
     def __init__(self, folder):
         super().__init__(folder)
         self.registry = load_registry()
+        # What is registered is imported when a suite names it: all of it, now.
+        for kind in ("strategies", "datasets", "models", "partitioners", "metrics"):
+            for name in self.registry.entries(kind):
+                self.registry.resolve(kind, name)
 
     def seeds(self):
         for name in suite_names():
