@@ -16,11 +16,16 @@ from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import LARGEST_METRICS
 from fedkd.errors import DataError
 
-_NUMBER = (int, float)
 _MAPPING = (dict,)
-_MAPPINGS = ("measured", "logged", "clients", "phases", "local_accuracy_by_client")
-"""Keys of a line with values by name; those of the others are numbers, or None."""
-_TEXTS = ("global_of",)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("measured", "logged", "clients", "phases"), _MAPPING),
+    "global_of": (str,),
+}
+"""What a line has under a key, if it has anything there."""
+_OF_EACH = "_by_client"
+"""Ends keys with a value for each client."""
+_USUAL = (int, float, dict)
+"""What a line has under any other key."""
 _COUNTS = ("bytes_up", "bytes_down", "client_examples")
 
 
@@ -102,7 +107,7 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
 def _odd(metrics: Mapping[str, Any]) -> str:
     """Return the first key of a line whose value is of no kind that it can have."""
     for key, value in metrics.items():
-        kinds = _MAPPING if key in _MAPPINGS else str if key in _TEXTS else _NUMBER
+        kinds = _KINDS.get(key, _MAPPING if key.endswith(_OF_EACH) else _USUAL)
         if value is not None and not isinstance(value, kinds):
             return key
     missing = (key for key in _COUNTS if type(metrics.get(key, 0)) is not int)
