@@ -59,7 +59,7 @@ def swap(old, new):
             swap("[toy]", "!!python/object:os.system [toy]"),
             "line 4: found the tag",
         ),
-        (swap("[toy]", "&x [*x]"), "recursive"),
+        (swap("[toy]", "&x [*x]"), "a value that holds itself"),
     ],
 )
 def test_a_file_that_is_no_suite(complain, text, words):
