@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, read_results
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
@@ -78,7 +79,7 @@ def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
 
 
 def _items(body: str) -> list[str]:
-    return [line.removeprefix("- ") for line in body.splitlines() if line]
+    return [unescaped(line.removeprefix("- ")) for line in body.splitlines() if line]
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

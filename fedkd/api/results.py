@@ -14,7 +14,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root as usual_root
 from fedkd.errors import ConfigError, FedKDError, counted, listing
-from fedkd.report.comparing import THRESHOLD, compared, read_place
+from fedkd.report.comparing import THRESHOLD, Side, compared, read_place
 from fedkd.report.plots import draw_all
 from fedkd.report.reading import Report, page_of, read_report
 from fedkd.report.results import COLUMNS, Row
@@ -186,13 +186,14 @@ class Results:
                 f"compare: found threshold={threshold!r} and level={level!r}, expected "
                 "percentage points from 0 on, and a level of at least 0.5 and below 1."
             )
-        if isinstance(before, Results):
-            old = (before._place, before.rows)
-        else:
-            old = (str(before), read_place(Path(before)))
-        new = (self._place, self.rows)
+        old = before._side if isinstance(before, Results) else read_place(Path(before))
+        new = self._side
         comparison = compared(old, new, threshold=threshold, level=level)
-        return Changes(comparison, old[0], new[0])
+        return Changes(comparison, old.name, new.name)
+
+    @property
+    def _side(self) -> Side:
+        return Side(self._place, self.rows, self._report.folders)
 
     @property
     def _place(self) -> str:

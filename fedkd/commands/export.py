@@ -8,13 +8,13 @@ import click
 
 from fedkd.api.finished import FinishedRun
 from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.data import root_option
 from fedkd.errors import ConfigError, counted
 from fedkd.plugins.registry import load_registry
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, DataError
 from fedkd.report.html.rendering import html_of
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.paper.tidy import tidy_text
@@ -29,7 +29,7 @@ WIDTH = 120
 """Columns of a table that is written to a file."""
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument(
     "folders",
     nargs=-1,
@@ -105,6 +105,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise ConfigError(f"--out {out}: it is a folder; give a file.")
     read = [ResultsFolder(folder) for folder in folders]
     report = read_report(read, plugin_files, _remark, papers)
+    if not report.rows:
+        raise DataError(
+            f"{', '.join(str(one.results) for one in read)}: found no run, expected a "
+            "line a run. Run the bench, or go on with it."
+        )
     if asked.figures:
         draw_asked(asked, report, out, folders)
         return

@@ -12,10 +12,10 @@ import pytest
 
 from fedkd.metrics.classification import Loss
 from fedkd.report.curves import Curve, draw_curves, fill_panel
+from fedkd.report.escaping.latex import breakable, escaped
 from fedkd.report.figures import figure_in
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.looks import look, looks
-from fedkd.report.paper.escaping import breakable, escaped
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.paper.pictures import PaperFigure, draw_panels
 from fedkd.report.paper.tidy import tidy_text
