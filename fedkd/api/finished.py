@@ -114,8 +114,9 @@ class FinishedRun:
 
         The suffix says how: ``.pt`` and ``.safetensors`` are weights, ``.pt2`` is a
         program of torch.export, ``.onnx`` one of ONNX (extra ``export``). The JSON file
-        of the same name has the input's shape, the classes, the normalisation, the
-        architecture if it is a registered one, and what the run measured.
+        beside it, ``model.pt.json``, has the input's shape, the classes, the
+        normalisation, the architecture if it is a registered one, and what the run
+        measured.
 
         Args:
             to: The file.

@@ -24,6 +24,8 @@ from fedkd.report.reading import Report, aimed, page_of, read_report
 from fedkd.report.results import csv_text
 from fedkd.report.terminal import table_rich
 
+PAGES = ("table", "markdown")
+"""Formats that people read as they are; figures are drawn beside these without asking."""
 FORMATS = ("table", "markdown", "html", "latex", "json", "csv", "results-csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""
@@ -49,8 +51,8 @@ WIDTH = 120
     "plots",
     default=None,
     help="Draw the figures too, or not. They go into plots/ beside the file of --out; "
-    "without --out, into DIR/plots.  [default: drawn, but not for several DIRs "
-    "without --out, nor for an HTML page, which has its own]",
+    "without --out, into DIR/plots.  [default: drawn with table and markdown, but not "
+    "for several DIRs without --out]",
 )
 @click.option(
     "--out",
@@ -91,9 +93,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     more than one of them counts once.
     """
     if output_format == "html" and not asked.figures:
-        out, plots = out or _page_in(folders), bool(plots)
+        out = out or _page_in(folders)
     has_place = out is not None or len(set(folders)) == 1
-    draws = plots is not False and has_place
+    wanted = (output_format or "table") in PAGES if plots is None else plots
+    draws = wanted and has_place
     _check(asked, plots, papers, target)
     asked.check(output_format, draws)
     if plots and not has_place:
@@ -104,12 +107,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if out is not None and out.is_dir() and not asked.figures:
         raise ConfigError(f"--out {out}: it is a folder; give a file.")
     read = [ResultsFolder(folder) for folder in folders]
-    report = read_report(read, plugin_files, _remark, papers)
-    if not report.rows:
-        raise DataError(
-            f"{', '.join(str(one.results) for one in read)}: found no run, expected a "
-            "line a run. Run the bench, or go on with it."
-        )
+    report = _read(read, plugin_files, papers)
     if asked.figures:
         draw_asked(asked, report, out, folders)
         return
@@ -146,6 +144,23 @@ def _check(
             raise ConfigError(
                 f"--figures: {name} does nothing beside it; leave one of them out."
             )
+
+
+def _read(
+    folders: Sequence[ResultsFolder], plugin_files: Sequence[str], papers: Sequence[str]
+) -> Report:
+    """Read the folders.
+
+    Raises:
+        DataError: If there is no run in any of them.
+    """
+    report = read_report(folders, plugin_files, _remark, papers)
+    if not report.rows:
+        raise DataError(
+            f"{', '.join(str(one.results) for one in folders)}: found no run, expected a "
+            "line a run. Run the bench, or go on with it."
+        )
+    return report
 
 
 def _draw(

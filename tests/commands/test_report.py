@@ -100,6 +100,15 @@ def test_the_table_is_printed_and_drawn(capsys, quick, plugin):
     ]
 
 
+@pytest.mark.parametrize("form", ["latex", "csv", "results-csv", "json"])
+def test_what_is_no_page_is_the_file_alone(capsys, quick, plugin, tmp_path, form):
+    target = tmp_path / "paper" / "made"
+    report(capsys, quick, "--plugin", plugin, "--format", form, "--out", str(target))
+    assert [path.name for path in target.parent.iterdir()] == ["made"]
+    assert report(capsys, quick, "--plugin", plugin, "--format", form).err == ""
+    assert not (Path(quick) / "plots").exists()
+
+
 def test_no_plots_draws_nothing(capsys, quick, plugin):
     report(capsys, quick, "--plugin", plugin, "--no-plots")
     assert not (Path(quick) / "plots").exists()
@@ -234,7 +243,9 @@ def test_results_without_a_run_are_one_sentence(capsys, quick):
 
 
 def test_percent_of_a_metric_that_are_none_are_told(capsys, tmp_path):
-    found = [replace(row, metrics={"global_macro_f1": 150.0}) for row in rows("a", 70.0)]
+    found = [
+        replace(row, metrics={"global_macro_f1": 150.0}) for row in rows("a", 70.0)
+    ]
     folder = bench(tmp_path / "a", found, SUITE + "metrics: [macro_f1]\n")
     err = report(capsys, folder, "--no-plots").err
     assert "global_macro_f1 is 150, and percent are from 0 to 100 (1 run)" in err
