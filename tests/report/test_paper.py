@@ -1,6 +1,7 @@
 """What goes into a paper: LaTeX that compiles, tidy values, figures with their fonts."""
 
 import csv
+import html
 import io
 import re
 import shutil
@@ -261,3 +262,15 @@ def test_a_figure_is_as_wide_as_it_says_with_its_letters(tmp_path, kind):
 def test_pictures_of_a_bench_can_be_of_any_kind(tmp_path):
     draw_curves([curve("a", 0, 5.0)], GLOBAL, tmp_path / "x.svg", "t")
     assert (tmp_path / "x.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_long_title_goes_on_in_a_second_line_and_is_no_formula(tmp_path):
+    path = tmp_path / "x.svg"
+    title = "accuracy: folder[path=/a$b$/<i>|x], \n dirichlet 0.1 of y"
+    for wanted in (PaperFigure(kind="svg"), PaperFigure(kind="svg", width="page")):
+        draw_panels({"iid": [curve("a", 0, 5.0)]}, GLOBAL, path, wanted, title)
+        said = re.findall(r">([^<>]+)</t(?:ext|span)>", path.read_text("utf-8"))
+        lines = [line for line in said if "$" in line or "0.1 of y" in line]
+        shown = html.unescape(" ".join(lines))
+        assert shown == " ".join(title.split())
+        assert len(lines) == (2 if wanted.width == "column" else 1)

@@ -125,8 +125,12 @@ def test_written_rows_are_read_back_equal(tmp_path):
 
 
 def test_a_reason_of_two_lines_takes_one(tmp_path):
-    write_results([lost("a", 0, "failed", "one\n  two")], tmp_path / "r.csv")
-    assert read_results(tmp_path / "r.csv")[0].reason == "one two"
+    path = tmp_path / "r.csv"
+    write_results([lost("a", 0, "failed", "one\n  two \x1b[31mred")], path)
+    assert read_results(path)[0].reason == r"one two \x1b[31mred"
+    # By hand, too.
+    path.write_text(csv_text([lost("a", 0, "failed", "R")]).replace("R", '"\x1b\n|"'))
+    assert read_results(path)[0].reason == r"\x1b |"
 
 
 @pytest.mark.parametrize(
@@ -135,15 +139,34 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",20,0,done", ",20,x,done", ":2: seed: found 'x', expected a whole number"),
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a percentage"),
-        (",80.0,", ",179.4,", ":2: global_accuracy: found '179.4', expected a percentage "
-         "from 0 to 100. Was the file changed by hand?"),
-        (",80.0,,", ",80.0,-3,", ":2: local_accuracy: found '-3', expected a percentage"),
-        (",80.0,,,", ",80.0,,-1,", ":2: bytes_up: found '-1', expected a whole number "
-         "from 0 on"),
-        (",10,20,0,", ",0,20,0,", ":2: clients: found '0', expected a whole number from 1"),
+        (
+            ",80.0,",
+            ",179.4,",
+            ":2: global_accuracy: found '179.4', expected a percentage "
+            "from 0 to 100. Was the file changed by hand?",
+        ),
+        (
+            ",80.0,,",
+            ",80.0,-3,",
+            ":2: local_accuracy: found '-3', expected a percentage",
+        ),
+        (
+            ",80.0,,,",
+            ",80.0,,-1,",
+            ":2: bytes_up: found '-1', expected a whole number from 0 on",
+        ),
+        (
+            ",10,20,0,",
+            ",0,20,0,",
+            ":2: clients: found '0', expected a whole number from 1",
+        ),
         (",20,0,done", ",20,-1,done", ":2: seed: found '-1', expected a whole number"),
         (",0.1,", ",-0.1,", ":2: alpha: found '-0.1', expected a number from 0 on"),
-        (",fp32,", ",fp8,", ":2: precision: found 'fp8', expected one of fp32, tf32, bf16"),
+        (
+            ",fp32,",
+            ",fp8,",
+            ":2: precision: found 'fp8', expected one of fp32, tf32, bf16",
+        ),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
         ("quick,", "", ":2: found 31 fields, expected 32"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
@@ -173,7 +196,9 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path):
 def test_an_empty_file_is_no_line_that_was_cut(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("")
-    with pytest.raises(DataError, match=r"results.csv: the file is empty, expected a he"):
+    with pytest.raises(
+        DataError, match=r"results.csv: the file is empty, expected a he"
+    ):
         read_results(path)
 
 
@@ -253,7 +278,9 @@ def test_a_damaged_number_of_a_metric_is_an_error(tmp_path):
 def test_an_accuracy_of_any_kind_is_within_its_bounds(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(csv_text([row(metrics={"validation_global_accuracy": 100.5})]))
-    with pytest.raises(DataError, match=r"validation_global_accuracy: found '100.5', exp"):
+    with pytest.raises(
+        DataError, match=r"validation_global_accuracy: found '100.5', exp"
+    ):
         read_results(path)
     path.write_text(csv_text([row(metrics={"gain": -100.5})]))
     assert read_results(path)[0].metrics == {"gain": -100.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -33,6 +34,7 @@ CHOICES = {
 """Columns with one of a few words."""
 LEAST = {"clients": 1, "rounds": 1}
 """The smallest values of numbers that begin later than at 0."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 AS_WRITTEN = (
     "Was the file changed by hand? Put back what stood there, or run the bench again: "
     "finished cells are not run twice."
@@ -65,7 +67,13 @@ def plain_text(name: str, value: Any, own: Collection[str]) -> str:
         return repr(round(float(value), DECIMALS[name]))
     if name not in own and not is_axis(name):
         return repr(value if isinstance(value, int) else round(float(value), 6))
-    return " ".join(str(value).split())
+    return one_line(str(value))
+
+
+def one_line(text: str) -> str:
+    r"""Return a text in one line that no terminal obeys: an escape is shown as ``\x1b``."""
+    plain = " ".join(text.split())
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", plain)
 
 
 def value_of(name: str, text: str, where: str, own: Collection[str]) -> Any:
@@ -81,7 +89,7 @@ def value_of(name: str, text: str, where: str, own: Collection[str]) -> Any:
         DataError: If no such value can be in this column; names file, line and column,
             what was found and what was expected.
     """
-    text = " ".join(text.split())
+    text = one_line(text)
     choices = CHOICES.get(name, ())
     if choices and text not in choices:
         words = listing(word or "nothing" for word in choices)
