@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fedkd.api.export import Facts, write_model
+from fedkd.api.given import path_given, require
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
 from fedkd.base.folders import RunFolder
@@ -101,6 +102,9 @@ class FinishedRun:
             ConfigError: If there is no such model or client, or the run is not finished.
             DataError: If the run's checkpoint, or its data, is missing or damaged.
         """
+        require(title, (str,), "model", "the name of a model")
+        if client is not None:
+            require(client, (int,), "model: client", "the number of a client")
         run, state = self._ended
         with reproducible(CPU):
             return model_of(
@@ -129,6 +133,7 @@ class FinishedRun:
         Raises:
             FedKDError: If the model cannot be written so; says what can.
         """
+        path = path_given(to, "export")
         model = self.model(title, client=client)
         world = self.federation
         own = world.server_model if client is None else world.client_models[client]
@@ -140,7 +145,7 @@ class FinishedRun:
             config=self.config,
             metrics=self.metrics,
         )
-        return write_model(model, Path(to), facts)
+        return write_model(model, path, facts)
 
     def __repr__(self) -> str:
         """Return what the run is, and its accuracy."""

@@ -260,10 +260,10 @@ def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
 def _suite(folder: ResultsFolder, remark: Remark) -> Suite | None:
     """Return the suite that was run; None, with a remark, if it cannot be read."""
     if not folder.suite.exists():
-        left = "" if folder.runs.is_dir() else " and no run folders, so no curves,"
+        left = "" if folder.runs.is_dir() else " and no curves, for the runs left none"
         remark(
-            f"{folder.path} has rows and no {folder.suite.name}, as recorded results do; "
-            f"the page has no protocol{left} of it."
+            f"{folder.path} has rows and no {folder.suite.name}, as recorded results do: "
+            f"there is no protocol to show{left}."
         )
         return None
     try:

@@ -222,8 +222,8 @@ def test_results_without_their_suite_are_still_reported(capsys, quick, plugin):
     out, err = report(capsys, quick, "--plugin", plugin, "--no-plots")
     assert "82.00 ± 2.00" in out
     assert err == (
-        f"fedkd: remark: {quick} has rows and no suite.yaml, as recorded results do; the "
-        "page has no protocol of it.\n"
+        f"fedkd: remark: {quick} has rows and no suite.yaml, as recorded results do: "
+        "there is no protocol to show.\n"
     )
 
 
