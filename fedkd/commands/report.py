@@ -14,18 +14,21 @@ from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
 from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
-from fedkd.errors import ConfigError, DataError
+from fedkd.errors import ConfigError, DataError, listing
 from fedkd.report.html.rendering import html_of
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.paper.tidy import tidy_text
 from fedkd.report.plain import plain_report
 from fedkd.report.plots import draw_all
-from fedkd.report.reading import Report, aimed, page_of, read_report
+from fedkd.report.reading import Report, aimed, names_of, page_of, read_report
+from fedkd.report.reported import reported_part, reported_plain
 from fedkd.report.results import csv_text
-from fedkd.report.terminal import table_rich
+from fedkd.report.terminal import part_rich, table_rich
 
 PAGES = ("table", "markdown")
 """Formats that people read as they are; figures are drawn beside these without asking."""
+BESIDE = ("table", "markdown", "html", "json")
+"""Formats that have numbers of papers beside ours."""
 FORMATS = ("table", "markdown", "html", "latex", "json", "csv", "results-csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""
@@ -97,7 +100,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     has_place = out is not None or len(set(folders)) == 1
     wanted = (output_format or "table") in PAGES if plots is None else plots
     draws = wanted and has_place
-    _check(asked, plots, papers, target)
+    _check(asked, plots, papers, target, output_format)
     asked.check(output_format, draws)
     if plots and not has_place:
         raise ConfigError(
@@ -127,9 +130,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _check(
-    asked: Asked, plots: bool | None, papers: Sequence[str], target: float | None
+    asked: Asked,
+    plots: bool | None,
+    papers: Sequence[str],
+    target: float | None,
+    output_format: str | None,
 ) -> None:
-    """Refuse options of tables beside --figures.
+    """Refuse options of tables beside --figures, and numbers of papers without a place.
 
     Raises:
         ConfigError: If there is one.
@@ -139,6 +146,11 @@ def _check(
         "--reported": bool(papers),
         "--target": target is not None,
     }
+    if papers and output_format not in (None, *BESIDE):
+        raise ConfigError(
+            f"--reported: numbers of papers are in the formats {listing(BESIDE)}, and not "
+            f"in {output_format}; leave --reported out."
+        )
     for name, is_given in given.items():
         if asked.figures and is_given:
             raise ConfigError(
@@ -225,6 +237,9 @@ def _latex(report: Report, asked: Asked) -> str:
 
 def _json(report: Report) -> str:
     values = plain_report(report.rows, report.references, report.columns)
+    if report.papers:
+        names = names_of(report)
+        values["reported"] = reported_plain(report.rows, report.papers, names)
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -237,3 +252,6 @@ def _print_table(report: Report, console: Console) -> None:
             columns=report.columns,
         )
     )
+    part = reported_part(report.rows, report.papers, names_of(report))
+    if part is not None:
+        console.print(part_rich(part))

@@ -284,6 +284,9 @@ def _references(
         for entry in suite.strategies
         if entry.label in labels
     }
+    # Without a suite, as in recorded results, a label that is a name is that strategy.
+    known = registry.entries("strategies")
+    names |= {label: label for label in labels - names.keys() if label in known}
     references = set()
     for label, name in names.items():
         try:

@@ -227,6 +227,13 @@ def test_results_without_their_suite_are_still_reported(capsys, quick, plugin):
     )
 
 
+def test_a_reference_is_one_without_a_suite_too(capsys, tmp_path, plugin):
+    folder = bench(tmp_path / "a", rows("toy-ceiling", 99.0) + rows("mine", 1.0), "")
+    out = report(capsys, folder, "--plugin", plugin, "--no-plots").out
+    assert "toy-ceiling †" in out
+    assert "mine †" not in out
+
+
 @pytest.mark.filterwarnings("default")
 def test_results_without_a_run_are_one_sentence(capsys, quick):
     path = Path(quick) / "results.csv"
