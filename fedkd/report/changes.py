@@ -133,13 +133,13 @@ def headline(comparison: Comparison) -> str:
         text += f" {counted(bad, 'value')} lost more than {limit}."
     elif comparison.changes:
         text += f" None lost more than {limit} beyond seed noise."
-    lost = {"cell": comparison.lost, "single run": comparison.lost_seeds}
-    for what, some in lost.items():
-        text += f" {counted(len(some), what)} lost the result." if some else ""
+    lost = {"cell": len(comparison.lost), "single run": len(comparison.lost_seeds)}
+    for what, times in lost.items():
+        text += f" {counted(times, what)} lost the result." if times else ""
     if comparison.differing:
-        number = counted(len(comparison.differing), "cell")
+        cells = counted(len(comparison.differing), "cell")
         text += (
-            f" The two sides ran {number} with other settings ({_names(comparison)}), so "
+            f" The two sides ran {cells} with other settings ({_names(comparison)}), so "
             "a change there may come from these."
         )
     return text
