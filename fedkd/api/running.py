@@ -82,10 +82,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         ConfigError: If the suite or an option cannot be used.
         DataError: If no cell has its data.
     """
-    what = "the name of a suite, the path of a YAML file, or what it would hold"
-    require(suite, (str, Path, Mapping), "fedkd.bench", what)
-    if set is not None:
-        require(set, (Mapping,), "fedkd.bench: set", "a mapping of paths to values")
+    _check_suite(suite, set)
     wishes = wishes_of(overrides, set)
     named = NAMELESS if isinstance(suite, Mapping) else str(suite)
     request = Request(
@@ -171,6 +168,19 @@ def run(  # noqa: PLR0913 - the parts of a run
         command=("fedkd", "bench", NAMELESS),
     )
     return _lone_run(_carried_out(request, progress, kept, alone="fedkd.run"))
+
+
+def _check_suite(suite: object, assignments: object) -> None:
+    """Refuse a suite, or values by path, in a form that none of them has.
+
+    Raises:
+        ConfigError: If one of them is.
+    """
+    what = "the name of a suite, the path of a YAML file, or what it would hold"
+    require(suite, (str, Path, Mapping), "fedkd.bench", what)
+    if assignments is not None:
+        how = "a mapping of paths to values"
+        require(assignments, (Mapping,), "fedkd.bench: set", how)
 
 
 class _Passing:
