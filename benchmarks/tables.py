@@ -20,6 +20,7 @@ from pathlib import Path
 import pages as pages_of_results
 
 from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, read_results
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
@@ -93,7 +94,7 @@ def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
 
 
 def _items(body: str) -> list[str]:
-    return [line.removeprefix("- ") for line in body.splitlines() if line]
+    return [unescaped(line.removeprefix("- ")) for line in body.splitlines() if line]
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

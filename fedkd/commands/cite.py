@@ -11,7 +11,7 @@ import click
 from fedkd.base import yamlfile
 from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.errors import ConfigError
 from fedkd.plugins.cards import papers
 from fedkd.plugins.citations import OURS, Paper, entries_of
@@ -21,7 +21,7 @@ CALIBRATION = "ccvr"
 """The strategy whose paper is that of the option ``calibrate`` of any other."""
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument(
     "folders",
     nargs=-1,

@@ -28,7 +28,8 @@ from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.plugins.loader import cause
 from fedkd.report.description import STARTED
-from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, is_axis, joined_notes
+from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, joined_notes
+from fedkd.report.rows.fields import is_axis
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate

@@ -16,6 +16,8 @@ GLOBAL, LOCAL = MetricSet().columns.values()
 """The columns of accuracy, which all results have."""
 
 
+UNDEFINED = "undefined"
+"""What counts for a run that is done and whose metric has no value."""
 APART = ("rounds", "precision")
 """Columns that may be axes of a grid and are no part of a setting otherwise."""
 

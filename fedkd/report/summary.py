@@ -11,6 +11,7 @@ from typing import TypeVar
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
+    UNDEFINED,
     Groups,
     Setting,
     done,
@@ -23,8 +24,6 @@ from fedkd.report.results import Row
 from fedkd.report.stats.intervals import Interval, bootstrap_interval
 from fedkd.report.stats.standings import Mark, Standing, standing
 
-UNDEFINED = "undefined"
-"""What counts for a run that is done and whose metric has no value."""
 _T = TypeVar("_T")
 
 
@@ -171,6 +170,6 @@ def _rivals(
 
 def _status(row: Row, column: Column) -> str:
     """Return what became of a run, as far as a column is concerned."""
-    asked = column.name in row.metrics
-    lacks = asked and row.metrics[column.name] is None
+    asked = column.name in row.metrics or column is GLOBAL
+    lacks = asked and row.value(column.name) is None
     return UNDEFINED if lacks and row.status == "done" else row.status

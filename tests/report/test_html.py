@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.errors import ConfigError
+from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
 from fedkd.report.html.rendering import html_of, render
@@ -151,7 +152,8 @@ def markdown_tables(text):
         lines = [line for line in part.splitlines() if line.startswith("|")]
         if lines:
             rows = [[x.strip() for x in line.strip("|").split(" | ")] for line in lines]
-            bare = [[re.sub(r"^\*\*|\*\*$|</?u>", "", x) for x in one] for one in rows]
+            signs = re.compile(r"^\*\*|\*\*$|</?u>")
+            bare = [[unescaped(signs.sub("", x)) for x in one] for one in rows]
             tables[part.splitlines()[0]] = [bare[0], *bare[2:]]
     return tables
 
