@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,10 @@ from fedkd.simulation.precision import check_precision
 from fedkd.suite.grid import Cell, grid
 from fedkd.suite.reported import load_reported
 from fedkd.suite.suite import Suite
+
+REST = 9
+"""Least time between two tables of a bench that runs, in times of making one: tables of a
+thousand rows after each of a thousand short cells would take longer than the cells."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,10 @@ class Bench:
     def run(
         self, builder: RunBuilder, view: View, some: Sequence[Cell] | None = None
     ) -> None:
-        """Run the cells that are to do; keep the results whole after each.
+        """Run the cells that are to do; keep the results whole.
+
+        They are written after each cell, but where that would take more than a tenth of the
+        time, and at the end, whatever it is.
 
         Args:
             builder: What :meth:`check` returned.
@@ -202,20 +211,29 @@ class Bench:
                 shutil.rmtree(settings.out.run(cell.run_id).path, ignore_errors=True)
         self._record(todo)
         recorder = _Recorder(self, view)
-        if jobs == 1:
-            run_serially(todo, builder, settings.out.runs, recorder, settings.executor)
-        else:
-            shared = WorkerSettings(
-                settings.out.runs,
-                settings.data_root,
-                str(settings.device),
-                settings.plugin_files,
-                # The cells have the cores; their clients start no more processes.
-                alone(settings.executor),
-                settings.observers,
-                builder.hashes,
-            )
-            run_side_by_side(todo, jobs, shared, recorder)
+        try:
+            if jobs == 1:
+                runs, executor = settings.out.runs, settings.executor
+                run_serially(todo, builder, runs, recorder, executor)
+            else:
+                run_side_by_side(todo, jobs, self._shared(builder), recorder)
+        finally:
+            with contextlib.suppress(OSError):  # where no cell can go on for it
+                recorder.write(late=True)
+
+    def _shared(self, builder: RunBuilder) -> WorkerSettings:
+        """Return what workers need to know."""
+        settings = self.settings
+        return WorkerSettings(
+            settings.out.runs,
+            settings.data_root,
+            str(settings.device),
+            settings.plugin_files,
+            # The cells have the cores; their clients start no more processes.
+            alone(settings.executor),
+            settings.observers,
+            builder.hashes,
+        )
 
     def write(self, whole: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
@@ -290,6 +308,8 @@ class _Recorder:
     def __init__(self, bench: Bench, view: View) -> None:
         self._bench = bench
         self._view = view
+        self._behind = False
+        self._next = 0.0
 
     def started(self, cell: Cell) -> None:
         require_there(self._bench.settings.out)
@@ -307,5 +327,19 @@ class _Recorder:
         self._bench.resume_points.ended(cell)
         if row.status != PAUSED:
             self._bench.done[cell.run_id] = row
-            self._bench.write()
+            self._behind = True
+            self.write()
         self._view.finished(cell, row)
+
+    def write(self, late: bool = False) -> None:
+        """Write the results, if they lack a row and the last time is not too near.
+
+        Args:
+            late: Whether they are written however near it is.
+        """
+        started = time.monotonic()
+        if self._behind and (late or started >= self._next):
+            self._bench.write()
+            self._behind = False
+            ended = time.monotonic()
+            self._next = ended + REST * (ended - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from fedkd.base.runname import Axes, RunName, with_alpha
 from fedkd.errors import counted
@@ -47,7 +47,7 @@ class Setting:
             suite: What its suite is called, if suites are kept apart.
             apart: Columns that are kept apart too.
         """
-        shared = {one.name: getattr(run, one.name) for one in fields(cls)}
+        shared = {name: getattr(run, name) for name in cls.__dataclass_fields__}
         axes = [axis for axis in run.axes if axis[0] not in (*shared, *APART)]
         axes += [(name, str(getattr(run, name))) for name in apart]
         return cls(**{**shared, "suite": suite, "axes": tuple(axes)})
