@@ -90,7 +90,7 @@ def difference(path: str, found: str, expected: str) -> Rejection:
     """Return why a fact is not the one expected; of names, those that differ."""
     if not path.endswith(ENTRIES):
         return Rejection(path or "the answer", found, expected)
-    own, usual = set(found.split(", ")), set(expected.split(", "))
+    own, usual = (set(filter(None, names.split(", "))) for names in (found, expected))
     missing, extra = sorted(usual - own), sorted(own - usual)
     told = [f"no {listing(missing, 3)}"] if missing else []
     told += [f"{listing(extra, 3)} beside"] if extra else []
