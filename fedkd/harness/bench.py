@@ -17,6 +17,7 @@ from fedkd.base import sums, yamlfile
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sealed import changed_text
+from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
@@ -194,7 +195,7 @@ class Bench:
         """Run the cells that are to do; keep the results whole.
 
         They are written after each cell, but where that would take more than a tenth of the
-        time, and at the end, whatever it is.
+        time, and at the end; who is interrupted writes them with what there is to tell.
 
         Args:
             builder: What :meth:`check` returned.
@@ -217,9 +218,11 @@ class Bench:
                 run_serially(todo, builder, runs, recorder, executor)
             else:
                 run_side_by_side(todo, jobs, self._shared(builder), recorder)
-        finally:
-            with contextlib.suppress(OSError):  # where no cell can go on for it
+        except (FedKDError, OSError):
+            with contextlib.suppress(OSError):  # of the same disk
                 recorder.write(late=True)
+            raise
+        recorder.write(late=True)
 
     def _shared(self, builder: RunBuilder) -> WorkerSettings:
         """Return what workers need to know."""
