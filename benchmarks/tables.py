@@ -6,7 +6,8 @@
 Of a folder of ``benchmarks/results``, ``results.csv`` is what was measured, and all of
 ``table.md`` that follows from it is written anew; what only the runs knew (what each stage
 did, warnings, protocol, provenance) is kept as it is there. Pages show parts of these
-tables between two comments, ``<!-- table:FOLDER:SECTION -->`` and ``<!-- /table -->``.
+tables between two comments, ``<!-- table:FOLDER:SECTION -->`` and ``<!-- /table -->``; the
+pages of ``docs/results`` are made as a whole, by ``pages.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pages as pages_of_results
 
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.reported import reported_section
@@ -26,6 +29,7 @@ from fedkd.suite.suite import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+SITE = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/heterogeneity.md")
 SHOWN = re.compile(r"(<!-- table:([^:]+):(.+?) -->\n\n).*?(\n\n<!-- /table -->)", re.S)
 
@@ -37,6 +41,13 @@ def texts() -> Iterator[tuple[Path, str]]:
     for path in sorted(RESULTS.glob("*/table.md")):
         pages[path.parent.name] = page = renewed(path, registry)
         yield path, page
+    folders = [
+        pages_of_results.recorded(RESULTS / name, sections(text), registry)
+        for name, text in pages.items()
+    ]
+    for one in folders:
+        yield SITE / f"{one.name}.md", pages_of_results.page(one)
+    yield SITE / "README.md", pages_of_results.index(folders)
     for name in PAGES:
         text = (ROOT / name).read_text("utf-8")
         yield ROOT / name, SHOWN.sub(lambda match: _filled(match, pages), text)
@@ -59,6 +70,7 @@ def renewed(path: Path, registry: Registry) -> str:
             label for label in _labels(rows) if registry.is_reference(names[label])
         },
         provenance=[line for line in origin if not line.startswith(DERIVED_ORIGIN)],
+        tuning=_items(kept.get("Tuning", "")),
         stages=kept.get("What each stage did", ""),
         warned=_items(kept.get("Warnings", "")),
         columns=columns_of(registry, metrics, suite.where),
@@ -85,12 +97,17 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.strategy for row in rows))
 
 
+def _there(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
 def main() -> int:
     """Write what is out of date, or say what is; return the exit code."""
-    old = [(path, text) for path, text in texts() if path.read_text("utf-8") != text]
+    old = [(path, text) for path, text in texts() if _there(path) != text]
     checks = "--check" in sys.argv[1:]
     for path, text in old:
         if not checks:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")
         print(f"{'out of date' if checks else 'written'}: {path.relative_to(ROOT)}")
     return 1 if checks and old else 0

@@ -152,8 +152,9 @@ class DigitsFive(Dataset):
             if isinstance(reader, FileDataset)
             else reader.load(root)
         )
+        part = (f"{domain}: {note}" for note in reader.notes_on_part(whole))
         test = (whole.x_test, whole.y_test)
-        return (whole.x_train, whole.y_train), test, whole.notes
+        return (whole.x_train, whole.y_train), test, (*whole.notes, *part)
 
 
 def _part(half: Half, number: int | None, rng: np.random.Generator) -> Half:

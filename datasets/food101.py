@@ -38,6 +38,7 @@ class Food101(JpegSet):
     Config = JpegConfig
     classes = 101
     images_a_class = (750, 250)
+    published = (75_750, 25_250)
     places = (FOLDER,)
     url = f"http://data.vision.ee.ethz.ch/cvl/{ARCHIVE}"
 

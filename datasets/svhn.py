@@ -46,6 +46,7 @@ class SVHN(TorchvisionSet):
         "Unsupervised Feature Learning 2011"
     )
     Config = SvhnConfig
+    published = (COUNTS["train"], COUNTS["test"])
     files: ClassVar[dict[str, int]] = {
         "train_32x32.mat": 182_040_794,
         "test_32x32.mat": 64_275_384,

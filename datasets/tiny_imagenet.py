@@ -40,6 +40,7 @@ class TinyImageNet(JpegSet):
     Config = JpegConfig
     classes = 200
     images_a_class = (500, 50)
+    published = (100_000, 10_000)
     places = (ARCHIVE, FOLDER)
     url = f"http://cs231n.stanford.edu/{ARCHIVE}"
 

@@ -89,11 +89,12 @@ def for_site(text: str, page: str) -> str:
         if "://" in target or not path:
             return match[0]
         place = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
-        if place == "algorithms/README.md" and anchor:
-            return f"[{words}](strategies/{anchor}.md)"
         there = PLACES.get(place) or _in_docs(place)
+        if place == "algorithms/README.md" and anchor:
+            there, anchor = f"strategies/{anchor}.md", ""
         if there is None:
             return words
+        there = posixpath.relpath(there, posixpath.dirname(_place(page)) or ".")
         return f"[{words}]({there}{'#' + anchor if anchor else ''})"
 
     parts = FENCE.split(text)
@@ -123,18 +124,24 @@ def _written() -> Iterator[tuple[str, str]]:
     files = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
     ]
     for path in sorted(files):
         page = path.relative_to(ROOT).as_posix()
-        place = PLACES.get(page) or path.name
-        yield place, for_site(path.read_text("utf-8"), page)
+        yield _place(page), for_site(path.read_text("utf-8"), page)
 
 
-def _in_docs(place: str) -> str | None:
+def _place(page: str) -> str:
+    """Return the path on the site of a page of the checkout."""
+    return PLACES.get(page) or _in_docs(page) or page
+
+
+def _in_docs(page: str) -> str | None:
     """Return the path on the site of a page of ``docs``; None if it is none."""
-    folder, _, name = place.rpartition("/")
-    return name if folder == "docs" and name.endswith(".md") else None
+    inside = page.removeprefix("docs/")
+    if inside == page or not page.endswith(".md"):
+        return None
+    return re.sub(r"\bREADME\.md$", "index.md", inside)
 
 
 def _cards(registry: Registry, kind: str, title: str) -> Iterator[tuple[str, str]]:

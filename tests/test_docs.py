@@ -31,7 +31,7 @@ PAGES = {
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "algorithms" / "README.md",
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
     )
     if path.is_file()
 }
@@ -188,7 +188,7 @@ def test_a_verb_is_explained_to_authors(verb):
 
 @pytest.mark.parametrize("name", [*COLUMNS, *STATUSES])
 def test_a_column_of_the_results_is_explained(name):
-    assert f"`{name}`" in PAGES["docs/results.md"]
+    assert f"`{name}`" in PAGES["docs/files-and-columns.md"]
 
 
 @pytest.mark.parametrize(

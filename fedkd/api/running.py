@@ -48,6 +48,7 @@ def bench(  # noqa: PLR0913 - the options of the command
     jobs: int = 1,
     executor: str = AUTO,
     fresh: bool = False,
+    chosen: str | Path | None = None,
     plugins: Iterable[str | Path] = (),
     observers: Iterable[str] = (),
     progress: bool = True,
@@ -68,6 +69,8 @@ def bench(  # noqa: PLR0913 - the options of the command
             it. More than one in a script goes under ``if __name__ == "__main__":``.
         executor: How the clients of a cell do their turns.
         fresh: Whether finished cells are run again.
+        chosen: In place of the suite's search, the values that one chose before: the
+            ``chosen.json`` of its results folder.
         plugins: Plug-ins of one file each.
         observers: Names of what logs the runs too, such as ``csv``; ``--observer``.
         progress: Whether to show how far it is: a bar in a notebook, else lines.
@@ -89,6 +92,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         jobs=jobs,
         executor=executor,
         fresh=fresh,
+        chosen=chosen,
         plots=False,
         plugin_files=tuple(str(path) for path in plugins),
         observers=tuple(observers),
@@ -190,8 +194,8 @@ def _carried_out(request: Request, progress: bool, kept: object = None) -> Resul
         )
     made = opened(request)
     with held(made.settings.out):
-        if made.suite.search is not None:
-            search = Search(made, made.suite.search)
+        if made.to_search is not None:
+            search = Search(made, made.to_search)
             made = search.run(lambda some: view_of(some.cells, some.rows, progress))
             made.look()
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)

@@ -55,6 +55,12 @@ from fedkd.suite.overrides import Overrides
     "--resume/--fresh", default=True, help="Keep finished cells, or run them again."
 )
 @click.option(
+    "--chosen",
+    metavar="FILE",
+    help="In place of the suite's search, the values that one chose before: the "
+    "chosen.json of its results folder.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print the grid and its cost; run nothing."
 )
 @click.option(
@@ -115,6 +121,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     device: str,
     out: str | None,
     resume: bool,
+    chosen: str | None,
     dry_run: bool,
     probe: bool,
     jobs: int | None,
@@ -145,13 +152,14 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         ray_address=ray_address,
         profile=profile,
         fresh=not resume,
+        chosen=chosen,
         plots=not no_plots,
         plugin_files=plugin_files,
         observers=observers,
         command=("fedkd", *sys.argv[1:]),
     )
     bench = opened(request)
-    search = None if bench.suite.search is None else Search(bench, bench.suite.search)
+    search = None if bench.to_search is None else Search(bench, bench.to_search)
     if dry_run or probe:
         return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():

@@ -72,8 +72,12 @@ class Source:
         )
 
 
-def finished(whole: object, config: object) -> LabelledSet:
+def finished(whole: object, reader: Dataset) -> LabelledSet:
     """Return the part of a whole set that its options ask for, with all notes on it.
+
+    Args:
+        whole: What the data set has read from its files.
+        reader: The data set.
 
     Raises:
         ConfigError: If the set has no such part.
@@ -86,8 +90,8 @@ def finished(whole: object, config: object) -> LabelledSet:
         )
     labels = {"training": whole.y_train, "test": whole.y_test}
     seen = remarks(whole.classes, labels, whole.noun)
-    notes = dict.fromkeys((*whole.notes, *seen))
-    return subset(replace(whole, notes=tuple(notes)), config)
+    notes = dict.fromkeys((*whole.notes, *reader.notes_on_part(whole), *seen))
+    return subset(replace(whole, notes=tuple(notes)), reader.config)
 
 
 def _finishing(load: Callable[..., LabelledSet]) -> Callable[..., LabelledSet]:
@@ -103,7 +107,7 @@ def _finishing(load: Callable[..., LabelledSet]) -> Callable[..., LabelledSet]:
             number = repeated(whole.x_train, whole.x_test)
             twice = repeats(number, len(whole.x_test), whole.noun)
             whole = replace(whole, notes=(*whole.notes, *twice))
-        return finished(whole, self.config)
+        return finished(whole, self)
 
     return outer
 
@@ -118,6 +122,9 @@ class Dataset(ABC):
     places: ClassVar[tuple[str, ...]] = ()
     """Files or folders under the data root, the first of which that is there holds the
     set; for sets that cannot list their :attr:`files`."""
+    published: ClassVar[tuple[int, int] | None] = None
+    """How many training and test images were published, of a set whose files may hold a
+    part of them; results then say which."""
     paper: ClassVar[str] = ""
     """Whoever uses the set cites it: last names of the authors, title in quotes, venue and
     year, arXiv id or DOI, as after ``Paper:`` in the module of a strategy; else empty."""
@@ -150,6 +157,24 @@ class Dataset(ABC):
             DataError: If a file is missing or damaged; names it, what was expected and
                 the command that prepares the set.
         """
+
+    def notes_on_part(self, whole: LabelledSet) -> tuple[str, ...]:
+        """Return a sentence if the files hold a part of what was published, else none.
+
+        Args:
+            whole: What they hold.
+        """
+        there = (len(whole.y_train), len(whole.y_test))
+        if self.published is None or there == self.published:
+            return ()
+        train, test = (
+            f"{number:,} of {every:,}"
+            for number, every in zip(there, self.published, strict=True)
+        )
+        return (
+            f"the files hold {train} published training {whole.noun}s and {test} test "
+            f"{whole.noun}s: no results on the published set.",
+        )
 
     def content(self) -> str:
         """Return a digest of the files that the options name; "" if they name none.

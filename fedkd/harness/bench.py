@@ -36,12 +36,13 @@ from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row
-from fedkd.report.tuning import tuning_lines
+from fedkd.report.tuning import Tuning, tuning_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.precision import check_precision
 from fedkd.suite.grid import Cell, grid
 from fedkd.suite.reported import load_reported
+from fedkd.suite.search import SearchConfig
 from fedkd.suite.suite import Suite
 
 REST = 9
@@ -92,11 +93,18 @@ class Bench:
         only; they are reported with them."""
         self._order: list[str] = []
         """Of everything that is reported, where there is more than the cells."""
+        self.taken: Tuning | None = None
+        """The search of another bench, whose values the cells have."""
         self.papers = [load_reported(name) for name in suite.reported]
         """Whose numbers the page shows beside ours."""
         self.resume_points = ResumePoints(settings.out)
         self.damaged: list[Path] = []
         """Files of the folder that are not what was written there."""
+
+    @property
+    def to_search(self) -> SearchConfig | None:
+        """The suite's search, unless its values were taken from another bench."""
+        return None if self.taken is not None else self.suite.search
 
     @property
     def rows(self) -> list[Row]:

@@ -167,7 +167,7 @@ class RunBuilder:
         with named_faults(self.registry, dataset.name):
             if isinstance(reader, FileDataset):
                 whole = prepared.images(reader, self.root, dataset.content)
-                return finished(whole, reader.config)
+                return finished(whole, reader)
             read = reader.load(self.root)
             require_content(dataset.name, reader.content(), dataset.content)
             return read

@@ -20,7 +20,9 @@ from fedkd.harness.environment import pick_device
 from fedkd.harness.folder import refuse_other_suite
 from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import Foreseen
+from fedkd.harness.taken import with_chosen
 from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.tuning import write_tuning
 from fedkd.simulation.executors import AUTO, Choice, Executor
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
@@ -55,6 +57,8 @@ class Request:
     """Whether metrics say where the time went."""
     fresh: bool = False
     """Whether finished cells are run again."""
+    chosen: str | Path | None = None
+    """``chosen.json`` of a search before, in place of the suite's search."""
     plots: bool = True
     """Whether figures are drawn."""
     plugin_files: tuple[str, ...] = ()
@@ -91,6 +95,8 @@ def opened(request: Request) -> Bench:
     )
     refuse_other_suite(settings.out, suite.name)
     bench = Bench(suite, grid(suite, registry), registry, settings)
+    if request.chosen is not None:
+        bench = with_chosen(bench, Path(request.chosen))
     bench.look()
     return bench
 
@@ -106,6 +112,8 @@ def run_left(bench: Bench, show: Callable[[], View], say: Say) -> None:
     Raises:
         FedKDError: If no cell has its data, or no cell can run as asked.
     """
+    if bench.taken is not None:
+        write_tuning(bench.taken, bench.settings.out)
     if bench.todo:
         world, foreseen = checked(bench, say)
         foreseen.require_data()

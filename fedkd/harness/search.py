@@ -235,6 +235,7 @@ class Search:
                     None if best is None else best.score,
                     len(track.trials),
                     sum(trial.pruned for trial in track.trials),
+                    track.study.dataset,
                 )
             )
         runs = [self._trials.settings.out.run(c.run_id) for c in self._trials.cells]

@@ -30,6 +30,8 @@ class Chosen:
     """How many values were tried, the pruned ones too."""
     pruned: int
     """How many of them were ended early."""
+    dataset: str = ""
+    """Registered name of the setting's data set."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Tuning:
     """That all of them took together."""
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Settings whose values count for others too, and the data sets of those."""
+    taken: bool = False
+    """Whether the search was that of another bench, which gave its values to this one."""
 
 
 def write_tuning(tuning: Tuning, folder: ResultsFolder) -> None:
@@ -69,17 +73,36 @@ def read_tuning(folder: ResultsFolder) -> Tuning | None:
     Raises:
         DataError: If it is damaged.
     """
+    again = "Run the bench again: finished trials are not run twice."
     try:
         raw = json.loads(folder.chosen.read_text(encoding="utf-8"))
-        chosen = tuple(Chosen(**one) for one in raw.pop("chosen"))
-        return Tuning(**{**raw, "seeds": tuple(raw["seeds"])}, chosen=chosen)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise DataError(f"{folder.chosen}: is damaged: {error}. {again}") from None
+    return tuning_of(raw, str(folder.chosen), again)
+
+
+def tuning_of(raw: Any, where: str, remedy: str) -> Tuning:
+    """Return the search of which ``chosen.json`` tells.
+
+    Args:
+        raw: What the file holds.
+        where: How messages call it.
+        remedy: What messages say is to be done.
+
+    Raises:
+        DataError: If it is not of the form that :func:`write_tuning` gives it.
+    """
+    try:
+        chosen = tuple(Chosen(**one) for one in raw["chosen"])
+        values = [one.values for one in chosen]
+        if not all(isinstance(one, Mapping) for one in values):
+            raise TypeError(f"values {values} are no mappings")
+        given = {**raw, "seeds": tuple(raw["seeds"]), "chosen": chosen}
+        return Tuning(**given)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{folder.chosen}: is damaged: {error}. Run the bench again: finished trials "
-            "are not run twice."
-        ) from None
+        raise DataError(f"{where}: is damaged: {error}. {remedy}") from None
 
 
 def tuning_lines(folder: ResultsFolder) -> list[str]:
@@ -96,7 +119,8 @@ def tuning_lines(folder: ResultsFolder) -> list[str]:
         f"What was chosen on {setting} counts for every other setting of {listing(names)}."
         for setting, names in tuning.families.items()
     )
-    return [*lines, *shared, _cost(tuning)]
+    taken = ["The search was that of another bench; this one took its values."]
+    return [*lines, *shared, _cost(tuning), *(taken if tuning.taken else ())]
 
 
 def _line(one: Chosen, tuning: Tuning) -> str:

@@ -16,7 +16,7 @@ SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 """Names that become folder names and parts of dotted paths."""
 
 
-SHOWN = r"^[A-Za-z0-9][A-Za-z0-9_+. -]*$"
+SHOWN = r"^[A-Za-z0-9][A-Za-z0-9_+./ -]*$"
 """What tables may call data sets, partitions and models."""
 
 

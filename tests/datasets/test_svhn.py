@@ -161,3 +161,12 @@ def test_a_truncated_file_is_named(root, share):
     whole = (root / TRAIN).read_bytes()
     (root / TRAIN).write_bytes(whole[: int(share * len(whole))])
     assert f"{root / TRAIN} is damaged: found no " in error_of(root)
+
+
+def test_a_part_says_which_share_of_the_published_it_is(root):
+    data = SVHN(PART).load(root)
+    train, test = len(data.y_train), len(data.y_test)
+    assert data.notes[0] == (
+        f"the files hold {train} of 73,257 published training images and {test} of "
+        "26,032 test images: no results on the published set."
+    )

@@ -1,5 +1,6 @@
 """A search before the table: chosen on validation images, resumed, and what it cost."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -371,3 +372,74 @@ def test_a_dry_run_says_that_a_search_comes_first(run, capsys):
     assert run("--dry-run") is None
     assert "A search comes first: at most 8 runs." in capsys.readouterr().out
     assert not Path("out/search").exists()
+
+
+def test_chosen_values_are_taken_in_place_of_a_search(run, capsys):
+    run()
+    before = read_results(Path("out/results.csv"))
+    chosen = run("--chosen", "out/chosen.json", "--strategies", "fedprox", out="again")
+    (again,) = read_results(Path("again/results.csv"))
+    (first,) = (row for row in before if row.strategy == "fedprox")
+    assert again.config_hash == first.config_hash
+    assert again.global_accuracy == first.global_accuracy
+    assert not Path("again/search").exists()
+    # The table of what was taken says what was chosen, of all that the search was of.
+    assert {one.strategy for one in chosen} == {"fedavg", "fedprox"}
+    page = Path("again/table.md").read_text()
+    assert "The search was that of another bench; this one took its values." in page
+    assert "another bench" not in Path("out/table.md").read_text()
+    capsys.readouterr()
+    run("--chosen", "out/chosen.json", "--dry-run", out="other")
+    assert "A search comes first" not in capsys.readouterr().out
+
+
+def test_the_first_of_a_family_is_chosen_for_where_it_is_left_out(run, monkeypatch):
+    two = [{"name": "toy"}, {"name": "digits", "fraction": 0.05}]
+    monkeypatch.setitem(TOY, "datasets", two)
+    monkeypatch.setitem(TOY, "models", ["cnn"])
+    run(families=[["toy", "digits"]])
+    before = {(r.strategy, r.dataset): r for r in read_results(Path("out/results.csv"))}
+    # Neither toy nor the partition that was searched is in this one.
+    arguments = ("--datasets", "digits", "--chosen", "out/chosen.json")
+    run(*arguments, "--seeds", "0", families=[["toy", "digits"]], out="again")
+    for row in read_results(Path("again/results.csv")):
+        assert row.config_hash == before[row.strategy, row.dataset].config_hash
+    skewed = ("--set", "partitions=[shards]")
+    run(*arguments, *skewed, "--dry-run", families=[["toy", "digits"]], out="shards")
+    monkeypatch.setitem(TOY, "models", ["mlp"])
+    run(*arguments, families=[["toy", "digits"]], out="mlp", code=2)
+
+
+def test_values_that_cannot_be_taken_are_refused(run, capsys):
+    run()
+    text = Path("out/chosen.json").read_text()
+    others = text.replace('"fedavg"', '"fedrs"').replace('"fedprox"', '"fedrs"')
+    refused = {
+        "{": "is no JSON",
+        "[]": "is damaged",
+        '{"chosen": []}': "is damaged: 'seeds'",
+        others: "found nothing for fedavg on toy, iid, toy-linear, only for fedrs",
+        text.replace("training.lr", "strategy.nu"): (
+            "fedavg, toy, iid, toy-linear: found strategy.nu, and the suite searches"
+        ),
+    }
+    run("--chosen", "taken.json", out="again", code=2)
+    assert "--chosen taken.json: cannot be read: No such" in capsys.readouterr().err
+    for content, words in refused.items():
+        Path("taken.json").write_text(content, encoding="utf-8")
+        run("--chosen", "taken.json", out="again", code=2)
+        assert f"--chosen taken.json: {words}" in capsys.readouterr().err
+    assert not Path("again/results.csv").exists()
+
+
+def test_values_are_not_taken_over_others(run, capsys):
+    run()
+    text = Path("out/chosen.json").read_text()
+    Path("taken.json").write_text(
+        re.sub(r'"training.lr": [\d.e-]+', '"training.lr": 9', text)
+    )
+    run("--chosen", "taken.json", code=2)
+    assert "out/chosen.json has other values" in capsys.readouterr().err
+    run("--chosen", "out/chosen.json")  # its own
+    run("--chosen", "out/chosen.json", "--set", "search=null", code=2)
+    assert "has no search, which the values would be of" in capsys.readouterr().err

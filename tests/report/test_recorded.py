@@ -1,22 +1,32 @@
 """The recorded tables are those of the recorded results, here and in the pages."""
 
 import importlib.util
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from fedkd.commands.bench import command as bench
+from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
+from fedkd.suite.grid import grid
+from fedkd.suite.overrides import Overrides, load_overridden
 
 ROOT = Path(__file__).resolve().parents[2]
+WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
 FOLDERS = sorted(p.parent for p in (ROOT / "benchmarks/results").glob("*/table.md"))
 
 
 @pytest.fixture(scope="module")
 def tables():
     path = ROOT / "benchmarks" / "tables.py"
+    sys.path.insert(0, str(path.parent))  # as it is for a script that lies there
     spec = importlib.util.spec_from_file_location("recorded_tables", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.remove(str(path.parent))
     return module
 
 
@@ -52,3 +62,33 @@ def test_recorded_rows_say_what_their_global_accuracy_is_of(folder):
     own = {row.strategy for row in rows if row.global_of == "clients"}
     assert {row.global_of for row in rows} <= {"model", "clients"}
     assert own == {row.strategy for row in rows} & WITHOUT_GLOBAL
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_the_command_of_a_page_runs_the_cell_that_it_names(folder):
+    """It is parsed as the command line is, and asks for a run as it was recorded."""
+    text = (ROOT / "docs" / "results" / f"{folder.name}.md").read_text("utf-8")
+    _, again = re.findall(r"```sh\nfedkd bench (.*)\n```", text)
+    params = bench.make_context("bench", shlex.split(again)).params
+    wishes = Overrides(*(params[key] for key in WISHES))
+    registry = load_registry(quiet=True)
+    cells = grid(load_overridden(params["suite"], wishes, registry), registry)
+    first = next(r for r in read_results(folder / "results.csv") if r.status == "done")
+    asked = {
+        (c.run.strategy, c.run.dataset, c.run.partition, c.run.seed) for c in cells
+    }
+    assert asked == {(first.strategy, first.dataset, first.partition, first.seed)}
+    assert first.models in {cell.run.models for cell in cells}
+
+
+def test_words_say_what_paired_intervals_leave_zero():
+    text = (ROOT / "docs" / "results" / "methods-fmnist.md").read_text("utf-8")
+    lines = text.split("## What is separated, and what is not")[1].splitlines()
+    (above,) = (x for x in lines if "Global accuracy: separated above" in x)
+    assert above.endswith(
+        "`feddyn` +4.46 [+2.05, +6.87]; `fedavgm` +3.02 [+0.06, +5.98]."
+    )
+    (neither,) = (x for x in lines if "Global accuracy: not separated" in x)
+    assert "`fedadam` +3.26 [-3.05, +9.58]" in neither
+    assert "fedbn" not in neither  # it has no global model
+    assert "Of 8 comparisons at 95 %, 0.4 would" in neither

@@ -1,0 +1,283 @@
+"""The pages of ``docs/results``: what was run, what its numbers say, and what they do not.
+
+Everything on them follows from a folder of ``benchmarks/results``: its ``results.csv``, the
+sections of its ``table.md``, its suite and ``command.txt``, the command that made it.
+``python benchmarks/tables.py`` writes them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedkd.errors import counted
+from fedkd.metrics.columns import Column
+from fedkd.plugins.registry import Registry
+from fedkd.report.grouping import GLOBAL, LOCAL, Setting, done, group, titles_of
+from fedkd.report.results import Row, read_results
+from fedkd.report.stats.pairs import Pair, against
+from fedkd.report.summary import Table, baseline_of, summarise
+from fedkd.report.text import amount, markdown_grid, numbered, signed, spread
+from fedkd.suite.suite import Suite, load_suite
+
+EQUAL_WORK = "equal-work"
+"""What a label has in it whose row trained on as many images as the methods beside it."""
+KEPT = ("Runs without a result", "Notes on the data", "Tuning")
+"""Sections of a table that are shown as they are, where they are."""
+Sections = Mapping[str, str]
+"""Of ``table.md``, by heading."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A folder of recorded results."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    suite: Suite
+    table: Table
+    sections: Sections
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return self.path.name
+
+    @property
+    def command(self) -> str:
+        """The command that made it."""
+        return (self.path / "command.txt").read_text("utf-8").strip()
+
+
+def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
+    """Return a folder of recorded results.
+
+    Args:
+        path: The folder.
+        sections: Of its ``table.md``.
+        registry: Where strategies are looked up.
+    """
+    rows = tuple(read_results(path / "results.csv"))
+    suite = load_suite(rows[0].suite)
+    names = {entry.label: entry.name for entry in suite.strategies}
+    labels = {row.strategy for row in rows}
+    table = summarise(
+        rows, {one for one in labels if registry.is_reference(names[one])}
+    )
+    return Recorded(path, rows, suite, table, sections)
+
+
+def page(one: Recorded) -> str:
+    """Return the page of a folder."""
+    there = f"../../benchmarks/results/{one.name}"
+    parts = [
+        f"# {one.name}",
+        f"{one.suite.description} In `benchmarks/results/{one.name}`, "
+        f"[table.md]({there}/table.md) has all tables and "
+        f"[results.csv]({there}/results.csv) all runs.",
+        f"## {GLOBAL.title}\n\n{one.sections[GLOBAL.title]}",
+        "## What is separated, and what is not\n\n" + "\n".join(_conclusions(one)),
+        f"## Cost beside accuracy\n\n{_costs(one)}",
+        *(
+            f"## {t}\n\n{s}"
+            for t, s in one.sections.items()
+            if t.startswith("Reported")
+        ),
+        f"## What was run\n\n```sh\n{one.command}\n```\n\n{_what_was_run(one)}",
+        *(
+            f"## {title}\n\n{text}"
+            for title in KEPT
+            if (text := one.sections.get(title))
+        ),
+        f"## One cell of it again\n\n{_again(one)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def index(every: Sequence[Recorded]) -> str:
+    """Return the page that lists all folders."""
+    body = []
+    for one in every:
+        datasets = dict.fromkeys(row.dataset for row in one.rows)
+        seeds = {row.seed for row in one.rows}
+        counts = Counter(row.status for row in one.rows)
+        body.append(
+            [
+                f"[{one.name}]({one.name}.md)",
+                ", ".join(datasets),
+                str(len(one.table.strategies)),
+                str(len(one.table.settings)),
+                str(len(seeds)),
+                ", ".join(f"{n} {status}" for status, n in counts.items()),
+            ]
+        )
+    header = ["table", "data", "rows", "settings", "seeds", "runs"]
+    grid = markdown_grid(header, body, names=2, remarks=1)
+    return (
+        "# Results\n\n"
+        "Every table here was made by the command on its page, from one harness, and is "
+        "written anew from the recorded runs whenever reports change. Accuracy is that of "
+        "the last round; nothing was chosen by test images. [How to read a table]"
+        "(../read-a-table.md) says what ± and [ ] are, [protocol and honesty]"
+        "(../protocol.md) what every number rests on.\n\n"
+        f"{grid}\n"
+    )
+
+
+def _what_was_run(one: Recorded) -> str:
+    lines = [one.sections[title] for title in ("Protocol", "Provenance")]
+    return "\n".join(filter(None, lines))
+
+
+def _conclusions(one: Recorded) -> list[str]:
+    """Return in words what the paired intervals of each setting leave 0 or not."""
+    titles = titles_of(one.table.settings)
+    lines = []
+    for setting in one.table.settings:
+        several = len(one.table.settings) > 1
+        lines += [f"**{titles[setting]}**", ""] if several else []
+        lines += [f"- {text}" for text in _of_setting(one, setting)] + [""]
+    if ranks := one.sections.get("Mean ranks"):
+        lines += ["Over all settings and seeds:", "", ranks]
+    return lines
+
+
+def _of_setting(one: Recorded, setting: Setting) -> list[str]:
+    bases = [baseline_of(one.table) or ""]
+    bases += [label for label in one.table.strategies if EQUAL_WORK in label]
+    apart = one.table.references | one.table.without_global
+    lines = [_best(one.table, setting)]
+    for base in dict.fromkeys(bases):
+        lines += _against(
+            base, _pairs(one, base, setting, GLOBAL, apart), "Global accuracy: "
+        )
+    if one.table.without_global:
+        pairs = _pairs(one, bases[0], setting, LOCAL, one.table.references)
+        lines += _against(bases[0], pairs, "Local accuracy: ")
+    return [line for line in lines if line]
+
+
+def _pairs(
+    one: Recorded, base: str, setting: Setting, column: Column, apart: Collection[str]
+) -> dict[str, Pair]:
+    """Return what each competitor has above a baseline, in a setting, by label."""
+    pairs = against(one.rows, base, column).items()
+    return {la: p for (la, there), p in pairs if there == setting and la not in apart}
+
+
+def _best(table: Table, setting: Setting) -> str:
+    standing = table.standings[setting]
+    if not standing.ranked or standing.pair is None:
+        return ""
+    best, second, pair = *standing.ranked[:2], standing.pair
+    verdict = "separated" if pair.is_separated else "not separated"
+    return (
+        f"`{best}` has the best mean of those with a global model that compete; it is "
+        f"{verdict} from the runner-up, `{second}`: {_shown(pair)}."
+    )
+
+
+def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
+    """Return who is above, below and not separated from a baseline."""
+    tested = {label: pair for label, pair in pairs.items() if pair.interval is not None}
+    if not tested:
+        why = "one seed has no interval" if pairs else "nobody else competes there"
+        return [f"{start}from `{base}` nothing can be separated: {why}."]
+
+    def those(sign: int) -> str:
+        ordered = sorted(tested.items(), key=lambda item: -(item[1].mean or 0))
+        shown = (
+            f"`{la}` {_shown(pair)}" for la, pair in ordered if _side(pair) == sign
+        )
+        return "; ".join(shown) or "none"
+
+    number = counted(len(tested), "comparison")
+    return [
+        f"{start}separated above `{base}`: {those(1)}.",
+        f"{start}separated below `{base}`: {those(-1)}.",
+        f"{start}not separated from `{base}`: {those(0)}. Of {number} at 95 %, "
+        f"{len(tested) * 0.05:.2g} would leave 0 by chance alone.",
+    ]
+
+
+def _side(pair: Pair) -> int:
+    """Return 1 or -1 for what is separated above or below, 0 for what is not."""
+    above = 1 if (pair.mean or 0) > 0 else -1
+    return above if pair.is_separated else 0
+
+
+def _shown(pair: Pair) -> str:
+    interval = pair.interval
+    text = signed(pair.mean or 0, pair.decimals)
+    if interval is None:
+        return text
+    low, high = (signed(v, pair.decimals) for v in (interval.low, interval.high))
+    return f"{text} [{low}, {high}]"
+
+
+COSTS: tuple[tuple[str, Callable[[Row], float]], ...] = (
+    ("client images", lambda row: row.client_examples or 0),
+    ("server images", lambda row: row.server_examples or 0),
+    ("MB", lambda row: ((row.bytes_up or 0) + (row.bytes_down or 0)) / 1e6),
+)
+"""What stands beside accuracy, and how to read it from a row."""
+
+
+def _costs(one: Recorded) -> str:
+    """Return accuracy and what it cost, also as multiples of the baseline's."""
+    base, titles = baseline_of(one.table), titles_of(one.table.settings)
+    groups, body = group(one.rows), []
+    for setting in one.table.settings:
+        means = {
+            label: [statistics.fmean(map(read, runs)) for _, read in COSTS]
+            for label in one.table.strategies
+            if (runs := done(groups.get((label, setting), []), GLOBAL))
+        }
+        for label, costs in means.items():
+            values = one.table.entries[label, setting].values
+            times = [
+                f"{amount(cost)} ({cost / other:.3g} x)" if other else amount(cost)
+                for cost, other in zip(costs, means.get(base or "", costs), strict=True)
+            ]
+            body.append([titles[setting], label, spread(values), *times])
+    header = ["setting", "strategy", "accuracy", *(name for name, _ in COSTS)]
+    return (
+        f"{markdown_grid(header, body, names=2)}\n\n"
+        "Means over runs. Images are those that went through a training step, generators' "
+        f"included; MB are sent and received, all clients together. x: times `{base}`."
+    )
+
+
+def _again(one: Recorded) -> str:
+    """Return the command that runs one cell, and what comes out."""
+    row = next(row for row in one.rows if row.global_accuracy is not None)
+    words = shlex.split(one.command)
+    for name in ("--strategies", "--seeds", "--datasets"):
+        if name in words:
+            at = words.index(name)
+            del words[at : at + 2]
+    if (one.path / "chosen.json").is_file():
+        words += ["--chosen", f"benchmarks/results/{one.name}/chosen.json"]
+    dataset = re.split(r"[\[ ]", row.dataset)[0]
+    labels = {entry.label or entry.name: entry.name for entry in one.suite.datasets}
+    dataset = labels.get(row.dataset, dataset)
+    words += ["--strategies", row.strategy, "--datasets", dataset]
+    words += ["--seeds", str(row.seed), "--out", "runs/again"]
+    text = (
+        f"```sh\n{shlex.join(words)}\n```\n\n"
+        f"The first row of the recorded runs, {row.title}, ended at "
+        f"{row.global_accuracy:.2f} %. Equal versions on an equal machine give equal bits; "
+        "other ones sum in another order, and training makes more of that than rounding."
+    )
+    commits = _commits(one)
+    return f"{text} {commits}" if commits else text
+
+
+def _commits(one: Recorded) -> str:
+    found = re.findall(r"commit ([0-9a-f]{7})", one.sections.get("Provenance", ""))
+    return f"It was made at {numbered('commit', found)}." if found else ""
