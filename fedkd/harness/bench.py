@@ -227,7 +227,7 @@ class Bench:
             else:
                 run_side_by_side(todo, jobs, self._shared(builder), recorder)
         except (FedKDError, OSError):
-            with contextlib.suppress(OSError):  # of the same disk
+            with contextlib.suppress(FedKDError, OSError):  # of the same folder
                 recorder.write(late=True)
             raise
         recorder.write(late=True)
@@ -252,8 +252,12 @@ class Bench:
         Args:
             whole: Whether the table also tells what each stage did and what was warned
                 of, for which the metrics and logs of all runs are read.
+
+        Raises:
+            FedKDError: If the folder is gone; none is made in its place.
         """
         out, rows = self.settings.out, self.reported
+        require_there(out)
         results.write_results(rows, out.results)
         page = table.table_markdown(
             rows,

@@ -2,7 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from fedkd.base.folders import ResultsFolder
+from fedkd.errors import FedKDError
 from fedkd.harness import bench as bench_module
 
 
@@ -39,3 +42,12 @@ def test_tables_take_a_tenth_of_the_time_and_lack_nothing_at_the_end(
     recorder.write(late=True)
     recorder.write(late=True)
     assert bench.written[2:] == [(25.0, 5)]
+
+
+def test_no_folder_is_made_where_one_was_moved_away(tmp_path):
+    suite = SimpleNamespace(reported=(), seeds=(0,))
+    settings = SimpleNamespace(out=ResultsFolder(tmp_path / "gone"))
+    bench = bench_module.Bench(suite, [], None, settings)
+    with pytest.raises(FedKDError, match="gone has disappeared while"):
+        bench.write(whole=True)
+    assert not (tmp_path / "gone").exists()
