@@ -41,6 +41,7 @@ from fedkd.report.results import Row, read_results
 from fedkd.report.scatter import draw_pareto, draw_ranks
 from fedkd.report.stats.front import COSTS, points
 from fedkd.report.stats.ranks import Ranking, rank
+from fedkd.simulation.faults.clock import SECONDS
 from fedkd.simulation.metrics import metrics_or_none
 
 T = TypeVar("T")
@@ -91,8 +92,9 @@ def draw_all(
 ) -> Drawn:
     """Draw the pictures of a bench into ``out/plots``.
 
-    * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
-      local accuracy and each further metric such as ``global-loss-<setting>.png``;
+    * ``accuracy-<setting>.png``: accuracy against rounds, images, bytes and, with a
+      clock, simulated time; and for local accuracy and each further metric such as
+      ``global-loss-<setting>.png``;
     * ``costs-<setting>.png``: accuracy against bytes, images and seconds of a run;
     * ``ranks.png``: mean ranks over all settings and seeds, where there are enough;
     * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
@@ -333,16 +335,22 @@ def curve_of(
     sent = np.array(
         [[one["bytes_up"] + one["bytes_down"] for one in r] for r in picked]
     )
-    took = np.array([[one.get("seconds") or np.nan for one in run] for run in picked])
     return Curve(
         label,
         values.astype(float),
         np.array(common, dtype=float),
         examples.mean(0),
         sent.mean(0) / 1e6,
-        took.mean(0) if np.isfinite(took).all() else None,
+        _mean_of(picked, "seconds"),
+        _mean_of(picked, SECONDS),
         shown,
     )
+
+
+def _mean_of(picked: Sequence[Sequence[Line]], name: str) -> NDArray[np.float64] | None:
+    """Return means over runs of what their lines say; None if one does not say it."""
+    values = np.array([[one.get(name) for one in run] for run in picked], dtype=float)
+    return values.mean(0) if np.isfinite(values).all() else None
 
 
 def slugs_of(settings: Sequence[Setting]) -> dict[Setting, str]:

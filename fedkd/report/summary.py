@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 from fedkd.metrics.columns import Column
@@ -80,7 +81,7 @@ class Table:
     standings: Mapping[Setting, Standing] = field(default_factory=dict)
     """Who is best in each setting, and whether the runs tell so."""
 
-    @property
+    @cached_property
     def common_n(self) -> int | None:
         """Number of runs of every entry that has a mean; None where they differ."""
         numbers = {entry.n for entry in self.entries.values() if entry.n}
