@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.algorithms.local import go_on
-from fedkd.algorithms.mixed.own_models import NoGlobalModel
+from fedkd.algorithms.mixed.own_models import NoGlobalModel, dtype_of
 from fedkd.config import Config
 from fedkd.errors import DivergedError
 from fedkd.ops.optimisers import Adam
@@ -99,7 +99,8 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
 
     def expected(self, down: Consensus, party: Party) -> Scores:
         """Scores of each class for each image that is asked for."""
-        return Scores(torch.zeros(len(down.ask), party.num_classes))
+        shape = (len(down.ask), party.num_classes)
+        return Scores(torch.zeros(shape, dtype=dtype_of(party.model)))
 
     def aggregate(
         self,

@@ -77,7 +77,14 @@ class ByClass:
 
 def of_size(size: int, party: Party) -> ByClass:
     """Return an answer of zeros ``[size]`` for every class, which honest ones are like."""
-    return ByClass({c: torch.zeros(size) for c in range(party.num_classes)})
+    dtype = dtype_of(party.model)
+    every = range(party.num_classes)
+    return ByClass({c: torch.zeros(size, dtype=dtype) for c in every})
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of the numbers that a model gives."""
+    return next(model.parameters()).dtype
 
 
 def features_of(model: nn.Module, x: Tensor) -> Tensor:

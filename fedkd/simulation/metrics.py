@@ -24,8 +24,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
 """What a line has under a key, if it has anything there."""
 _OF_EACH = "_by_client"
 """Ends keys with a value for each client."""
-_USUAL = (int, float, dict)
-"""What a line has under any other key."""
+_USUAL = (int, float, dict, list)
+"""What a line has under any other key; in a list is a number, or nothing, of each class."""
 _COUNTS = ("bytes_up", "bytes_down", "client_examples")
 
 
@@ -110,7 +110,13 @@ def _odd(metrics: Mapping[str, Any]) -> str:
         kinds = _KINDS.get(key, _MAPPING if key.endswith(_OF_EACH) else _USUAL)
         if value is not None and not isinstance(value, kinds):
             return key
+        if isinstance(value, list) and not all(map(_is_number_or_none, value)):
+            return key
     missing = (key for key in _COUNTS if type(metrics.get(key, 0)) is not int)
     clients = (metrics.get("clients") or {}).values()
     odd = not all(isinstance(one, dict) for one in clients)
     return next(missing, "clients" if odd else "")
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or isinstance(value, int | float)

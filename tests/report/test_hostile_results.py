@@ -56,6 +56,7 @@ def test_a_table_of_very_many_columns_is_refused(tmp_path):
         ('{"round": 1, "clients": [1]}', "found 'clients' of another kind"),
         ('{"round": 1, "clients": {"0": 1}}', "found 'clients' of another kind"),
         ('{"round": 1, "global_accuracy": "9"}', "found 'global_accuracy' of another"),
+        ('{"round": 1, "recall": [0.5, null, "9"]}', "found 'recall' of another"),
         ('{"round": 1, "bytes_up": null}', "found 'bytes_up' of another"),
         ('{"round": 1, "global_of": 1}', "found 'global_of' of another"),
     ],
@@ -95,7 +96,7 @@ def test_a_gallery_of_no_images_is_refused(tmp_path, tensor):
 def test_a_row_that_names_a_folder_elsewhere_is_refused(tmp_path):
     (tmp_path / "runs").mkdir()
     values = dict.fromkeys(COLUMNS, "1") | {"status": "failed", "run_id": "../../x"}
-    values |= {"notes": "", "global_of": "model"}
+    values |= {"notes": "", "global_of": "model", "precision": "fp32"}
     rows = [",".join(values), ",".join(values.values())]
     (tmp_path / "results.csv").write_text("\n".join(rows) + "\n")
     with pytest.raises(DataError, match=r"found the run_id '\.\./\.\./x'"):
