@@ -13,8 +13,7 @@ from fedkd.api.export import Facts, write_model
 from fedkd.api.given import path_given, require
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
-from fedkd.base.bounds import refuse_links_outside
-from fedkd.base.folders import RunFolder
+from fedkd.base.folders import RunFolder, refuse_links_out_of
 from fedkd.base.sealed import warn_if_changed
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root
@@ -55,7 +54,7 @@ class FinishedRun:
         Raises:
             BoundsError: If a link in the folder leads out of it.
         """
-        refuse_links_outside(Path(folder))
+        refuse_links_out_of(Path(folder))
         self.folder = Path(folder)
         """The run's own folder."""
         self.row = row

@@ -137,12 +137,14 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
-def refuse_links_outside(root: Path, *parts: str) -> None:
+def refuse_links_outside(root: Path, *parts: str, closed_by: str = "") -> None:
     """Refuse a folder in which a link leads out of it; the folder may be one itself.
 
     Args:
         root: The folder.
         parts: What in it is looked at, files or folders; all of it if none are given.
+        closed_by: The file that a folder has whose own folders are somebody else's, and
+            not looked into.
 
     Raises:
         BoundsError: Naming the first such link.
@@ -156,8 +158,9 @@ def refuse_links_outside(root: Path, *parts: str) -> None:
             there = list(entries)
         for link in (entry for entry in there if entry.is_symlink()):
             inside(root, Path(link.path))
-        folders = (entry for entry in there if entry.is_dir(follow_symlinks=False))
-        waiting += [Path(folder.path) for folder in folders]
+        if closed_by not in {entry.name for entry in there}:
+            folders = (entry for entry in there if entry.is_dir(follow_symlinks=False))
+            waiting += [Path(folder.path) for folder in folders]
 
 
 def require_room(size: int, what: str) -> None:

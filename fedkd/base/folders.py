@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkd.base import sums
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.errors import BoundsError, ConfigError
 
 
@@ -150,6 +151,18 @@ class ResultsFolder:
     def every_run(self) -> Iterator[RunFolder]:
         """Yield the folders of the runs that are there, of this suite's cells or not."""
         return (RunFolder(path) for path in self.runs.glob("*"))
+
+
+def refuse_links_out_of(path: Path) -> None:
+    """Refuse a results folder, or a run's, in which a link leads out of it.
+
+    Folders within a run's are those of loggers, which fedkd does not read: Weights & Biases
+    keeps links to its own log there.
+
+    Raises:
+        BoundsError: Naming the first such link.
+    """
+    refuse_links_outside(path, closed_by=RunFolder(path).config.name)
 
 
 def made_folder(path: Path | str) -> Path:

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from fedkd.base import yamlfile
-from fedkd.base.bounds import refuse_links_outside
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.commands.common import Strict, plugin_option
 from fedkd.errors import ConfigError
 from fedkd.plugins.cards import papers
@@ -47,7 +46,7 @@ def _used(folder: Path) -> Iterator[tuple[str, str]]:
     Raises:
         ConfigError: If there is no run.
     """
-    refuse_links_outside(folder)
+    refuse_links_out_of(folder)
     own = RunFolder(folder)
     runs = [own] if own.config.is_file() else list(ResultsFolder(folder).every_run())
     configs = [run.config for run in runs if run.config.is_file()]

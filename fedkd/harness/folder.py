@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedkd.base import yamlfile
-from fedkd.base.bounds import read_text, refuse_links_outside
+from fedkd.base.bounds import read_text
 from fedkd.base.files import json_mapping, sweep
-from fedkd.base.folders import ResultsFolder
+from fedkd.base.folders import ResultsFolder, refuse_links_out_of
 from fedkd.base.locks import PAUSE
 from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, FedKDError, counted, readable
@@ -93,7 +93,7 @@ def held(folder: ResultsFolder) -> Iterator[None]:
             or the folder disappears.
     """
     out = folder.path
-    refuse_links_outside(out)
+    refuse_links_out_of(out)
     try:
         folder.runs.mkdir(parents=True, exist_ok=True)
         lock = folder.lock.open("a", encoding="utf-8")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base import yamlfile
-from fedkd.base.bounds import refuse_links_outside
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.base.sealed import changed_text
 from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, DataError, FedKDError
@@ -91,7 +90,7 @@ def read_place(place: Path) -> Side:
         ConfigError: If it is neither.
         DataError: If the file is damaged, or holds no run.
     """
-    refuse_links_outside(place)
+    refuse_links_out_of(place)
     path = ResultsFolder(place).results if place.is_dir() else place
     if not path.is_file():
         raise ConfigError(

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedkd.base import sums
-from fedkd.base.bounds import refuse_links_outside
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.base.sealed import changed_text, damaged, sound_row
 from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.metrics.base import Line
@@ -82,7 +81,7 @@ def read_report(
     places: dict[str, RunFolder] = {}
     for folder in folders:
         path = folder.path
-        refuse_links_outside(path)
+        refuse_links_out_of(path)
         if not folder.results.is_file():
             kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
             raise ConfigError(

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save
 
 from fedkd.api.finished import FinishedRun
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.errors import BoundsError, DataError
 from fedkd.harness.folder import held
 from fedkd.report.plots import read_counts, read_gallery
@@ -36,6 +36,18 @@ def test_a_link_out_of_a_results_folder_is_followed_by_nobody(folder):
         with pytest.raises(BoundsError, match=r"one/log leads to .*secret, outside of"):
             do()
     assert (folder.parent / "secret").read_text() == "mine"
+
+
+def test_what_a_logger_keeps_within_the_folder_of_a_run_is_its_own(folder):
+    run = folder / "runs" / "one"
+    (run / "log").unlink()
+    (run / "config.yaml").write_text("{}\n")
+    (run / "wandb").mkdir()
+    (run / "wandb" / "debug.log").symlink_to(folder.parent / "secret")
+    refuse_links_out_of(folder)
+    (run / "link").symlink_to(folder.parent / "secret")
+    with pytest.raises(BoundsError, match=r"one/link leads to"):
+        refuse_links_out_of(folder)
 
 
 def test_a_table_of_very_many_columns_is_refused(tmp_path):
