@@ -26,7 +26,6 @@ from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
 
-
 WHOLE_AT_ONCE = 300
 """Rows up to which an interrupted bench also tells what each stage did, for which metrics
 and logs of all runs are read: for a thousand of them a second, and the end is to come in
