@@ -277,6 +277,12 @@ def test_a_short_plug_in_on_the_page_does_what_the_built_in_one_does(
         torch.testing.assert_close(mine.weights[entry], value, rtol=1e-5, atol=1e-6)
 
 
+def test_no_page_clones_into_a_folder_that_would_hide_the_package():
+    clones = re.findall(r"git clone <this repository>(.*)", "\n".join(PAGES.values()))
+    assert clones
+    assert {text.split()[0] for text in clones} == {"fedkd-src"}
+
+
 def test_pages_name_no_folder_of_one_machine():
     for page, text in PAGES.items():
         assert not re.search(r"/(home|root|Users|work|tmp)/", text), page

@@ -1,8 +1,15 @@
 """Another interpreter gives the same bits, and says why where it cannot."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.testing import elsewhere
 from fedkd.testing.runs import recorded
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_another_interpreter_gives_the_same_bits_time_after_time():
@@ -23,3 +30,22 @@ def test_a_class_that_is_nowhere_cannot_run_there():
     missing = type("Missing", (FedAvg,), {"__module__": FedAvg.__module__})
     reason = elsewhere.prints_elsewhere(missing())
     assert reason.startswith("another process cannot import Missing: ")
+
+
+def test_a_folder_called_fedkd_where_one_works_hides_nothing(tmp_path):
+    (tmp_path / "fedkd").mkdir()
+    # As an editable installation is found: after all that is on the path.
+    installed = (
+        "import sys, importlib.machinery as m\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        return m.PathFinder.find_spec(name, path or [{str(ROOT)!r}])\n"
+        "sys.meta_path.append(Finder)\n"
+    )
+    code = f"{installed}{elsewhere._FIND}; print(fedkd.__file__, sys.path[-1] == '')"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-c", code]
+    run = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == [str(ROOT / "fedkd" / "__init__.py"), "True"]
