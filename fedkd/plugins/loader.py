@@ -25,7 +25,7 @@ import pluggy
 
 from fedkd import hookspecs
 from fedkd._version import __version__
-from fedkd.errors import ConfigError, PluginError, suggestion
+from fedkd.errors import ConfigError, PluginError, cause, line_of, suggestion
 
 BUILTINS = (
     "fedkd.algorithms",
@@ -77,7 +77,7 @@ class PluginStatus:
     def fail(self, error: BaseException) -> None:
         """Record an exception that makes the plug-in unusable."""
         self.status = "broken"
-        self.error = cause(error)
+        self.error = cause(error) + line_of(error)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -87,15 +87,6 @@ class PluginSource:
 
     status: PluginStatus
     load: Callable[[], Any] = field(repr=False)
-
-
-def cause(error: BaseException) -> str:
-    """Return an exception on one line: ``ImportError: No module named 'x'``."""
-    text = " ".join(str(error).split())
-    kind = type(error).__name__
-    if isinstance(error, PluginError):
-        return text
-    return f"{kind}: {text}" if text else kind
 
 
 def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
@@ -279,5 +270,7 @@ def load_target(target: str) -> Any:
             thing = getattr(thing, part)
     # Importing a plug-in runs its code, which may raise anything.
     except (Exception, SystemExit) as error:
-        raise PluginError(f"cannot load {target}: {cause(error)}") from error
+        raise PluginError(
+            f"cannot load {target}: {cause(error)}{line_of(error)}"
+        ) from error
     return thing

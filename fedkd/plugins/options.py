@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedkd.config import Config, build
 from fedkd.data.dataset import Dataset
-from fedkd.errors import ConfigError, DataError, listing
+from fedkd.errors import ConfigError, DataError, listing, named
 from fedkd.partition.base import Partitioner
 from fedkd.plugins.builders import config_of
 from fedkd.plugins.composing import composed
@@ -91,7 +91,11 @@ def resolve(
             f"{where}: found {name!r} alone, expected '{name}:{argument.upper()}'."
         )
     config = build(cls.Config, wanted, where)
-    content = _content(cls(config), where) if kind in _READING else ""
+    content = ""
+    if kind in _READING:
+        thing = registry.constructed(kind, name, cls, config)
+        with named(f"{registry.entry(kind, name).title}: {cls.__name__}.content"):
+            content = _content(thing, where)
     changed = _changed(config, preset)
     every = _kept(config, config.model_dump(mode="json"), changed)
     return Resolved(name, every, changed, content, config)
@@ -108,7 +112,7 @@ def made(registry: Registry, kind: str, thing: Resolved) -> Any:
     cls, _ = _parts(registry.resolve(kind, thing.name))
     cls = composed(kind, cls, thing.options)
     config = thing.config or build(cls.Config, thing.options, f"{kind}.{thing.name}")
-    return cls(config)
+    return registry.constructed(kind, thing.name, cls, config)
 
 
 def is_required(config: type[BaseModel], option: str) -> bool:
