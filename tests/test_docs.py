@@ -203,6 +203,13 @@ def test_generated_pages_are_fresh():
     assert _generator().stale() == [], "run 'make docs'"
 
 
+def test_no_generated_page_ends_a_sentence_twice_or_prints_options_as_prose():
+    for name in GENERATED:
+        text = PAGES[name]
+        assert not re.search(r"[^.]\.\.$", text, re.MULTILINE), name
+        assert "(default 500)" not in text
+
+
 def test_a_changed_page_is_noticed(tmp_path):
     generator = _generator()
     for path, text in generator.pages().items():
