@@ -14,6 +14,7 @@ from fedkd.api.asked import Models, Named, Setting, lone_suite, wishes_of, words
 from fedkd.api.finished import FinishedRun
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results, text_of, warn
+from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.folder import held
@@ -98,7 +99,8 @@ def bench(  # noqa: PLR0913 - the options of the command
         observers=tuple(observers),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
-    results = _carried_out(request, progress)
+    with said_in_python(overrides):
+        results = _carried_out(request, progress)
     failed = [run for run in results if run.row and run.row.status == "failed"]
     if failed:
         log = RunFolder(failed[0].folder).log
@@ -152,7 +154,9 @@ def run(  # noqa: PLR0913 - the parts of a run
     files = [str(path) for path in plugins]
     setting = Setting(dataset, partition, models, seed)
     keys = Suite.model_fields.keys() - _OWN
-    suite = lone_suite(load_registry(files), "fedkd.run", setting, options, keys)
+    with said_in_python(options):
+        registry = load_registry(files)
+        suite = lone_suite(registry, "fedkd.run", setting, options, keys)
     suite |= {"strategies": [strategy], "clients": clients, "rounds": rounds}
     kept = _Passing() if out is None else None
     request = Request(
@@ -165,7 +169,8 @@ def run(  # noqa: PLR0913 - the parts of a run
         plugin_files=tuple(files),
         command=("fedkd", "bench", NAMELESS),
     )
-    return _lone_run(_carried_out(request, progress, kept))
+    with said_in_python(options):
+        return _lone_run(_carried_out(request, progress, kept))
 
 
 class _Passing:

@@ -236,8 +236,9 @@ def test_a_folder_of_another_suite_is_refused_and_left_as_it_is(bench, capsys):
     capsys.readouterr()
     assert main(["bench", "mine.yaml", *arguments]) == 2
     assert capsys.readouterr().err == (
-        "fedkd: out holds the suite 'toy' (2 runs); choose another --out, or delete "
-        "it.\n"
+        "fedkd: out holds the suite 'toy' (2 runs), and this one is called 'mine'; "
+        "choose another --out, or delete it. To go on there, give this one the name "
+        "'toy'.\n"
     )
     assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
 
