@@ -67,7 +67,8 @@ class PluginStatus:
     def line(self) -> str:
         """What is wrong, on one line that names distribution, plug-in and cause."""
         who = f"plug-in {self.name!r} of {self.distribution} {self.version}"
-        return f"fedkd: {who} is {self.status}: {self.error}"
+        state = "works in part" if self.status == "partly" else f"is {self.status}"
+        return f"fedkd: {who} {state}: {self.error}"
 
     def refuse(self, problem: str) -> None:
         """Record a problem that leaves the rest of the plug-in usable."""

@@ -62,6 +62,12 @@ class Resolved:
         return f"{self.name}[{','.join(parts)}]" if parts else self.name
 
 
+_BESIDE = {
+    "strategies": ("label", "rounds", "training", "search", "calibrate", "average"),
+}
+"""Keys that may stand beside a name and are no options of what it names."""
+
+
 def resolve(
     registry: Registry, kind: str, name: str, options: Mapping[str, Any], where: str
 ) -> Resolved:
@@ -90,7 +96,7 @@ def resolve(
         raise ConfigError(
             f"{where}: found {name!r} alone, expected '{name}:{argument.upper()}'."
         )
-    config = build(cls.Config, wanted, where)
+    config = build(cls.Config, wanted, where, _BESIDE.get(kind, ("label",)))
     content = ""
     if kind in _READING:
         thing = registry.constructed(kind, name, cls, config)
