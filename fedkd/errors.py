@@ -107,6 +107,8 @@ def named(where: str) -> Iterator[None]:
     try:
         with raised_in(where):
             yield
+    except ContractError as error:
+        raise ContractError(told(error)) from error
     except FedKDError:
         raise
     except Exception as error:

@@ -144,6 +144,44 @@ def test_check_calls_it_no_fault_of_its_own(bad, capsys):
     assert KEYWORD in said
 
 
+LACKING = """
+import fedkd
+from fedkd.algorithms.averaging import Averaging
+
+
+class One(Averaging):
+    def personal(self, client):
+        pass
+
+
+class Two(fedkd.Partitioner):
+    pass
+
+
+@fedkd.hookimpl
+def fedkd_register_strategies(register):
+    register("one", ":One")
+
+
+@fedkd.hookimpl
+def fedkd_register_partitioners(register):
+    register("two", ":Two")
+"""
+
+
+def test_a_suite_is_told_at_once_all_that_its_plug_ins_lack(tmp_path, capsys):
+    path = tmp_path / "lacking.py"
+    path.write_text(LACKING)
+    words = ["--strategies", "one,fedavg", "--set", "partitions=[two]", "--dry-run"]
+    assert main(["bench", "quick", "--plugin", str(path), *words]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("fedkd: strategy 'one' of lacking.py ")
+    assert "One lacks train; implement them. Also: One.personal(client) cannot" in first
+    assert first.endswith("personal(self, state, client) (line 7 of lacking.py).")
+    assert second.startswith("partitioner 'two' of lacking.py ")
+    assert second.endswith("Two lacks split; implement them.")
+
+
 def test_a_module_that_cannot_be_imported_is_named_with_the_line(tmp_path):
     path = tmp_path / "worse.py"
     path.write_text("import fedkd\n\nfedkd.Config(a=1)\n1 / 0\n")
