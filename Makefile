@@ -14,7 +14,7 @@ CODE := fedkd algorithms datasets models benchmarks tests docs
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bench test check format lint types docs docs-check site benchmark benchmark-check mutate clean
+.PHONY: help venv bench test check format lint types docs docs-check site benchmark benchmark-check mutate fuzz clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
@@ -65,6 +65,9 @@ benchmark-check: venv ## Fail if a speed ratio fell below the recorded one
 
 mutate: venv ## Plant faults, one by one, and see which tests notice: ARGS="-j 4 fedavg"
 	@$(BIN)/python tests/mutation/mutate.py $(ARGS)
+
+fuzz: venv ## Feed malformed files to every reader of files: ARGS="payload --number 1000"
+	@$(BIN)/python tests/fuzz/fuzz_by_hand.py $(ARGS)
 
 clean: ## Remove the environment and everything that tools leave behind; results stay
 	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .coverage

@@ -307,6 +307,11 @@ class Averaging(Strategy[Global, Global, Update]):
         after: Global = chosen(self.choices, "moved", *given, state=Global)
         return after
 
+    def expected(self, down: Global, party: Party) -> Update | None:
+        """What was sent, but for what stays at the client; what is sent besides is open."""
+        kept = self.choices.stays(party)
+        return Update({n: w for n, w in down.weights.items() if n not in kept}, 0)
+
     @final
     def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
         """Measure the global model, unless part of it stays at the clients."""

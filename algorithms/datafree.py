@@ -19,7 +19,7 @@ from fedkd.errors import DivergedError
 from fedkd.ops.generation import all_finite, to_classifier_range
 from fedkd.ops.terms import WeightedTerms
 from fedkd.payload import Weights
-from fedkd.strategy import Server
+from fedkd.strategy import Party, Server
 from fedkd.weights import buffers_kept
 
 Range = Literal["classifier", "as_is"]
@@ -35,6 +35,11 @@ class CountedUpdate:
     """The locally trained model, or, where only heads are shared, its head by position."""
     label_counts: Tensor
     """n_kc, images of each class, in all or of this round; int32 ``[C]``."""
+
+
+def no_counts(party: Party) -> Tensor:
+    """Return label counts of no images, int32 ``[C]``: what those of a client are like."""
+    return torch.zeros(party.num_classes, dtype=torch.int32)
 
 
 def counts_of(ups: Mapping[int, CountedUpdate]) -> Tensor:

@@ -20,7 +20,7 @@ from torch import nn
 from fedkd.algorithms.local import OWN, Nothing, go_on
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Round, Server, Strategy, read_weights
+from fedkd.strategy import Client, Party, Round, Server, Strategy, read_weights
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Ensemble(Strategy[Collection, Nothing, Own]):
         client.train()
         client.memory[OWN] = read_weights(client.model)
         return Own(client.memory[OWN])
+
+    def expected(self, down: Nothing, party: Party) -> Own:
+        """The client's own model."""
+        del down
+        return Own(party.initial)
 
     def aggregate(
         self, state: Collection, ups: Mapping[int, Own], server: Server, round: Round

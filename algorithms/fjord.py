@@ -31,7 +31,15 @@ from fedkd.ops.averaging import buffer_entries
 from fedkd.ops.training import train
 from fedkd.ops.widths import Sizes, kept_channels
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server, Strategy, read_weights
+from fedkd.strategy import (
+    Client,
+    Party,
+    Requires,
+    Round,
+    Server,
+    Strategy,
+    read_weights,
+)
 
 WIDTH = "width"
 
@@ -128,6 +136,11 @@ class FjORD(Strategy[State, Broadcast, Update]):
         client.log("train_loss", report.loss)
         statistics = {p: _buffers(prefix) for p, prefix in prefixes.items()}
         return Update(read_weights(model), examples, statistics)
+
+    def expected(self, down: Broadcast, party: Party) -> Update:
+        """The sub-model that was sent; statistics are of widths that were drawn."""
+        del party
+        return Update(down.weights, 0, {})
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round

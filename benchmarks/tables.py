@@ -20,17 +20,18 @@ from pathlib import Path
 import pages as pages_of_results
 
 from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, read_results
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
-from fedkd.suite.metrics import columns_of, metrics_of
+from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.reported import load_reported
 from fedkd.suite.suite import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SITE = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/heterogeneity.md")
+PAGES = ("README.md", "docs/heterogeneity.md", "docs/robust-averages.md")
 SHOWN = re.compile(r"(<!-- table:([^:]+):(.+?) -->\n\n).*?(\n\n<!-- /table -->)", re.S)
 
 
@@ -62,6 +63,9 @@ def renewed(path: Path, registry: Registry) -> str:
     origin = _items(kept.get("Provenance", ""))
     papers = [load_reported(name) for name in suite.reported]
     metrics = metrics_of(registry, suite.metrics, suite.where)
+    columns = {one.name: one for one in columns_of(registry, metrics, suite.where)}
+    for _, point in suite.points:
+        columns |= {one.name: one for one in fault_columns(point)}
     return table_markdown(
         rows,
         title=path.parent.name,
@@ -73,7 +77,7 @@ def renewed(path: Path, registry: Registry) -> str:
         tuning=_items(kept.get("Tuning", "")),
         stages=kept.get("What each stage did", ""),
         warned=_items(kept.get("Warnings", "")),
-        columns=columns_of(registry, metrics, suite.where),
+        columns=list(columns.values()),
         reported=reported_section(rows, papers, names),
     )
 
@@ -90,7 +94,7 @@ def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
 
 
 def _items(body: str) -> list[str]:
-    return [line.removeprefix("- ") for line in body.splitlines() if line]
+    return [unescaped(line.removeprefix("- ")) for line in body.splitlines() if line]
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

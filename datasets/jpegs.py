@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,18 +16,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from fedkd.base.bounds import TEXT, inside, read_bytes
 from fedkd.data.dataset import DatasetConfig, Split
+from fedkd.datasets.archives import READING, zip_of
+from fedkd.datasets.pictures import DECODING, picture
 from fedkd.datasets.published_files import PublishedSet
+from fedkd.errors import BoundsError
 
 PIECE = 512
 """Images decoded at once when a set is checked."""
-_DECODING = (
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error),
-    *(zlib.error, Image.DecompressionBombError),
-)
-"""What Pillow raises on damaged images."""
-_READING = (OSError, zipfile.BadZipFile, zlib.error, EOFError)
-"""What reading a file raises, in a folder or a zip."""
 
 
 class UndecodableError(ValueError):
@@ -56,7 +51,8 @@ class Tree(ABC):
 
         Raises:
             OSError: If it is missing or cannot be read.
-            zipfile.BadZipFile: If it is damaged.
+            BoundsError: If it is too large, or a link leads out of the folder.
+            zipfile.BadZipFile: If it is damaged, or another of ``READING``.
         """
 
     @abstractmethod
@@ -80,7 +76,7 @@ class FolderTree(Tree):
 
     def read(self, name: str) -> bytes:
         """See :meth:`Tree.read`."""
-        return (self.path / name).read_bytes()
+        return read_bytes(inside(self.path, self.path / name))
 
     def folders(self, name: str) -> list[str]:
         """See :meth:`Tree.folders`."""
@@ -95,7 +91,7 @@ class FolderTree(Tree):
         return str(self.path / name)
 
     def _entries(self, name: str) -> list[os.DirEntry[str]]:
-        folder = self.path / name
+        folder = inside(self.path, self.path / name)
         if not folder.is_dir():
             return []
         with os.scandir(folder) as entries:
@@ -114,7 +110,8 @@ class ZipTree(Tree):
         """
         self.path = path
         self._folder = folder
-        self._zip = zipfile.ZipFile(path)
+        self._opened = ExitStack()
+        self._zip = self._opened.enter_context(zip_of(path))
         self._files: dict[str, list[str]] = {}
         for name in self._zip.namelist():
             parent, _, file = name.rpartition("/")
@@ -123,9 +120,12 @@ class ZipTree(Tree):
     def read(self, name: str) -> bytes:
         """See :meth:`Tree.read`."""
         try:
-            return self._zip.read(f"{self._folder}/{name}")
+            member = self._zip.getinfo(f"{self._folder}/{name}")
         except KeyError as error:
             raise FileNotFoundError(f"{name} is not in the zip") from error
+        if member.file_size > TEXT:
+            raise BoundsError(f"it claims {member.file_size:,} bytes")
+        return self._zip.read(member)
 
     def folders(self, name: str) -> list[str]:
         """See :meth:`Tree.folders`."""
@@ -176,7 +176,7 @@ class JpegSet(PublishedSet):
         except FileNotFoundError as error:
             problem = "no such file, expected the annotations of the set"
             raise self.damage(root, tree.place(name), problem) from error
-        except (*_READING, UnicodeDecodeError) as error:
+        except (*READING, UnicodeDecodeError) as error:
             problem = f"no text ({_cause(error)}), expected lines of UTF-8"
             raise self.damage(root, tree.place(name), problem) from error
 
@@ -239,7 +239,7 @@ class JpegSet(PublishedSet):
                     pixels = decode(tree.read(name), size, stored)
                 except UndecodableError as error:
                     raise self.damage(root, tree.place(name), str(error)) from error
-                except _READING as error:
+                except READING as error:
                     problem = f"no readable file ({_cause(error)}), expected an image"
                     raise self.damage(root, tree.place(name), problem) from error
                 place.copy_(pixels)
@@ -263,7 +263,7 @@ def decode(content: bytes, size: int, stored: int | None = None) -> Tensor:
         UndecodableError: If it is no image, or one of another size.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with picture(io.BytesIO(content)) as image:
             width, height = image.size
             if stored not in (None, width) or stored not in (None, height):
                 actual = f"an image of {height}x{width} pixels"
@@ -273,7 +273,7 @@ def decode(content: bytes, size: int, stored: int | None = None) -> Tensor:
         raise
     except UnidentifiedImageError as error:
         raise UndecodableError("no image, expected a JPEG") from error
-    except _DECODING as error:
+    except DECODING as error:
         problem = f"an image that does not decode ({_cause(error)}), expected a JPEG"
         raise UndecodableError(problem) from error
     if colour.size != (size, size):

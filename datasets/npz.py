@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from fedkd.data.checks import repeated, repeats
 from fedkd.data.groups import Groups
+from fedkd.datasets.archives import ENDING, READING, array_in, zip_of
 from fedkd.errors import DataError, listing
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -24,8 +24,6 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 GROUPS = ("groups_train", "groups_test")
 """What the arrays are called that say whose each input is."""
 _CHUNK = 1 << 20
-_READING = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises on files that are damaged or of another kind."""
 
 Labelled: TypeAlias = tuple[Tensor, Tensor]
 """Inputs ``[N, ...]`` and labels int64 ``[N]``."""
@@ -120,20 +118,28 @@ def _loaded(file: NumpyFile) -> tuple[dict[str, NDArray[Any]], list[str]]:
 
     And the names of the others. Whatever is pickled is refused.
     """
-    if not zipfile.is_zipfile(file.path):
-        raise wrong(file, "no .npz file", "one as numpy.savez writes it")
     name = ""
     try:
-        with np.load(file.path, allow_pickle=False) as stored:
-            names = _names(file, stored.files)
-            arrays = {}
+        with zip_of(file.path) as stored:
+            there = [name.removesuffix(ENDING) for name in stored.namelist()]
+            names = _names(file, there)
+            arrays: dict[str, NDArray[Any]] = {}
             for name in names:
-                arrays[name] = np.asarray(stored[name])
-            return arrays, sorted(set(stored.files) - set(names))
-    except _READING as error:
-        cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        what = f"{name} that cannot be read" if name else "a file that cannot be read"
-        raise wrong(file, f"{what} ({cause})", "plain arrays") from error
+                taken = sum(array.nbytes for array in arrays.values())
+                arrays[name] = array_in(stored, name, taken)
+            return arrays, sorted(set(there) - set(names))
+    except zipfile.BadZipFile as error:
+        if not name:
+            raise wrong(file, "no .npz file", "one as numpy.savez writes it") from error
+        raise _unreadable(file, name, error) from error
+    except READING as error:
+        raise _unreadable(file, name, error) from error
+
+
+def _unreadable(file: NumpyFile, name: str, error: Exception) -> DataError:
+    cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    what = f"{name} that cannot be read" if name else "a file that cannot be read"
+    return wrong(file, f"{what} ({cause})", "plain arrays")
 
 
 def _names(file: NumpyFile, there: Sequence[str]) -> list[str]:

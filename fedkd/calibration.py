@@ -26,6 +26,7 @@ from fedkd.ops.heads import HeadTraining, feature_size, train_head
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    Party,
     Round,
     Server,
     Strategy,
@@ -126,6 +127,13 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         if round.index < inner.total - 1:
             return Calibrating(method)
         return Calibrating(method, _global_weights(self.method, method, server))
+
+    def expected(self, down: Any, party: Party) -> Any:
+        """What the method expects; or moments, of as many classes as the client has."""
+        if not isinstance(down, Question):
+            return self.method.expected(down, party)
+        rows, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1)
+        return FeatureMoments(rows, rows, table, table, False)
 
     def predictors(self, state: Calibrating, server: Server) -> Mapping[str, nn.Module]:
         """Measure the calibrated model, and the one before; until then, the method's."""

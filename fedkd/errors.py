@@ -47,6 +47,13 @@ class DataError(FedKDError):
     """Data files are missing, damaged or not what they claim to be. Exit code 1."""
 
 
+class BoundsError(DataError, ValueError):
+    """What is read is larger, deeper or elsewhere than anything that fedkd reads.
+
+    A ``ValueError``, too, so that a reader of files takes it for what any damage is.
+    """
+
+
 class ContractError(FedKDError):
     """A plug-in broke a promise of the contract; names the plug-in and the verb."""
 
@@ -125,7 +132,7 @@ def told(error: BaseException) -> str:
 
 def cause(error: BaseException) -> str:
     """Return an exception on one line: ``ImportError: No module named 'x'``."""
-    text = " ".join(str(error).split())
+    text = readable(" ".join(str(error).split()))
     kind = type(error).__name__
     if isinstance(error, PluginError):
         return text
@@ -189,6 +196,14 @@ def counted(number: int, noun: str) -> str:
     """Return ``1 run`` or ``2 runs``, ``1 class`` or ``2 classes``."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{'' if number == 1 else ending}"
+
+
+def readable(text: str) -> str:
+    """Return a text of somebody else's on one line: what steers a terminal is escaped."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

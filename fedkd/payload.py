@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from fedkd.errors import ContractError
+from fedkd.base.bounds import HEADER, parse_json
+from fedkd.errors import ContractError, listing
 
 Weights: TypeAlias = Mapping[str, torch.Tensor]
 """A model's state by entry name, as ``state_dict`` gives it: parameters and buffers."""
@@ -143,22 +145,53 @@ def decode(data: bytes) -> Any:
     """Rebuild the tree that :func:`encode` wrote.
 
     Dataclasses are looked up among the modules that are already imported and must be
-    frozen dataclasses there; nothing is imported and no code in the data is run.
+    frozen dataclasses there; nothing is imported, and no code is run, in the data or of
+    the classes that it names.
 
     Raises:
-        ContractError: If the data is damaged or names an unknown dataclass.
+        ContractError: If the data is damaged, or no such tree; if it names an unknown
+            dataclass, or other fields than that has.
     """
     try:
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        facts = json.loads(header["__metadata__"]["tree"])
+        if length > min(HEADER, len(data) - 8):
+            raise ValueError(
+                f"found a header of {length:,} bytes, expected a shorter one"
+            )
+        header = parse_json(data[8 : 8 + length], HEADER)
+        facts = parse_json(header["__metadata__"]["tree"], HEADER)
         _check(data, int(facts["checksum"], 16))
-        structure, layout = json.loads(facts["tree"]), facts["layout"]
+        structure, layout = parse_json(facts["tree"], HEADER), facts["layout"]
         flat = load_tensors(data)
-        tensors = [flat[str(i)].as_strided(*each) for i, each in enumerate(layout)]
+        tensors = [_laid_out(flat[str(i)], *each) for i, each in enumerate(layout)]
     except Exception as error:
         raise ContractError(f"not a tree written by fedkd: {error}") from error
-    return _rebuild(structure, {str(i): tensor for i, tensor in enumerate(tensors)})
+    return _rebuilt(structure, tensors)
+
+
+def _laid_out(flat: torch.Tensor, shape: list[int], strides: list[int]) -> torch.Tensor:
+    """Return a tensor of all elements of ``flat``, each once."""
+    require_layout(shape, strides)
+    if math.prod(shape) != flat.numel() or flat.dim() != 1:
+        raise ValueError(f"found {flat.numel()} elements for a shape of {shape}")
+    return flat.as_strided(shape, strides)
+
+
+def require_layout(shape: Sequence[int], strides: Sequence[int]) -> None:
+    """Refuse a shape that no tensor of :func:`dense` has, or strides that do not fit it.
+
+    Else a few bytes could stand for a tensor of any size, whose copy fills the memory.
+
+    Raises:
+        ValueError: If it does not fit, or is no shape at all.
+    """
+    listed = isinstance(shape, list | tuple) and isinstance(strides, list | tuple)
+    every = (0, *shape, *strides)
+    whole = listed and {*map(type, every)} == {int} and min(every) >= 0
+    if not whole or max(every) >> 48 or len(shape) != len(strides):
+        raise ValueError(f"found a shape of {shape}, expected whole numbers")
+    if math.prod(shape) and not fills_memory(shape, strides):
+        raise ValueError(f"found strides {strides} for a shape of {shape}")
 
 
 def _check(data: bytes, checksum: int) -> None:
@@ -184,11 +217,28 @@ def put_together(structure: str, tensors: Sequence[torch.Tensor]) -> Any:
     """Rebuild the tree that :func:`take_apart` was given.
 
     Raises:
-        ContractError: If the structure names an unknown dataclass.
+        ContractError: If the structure is none, or names an unknown dataclass.
     """
-    return _rebuild(
-        json.loads(structure), {str(i): tensor for i, tensor in enumerate(tensors)}
-    )
+    try:
+        node = json.loads(structure)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"not a tree written by fedkd: {error}") from error
+    return _rebuilt(node, tensors)
+
+
+def _rebuilt(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
+    """Return the tree of a structure.
+
+    Raises:
+        ContractError: If the structure is none, or names an unknown dataclass.
+    """
+    try:
+        return _rebuild(structure, {str(i): each for i, each in enumerate(tensors)})
+    except ContractError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise ContractError(f"not a tree written by fedkd: {kind}: {error}") from error
 
 
 def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -> Any:
@@ -218,25 +268,58 @@ def _rebuild(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if "f" in node:
         return float.fromhex(node["f"])
     if "s" in node:
+        if not isinstance(node["s"], _SCALARS):
+            raise TypeError(f"found {type(node['s']).__name__}, expected a scalar")
         return node["s"]
     if "d" in node:
         fields = {key: _rebuild(child, tensors) for key, child in node["v"]}
-        return _dataclass_named(node["d"])(**fields)
+        return _made(_dataclass_named(node["d"]), fields)
     if "m" in node:
         return {key: _rebuild(child, tensors) for key, child in node["m"]}
     items = [_rebuild(child, tensors) for child in node["l" if "l" in node else "u"]]
     return items if "l" in node else tuple(items)
 
 
-def _dataclass_named(name: str) -> Any:
+def _made(kind: type, given: Mapping[str, Any]) -> Any:
+    """Return an instance of a dataclass as it was; no method of the class is called.
+
+    A field that was added since has its default.
+    """
+    known = dataclasses.fields(kind)
+    if odd := given.keys() - {field.name for field in known}:
+        raise ContractError(
+            f"the data names fields that {kind.__qualname__} has not: "
+            f"{listing(sorted(odd))}; load the version of the plug-in that wrote it."
+        )
+    made: Any = object.__new__(kind)
+    for field in known:
+        value = given[field.name] if field.name in given else _default(field)
+        object.__setattr__(made, field.name, value)
+    return made
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    raise ContractError(
+        f"the data has no field {field.name!r}, which has no default; load the version "
+        "of the plug-in that wrote it."
+    )
+
+
+def _dataclass_named(name: str) -> type:
     module, _, qualname = name.partition(":")
     kind: Any = sys.modules.get(module)
     for part in qualname.split("."):
-        kind = getattr(kind, part, None)
-    params = getattr(kind, "__dataclass_params__", None)
-    if params is None or not params.frozen:
+        # Not getattr: a module may import another one, or run anything, when asked.
+        kind = getattr(kind, "__dict__", {}).get(part)
+    params = isinstance(kind, type) and getattr(kind, "__dataclass_params__", None)
+    if not params or not params.frozen:
         raise ContractError(
             f"the data names {name!r}, which is no frozen dataclass of an imported "
             "module; load the plug-in that wrote it first."
         )
-    return kind
+    known: type = kind
+    return known

@@ -200,6 +200,21 @@ class Strategy(ABC, Generic[State, Down, Up]):
         inputs, ``[B, C, H, W]`` or ``[B, D]``, to logits ``[B, classes]``.
         """
 
+    def expected(self, down: Down, party: Party) -> Up | None:
+        """Return an answer that is like an honest one to ``down`` in all but its values.
+
+        The server holds answers against it where clients of one model disagree, or are
+        too few to outvote one of them: class of the payload, entries, types and shapes,
+        but for the sizes of what is :attr:`varying`. What is None or empty in it is open;
+        all is, if it is None.
+
+        Args:
+            down: What the server sends to the client.
+            party: A side with the client's model, and without data.
+        """
+        del down, party
+        return None
+
     def personal(self, state: State, client: Client) -> nn.Module | None:
         """Return the model that this client predicts with, or None for ``global``.
 

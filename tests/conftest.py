@@ -15,8 +15,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in [n for n in os.environ if n.startswith("FEDKD_") and n != "FEDKD_DATA"]:
     del os.environ[_name]
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+# The same examples each time, and few; HYPOTHESIS_PROFILE=long draws many new ones.
+hypothesis.settings.register_profile(
+    "short", derandomize=True, max_examples=20, deadline=None, database=None
+)
+hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 torch.set_num_threads(1)
 

@@ -1,9 +1,12 @@
 """Payloads: what may travel, what it weighs, and that it arrives unchanged."""
 
+import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
+from fuzz_mutations import joined, sealed, split
 
 from fedkd.errors import ContractError
 from fedkd.payload import decode, encode, seal
@@ -85,6 +88,83 @@ def test_tensors_that_share_memory_are_stored_one_by_one():
 def test_damaged_data_is_refused_in_one_sentence(cut):
     with pytest.raises(ContractError, match="not a tree written by fedkd"):
         decode(encode(Parcel({"a": torch.ones(3)}))[:cut])
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Whoever makes one by its name is caught."""
+
+    number: int
+    calls: ClassVar[list] = []
+
+    def __post_init__(self):
+        self.calls.append(self.number)
+
+
+def rebuilt(change):
+    """Change the structure of sound data, and mend length and checksum."""
+    header, body = split(encode(Parcel({"a": torch.arange(6.0).view(2, 3)}, 1)))
+    facts = json.loads(header["__metadata__"]["tree"])
+    change(facts)
+    header["__metadata__"]["tree"] = json.dumps(facts)
+    return decode(sealed(joined(header, body)))
+
+
+def named(name):
+    def change(facts):
+        facts["tree"] = facts["tree"].replace(f"{__name__}:Parcel", name)
+
+    return change
+
+
+def laid_out(shape, strides):
+    return lambda facts: facts.update(layout=[[shape, strides]])
+
+
+def test_sound_data_is_read_after_its_checksum_was_mended():
+    assert rebuilt(lambda facts: None).number == 1
+
+
+def test_no_method_of_a_dataclass_is_called():
+    data = encode(Trap(3))
+    Trap.calls.clear()
+    assert decode(data) == Trap(3)
+    assert Trap.calls == [3]  # of the one that is compared with
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (named("os:system"), "no frozen dataclass of an imported module"),
+        (named("fedkd:testing.checks"), "no frozen dataclass of an imported module"),
+        (named("no_such_module:X"), "no frozen dataclass of an imported module"),
+        (
+            named(f"{__name__}:Trap"),
+            "fields that Trap has not: extra, weights",
+        ),
+        (laid_out([2**40, 1], [0, 1]), "found strides .0, 1. for a shape of"),
+        (laid_out([1, 6], [7, 2]), "found strides"),
+        (laid_out([2**40], [1]), "found 6 elements for a shape of"),
+        (laid_out([-2, -3], [3, 1]), "expected whole numbers"),
+        (laid_out([2.0, 3], [3, 1]), "expected whole numbers"),
+        (laid_out("23", "31"), "expected whole numbers"),
+        (lambda facts: facts.update(tree="[" * 100_000), "nested too deep"),
+        (lambda facts: facts.update(tree='{"s": [1]}'), "expected a scalar"),
+        (lambda facts: facts.update(tree='{"x": 1}'), "KeyError"),
+        (lambda facts: facts.update(tree='{"t": "9"}'), "KeyError"),
+        (lambda facts: facts.update(tree='{"f": "0x1p9999"}'), "OverflowError"),
+    ],
+)
+def test_what_was_made_to_do_harm_is_refused_though_its_checksum_fits(change, problem):
+    with pytest.raises(ContractError, match=problem):
+        rebuilt(change)
+
+
+def test_a_header_of_any_length_costs_no_memory():
+    with pytest.raises(
+        ContractError, match="found a header of 9,223,372,036,854,775,8"
+    ):
+        decode(b"\xff" * 7 + b"\x7f" + b"{}")
 
 
 def test_data_that_names_no_dataclass_of_ours_runs_no_code():

@@ -14,6 +14,7 @@ from fedkd.algorithms.datafree import (
     CountedUpdate,
     Painter,
     counts_of,
+    no_counts,
     painter_of,
     pictures,
 )
@@ -27,6 +28,7 @@ from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
     ModelSpec,
+    Party,
     Preset,
     Requires,
     Round,
@@ -129,6 +131,11 @@ class DFRD(Strategy[State, Broadcast, Update]):
         elif len(client.data) == 1:
             counts_C //= 2  # a batch holds a client's only image twice
         return Update(update.weights, counts_C.cpu(), update.examples)
+
+    def expected(self, down: Broadcast, party: Party) -> Update:
+        """The client's own model, and how many images of each class it was trained on."""
+        del down
+        return Update(party.initial, no_counts(party), 0)
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round

@@ -13,6 +13,7 @@ Deviations: c_k+ of option II, c_k - c + (x - y_k) / (K eta_l), is the mean of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -31,7 +32,7 @@ from fedkd.algorithms.averaging import (
     zeros,
 )
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Round, Server
+from fedkd.strategy import Client, Party, Round, Server
 from fedkd.weights import buffers_kept
 
 _MEMORY = "c"
@@ -58,6 +59,11 @@ class Scaffold(Averaging):
     def __init__(self, config: ScaffoldConfig | None = None) -> None:
         super().__init__(config)
         self.choices = Choices(first=at_rest, sent=variate, moved=self._moved)
+
+    def expected(self, down: Global, party: Party) -> Update | None:
+        """The model, and besides it a change of every variate that was sent."""
+        like = super().expected(down, party)
+        return None if like is None else replace(like, besides=down.besides)
 
     def train(self, client: Client, sent: Weights) -> Weights:
         """Train with corrected gradients; return how c_k has changed."""

@@ -12,6 +12,7 @@ from fedkd.algorithms.datafree import (
     CountedUpdate,
     Painter,
     counts_of,
+    no_counts,
     painter_of,
     pictures,
     sized,
@@ -31,6 +32,7 @@ from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
     ModelSpec,
+    Party,
     Preset,
     Requires,
     Round,
@@ -90,6 +92,10 @@ class FedFTG(Strategy[State, Global, CountedUpdate]):
         """Train as FedAvg does; the label counts go with the model."""
         update = self._fedavg.local(down, client)
         return CountedUpdate(update.weights, client.data.label_counts().int())
+
+    def expected(self, down: Global, party: Party) -> CountedUpdate:
+        """What FedAvg's clients send, and how many images of each class there are."""
+        return CountedUpdate(down.weights, no_counts(party))
 
     def aggregate(
         self,

@@ -14,7 +14,7 @@ from fedkd.algorithms.averaging import (
     local_update,
     private_buffers,
 )
-from fedkd.algorithms.datafree import CountedUpdate, counts_of, sized
+from fedkd.algorithms.datafree import CountedUpdate, counts_of, no_counts, sized
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.fedgen.config import (
     CODE_OPTIONS,
@@ -37,6 +37,7 @@ from fedkd.ops.training import LossFunction
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    Party,
     Preset,
     Requires,
     Round,
@@ -132,6 +133,12 @@ class FedGen(Strategy[State, Broadcast, CountedUpdate]):
         client.train(loss)
         client.memory[OWN] = read_weights(client.model)
         return CountedUpdate(read_head(client.model), counts_C)
+
+    def expected(self, down: Broadcast, party: Party) -> CountedUpdate:
+        """What was sent, model or head, but for what stays; and images of each class."""
+        kept = private_buffers(party) if down.whole else frozenset()
+        weights = {n: w for n, w in down.weights.items() if n not in kept}
+        return CountedUpdate(weights, no_counts(party))
 
     def aggregate(
         self,

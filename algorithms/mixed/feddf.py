@@ -34,6 +34,7 @@ from fedkd.ops.schedules import Schedule
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    Party,
     Preset,
     Requires,
     Round,
@@ -84,6 +85,11 @@ class FedDF(Strategy[Fleet, Global, Update]):
     def local(self, down: Global, client: Client) -> Update:
         """Train it on the local data."""
         return local_update(down.weights, client)
+
+    def expected(self, down: Global, party: Party) -> Update:
+        """The model that was sent."""
+        del party
+        return Update(down.weights, 0)
 
     def aggregate(
         self, state: Fleet, ups: Mapping[int, Update], server: Server, round: Round

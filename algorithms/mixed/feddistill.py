@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.algorithms.local import go_on
-from fedkd.algorithms.mixed.own_models import ByClass, NoGlobalModel
+from fedkd.algorithms.mixed.own_models import ByClass, NoGlobalModel, of_size
 from fedkd.config import Config
 from fedkd.ops.prototypes import ClassMeans, Vectors, mean_vectors, table
-from fedkd.strategy import Client, Preset, Round, Server
+from fedkd.strategy import Client, Party, Preset, Round, Server
 
 
 class FedDistillConfig(Config):
@@ -95,6 +95,11 @@ class FedDistill(NoGlobalModel[Outputs, ByClass, ByClass]):
 
         client.train(objective=objective)
         return ByClass(means.vectors())
+
+    def expected(self, down: ByClass, party: Party) -> ByClass:
+        """A vector of outputs for each class that the client has."""
+        del down
+        return of_size(party.num_classes, party)
 
     def aggregate(
         self, state: Outputs, ups: Mapping[int, ByClass], server: Server, round: Round

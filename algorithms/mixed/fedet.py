@@ -36,7 +36,15 @@ from fedkd.ops.ensembles import LogitEnsemble, apart, weighted_logits
 from fedkd.ops.heads import load_head, read_head
 from fedkd.ops.optimisers import Sgd
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server, Strategy, read_weights
+from fedkd.strategy import (
+    Client,
+    Party,
+    Requires,
+    Round,
+    Server,
+    Strategy,
+    read_weights,
+)
 
 
 class FedETConfig(Config):
@@ -100,6 +108,11 @@ class FedET(Strategy[Models, Global, Update]):
     def local(self, down: Global, client: Client) -> Update:
         """Train it on the local data."""
         return local_update(down.weights, client)
+
+    def expected(self, down: Global, party: Party) -> Update:
+        """The model that was sent."""
+        del party
+        return Update(down.weights, 0)
 
     def aggregate(
         self, state: Models, ups: Mapping[int, Update], server: Server, round: Round

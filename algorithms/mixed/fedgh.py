@@ -26,12 +26,13 @@ from fedkd.algorithms.mixed.own_models import (
     NoGlobalModel,
     VectorSteps,
     class_features,
+    of_size,
     through,
 )
 from fedkd.config import Config
 from fedkd.ops.heads import feature_size, head_entries, head_of, load_head, read_head
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Preset, Requires, Round, Server
+from fedkd.strategy import Client, Party, Preset, Requires, Round, Server
 
 
 class HeadSteps(VectorSteps):
@@ -85,6 +86,11 @@ class FedGH(NoGlobalModel[Head, Head, ByClass]):
         load_head(client.model, down.weights)
         client.train()
         return ByClass(class_features(client))
+
+    def expected(self, down: Head, party: Party) -> ByClass:
+        """A mean of features for each class that the client has."""
+        del down
+        return of_size(feature_size(party.model), party)
 
     def aggregate(
         self, state: Head, ups: Mapping[int, ByClass], server: Server, round: Round

@@ -39,7 +39,7 @@ from fedkd.ops.distillation import kl
 from fedkd.ops.heads import feature_size, head_of
 from fedkd.party import ModelSpec
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Round, Server, copy_weights, read_weights
+from fedkd.strategy import Client, Party, Round, Server, copy_weights, read_weights
 
 _MENTEE, _BRIDGE = "mentee", "bridge"
 """Where a client keeps the mentee that it started from, and W^h."""
@@ -137,6 +137,11 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
         change = {n: value - start[n] for n, value in after.items()}
         update = compressed(change, down.energy, client.device)
         return Gradient(update, len(client.data))
+
+    def expected(self, down: Lesson, party: Party) -> Gradient | None:
+        """An update of all entries; open where some of them stay at the client."""
+        entries = down.update if down.weights is None else down.weights
+        return None if party.buffers == "local" else Gradient(entries, 0)
 
     def aggregate(
         self, state: Mentee, ups: Mapping[int, Gradient], server: Server, round: Round

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.algorithms.local import go_on
-from fedkd.algorithms.mixed.own_models import NoGlobalModel
+from fedkd.algorithms.mixed.own_models import NoGlobalModel, dtype_of
 from fedkd.config import Config
 from fedkd.errors import DivergedError
 from fedkd.ops.optimisers import Adam
-from fedkd.strategy import Client, Requires, Round, Server
+from fedkd.strategy import Client, Party, Requires, Round, Server
 
 _MOMENTS = "digest"
 """Where a client keeps the moments of its digest's Adam."""
@@ -96,6 +96,11 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
             self._digest(client, down.places, down.scores)
         client.train()
         return Scores(scores_of(client, down.ask))
+
+    def expected(self, down: Consensus, party: Party) -> Scores:
+        """Scores of each class for each image that is asked for."""
+        shape = (len(down.ask), party.num_classes)
+        return Scores(torch.zeros(shape, dtype=dtype_of(party.model)))
 
     def aggregate(
         self,

@@ -15,16 +15,24 @@ Deviations: the distance is that of each image's features to the prototype of it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 from torch import nn
 
-from fedkd.algorithms.mixed.own_models import ByClass, NoGlobalModel, class_features
+from fedkd.algorithms.datafree import no_counts
+from fedkd.algorithms.mixed.own_models import (
+    ByClass,
+    NoGlobalModel,
+    class_features,
+    of_size,
+)
 from fedkd.algorithms.mixed.prototypes import by_prototypes, pulled
 from fedkd.config import Config
+from fedkd.ops.heads import feature_size
 from fedkd.ops.prototypes import ClassMeans, mean_vectors
-from fedkd.strategy import Client, Preset, Requires, Round, Server
+from fedkd.strategy import Client, Party, Preset, Requires, Round, Server
 
 
 class FedProtoConfig(Config):
@@ -66,6 +74,13 @@ class FedProto(NoGlobalModel[ByClass, ByClass, ByClass]):
         own = class_features(client) if listener is None else means.vectors()
         told = self.config.weights == "examples"
         return ByClass(own, client.data.label_counts().int() if told else None)
+
+    def expected(self, down: ByClass, party: Party) -> ByClass:
+        """A prototype of each class that the client has, and its images if it is asked."""
+        del down
+        like = of_size(feature_size(party.model), party)
+        told = self.config.weights == "examples"
+        return replace(like, counts=no_counts(party)) if told else like
 
     def aggregate(
         self, state: ByClass, ups: Mapping[int, ByClass], server: Server, round: Round

@@ -28,6 +28,7 @@ from fedkd.algorithms.mixed.own_models import (
     NoGlobalModel,
     VectorSteps,
     class_features,
+    of_size,
     through,
 )
 from fedkd.algorithms.mixed.prototypes import EXACT, by_prototypes, pulled
@@ -35,7 +36,7 @@ from fedkd.config import Config
 from fedkd.ops.heads import feature_size
 from fedkd.ops.prototypes import Vectors, mean_vectors
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Requires, Round, Server, read_weights
+from fedkd.strategy import Client, Party, Requires, Round, Server, read_weights
 
 
 class FedTGPConfig(Config):
@@ -107,6 +108,11 @@ class FedTGP(NoGlobalModel[Trained, ByClass, ByClass]):
         """Train towards the prototypes; return mean features by class."""
         client.train(objective=pulled(client, down.vectors, self.config.lam))
         return ByClass(class_features(client))
+
+    def expected(self, down: ByClass, party: Party) -> ByClass:
+        """A prototype of each class that the client has."""
+        del down
+        return of_size(feature_size(party.model), party)
 
     def aggregate(
         self, state: Trained, ups: Mapping[int, ByClass], server: Server, round: Round

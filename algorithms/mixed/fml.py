@@ -34,7 +34,7 @@ from fedkd.algorithms.mixed.companion import (
 from fedkd.algorithms.mixed.own_models import OwnModels
 from fedkd.config import Config
 from fedkd.ops.distillation import kl
-from fedkd.strategy import Client, Round, Server
+from fedkd.strategy import Client, Party, Round, Server
 
 
 class FMLConfig(Config):
@@ -72,6 +72,10 @@ class FML(OwnModels[Shared, Shared, Update]):
         networks = {"own": client.model, "meme": meme}
         train_together(client, networks, self._losses)
         return Update(sendable(client, meme), len(client.data))
+
+    def expected(self, down: Shared, party: Party) -> Update | None:
+        """The meme; open where some of its entries stay at the client."""
+        return None if party.buffers == "local" else Update(down.weights, 0)
 
     def aggregate(
         self, state: Shared, ups: Mapping[int, Update], server: Server, round: Round

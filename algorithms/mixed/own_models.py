@@ -22,7 +22,7 @@ from fedkd.errors import DivergedError
 from fedkd.ops.optimisers import Sgd
 from fedkd.ops.prototypes import ClassMeans, Vectors
 from fedkd.ops.training import LossFunction
-from fedkd.strategy import Client, Server, Strategy, read_weights
+from fedkd.strategy import Client, Party, Server, Strategy, read_weights
 
 State = TypeVar("State")
 Down = TypeVar("Down")
@@ -73,6 +73,18 @@ class ByClass:
     """One for each class that has one: 4 D bytes each."""
     counts: Tensor | None = None
     """n_kc, the client's images of each class, int32 ``[C]``; None where it is not told."""
+
+
+def of_size(size: int, party: Party) -> ByClass:
+    """Return an answer of zeros ``[size]`` for every class, which honest ones are like."""
+    dtype = dtype_of(party.model)
+    every = range(party.num_classes)
+    return ByClass({c: torch.zeros(size, dtype=dtype) for c in every})
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of the numbers that a model gives."""
+    return next(model.parameters()).dtype
 
 
 def features_of(model: nn.Module, x: Tensor) -> Tensor:

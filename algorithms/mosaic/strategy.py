@@ -27,6 +27,7 @@ from fedkd.ops.training import draws_of
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    Party,
     Requires,
     Round,
     Server,
@@ -133,6 +134,11 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             generator = None if trained is None else read_weights(trained)
         counts_C = client.data.label_counts()
         return Update(weights, counts_C, generator, features)
+
+    def expected(self, down: Broadcast, party: Party) -> Update:
+        """The model that was sent and images of each class; what else is asked is open."""
+        counts_C = torch.zeros(party.num_classes, dtype=torch.int64)
+        return Update(down.weights, counts_C, None, {})
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round

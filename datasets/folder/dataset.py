@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.files import spelled
 from fedkd.data.checks import normalisation_fault, repeats
 from fedkd.data.dataset import DatasetConfig, FileDataset, Source, Split
@@ -18,7 +19,7 @@ from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation
 from fedkd.datasets import npz
 from fedkd.datasets.folder import arrays, contents, files, images
-from fedkd.errors import ConfigError, DataError
+from fedkd.errors import BoundsError, ConfigError, DataError
 
 PIECE = 4_000_000
 """Bytes of images that are decoded at once to find their mean."""
@@ -46,6 +47,10 @@ class FolderConfig(DatasetConfig):
     """Zero padding of training images, in pixels, before a random crop; 0 for none."""
     flip: bool = False
     """Whether training images are mirrored left to right at random."""
+    links: bool = False
+    """Whether links that lead out of the folder are followed; they are refused else. Those
+    that lead to another place in it always are."""
+    younger_options: ClassVar[frozenset[str]] = frozenset({"links"})
 
     @field_validator("path")
     @classmethod
@@ -103,7 +108,9 @@ class Folder(FileDataset):
     def key_options(self) -> dict[str, Any]:
         """See :meth:`FileDataset.key_options`; with the absolute path."""
         path = Path(self.config.path).expanduser().resolve()
-        return {**super().key_options(), "path": str(path)}
+        options = {**super().key_options(), "path": str(path)}
+        del options["links"]  # changes no image
+        return options
 
     def content(self) -> str:
         """See :meth:`Dataset.content`; of names and bytes.
@@ -127,6 +134,8 @@ class Folder(FileDataset):
 
     def _path(self) -> Path:
         path = Path(self.config.path).expanduser()
+        if path.is_dir() and not self.config.links:
+            self._refuse_links(path)
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".npz"):
             return path
         problem = "is another file" if path.exists() else "is not there"
@@ -134,6 +143,13 @@ class Folder(FileDataset):
             f"folder: {path} {problem}; expected a folder with train/<class>/* and "
             "test/<class>/*, or a file that ends in .npz."
         )
+
+    def _refuse_links(self, path: Path) -> None:
+        try:
+            refuse_links_outside(path, *files.HALVES)
+        except BoundsError as error:
+            hint = "If its images may be used, set the option links to true."
+            raise BoundsError(f"folder: {error} {hint}") from None
 
     def _halves(
         self,

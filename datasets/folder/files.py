@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkd.base.sums import sha256
 from fedkd.datasets.folder.contents import Facts, encoded
 from fedkd.errors import DataError, listing
 
@@ -191,7 +192,7 @@ def _is_system(name: str) -> bool:
 
 
 def _digest(file: str) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()
+    return bytes.fromhex(sha256(Path(file)))
 
 
 def _half(folder: Path, name: str) -> Half:

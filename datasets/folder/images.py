@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from fedkd.data.dataset import Split
 from fedkd.datasets.folder.files import TOGETHER, Half
+from fedkd.datasets.pictures import DECODING, picture
 from fedkd.errors import DataError
 
 GREY = ("1", "L", "LA")
@@ -23,11 +23,6 @@ GREY = ("1", "L", "LA")
 _PALETTE = ("P", "PA")
 _DEEP = ("I", "F")
 """How Pillow's modes of more than 8 bits a channel start."""
-_DECODING = (
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error),
-    *(zlib.error, Image.DecompressionBombError),
-)
-"""What Pillow raises on damaged images."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +102,10 @@ def several_pages(files: Sequence[str]) -> int:
 
 def _has_pages(file: str) -> bool:
     try:
-        with Image.open(file) as image:
+        with picture(Path(file)) as image:
             # A phone's MPO is one photo, and a smaller copy or a depth map of it.
             return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
-    except _DECODING:
+    except DECODING:
         return False  # whoever decodes it says what is wrong
 
 
@@ -122,18 +117,18 @@ def _decoded(file: str) -> Iterator[Image.Image]:
         DataError: If it is no image, or cannot be used in the block.
     """
     try:
-        with Image.open(file) as image:
+        with picture(Path(file)) as image:
             image.load()
             _turn_upright(image)
             yield image
-    except _DECODING as error:
+    except DECODING as error:
         raise _damage(file, error) from error
 
 
 def _turn_upright(image: Image.Image) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except _DECODING:
+    except DECODING:
         return  # EXIF data that cannot be read: viewers show the image as it is stored
 
 

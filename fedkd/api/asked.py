@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from fedkd.api.given import each
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.plugins.options import option_names
 from fedkd.plugins.registry import Registry
@@ -106,7 +107,7 @@ def lone_suite(
             key = _home(registry, name, homes, known, where)
             homes[key] = {**homes[key], name: value}
     models = setting.models
-    one = [models] if isinstance(models, str | Mapping) else list(models)
+    one = each(models, f"{where}: models")
     return {
         **suite,
         "name": where.rpartition(".")[2],
@@ -161,14 +162,14 @@ def _names(value: Names) -> str | None:
     """Return names as one text; None if there are options beside one of them."""
     if isinstance(value, str):
         return value
-    names = [value] if isinstance(value, Mapping) else list(value)
+    names = each(value, "strategies or datasets")
     return ",".join(map(str, names)) if all(isinstance(n, str) for n in names) else None
 
 
 def _seeds(value: Seeds) -> str:
     if isinstance(value, int | str):
         return str(value)
-    return ",".join(map(str, value))
+    return ",".join(map(str, each(value, "seeds")))
 
 
 def _assignment(path: str, value: Any) -> str:

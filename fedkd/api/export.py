@@ -86,7 +86,7 @@ class Facts:
 
 
 def write_model(model: nn.Module, path: Path, facts: Facts) -> list[Path]:
-    """Write a model as its suffix says, and a JSON file of the same name beside it.
+    """Write a model as its suffix says, and beside it a JSON file of its name and .json.
 
     Args:
         model: In evaluation mode, on the CPU.
@@ -110,7 +110,8 @@ def write_model(model: nn.Module, path: Path, facts: Facts) -> list[Path]:
     example = torch.zeros(2, *facts.data.shape)
     content = how(model, example)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".json")
+    # The whole name: m.pt and m.onnx may lie side by side, of one model or of two.
+    beside = path.with_name(f"{path.name}.json")
     write_atomic(path, content)
     write_atomic(beside, json.dumps(facts.plain(), indent=2, ensure_ascii=False) + "\n")
     return [path, beside]

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from fedkd.api.export import Facts, write_model
+from fedkd.api.given import path_given, require
 from fedkd.api.recorded import recorded_cell
 from fedkd.base import yamlfile
-from fedkd.base.folders import RunFolder
+from fedkd.base.folders import RunFolder, refuse_links_out_of
 from fedkd.base.sealed import warn_if_changed
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root
@@ -49,7 +50,11 @@ class FinishedRun:
             registry: Where names are looked up; a new one if None.
             root: Folder of the data files; the usual one if None.
             kept: Is kept as long as this is: a temporary folder.
+
+        Raises:
+            BoundsError: If a link in the folder leads out of it.
         """
+        refuse_links_out_of(Path(folder))
         self.folder = Path(folder)
         """The run's own folder."""
         self.row = row
@@ -101,6 +106,9 @@ class FinishedRun:
             ConfigError: If there is no such model or client, or the run is not finished.
             DataError: If the run's checkpoint, or its data, is missing or damaged.
         """
+        require(title, (str,), "model", "the name of a model")
+        if client is not None:
+            require(client, (int,), "model: client", "the number of a client")
         run, state = self._ended
         with reproducible(CPU):
             return model_of(
@@ -114,8 +122,9 @@ class FinishedRun:
 
         The suffix says how: ``.pt`` and ``.safetensors`` are weights, ``.pt2`` is a
         program of torch.export, ``.onnx`` one of ONNX (extra ``export``). The JSON file
-        of the same name has the input's shape, the classes, the normalisation, the
-        architecture if it is a registered one, and what the run measured.
+        beside it, ``model.pt.json``, has the input's shape, the classes, the
+        normalisation, the architecture if it is a registered one, and what the run
+        measured.
 
         Args:
             to: The file.
@@ -128,6 +137,7 @@ class FinishedRun:
         Raises:
             FedKDError: If the model cannot be written so; says what can.
         """
+        path = path_given(to, "export")
         model = self.model(title, client=client)
         world = self.federation
         own = world.server_model if client is None else world.client_models[client]
@@ -139,7 +149,7 @@ class FinishedRun:
             config=self.config,
             metrics=self.metrics,
         )
-        return write_model(model, Path(to), facts)
+        return write_model(model, path, facts)
 
     def __repr__(self) -> str:
         """Return what the run is, and its accuracy."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedkd.api.changes import Changes
 from fedkd.api.finished import FinishedRun
+from fedkd.api.given import files_given, maybe_path, path_given, require, warn
 from fedkd.api.notebook import Figures, Page, as_html
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root as usual_root
 from fedkd.errors import ConfigError, FedKDError, counted, listing
-from fedkd.report.comparing import THRESHOLD, compared, read_place
+from fedkd.report.comparing import THRESHOLD, Side, compared, read_place
 from fedkd.report.plots import draw_all
 from fedkd.report.reading import Report, page_of, read_report
 from fedkd.report.results import COLUMNS, Row
@@ -191,18 +191,25 @@ class Results:
                 number is out of its range.
             DataError: If its file is damaged.
         """
+        for name, value in (("threshold", threshold), ("level", level)):
+            require(value, (int, float), f"compare: {name}", "a number")
         if threshold < 0 or not 0.5 <= level < 1:
             raise ConfigError(
                 f"compare: found threshold={threshold!r} and level={level!r}, expected "
                 "percentage points from 0 on, and a level of at least 0.5 and below 1."
             )
-        if isinstance(before, Results):
-            old = (before._place, before.rows)
-        else:
-            old = (str(before), read_place(Path(before)))
-        new = (self._place, self.rows)
+        old = (
+            before._side
+            if isinstance(before, Results)
+            else read_place(path_given(before, "compare"))
+        )
+        new = self._side
         comparison = compared(old, new, threshold=threshold, level=level)
-        return Changes(comparison, old[0], new[0])
+        return Changes(comparison, old.name, new.name)
+
+    @property
+    def _side(self) -> Side:
+        return Side(self._place, self.rows, self._report.folders)
 
     @property
     def _place(self) -> str:
@@ -260,18 +267,10 @@ def load(
         ConfigError: If one is no results folder, or they do not belong together.
         DataError: If a file in them is damaged.
     """
+    where = "fedkd.load"
     if not folders:
-        raise ConfigError("fedkd.load: found no folder, expected such as 'runs/quick'.")
-    homes = tuple(ResultsFolder(Path(folder)) for folder in folders)
-    report = read_report(homes, [str(path) for path in plugins], warn)
-    return Results(report, homes, usual_root(text_of(data_root)))
-
-
-def warn(sentence: str) -> None:
-    """Tell a user of the door what the command writes to standard error."""
-    warnings.warn(sentence, RuntimeWarning, stacklevel=4)
-
-
-def text_of(path: str | Path | None) -> str | None:
-    """Return a path as a text; None if there is none."""
-    return None if path is None else str(path)
+        raise ConfigError(f"{where}: found no folder, expected such as 'runs/quick'.")
+    homes = tuple(ResultsFolder(path_given(folder, where)) for folder in folders)
+    report = read_report(homes, files_given(plugins, f"{where}: plugins"), warn)
+    root = maybe_path(data_root, f"{where}: data_root")
+    return Results(report, homes, usual_root(root))

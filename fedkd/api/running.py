@@ -12,8 +12,9 @@ from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, lone_suite, wishes_of, words_of
 from fedkd.api.finished import FinishedRun
+from fedkd.api.given import each, files_given, maybe_path, only, require, warn
 from fedkd.api.notebook import view_of
-from fedkd.api.results import Results, text_of, warn
+from fedkd.api.results import Results
 from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, counted
@@ -82,21 +83,22 @@ def bench(  # noqa: PLR0913 - the options of the command
         ConfigError: If the suite or an option cannot be used.
         DataError: If no cell has its data.
     """
+    _check_suite(suite, set)
     wishes = wishes_of(overrides, set)
     named = NAMELESS if isinstance(suite, Mapping) else str(suite)
     request = Request(
         suite if isinstance(suite, Mapping) else str(suite),
         wishes,
-        out=out,
+        out=maybe_path(out, "fedkd.bench: out"),
         device=device,
-        data_root=text_of(data_root),
+        data_root=maybe_path(data_root, "fedkd.bench: data_root"),
         jobs=jobs,
         executor=executor,
         fresh=fresh,
         chosen=chosen,
         plots=False,
-        plugin_files=tuple(str(path) for path in plugins),
-        observers=tuple(observers),
+        plugin_files=tuple(files_given(plugins, "fedkd.bench: plugins")),
+        observers=tuple(each(observers, "fedkd.bench: observers")),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
     with said_in_python(overrides):
@@ -151,7 +153,7 @@ def run(  # noqa: PLR0913 - the parts of a run
         DataError: If the data set's files are missing or damaged.
         FedKDError: If the run fails, diverges or does not apply; says why.
     """
-    files = [str(path) for path in plugins]
+    files = files_given(plugins, "fedkd.run: plugins")
     setting = Setting(dataset, partition, models, seed)
     keys = Suite.model_fields.keys() - _OWN
     with said_in_python(options):
@@ -161,16 +163,30 @@ def run(  # noqa: PLR0913 - the parts of a run
     kept = _Passing() if out is None else None
     request = Request(
         {**suite, "training": training},
-        out=out if kept is None else kept.path,
+        out=maybe_path(out, "fedkd.run: out") if kept is None else kept.path,
         device=device,
-        data_root=text_of(data_root),
+        data_root=maybe_path(data_root, "fedkd.run: data_root"),
         jobs=1,
         plots=False,
         plugin_files=tuple(files),
         command=("fedkd", "bench", NAMELESS),
     )
     with said_in_python(options):
-        return _lone_run(_carried_out(request, progress, kept))
+        done = _carried_out(request, progress, kept, alone="fedkd.run")
+        return _lone_run(done)
+
+
+def _check_suite(suite: object, assignments: object) -> None:
+    """Refuse a suite, or values by path, in a form that none of them has.
+
+    Raises:
+        ConfigError: If one of them is.
+    """
+    what = "the name of a suite, the path of a YAML file, or what it would hold"
+    require(suite, (str, Path, Mapping), "fedkd.bench", what)
+    if assignments is not None:
+        how = "a mapping of paths to values"
+        require(assignments, (Mapping,), "fedkd.bench: set", how)
 
 
 class _Passing:
@@ -189,8 +205,17 @@ def _lone_run(results: Results) -> FinishedRun:
     return results.runs[0]
 
 
-def _carried_out(request: Request, progress: bool, kept: object = None) -> Results:
-    """Run what is left of what is asked for, and read what it left."""
+def _carried_out(
+    request: Request, progress: bool, kept: object = None, alone: str = ""
+) -> Results:
+    """Run what is left of what is asked for, and read what it left.
+
+    Args:
+        request: What is asked for.
+        progress: Whether to show how far it is.
+        kept: Is kept as long as the results are.
+        alone: What asks for one run, if that is all that may be asked for.
+    """
     # So multiprocessing itself knows that a new process is importing the main script.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
@@ -198,6 +223,8 @@ def _carried_out(request: Request, progress: bool, kept: object = None) -> Resul
             "made it; put the call under: if __name__ == '__main__':"
         )
     made = opened(request)
+    if alone:
+        only(made.cells, alone)
     with held(made.settings.out):
         if made.to_search is not None:
             search = Search(made, made.to_search)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from fedkd.api.asked import Named
+from fedkd.api.given import each, files_given, require
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.config import build
 from fedkd.errors import ConfigError
@@ -99,13 +100,16 @@ def rounds(  # noqa: PLR0913 - the parts of a run
         ConfigError: If an option is unknown or cannot be used.
         NotApplicableError: If the strategy cannot run in this federation.
     """
+    require(
+        federation, (Federation,), f"{WHERE}: federation", "what fedkd.federation gave"
+    )
     if seed is None:
         seed = federation.seed
     if seed is None:
         raise ConfigError(
             f"{WHERE}: seed: this federation was built by hand and has none; give one."
         )
-    registry = load_registry([str(path) for path in plugins])
+    registry = load_registry(files_given(plugins, f"{WHERE}: plugins"))
     refused = {"clients", "test_shards"} & protocol.keys()
     if refused:
         raise ConfigError(
@@ -114,7 +118,9 @@ def rounds(  # noqa: PLR0913 - the parts of a run
     values = {"rounds": rounds, "training": training, **protocol}
     asked = build(Protocol, {**values, "clients": len(federation)}, WHERE)
     label, one = _strategy(strategy, registry)
-    listed = normalise({"metrics": list(metrics)}, WHERE)["metrics"]
+    listed = normalise({"metrics": each(metrics, f"{WHERE}: metrics")}, WHERE)[
+        "metrics"
+    ]
     measures = built(registry, metrics_of(registry, listed, WHERE))
     run = Run.of(one, federation, asked, seed, name=label, metrics=measures)
     return _steps(run)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, lone_suite
+from fedkd.api.given import files_given, maybe_path, only
 from fedkd.data.root import data_root as usual_root
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import pick_device
@@ -57,12 +58,13 @@ def federation(  # noqa: PLR0913 - the parts of a world
         ConfigError: If an option is unknown or cannot be used.
         DataError: If the data set's files are missing or damaged.
     """
-    registry = load_registry([str(path) for path in plugins])
+    where = "fedkd.federation"
+    registry = load_registry(files_given(plugins, f"{where}: plugins"))
     setting = Setting(dataset, partition, models, seed)
-    suite = lone_suite(registry, "fedkd.federation", setting, options, KEYS)
+    suite = lone_suite(registry, where, setting, options, KEYS)
     values = {**_ANYONE, **suite, "clients": clients}
-    (cell,) = grid(load_overridden(values, Overrides(), registry), registry)
-    root = usual_root(None if data_root is None else str(data_root))
+    cell = only(grid(load_overridden(values, Overrides(), registry), registry), where)
+    root = usual_root(maybe_path(data_root, f"{where}: data_root"))
     builder = RunBuilder(registry, root, pick_device(device))
     world, _ = builder.federation(cell)
     world.seed = seed

@@ -9,6 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import parse_json, read_bytes
+
 
 def write_atomic(path: Path, content: bytes | str, aside: Path | None = None) -> None:
     """Write ``content`` to ``path``; readers see the old file or the new one.
@@ -67,7 +69,7 @@ def json_text(value: Any) -> str:
 def json_mapping(path: Path) -> dict[str, Any] | None:
     """Return what a JSON file holds; None if it cannot be read, or holds no mapping."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_bytes(path))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

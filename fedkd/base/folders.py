@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedkd.base import sums
-from fedkd.errors import ConfigError
+from fedkd.base.bounds import refuse_links_outside
+from fedkd.errors import BoundsError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class RunFolder:
     def memories(self, done: int) -> Path:
         """Return the file with the clients' memories after ``done`` rounds."""
         return self.path / f"checkpoint-{done}.memories"
+
+    @staticmethod
+    def names_memories(name: str) -> bool:
+        """Say whether a file of clients' memories may have this name."""
+        return (
+            re.fullmatch(r"checkpoint-\d{1,18}\.memories", name, re.ASCII) is not None
+        )
 
     def every_memories(self) -> Iterator[Path]:
         """Yield the files with clients' memories that are there."""
@@ -127,12 +136,33 @@ class ResultsFolder:
         return self.path / "runs"
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the folder of a run."""
+        """Return the folder of a run.
+
+        Raises:
+            BoundsError: If that is no name of a folder in :attr:`runs`.
+        """
+        if Path(run_id).name != run_id or run_id in ("", "..") or "\0" in run_id:
+            raise BoundsError(
+                f"{self.results}: found the run_id {run_id!r}, expected the name of a "
+                f"folder in {self.runs}."
+            )
         return RunFolder(self.runs / run_id)
 
     def every_run(self) -> Iterator[RunFolder]:
         """Yield the folders of the runs that are there, of this suite's cells or not."""
         return (RunFolder(path) for path in self.runs.glob("*"))
+
+
+def refuse_links_out_of(path: Path) -> None:
+    """Refuse a results folder, or a run's, in which a link leads out of it.
+
+    Folders within a run's are those of loggers, which fedkd does not read: Weights & Biases
+    keeps links to its own log there.
+
+    Raises:
+        BoundsError: Naming the first such link.
+    """
+    refuse_links_outside(path, closed_by=RunFolder(path).config.name)
 
 
 def made_folder(path: Path | str) -> Path:

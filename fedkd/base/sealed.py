@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.files import json_mapping, write_json_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.base.sums import sha256
 
+LARGEST_METRICS = 1 << 30
+"""Most bytes of ``metrics.jsonl``: a thousand rounds of some thousand clients."""
 SEAL = "checksum"
 """What ``result.json`` has beside the row: of the row, and of the lines of the rounds."""
 BESIDE = "files"
@@ -77,5 +80,5 @@ def _seal(row: Mapping[str, Any], folder: RunFolder) -> str:
     """Return the checksum of a row and of the lines of its rounds."""
     digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
     if folder.metrics.is_file():
-        digest.update(folder.metrics.read_bytes())
+        digest.update(read_bytes(folder.metrics, LARGEST_METRICS))
     return digest.hexdigest()

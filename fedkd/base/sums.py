@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from fedkd.base.bounds import opened
 from fedkd.base.files import json_mapping, write_atomic, write_json_atomic
 
 NAME = ".checksums"
 """The file: by name the SHA-256 of what was written last, and of what was there before."""
+
+_CHUNK = 1 << 20
 
 
 def write_summed(path: Path, content: str) -> None:
@@ -40,7 +43,11 @@ def changed(folder: Path) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with opened(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _read(folder: Path) -> dict[str, list[str]]:

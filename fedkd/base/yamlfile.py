@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedkd.errors import ConfigError
+from fedkd.base.bounds import read_text
+from fedkd.errors import BoundsError, ConfigError
+
+LONGEST = 1 << 18
+"""Most characters of a text: PyYAML reads some hundred thousand a second."""
+MOST_VALUES = 20_000
+"""Most values of a text, each alias counted as all that it stands for."""
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, made strict."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a value; stop where there are too many.
+
+        Raises:
+            yaml.MarkedYAMLError: Naming the line.
+        """
+        self._values += 1
+        if self._values > MOST_VALUES:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _too_many(event.start_mark)
+        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -63,12 +85,18 @@ _AMBIGUOUS = re.compile(
     | (?P<clock> [-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)   # to the base 60
     | (?P<octal> [-+]?0[\d_]+)                      # to the base 8
     | (?P<base> [-+]?0[box][\da-f_]+)
-    | (?P<grouped> [-+]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[-+]?\d+)?)
+    | (?P<grouped> [-+]?\d(?=\d*_)[\d_]*(\.[\d_]*)?(e[-+]?\d+)?)
     | (?P<day> \d{4}-\d\d?-\d\d?([Tt\s].*)?)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 """Plain values that YAML 1.1 takes for something else than people and YAML 1.2 do."""
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
+}
+"""What values may be; a time is refused for being doubtful, in words that say more."""
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _INSTEAD = {"switch": "true or false", "day": "it in quotes if it is text"}
 
 
@@ -81,35 +109,61 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
+def _too_many(mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
+    text = f"found more than {MOST_VALUES:,} values, expected fewer; aliases count, too"
+    return yaml.MarkedYAMLError(None, None, text, mark)
+
+
 def _refuse_ambiguous(
-    node: yaml.Node | None, name: str = "", above: tuple[yaml.Node, ...] = ()
-) -> None:
-    """Refuse plain values, at any depth, that nobody can be sure of.
+    node: yaml.Node, name: str = "", above: tuple[yaml.Node, ...] = ()
+) -> int:
+    """Refuse plain values, at any depth, that nobody can be sure of; count all values.
 
     Raises:
-        yaml.MarkedYAMLError: Naming the value, its key and its line.
+        yaml.MarkedYAMLError: Naming the value, its key and its line; or if there are too
+            many, as an alias of aliases makes of a few.
     """
-    if node is None or node in above:
-        return  # a list that holds itself is refused where values are built
+    if node in above:
+        problem = "found a value that holds itself; write out what is meant"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+    if node.tag not in _TAGS:
+        problem = f"found the tag {node.tag!r}; leave it out"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
     within = (*above, node)
+    number = 1
+    for below, value in _inside(node, name):
+        number += _refuse_ambiguous(value, below, within)
+        if number > MOST_VALUES:
+            raise _too_many(value.start_mark)
+    if isinstance(node, yaml.ScalarNode):
+        _refuse_doubtful(node, name)
+    return number
+
+
+def _inside(node: yaml.Node, name: str) -> Iterator[tuple[str, yaml.Node]]:
+    """Yield what is in a value, each with its path."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            below = str(key.value)
-            _refuse_ambiguous(value, f"{name}.{below}" if name else below, within)
+            yield f"{name}.{key.value}" if name else str(key.value), value
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_ambiguous(value, name, within)
-    elif isinstance(node, yaml.ScalarNode) and node.style is None:
-        match = _AMBIGUOUS.fullmatch(node.value)
-        if match is not None:
-            usual = "a plain decimal number, or it in quotes if it is text"
-            raise yaml.MarkedYAMLError(
-                None,
-                None,
-                f"{name or 'value'}: found {node.value}, which YAML may read as "
-                f"something else; write {_INSTEAD.get(str(match.lastgroup), usual)}",
-                node.start_mark,
-            )
+            yield name, value
+
+
+def _refuse_doubtful(node: yaml.ScalarNode, name: str) -> None:
+    if _NO_TEXT.search(node.value):
+        problem = f"{name or 'value'}: found half a character, expected text"
+        raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+    match = _AMBIGUOUS.fullmatch(node.value)
+    if node.style is None and match is not None:
+        usual = "a plain decimal number, or it in quotes if it is text"
+        raise yaml.MarkedYAMLError(
+            None,
+            None,
+            f"{name or 'value'}: found {node.value}, which YAML may read as "
+            f"something else; write {_INSTEAD.get(str(match.lastgroup), usual)}",
+            node.start_mark,
+        )
 
 
 def read_mapping(path: Path, where: str) -> dict[str, Any]:
@@ -124,7 +178,7 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
             anything but a mapping; names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{where}: byte {error.start} is not UTF-8; save the file as UTF-8 text."
@@ -133,6 +187,8 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: cannot be read: {error.strerror}. Expected a YAML file at {path}."
         ) from None
+    except BoundsError as error:
+        raise ConfigError(f"{where}: {error}") from None
     content = parse(text, where)
     if content is None:
         raise ConfigError(f"{where}: is empty. Expected keys such as 'datasets:'.")
@@ -143,21 +199,37 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
     return content
 
 
+_FOREIGN = (
+    *(yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError),
+    *(AttributeError, OverflowError),
+)
+"""What PyYAML raises on values that are not what their tags say, and on no YAML."""
+
+
 def parse(text: str, where: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
         ConfigError: If it is no YAML; names ``where`` and the line.
     """
+    if len(text) > LONGEST:
+        raise ConfigError(
+            f"{where}: found {len(text):,} characters, expected at most {LONGEST:,}; give "
+            "a file with what is asked for only."
+        )
     try:
-        _refuse_ambiguous(yaml.compose(text, Loader=_Loader))
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_ambiguous(node)
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{where}: {line}{_problem(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
+    except _FOREIGN as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{where}: not a YAML text: {first}.") from None
 
 

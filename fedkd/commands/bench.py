@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fedkd.base.ending import exit_code
 from fedkd.commands.closing import closing_lines, used, warned_line
-from fedkd.commands.common import WholeNumber, plugin_option
+from fedkd.commands.common import Strict, WholeNumber, plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
@@ -28,7 +28,8 @@ from fedkd.suite.overrides import Overrides
 
 
 @click.command(
-    epilog="Exit code: 0 all cells done, 1 a cell failed or none is done, 2 a wrong input."
+    cls=Strict,
+    epilog="Exit code: 0 all cells done, 1 a cell failed or none is done, 2 a wrong input.",
 )
 @click.argument("suite", default="quick")
 @click.option(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fedkd.base import yamlfile
-from fedkd.commands.common import format_option, plugin_option
+from fedkd.commands.common import Strict, format_option, plugin_option
 from fedkd.commands.data import root_option
 from fedkd.commands.show import find
 from fedkd.data.root import data_root
@@ -20,7 +20,7 @@ from fedkd.testing.registered import report_of, speed_of
 from fedkd.testing.report import Report
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("name")
 @click.option(
     "--kind",

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from fedkd.base import yamlfile
-from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.commands.common import plugin_option
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.errors import ConfigError
 from fedkd.plugins.cards import papers
 from fedkd.plugins.citations import OURS, Paper, entries_of
@@ -20,7 +20,7 @@ CALIBRATION = "ccvr"
 """The strategy whose paper is that of the option ``calibrate`` of any other."""
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument(
     "folders",
     nargs=-1,
@@ -46,6 +46,7 @@ def _used(folder: Path) -> Iterator[tuple[str, str]]:
     Raises:
         ConfigError: If there is no run.
     """
+    refuse_links_out_of(folder)
     own = RunFolder(folder)
     runs = [own] if own.config.is_file() else list(ResultsFolder(folder).every_run())
     configs = [run.config for run in runs if run.config.is_file()]
@@ -55,7 +56,14 @@ def _used(folder: Path) -> Iterator[tuple[str, str]]:
             "folder of a run, with config.yaml."
         )
     for path in configs:
-        yield from _named(yamlfile.read_mapping(path, str(path)))
+        config = yamlfile.read_mapping(path, str(path))
+        try:
+            yield from _named(config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: {error} is missing or damaged; the file is none that 'fedkd "
+                "bench' wrote."
+            ) from None
 
 
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,61 @@ class WholeNumber(click.IntRange):
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+_BARE = re.compile(r"(--[a-z][a-z-]*)=")
+"""An option with nothing behind the sign."""
+
+
+class Strict(click.Command):
+    """A command that takes no empty text for a value, and no value twice.
+
+    An empty text is most often a shell's variable that is not set. Read as a path it is
+    this folder, and as a list it would be everything.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            click.UsageError: If a value is empty, or an option that may be given more
+                than once has one twice.
+        """
+        refuse_empty(args, ctx)
+        rest = super().parse_args(ctx, args)
+        for one in self.params:
+            # Plug-in files may come from the group, too, and are loaded once.
+            if getattr(one, "multiple", False) and one.name != "plugin_files":
+                self._refuse_twice(one, ctx)
+        return rest
+
+    @staticmethod
+    def _refuse_twice(one: click.Parameter, ctx: click.Context) -> None:
+        values = [str(value) for value in ctx.params.get(one.name or "") or ()]
+        is_set = one.name == "assignments"
+        names = [
+            value.partition("=")[0].strip() if is_set else value for value in values
+        ]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise click.UsageError(
+                f"{one.opts[0]}: found {twice!r} twice; give it once.", ctx
+            )
+
+
+def refuse_empty(args: Sequence[str], ctx: click.Context) -> None:
+    """Refuse arguments of which one is empty.
+
+    Raises:
+        click.UsageError: Naming the option that it belongs to.
+    """
+    for before, argument in zip(("", *args), args, strict=False):
+        bare = _BARE.fullmatch(argument)
+        if bare or not argument:
+            option = bare[1] if bare else before if before.startswith("--") else ""
+            where = (
+                f"{option}: found an empty text" if option else "an argument is empty"
+            )
+            hint = f", or leave {option} out" if option else ""
+            raise click.UsageError(f"{where}, expected a value. Write one{hint}.", ctx)
 
 
 def _with_those_above(

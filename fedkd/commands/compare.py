@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from fedkd.commands.common import Strict
 from fedkd.report.changes import changes_json, changes_markdown, changes_rich
 from fedkd.report.comparing import THRESHOLD, compared, read_place
 from fedkd.report.stats.intervals import LEVEL
@@ -16,8 +17,9 @@ FORMATS = ("table", "markdown", "json")
 
 
 @click.command(
+    cls=Strict,
     epilog="Exit code: 0 nothing lost, 1 a mean lost more than the threshold beyond seed "
-    "noise or a cell its result, 2 a wrong input."
+    "noise or a cell its result, 2 a wrong input.",
 )
 @click.argument("before", metavar="A", type=click.Path(path_type=Path))
 @click.argument("after", metavar="B", type=click.Path(path_type=Path))
@@ -53,8 +55,9 @@ def command(
     A and B are results folders of 'fedkd bench', or their files results.csv. Cells are
     paired by seed where seeds and splits agree. Global and local accuracy are compared.
     """
-    old, new = (str(before), read_place(before)), (str(after), read_place(after))
-    comparison = compared(old, new, threshold=threshold, level=level)
+    comparison = compared(
+        read_place(before), read_place(after), threshold=threshold, level=level
+    )
     if output_format == "json":
         click.echo(json.dumps(changes_json(comparison), indent=2, ensure_ascii=False))
     elif output_format == "markdown":

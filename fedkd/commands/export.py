@@ -8,13 +8,13 @@ import click
 
 from fedkd.api.finished import FinishedRun
 from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.data import root_option
 from fedkd.errors import ConfigError, counted
 from fedkd.plugins.registry import load_registry
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -51,7 +51,7 @@ def command(
     """Write a model of RUN as it was measured last, and beside it what it expects.
 
     RUN is the folder of a finished run, such as runs/quick/runs/fedavg-..., or a results
-    folder that holds one run only. Beside FILE, a JSON file of the same name has the
+    folder that holds one run only. Beside FILE, FILE.json has the
     input's shape, the normalisation, the classes and the architecture. The run's data is
     read again, because a client's model may hang on it.
     """

@@ -17,6 +17,7 @@ from fedkd.report.figures import KINDS
 from fedkd.report.paper.pictures import INCHES, PaperFigure, draw_paper
 from fedkd.report.plots import Drawn
 from fedkd.report.reading import Report
+from fedkd.suite.overrides import names_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,10 +72,10 @@ class Asked:
     @property
     def wanted(self) -> PaperFigure:
         """What ``--figures`` draws."""
-        listed = [name.strip() for name in (self.methods or "").split(",")]
+        listed = [] if self.methods is None else names_in(self.methods, "--methods")
         default = PaperFigure()
         return PaperFigure(
-            tuple(filter(None, listed)),
+            tuple(listed),
             self.metric or default.metric,
             self.panel or default.panel,
             self.width or default.width,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.common import Strict, format_option, plugin_option, print_table
 from fedkd.plugins.entries import KINDS
 from fedkd.plugins.registry import Registry, load_registry
 
@@ -23,7 +23,7 @@ TITLES = {
 }
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("kind", type=click.Choice(list(TITLES)), required=False)
 @format_option()
 @plugin_option

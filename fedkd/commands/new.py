@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.plugins.registry import load_registry
 from fedkd.plugins.writing import THINGS, new_plugin, write
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("kind", type=click.Choice(list(THINGS)))
 @click.argument("name")
 @click.option(

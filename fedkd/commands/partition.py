@@ -14,6 +14,7 @@ import torch
 from fedkd.base import yamlfile
 from fedkd.base.files import write_atomic
 from fedkd.commands.common import (
+    Strict,
     WholeNumber,
     format_option,
     plugin_option,
@@ -33,7 +34,7 @@ PARTS = ("partition", "dataset")
 """What --set can address."""
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.option(
     "--dataset",
     default="digits",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fedkd.base.streams import is_screen
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.builder import RunBuilder
-from fedkd.harness.cost import HERE, Cost, estimate, total_line
-from fedkd.harness.paces import Pace, probed, recorded
+from fedkd.harness.cost import Cost, estimate, total_line
+from fedkd.harness.paces import HERE, Pace, probed, recorded
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.request import strategies_by
 from fedkd.suite.grid import Cell
@@ -56,19 +57,19 @@ def show_plan(bench: Bench, foreseen: Foreseen, probe: bool) -> None:
     ]
     public = bench.suite.public
     facts += [] if public is None else [f"public {public.shown}"]
-    # Options are in square brackets, which are markup to rich.
-    title = escape(f"{bench.suite.name}: {', '.join(facts)}")
+    # Text: options are in square brackets, which are markup to rich.
+    title = Text(f"{bench.suite.name}: {', '.join(facts)}", style="table.title")
     table = Table(title=title, box=SIMPLE_HEAD)
     columns = [name for name in rows[0] if name not in shared]
     for name in columns:
         table.add_column(
-            name,
+            Text(name),
             justify="right" if name in RIGHT else "left",
             overflow="fold",
             no_wrap=name == "strategy",
         )
     for row in rows:
-        table.add_row(*(escape(row[name]) for name in columns))
+        table.add_row(*(Text(row[name]) for name in columns))
     console = Console()
     console.print(table, width=None if is_screen(console.file) else WIDE)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs, paces))
@@ -84,9 +85,16 @@ def _paces(bench: Bench, foreseen: Foreseen, probe: bool) -> dict[str, Pace]:
     paces = recorded(unknown, settings.out, settings.device)
     if not probe:
         return paces
-    lost = {*paces, *foreseen.skipped, *foreseen.failing}
+    timed = {run_id for run_id, pace in paces.items() if pace.seconds is not None}
+    lost = {*timed, *foreseen.skipped, *foreseen.failing}
     builder = RunBuilder(bench.registry, settings.data_root, settings.device)
-    return paces | probed([c for c in unknown if c.run_id not in lost], builder)
+    probes = probed([c for c in unknown if c.run_id not in lost], builder)
+    return paces | {
+        run_id: replace(
+            paces.get(run_id, pace), seconds=pace.seconds, source=pace.source
+        )
+        for run_id, pace in probes.items()
+    }
 
 
 def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
@@ -100,11 +108,18 @@ def _row(cell: Cell, cost: Cost, status: str) -> dict[str, str]:
         "seed": str(run.seed),
         "rounds": str(run.rounds),
         "status": status,
-        "client images": "?" if cost.images is None else f"{cost.images:,}",
+        "client images": _images(cost),
         "server images": "?" if cost.server is None else f"{cost.server:,}",
         "seconds": "?" if cost.seconds is None else f"{cost.seconds:.0f}",
         SOURCE: Path(cost.source).name,
     }
+
+
+def _images(cost: Cost) -> str:
+    """Return the images on clients, and whether there may be more than is counted."""
+    if cost.images is None:
+        return "?"
+    return f"{cost.images:,}" + ("" if cost.is_whole else " + ?")
 
 
 def _fact(name: str, value: str) -> str:

@@ -7,12 +7,12 @@ import json
 
 import click
 
-from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.common import Strict, format_option, plugin_option, print_table
 from fedkd.plugins.loader import PluginStatus
 from fedkd.plugins.registry import is_strict, load_registry
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
 @format_option()
 @plugin_option

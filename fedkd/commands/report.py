@@ -12,24 +12,29 @@ from rich.console import Console
 
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
-from fedkd.commands.common import plugin_option
+from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, DataError, listing
 from fedkd.report.html.rendering import html_of
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.paper.tidy import tidy_text
 from fedkd.report.plain import plain_report
 from fedkd.report.plots import draw_all
-from fedkd.report.reading import Report, aimed, page_of, read_report
+from fedkd.report.reading import Report, aimed, names_of, page_of, read_report
+from fedkd.report.reported import reported_part, reported_plain
 from fedkd.report.results import csv_text
-from fedkd.report.terminal import table_rich
+from fedkd.report.terminal import part_rich, table_rich
 
+PAGES = ("table", "markdown")
+"""Formats that people read as they are; figures are drawn beside these without asking."""
+BESIDE = ("table", "markdown", "html", "json")
+"""Formats that have numbers of papers beside ours."""
 FORMATS = ("table", "markdown", "html", "latex", "json", "csv", "results-csv")
 WIDTH = 120
 """Columns of a table that is written to a file."""
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument(
     "folders",
     nargs=-1,
@@ -49,8 +54,8 @@ WIDTH = 120
     "plots",
     default=None,
     help="Draw the figures too, or not. They go into plots/ beside the file of --out; "
-    "without --out, into DIR/plots.  [default: drawn, but not for several DIRs "
-    "without --out, nor for an HTML page, which has its own]",
+    "without --out, into DIR/plots.  [default: drawn with table and markdown, but not "
+    "for several DIRs without --out]",
 )
 @click.option(
     "--out",
@@ -91,10 +96,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     more than one of them counts once.
     """
     if output_format == "html" and not asked.figures:
-        out, plots = out or _page_in(folders), bool(plots)
+        out = out or _page_in(folders)
     has_place = out is not None or len(set(folders)) == 1
-    draws = plots is not False and has_place
-    _check(asked, plots, papers, target)
+    wanted = (output_format or "table") in PAGES if plots is None else plots
+    draws = wanted and has_place
+    _check(asked, plots, papers, target, output_format)
     asked.check(output_format, draws)
     if plots and not has_place:
         raise ConfigError(
@@ -104,7 +110,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if out is not None and out.is_dir() and not asked.figures:
         raise ConfigError(f"--out {out}: it is a folder; give a file.")
     read = [ResultsFolder(folder) for folder in folders]
-    report = read_report(read, plugin_files, _remark, papers)
+    report = _read(read, plugin_files, papers)
     if asked.figures:
         draw_asked(asked, report, out, folders)
         return
@@ -124,9 +130,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _check(
-    asked: Asked, plots: bool | None, papers: Sequence[str], target: float | None
+    asked: Asked,
+    plots: bool | None,
+    papers: Sequence[str],
+    target: float | None,
+    output_format: str | None,
 ) -> None:
-    """Refuse options of tables beside --figures.
+    """Refuse options of tables beside --figures, and numbers of papers without a place.
 
     Raises:
         ConfigError: If there is one.
@@ -136,11 +146,33 @@ def _check(
         "--reported": bool(papers),
         "--target": target is not None,
     }
+    if papers and output_format not in (None, *BESIDE):
+        raise ConfigError(
+            f"--reported: numbers of papers are in the formats {listing(BESIDE)}, and not "
+            f"in {output_format}; leave --reported out."
+        )
     for name, is_given in given.items():
         if asked.figures and is_given:
             raise ConfigError(
                 f"--figures: {name} does nothing beside it; leave one of them out."
             )
+
+
+def _read(
+    folders: Sequence[ResultsFolder], plugin_files: Sequence[str], papers: Sequence[str]
+) -> Report:
+    """Read the folders.
+
+    Raises:
+        DataError: If there is no run in any of them.
+    """
+    report = read_report(folders, plugin_files, _remark, papers)
+    if not report.rows:
+        raise DataError(
+            f"{', '.join(str(one.results) for one in folders)}: found no run, expected a "
+            "line a run. Run the bench, or go on with it."
+        )
+    return report
 
 
 def _draw(
@@ -205,6 +237,9 @@ def _latex(report: Report, asked: Asked) -> str:
 
 def _json(report: Report) -> str:
     values = plain_report(report.rows, report.references, report.columns)
+    if report.papers:
+        names = names_of(report)
+        values["reported"] = reported_plain(report.rows, report.papers, names)
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -217,3 +252,6 @@ def _print_table(report: Report, console: Console) -> None:
             columns=report.columns,
         )
     )
+    part = reported_part(report.rows, report.papers, names_of(report))
+    if part is not None:
+        console.print(part_rich(part))

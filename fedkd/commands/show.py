@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fedkd.commands.common import format_option, plugin_option
+from fedkd.commands.common import Strict, format_option, plugin_option
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.plugins.cards import KEYS, card, suite_card
 from fedkd.plugins.entries import KINDS, Entry
@@ -19,7 +19,7 @@ from fedkd.plugins.registry import Registry, load_registry
 WIDEST = 100
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("name")
 @click.option(
     "--kind",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from fedkd.base import sums, yamlfile
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sealed import changed_text
+from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
 from fedkd.harness.environment import describe
@@ -41,6 +44,10 @@ from fedkd.suite.grid import Cell, grid
 from fedkd.suite.reported import load_reported
 from fedkd.suite.search import SearchConfig
 from fedkd.suite.suite import Suite
+
+REST = 9
+"""Least time between two tables of a bench that runs, in times of making one: tables of a
+thousand rows after each of a thousand short cells would take longer than the cells."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,10 @@ class Bench:
     def run(
         self, builder: RunBuilder, view: View, some: Sequence[Cell] | None = None
     ) -> None:
-        """Run the cells that are to do; keep the results whole after each.
+        """Run the cells that are to do; keep the results whole.
+
+        They are written after each cell, but where that would take more than a tenth of the
+        time, and at the end; who is interrupted writes them with what there is to tell.
 
         Args:
             builder: What :meth:`check` returned.
@@ -210,20 +220,31 @@ class Bench:
                 shutil.rmtree(settings.out.run(cell.run_id).path, ignore_errors=True)
         self._record(todo)
         recorder = _Recorder(self, view)
-        if jobs == 1:
-            run_serially(todo, builder, settings.out.runs, recorder, settings.executor)
-        else:
-            shared = WorkerSettings(
-                settings.out.runs,
-                settings.data_root,
-                str(settings.device),
-                settings.plugin_files,
-                # The cells have the cores; their clients start no more processes.
-                alone(settings.executor),
-                settings.observers,
-                builder.hashes,
-            )
-            run_side_by_side(todo, jobs, shared, recorder)
+        try:
+            if jobs == 1:
+                runs, executor = settings.out.runs, settings.executor
+                run_serially(todo, builder, runs, recorder, executor)
+            else:
+                run_side_by_side(todo, jobs, self._shared(builder), recorder)
+        except (FedKDError, OSError):
+            with contextlib.suppress(FedKDError, OSError):  # of the same folder
+                recorder.write(late=True)
+            raise
+        recorder.write(late=True)
+
+    def _shared(self, builder: RunBuilder) -> WorkerSettings:
+        """Return what workers need to know."""
+        settings = self.settings
+        return WorkerSettings(
+            settings.out.runs,
+            settings.data_root,
+            str(settings.device),
+            settings.plugin_files,
+            # The cells have the cores; their clients start no more processes.
+            alone(settings.executor),
+            settings.observers,
+            builder.hashes,
+        )
 
     def write(self, whole: bool = False) -> None:
         """Write ``results.csv`` and ``table.md`` from the rows so far.
@@ -231,8 +252,12 @@ class Bench:
         Args:
             whole: Whether the table also tells what each stage did and what was warned
                 of, for which the metrics and logs of all runs are read.
+
+        Raises:
+            FedKDError: If the folder is gone; none is made in its place.
         """
         out, rows = self.settings.out, self.reported
+        require_there(out)
         results.write_results(rows, out.results)
         page = table.table_markdown(
             rows,
@@ -298,6 +323,8 @@ class _Recorder:
     def __init__(self, bench: Bench, view: View) -> None:
         self._bench = bench
         self._view = view
+        self._behind = False
+        self._next = 0.0
 
     def started(self, cell: Cell) -> None:
         require_there(self._bench.settings.out)
@@ -315,5 +342,19 @@ class _Recorder:
         self._bench.resume_points.ended(cell)
         if row.status != PAUSED:
             self._bench.done[cell.run_id] = row
-            self._bench.write()
+            self._behind = True
+            self.write()
         self._view.finished(cell, row)
+
+    def write(self, late: bool = False) -> None:
+        """Write the results, if they lack a row and the last time is not too near.
+
+        Args:
+            late: Whether they are written however near it is.
+        """
+        started = time.monotonic()
+        if self._behind and (late or started >= self._next):
+            self._bench.write()
+            self._behind = False
+            ended = time.monotonic()
+            self._next = ended + REST * (ended - started)

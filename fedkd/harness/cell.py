@@ -27,7 +27,8 @@ from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memo
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
 from fedkd.report.description import STARTED
-from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, is_axis, joined_notes
+from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, joined_notes
+from fedkd.report.rows.fields import is_axis
 from fedkd.simulation.executors import SERIAL, Choice
 from fedkd.simulation.identity import OtherRunError
 from fedkd.simulation.simulator import simulate

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from fedkd.base.runname import RunName
 from fedkd.errors import counted
-from fedkd.harness.paces import PROBE, Pace
+from fedkd.harness.paces import HERE, PROBE, Pace, Ran, kind_of, pace_of
 from fedkd.report.results import Row
 from fedkd.suite.grid import Cell
-
-HERE = "this folder"
-"""What the source of an estimate from the bench's own cells is called."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +16,21 @@ class Cost:
     """The estimated cost of a cell."""
 
     images: int | None
-    """Images of local training, if no client has fewer than a batch; None where
-    training goes by epochs. What a strategy trains besides is not in it."""
-    seconds: float | None
-    """From finished cells of the same strategy, data set and models, else from runs like
-    it in other folders or from steps that were timed; None without."""
+    """Images that go through training steps on clients; None where that is not known."""
+    is_whole: bool = False
+    """Whether all of them are counted, those of generators too, as a run like it did.
+    Else they are those of plain local training, if no client has fewer than a batch."""
+    seconds: float | None = None
+    """From runs like it, or from steps that were timed; None without."""
     server: int | None = None
     """Images that the server trains on, those of generators included; from the same
     runs, None without."""
     source: str = ""
-    """Where the seconds are from: :data:`HERE`, another results folder, or the timing of
-    local steps, with which they are those of local training alone."""
+    """Where the seconds are from: :data:`~fedkd.harness.paces.HERE`, another results
+    folder, or the timing of local steps, with which they are those of local training
+    alone."""
+    is_scaled: bool = False
+    """Whether it is that of runs with another number of rounds, by the round."""
 
 
 def estimate(
@@ -41,62 +40,51 @@ def estimate(
 
     Args:
         cells: The grid.
-        rows: Rows of the cells that are finished.
+        rows: Rows of cells of it that are finished; they tell the pace of those that
+            differ from them in seed, partition and number of rounds only.
         paces: By ``run_id``, for cells that no row is like.
     """
-    done = [row for row in rows if row.status == "done"]
-    seconds, server = _paces(done, "seconds"), _paces(done, "server_examples")
-    known = {row.run_id: row.seconds for row in rows}
+    done = {row.run_id: row for row in rows if row.status == "done"}
+    kinds = {cell.run_id: kind_of(cell.config) for cell in cells}
+    like: dict[str, list[Ran]] = {}
+    for cell in cells:
+        if cell.run_id in done:
+            ran = Ran.of(done[cell.run_id].plain())
+            like.setdefault(kinds[cell.run_id], []).append(ran)
     costs = []
     for cell in cells:
-        like, images = _kind(cell.run), _images(cell)
-        work = _guess(cell, server.get(like))
-        time = known.get(cell.run_id, _guess(cell, seconds.get(like)))
-        source = "" if time is None else HERE
-        pace = (paces or {}).get(cell.run_id)
-        if time is None and pace is not None:
-            time, source = pace.seconds * cell.run.rounds, pace.source
-            work = None if pace.server is None else pace.server * cell.run.rounds
-        server_images = None if work is None else round(work)
-        costs.append(Cost(images, time, server_images, source))
+        own = [Ran.of(done[cell.run_id].plain())] if cell.run_id in done else []
+        alike = own or like.get(kinds[cell.run_id], [])
+        pace = pace_of(alike, cell.run.rounds, HERE) if alike else None
+        if pace is None or pace.seconds is None:
+            pace = (paces or {}).get(cell.run_id, pace)
+        costs.append(_cost(cell, pace))
     return costs
 
 
-def _kind(run: RunName) -> tuple[str, str, str]:
-    """Return what runs have in common that cost alike."""
-    return run.strategy, run.dataset, run.models
-
-
-def _paces(rows: Sequence[Row], column: str) -> dict[tuple[str, str, str], list[float]]:
-    """Return what rows have in a column, by round of theirs and kind of run."""
-    paces: dict[tuple[str, str, str], list[float]] = {}
-    for row in rows:
-        value = getattr(row, column)
-        if value is not None:
-            paces.setdefault(_kind(row), []).append(value / row.rounds)
-    return paces
-
-
-def _server_part(left: Sequence[Cost]) -> str:
-    """Return the server's work of cells that are to do, as far as it is known."""
-    known = [cost.server for cost in left if cost.server is not None]
-    if not known:
-        return "the server's work, generators included, is known once one like it ran"
-    whom = counted(len(known), "cell")
-    return f"{sum(known):,} server images, generators included, for {whom} of them"
+def _cost(cell: Cell, pace: Pace | None) -> Cost:
+    rounds = cell.run.rounds
+    if pace is None:
+        return Cost(_images(cell))
+    whole = pace.client is not None
+    return Cost(
+        round((pace.client or 0) * rounds) if whole else _images(cell),
+        whole,
+        None if pace.seconds is None else pace.seconds * rounds,
+        None if pace.server is None else round(pace.server * rounds),
+        pace.source,
+        pace.is_scaled,
+    )
 
 
 def _images(cell: Cell) -> int | None:
+    """Return the images of plain local training; None where it goes by epochs."""
     protocol = cell.parts.protocol
     steps = protocol.training.local_steps
     if steps is None:
         return None
     turns = cell.run.rounds * protocol.clients_per_round()
     return turns * steps * protocol.training.batch_size
-
-
-def _guess(cell: Cell, paces: Sequence[float] | None) -> float | None:
-    return fmean(paces) * cell.run.rounds if paces else None
 
 
 def total_line(
@@ -113,11 +101,40 @@ def total_line(
         if cell.run_id not in done
     ]
     parts = [f"{len(left)} of {counted(len(cells), 'cell')} to do"]
-    images = [cost.images for cost in left if cost.images is not None]
-    if images:
-        parts.append(f"{sum(images):,} client images at most")
-    parts += [_server_part(left), *_time_parts(left, jobs)]
+    parts += [*_work_parts(left), *_time_parts(left, jobs)]
+    scaled = sum(cost.is_scaled for cost in left)
+    if scaled:
+        parts.append(
+            f"{counted(scaled, 'cell')} by runs of another number of rounds, counted by "
+            "the round, although a method may do some work once in a run"
+        )
     return "; ".join(parts) + "."
+
+
+def _work_parts(left: Sequence[Cost]) -> list[str]:
+    """Return the images of cells that are to do, and what is not counted of them."""
+    whole = [cost for cost in left if cost.is_whole]
+    rest = [cost for cost in left if not cost.is_whole]
+    parts = []
+    if whole:
+        images = sum(cost.images or 0 for cost in whole)
+        server = sum(cost.server or 0 for cost in whole)
+        parts.append(
+            f"{images:,} client images and {server:,} server images, generators included, "
+            f"for the {counted(len(whole), 'cell')} whose like is finished"
+        )
+    known = [cost.images for cost in rest if cost.images is not None]
+    if known:
+        parts.append(
+            f"{sum(known):,} client images at most in the local training alone of "
+            f"{counted(len(known), 'cell')}"
+        )
+    if rest:
+        parts.append(
+            "what else clients and server train there, generators above all, is known "
+            "once a cell like it ran"
+        )
+    return parts
 
 
 def _time_parts(left: Sequence[Cost], jobs: int) -> list[str]:
@@ -133,6 +150,9 @@ def _time_parts(left: Sequence[Cost], jobs: int) -> list[str]:
         what = f"the {number} whose like is finished"
         what += "" if source == HERE else f" in {source}, on a machine like this"
         if source == PROBE:
-            what = f"the local training alone of {number}, by {PROBE} of each model"
+            what = (
+                f"the local training alone of {number}, by {PROBE} of each model and "
+                "without generators and server"
+            )
         parts.append(f"about {minutes:.1f} minutes for {what}, {jobs} side by side")
     return parts

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedkd.base import yamlfile
+from fedkd.base.bounds import read_text
 from fedkd.base.files import json_mapping, sweep
-from fedkd.base.folders import ResultsFolder
+from fedkd.base.folders import ResultsFolder, refuse_links_out_of
 from fedkd.base.locks import PAUSE
 from fedkd.base.sums import changed
-from fedkd.errors import ConfigError, FedKDError, counted
+from fedkd.errors import ConfigError, FedKDError, counted, readable
 from fedkd.harness.cell import FINAL
 
 try:
@@ -27,6 +28,8 @@ except ImportError:  # Windows has no such locks
 
 WAIT = 1.0
 """Seconds in which a folder that is held may come free."""
+_LONGEST_OWNER = 1000
+"""Bytes of what a lock says of its owner."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_ACCESS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -86,10 +89,12 @@ def held(folder: ResultsFolder) -> Iterator[None]:
 
     Raises:
         ConfigError: If it cannot be made or written to.
+        BoundsError: If a link in it leads out of it.
         FedKDError: If another bench is writing there; or if meanwhile the disk fills up,
             or the folder disappears.
     """
     out = folder.path
+    refuse_links_out_of(out)
     try:
         folder.runs.mkdir(parents=True, exist_ok=True)
         lock = folder.lock.open("a", encoding="utf-8")
@@ -176,7 +181,7 @@ def _hold(lock: IO[str], out: Path) -> None:
 def _owner(out: Path) -> str:
     """Return who holds a folder, in brackets; nothing if that is not written there."""
     try:
-        text = ResultsFolder(out).lock.read_text(encoding="utf-8").strip()
+        text = read_text(ResultsFolder(out).lock, _LONGEST_OWNER).strip()
     except (OSError, ValueError):
         return ""
-    return f" ({text})" if text else ""
+    return f" ({readable(text)})" if text else ""

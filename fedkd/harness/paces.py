@@ -23,6 +23,8 @@ from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
 from fedkd.suite.grid import Cell, canonical
 
+HERE = "this folder"
+"""What the source of a pace is called that runs of the bench's own folder tell."""
 PROBE = "a timed step"
 """What the source of a pace is called that no run has."""
 STEPS = 3
@@ -35,40 +37,88 @@ _FREE = ("seed", "partition", "plugins", "fedkd")
 class Pace:
     """What a round of a cell takes."""
 
-    seconds: float
+    seconds: float | None
+    """None where no run on a machine like this one tells it."""
     source: str
-    """The results folder that has runs like it, or :data:`PROBE`."""
+    """Where the seconds are from: :data:`HERE`, another results folder, :data:`PROBE`."""
     server: float | None = None
     """Images that the server trains on in a round; None if that is not known."""
+    client: float | None = None
+    """Images that all clients train on in a round, those of generators included; None if
+    that is not known."""
+    is_scaled: bool = False
+    """Whether it is that of runs with another number of rounds."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a finished run took in all."""
+
+    rounds: int
+    seconds: float | None
+    server: int | None
+    client: int | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Ran:
+        """Return what a row tells, by column."""
+        work = (row.get(f"{side}_examples") for side in ("server", "client"))
+        return cls(row["rounds"], row.get("seconds"), *work)
+
+
+def pace_of(runs: Sequence[Ran], rounds: int, source: str, timed: bool = True) -> Pace:
+    """Return the pace that runs tell: those of as many rounds, else all of them.
+
+    Args:
+        runs: At least one.
+        rounds: Of the cell.
+        source: Where they are.
+        timed: Whether their seconds count.
+    """
+    equal = [run for run in runs if run.rounds == rounds]
+    some = equal or runs
+    seconds = _mean([(run.seconds, run.rounds) for run in some]) if timed else None
+    return Pace(
+        seconds,
+        source if seconds is not None else "",
+        _mean([(run.server, run.rounds) for run in some]),
+        _mean([(run.client, run.rounds) for run in some]),
+        not equal,
+    )
 
 
 def recorded(
     cells: Sequence[Cell], out: ResultsFolder, device: torch.device
 ) -> dict[str, Pace]:
-    """Return the paces that results folders beside one tell, by ``run_id``.
+    """Return the paces that a results folder and those beside it tell, by ``run_id``.
 
     A run tells the pace of a cell if all is equal but seed, partition and number of
-    rounds, and it was made on a device, a processor and with threads like those here.
+    rounds. Its seconds count if it was made on a device, a processor and with threads
+    like those here; what it trained on counts wherever it was made.
 
     Args:
         cells: Whose paces are wanted.
-        out: The folder beside which others are looked for; it is left out.
+        out: The folder that is asked first, for runs that are of no cell, and beside
+            which others are looked for.
         device: On which the cells will run.
     """
-    wanted = {_kind(cell.config): None for cell in cells}
+    wanted = {cell.run_id: kind_of(cell.config) for cell in cells}
     names = {(cell.run.dataset, cell.run.models, cell.run.clients) for cell in cells}
     here, known = machine(device), dict[str, Pace]()
-    for folder in _beside(out):
-        if not _is_like(folder.environment, here):
-            continue
-        rounds: dict[str, list[tuple[float, float | None]]] = {}
+    for folder in (out, *_beside(out)):
+        timed = _is_like(folder.environment, here)
+        runs: dict[str, list[Ran]] = {}
         for run in folder.every_run():
             kind, one = _of_run(run, names)
-            if kind in wanted and one is not None:
-                rounds.setdefault(kind, []).append(one)
-        for kind, several in rounds.items():
-            known.setdefault(kind, _mean(several, str(folder.path)))
-    return {c.run_id: known[k] for c in cells if (k := _kind(c.config)) in known}
+            if one is not None:
+                runs.setdefault(kind, []).append(one)
+        source = HERE if folder is out else str(folder.path)
+        for cell in cells:
+            alike = runs.get(wanted[cell.run_id])
+            before = known.get(cell.run_id)
+            if alike and (before is None or (timed and before.seconds is None)):
+                known[cell.run_id] = pace_of(alike, cell.run.rounds, source, timed)
+    return known
 
 
 def probed(cells: Sequence[Cell], builder: RunBuilder) -> dict[str, Pace]:
@@ -145,31 +195,27 @@ def _is_like(environment: Path, here: Mapping[str, Any]) -> bool:
     return all(there.get(name) == value for name, value in here.items())
 
 
-def _of_run(
-    run: RunFolder, names: set[tuple[str, str, int]]
-) -> tuple[str, tuple[float, float | None] | None]:
-    """Return what kind of run it is, and its seconds and server images in a round."""
+def _of_run(run: RunFolder, names: set[tuple[str, str, int]]) -> tuple[str, Ran | None]:
+    """Return what kind of run it is, and what it took."""
     row = json_mapping(run.result) or {}
     if row.get("status") != "done":
         return "", None
     if (row.get("dataset"), row.get("models"), row.get("clients")) not in names:
         return "", None
     try:
-        kind = _kind(yamlfile.read_mapping(run.config, run.config.name))
-        rounds, server = row["rounds"], row.get("server_examples")
-        work = None if server is None else server / rounds
-        return kind, (row["seconds"] / rounds, work)
+        kind = kind_of(yamlfile.read_mapping(run.config, run.config.name))
+        return kind, Ran.of(row)
     except (OSError, FedKDError, KeyError, TypeError):
         return "", None  # of another version, or damaged: it tells nothing
 
 
-def _mean(several: Sequence[tuple[float, float | None]], source: str) -> Pace:
-    work = [server for _, server in several if server is not None]
-    seconds = fmean(time for time, _ in several)
-    return Pace(seconds, source, fmean(work) if work else None)
+def _mean(several: Sequence[tuple[float | None, int]]) -> float | None:
+    """Return the mean by the round of what is known."""
+    known = [value / rounds for value, rounds in several if value is not None]
+    return fmean(known) if known else None
 
 
-def _kind(config: Mapping[str, Any]) -> str:
+def kind_of(config: Mapping[str, Any]) -> str:
     """Return a text that is equal for runs that go equally fast."""
     names = {"suite", "label", "run_id", "config_hash", *_FREE}
     plain = {name: value for name, value in config.items() if name not in names}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import parse_json, read_bytes
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.harness.bench import Bench
 from fedkd.plugins.registry import Registry
@@ -49,7 +49,7 @@ def with_chosen(bench: Bench, path: Path) -> Bench:
 
 def _read(path: Path) -> Tuning:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(read_bytes(path))
     except OSError as error:
         raise ConfigError(
             f"--chosen {path}: cannot be read: {error.strerror}. Expected the chosen.json "

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import field_validator
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.files import spelled
-from fedkd.errors import ConfigError, counted, listing
+from fedkd.errors import BoundsError, ConfigError, counted, listing
 from fedkd.partition.base import (
     Indices,
     Partition,
@@ -25,6 +26,10 @@ from fedkd.partition.base import (
 )
 from fedkd.partition.table import are_numbers, lines_of
 
+LARGEST = 16 << 20
+"""Bytes of a file."""
+_DIGITS = 15
+"""Most digits of a number; none is as large that is true."""
 _EXPECTED = "a CSV file as 'fedkd partition --csv' writes it"
 
 
@@ -120,7 +125,9 @@ def read_table(path: Path, num_classes: int, classes: Sequence[str] = ()) -> Tab
 def _text(path: Path) -> str:
     try:
         # Bytes, because a quoted name may hold the end of a line.
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path, LARGEST).decode("utf-8-sig")
+    except BoundsError as error:
+        raise ConfigError(f"{error} Expected {_EXPECTED}.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise ConfigError(f"{path}: {reason}; expected {_EXPECTED}.") from None
@@ -186,7 +193,7 @@ def _row(where: str, row: Sequence[str], length: int) -> tuple[int, list[int]]:
         )
     for text in texts:
         # Not isdigit: it takes superscripts, which int refuses.
-        if not (text.isascii() and text.isdecimal()):
+        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
             raise ConfigError(
                 f"{where}: found {text!r}, expected a whole number, 0 or more."
             )

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_DIGITS = 15
+"""Most digits of the number of a class."""
+
 
 def table_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Return a table ``[K, C]`` as CSV with the header ``client,<class>,...``.
@@ -40,7 +43,9 @@ def table_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 def are_numbers(headings: Sequence[str]) -> bool:
     """Say whether headings are class numbers, and not names in the order of classes."""
-    return all(heading.strip().isdecimal() for heading in headings)
+    return all(
+        heading.strip().isdecimal() and len(heading) <= _DIGITS for heading in headings
+    )
 
 
 def lines_of(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,12 +7,14 @@ what fails is rolled back and recorded with its cause.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import linecache
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +27,14 @@ import pluggy
 
 from fedkd import hookspecs
 from fedkd._version import __version__
-from fedkd.errors import ConfigError, PluginError, cause, line_of, suggestion
+from fedkd.errors import (
+    ConfigError,
+    PluginError,
+    cause,
+    line_of,
+    readable,
+    suggestion,
+)
 
 BUILTINS = (
     "fedkd.algorithms",
@@ -38,6 +47,9 @@ BUILTINS = (
     "fedkd.observers.builtin",
 )
 """Modules that enter through the same door as third sides, and before them."""
+
+SLOW = 10.0
+"""Seconds that a plug-in may take to be imported before somebody is told."""
 
 Status = Literal["ok", "partly", "broken", "disabled"]
 
@@ -99,18 +111,54 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
     for module in BUILTINS:
         status = PluginStatus(module, hookspecs.GROUP, __version__, module)
         yield PluginSource(status, partial(importlib.import_module, module))
-    points = importlib.metadata.entry_points(group=hookspecs.GROUP)
-    for point in sorted(points, key=lambda p: (_distribution(p), p.name)):
-        version = point.dist.version if point.dist else "unknown"
-        status = PluginStatus(point.name, _distribution(point), version, point.value)
+    for point in sorted(entry_points(), key=lambda p: (_fact(p, "name"), p.name)):
+        name, version = _fact(point, "name"), _fact(point, "version")
+        status = PluginStatus(
+            readable(point.name), name, version, readable(point.value)
+        )
         yield PluginSource(status, point.load)
     seen: dict[str, Path] = {}
     for path in dict.fromkeys(Path(file).resolve() for file in plugin_files):
         yield _file_source(path, seen)
 
 
-def _distribution(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else "unknown"
+def entry_points() -> list[importlib.metadata.EntryPoint]:
+    """Return what installed distributions offer; one whose files are damaged is left out.
+
+    It is named on one line of stderr.
+    """
+    try:
+        return list(importlib.metadata.entry_points(group=hookspecs.GROUP))
+    # The damaged file of one distribution would end every command. Which it is, and
+    # what is raised, nobody says.
+    except Exception:
+        return [*_one_by_one()]
+
+
+def _one_by_one() -> Iterator[importlib.metadata.EntryPoint]:
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        place = readable(str(getattr(distribution, "_path", distribution)))
+        try:
+            name, points = distribution.metadata["Name"], distribution.entry_points
+        except Exception as error:
+            sys.stderr.write(
+                f"fedkd: {place} is damaged, and what it offers is left out: "
+                f"{cause(error)}. Install that distribution again.\n"
+            )
+            continue
+        if name not in seen:
+            seen.add(name)
+            yield from points.select(group=hookspecs.GROUP)
+
+
+def _fact(point: importlib.metadata.EntryPoint, name: str) -> str:
+    """Return the name or version of the distribution of a plug-in, if it has any."""
+    try:
+        value = getattr(point.dist, name)
+    except Exception:
+        return "unknown"
+    return readable(str(value)) if value else "unknown"
 
 
 def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:
@@ -159,6 +207,26 @@ def _import_file(path: Path, text: bytes, first: Path) -> ModuleType:
     return module
 
 
+@contextlib.contextmanager
+def _told_if_slow(status: PluginStatus) -> Iterator[None]:
+    """Say which plug-in it is, on one line of stderr, that takes long to import."""
+    if status.distribution == hookspecs.GROUP:
+        yield
+        return
+    text = (
+        f"fedkd: plug-in {status.name!r} of {status.distribution} {status.version} is "
+        f"being imported for {SLOW:g} s now. Ctrl-C ends that; with "
+        f"FEDKD_DISABLE_PLUGINS={status.name} it is left out.\n"
+    )
+    timer = threading.Timer(SLOW, sys.stderr.write, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class Loader:
     """Puts plug-ins into a pluggy manager, each on its own."""
 
@@ -179,8 +247,12 @@ class Loader:
         """
         status = source.status
         key = f"{status.distribution}:{status.name}:{status.target}"
+        if self.manager.has_plugin(key):
+            status.fail(PluginError("it is offered twice; install it again, once."))
+            return
         try:
-            plugin = source.load()
+            with _told_if_slow(status):
+                plugin = source.load()
             if isinstance(plugin, type):
                 raise PluginError(
                     f"{status.target} is a class; point to a module or an instance."
@@ -188,8 +260,10 @@ class Loader:
             self.manager.register(plugin, name=key)
             status.hooks = self._check_hooks(status, plugin)
             offers = self._collect(status, plugin)
-        # SystemExit: a module that calls sys.exit must not end every command.
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        # A module that calls sys.exit, or worse, must not end every command.
+        except BaseException as error:
             status.fail(error)
             if self.manager.has_plugin(key):
                 self.manager.unregister(name=key)

@@ -25,6 +25,7 @@ from fedkd.errors import (
     line_of,
     listing,
     named,
+    readable,
     suggestion,
 )
 from fedkd.plugins.builders import build_model
@@ -308,7 +309,7 @@ class Registry:
             offer.name,
             offer.thing,
             offer.target,
-            offer.summary,
+            readable(str(offer.summary)),
             kind,
             status.distribution,
             status.version,

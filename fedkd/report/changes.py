@@ -8,14 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table as Grid
+from rich.table import Table
 from rich.text import Text
 
-from fedkd.errors import counted
+from fedkd.errors import counted, listing
+from fedkd.report.escaping.markdown import escaped_line
 from fedkd.report.grouping import Setting, titles_of
 from fedkd.report.notes import OF_CLIENTS, bounds
-from fedkd.report.stats.comparison import Change, Comparison, Verdict
-from fedkd.report.text import markdown_grid, section, signed, spread
+from fedkd.report.parts import Grid, Part, listed
+from fedkd.report.stats.comparison import Cell, Change, Comparison, Other, Verdict
+from fedkd.report.text import signed, spread
 
 WORDS: dict[Verdict, str] = {
     "equal": "equal",
@@ -25,6 +27,9 @@ WORDS: dict[Verdict, str] = {
     "unclear": "too few seeds to tell",
 }
 """What tables call a verdict."""
+UNLIKE = "Not run alike"
+SHORT = {"config_hash": "options, metrics or the version of fedkd"}
+"""What is told of settings that have only a hash."""
 NUMBERS = ("before", "after", "change", "n")
 
 
@@ -40,26 +45,28 @@ def changes_markdown(comparison: Comparison, before: str, after: str) -> str:
     equal = [c for c in comparison.changes if c.verdict == "equal"]
     kind = "CAUTION" if comparison.has_failed else "NOTE"
     parts = [
-        f"## {after} against {before}",
-        f"> [!{kind}]\n> {headline(comparison)}",
-        _grid(comparison, changed),
-        " ".join(_notes(comparison)) if changed else "",
-        section("Cells without a result", _lost(comparison)),
-        section("Remarks", _remarks(comparison)),
+        f"## {escaped_line(f'{after} against {before}')}",
+        f"> [!{kind}]\n> {escaped_line(headline(comparison))}",
+        *(part.markdown for part in listed(UNLIKE, _unlike(comparison))),
+        _changed(comparison, changed),
+        *(part.markdown for part in listed("Without a result", _lost(comparison))),
+        *(part.markdown for part in listed("Remarks", _remarks(comparison))),
     ]
     if equal:
-        rows = _grid(comparison, equal)
+        rows = _grid(comparison, equal).markdown
         title = f"{counted(len(equal), 'value')} did not change"
         parts.append(f"<details><summary>{title}</summary>\n\n{rows}\n\n</details>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def changes_rich(comparison: Comparison) -> RenderableType:
-    """Return a comparison for a terminal: what changed, then the verdict."""
+    """Return a comparison for a terminal: what is unlike, what changed, the verdict."""
     changed = [c for c in comparison.changes if c.verdict != "equal"]
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [
+        Text(f"{UNLIKE}: {line}") for line in _unlike(comparison)
+    ]
     if changed:
-        grid = Grid()
+        grid = Table()
         header, body = _table(comparison, changed)
         for name in header:
             right = name in NUMBERS
@@ -97,8 +104,16 @@ def changes_json(comparison: Comparison) -> dict[str, Any]:
             {"strategy": label, **asdict(setting), "status": status}
             for (label, setting), status in comparison.lost.items()
         ],
+        "lost_seeds": [
+            {**_named(*key), "seed": seed, "status": status}
+            for (key, seed), status in comparison.lost_seeds.items()
+        ],
         "new": [_named(*key) for key in comparison.new],
-        "other_options": [_named(*key) for key in comparison.other_options],
+        "differing": [
+            {**_named(*key), **asdict(one)}
+            for key, others in comparison.differing.items()
+            for one in others
+        ],
     }
 
 
@@ -118,15 +133,56 @@ def headline(comparison: Comparison) -> str:
         text += f" {counted(bad, 'value')} lost more than {limit}."
     elif comparison.changes:
         text += f" None lost more than {limit} beyond seed noise."
-    if comparison.lost:
-        text += f" {counted(len(comparison.lost), 'cell')} lost the result."
+    lost = {"cell": len(comparison.lost), "single run": len(comparison.lost_seeds)}
+    for what, times in lost.items():
+        text += f" {counted(times, what)} lost the result." if times else ""
+    if comparison.differing:
+        cells = counted(len(comparison.differing), "cell")
+        text += (
+            f" The two sides ran {cells} with other settings ({_names(comparison)}), so "
+            "a change there may come from these."
+        )
     return text
 
 
-def _grid(comparison: Comparison, changes: Sequence[Change]) -> str:
+def _names(comparison: Comparison) -> str:
+    """Return what cells were run with differently, each name once."""
+    every = (one for others in comparison.differing.values() for one in others)
+    return listing(dict.fromkeys(SHORT.get(one.name, one.name) for one in every), 5)
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """Return a line for each set of settings that cells were run with differently."""
+    titles = _titles(comparison)
+    cells: dict[str, list[Cell]] = {}
+    for key, others in comparison.differing.items():
+        cells.setdefault("; ".join(map(_other, others)), []).append(key)
+    lines = []
+    for text, keys in cells.items():
+        labels = listing(dict.fromkeys(label for label, _ in keys), 5)
+        settings = dict.fromkeys(titles[setting] for _, setting in keys)
+        where = f", {listing(settings, 3)}" if len(titles) > 1 else ""
+        lines.append(f"{labels}{where}: {text}.")
+    return lines
+
+
+def _other(one: Other) -> str:
+    if one.name in SHORT:
+        return f"{SHORT[one.name]}: results.csv does not say which"
+    old, new = ("none" if v is None else v for v in (one.before, one.after))
+    return f"{one.name} {old} before, {new} after"
+
+
+def _changed(comparison: Comparison, changes: Sequence[Change]) -> str:
+    if not changes:
+        return ""
+    notes = (" ".join(_notes(comparison)),)
+    return Part("Values that changed", _grid(comparison, changes), notes).markdown
+
+
+def _grid(comparison: Comparison, changes: Sequence[Change]) -> Grid:
     header, body = _table(comparison, changes)
-    names = header.index(NUMBERS[0])
-    return markdown_grid(header, body, names, 1) if changes else ""
+    return Grid.of(header, body, header.index(NUMBERS[0]), 1)
 
 
 def _table(
@@ -195,25 +251,23 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def _lost(comparison: Comparison) -> list[str]:
     titles = _titles(comparison)
-    return [
+    lines = [
         f"{label}, {titles[setting]}: {status}; it had a result before"
         for (label, setting), status in comparison.lost.items()
+    ]
+    return lines + [
+        f"{label}, {titles[setting]}, seed {seed}: {status}; it had a result before"
+        for ((label, setting), seed), status in comparison.lost_seeds.items()
     ]
 
 
 def _remarks(comparison: Comparison) -> list[str]:
     titles = _titles(comparison)
-    lines = [f"{label}, {titles[setting]}: new" for label, setting in comparison.new]
-    if comparison.other_options:
-        number = counted(len(comparison.other_options), "cell")
-        lines.append(
-            f"{number} ran with other options, metrics or another version of fedkd."
-        )
-    return lines
+    return [f"{label}, {titles[setting]}: new" for label, setting in comparison.new]
 
 
 def _titles(comparison: Comparison) -> dict[Setting, str]:
-    keys = [*comparison.lost, *comparison.new]
+    keys = [*comparison.lost, *comparison.new, *comparison.differing]
     settings = [change.setting for change in comparison.changes]
     return titles_of([*settings, *(setting for _, setting in keys)])
 

@@ -20,6 +20,7 @@ PANELS = {
     "examples": "images trained on by clients",
     "bytes": "MB sent, up and down",
     "seconds": "seconds",
+    "simulated": "simulated seconds",
 }
 """What curves are drawn against, and what an axis of it is called."""
 LEAST_SPAN = 5.0
@@ -47,6 +48,8 @@ class Curve:
     """``[T]``: up and down so far, mean over seeds."""
     seconds: NDArray[np.float64] | None = None
     """``[T]``: wall time so far, mean over seeds; None where a run does not say."""
+    simulated: NDArray[np.float64] | None = None
+    """``[T]``: simulated time so far, mean over seeds; None where a run has no clock."""
     look: Look = field(default_factory=lambda: look(0))
     """Equal in all pictures of a bench."""
 
@@ -71,13 +74,18 @@ class Curve:
 def draw_curves(
     curves: Sequence[Curve], column: Column, path: Path, title: str
 ) -> None:
-    """Draw a metric against rounds, examples and bytes, with what seeds differ by."""
+    """Draw a metric against rounds, examples and bytes, with what seeds differ by.
+
+    Against simulated time, too, where there is a clock.
+    """
     ordered = in_order(curves, column)
     columns = 4 if len(ordered) > 3 else max(len(ordered), 1)
     lines = -(-len(ordered) // columns)
-    with figure_in(12, 4.3 + 0.24 * lines, path) as figure:
-        axes = figure.subplots(1, 3, sharey=True)
-        panels = ("rounds", "examples", "bytes")
+    panels = ["rounds", "examples", "bytes"]
+    if any(curve.simulated is not None for curve in ordered):
+        panels.append("simulated")
+    with figure_in(4 * len(panels), 4.3 + 0.24 * lines, path) as figure:
+        axes = figure.subplots(1, len(panels), sharey=True)
         for axis, panel in zip(axes, panels, strict=True):
             fill_panel(axis, ordered, panel, span=span_of(ordered))
         finish_y(axes[0], column)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import parse_json, read_bytes
 from fedkd.data.shift import ShiftConfig
-from fedkd.errors import ConfigError, counted
+from fedkd.errors import BoundsError, ConfigError, counted
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.registry import Registry
 from fedkd.report.results import Row
@@ -167,7 +168,7 @@ def provenance_lines(path: Path) -> list[str]:
     None, too, of a damaged one; see :mod:`fedkd.base.sums` for how that is said.
     """
     try:
-        return _provenance(json.loads(path.read_text(encoding="utf-8")))
+        return _provenance(parse_json(read_bytes(path)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
@@ -238,8 +239,8 @@ def _departures(entry: ListedStrategy) -> str:
 def said_since_start(log: Path) -> str:
     """Return what the log of a run says since it was started last; nothing without it."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = read_bytes(log).decode("utf-8", errors="replace")
+    except (OSError, BoundsError):
         return ""
     return text.rpartition(STARTED)[2]
 

@@ -202,9 +202,10 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
 
 
 def drawable(text: str) -> str:
-    """Return a text whose letters that no font has are escapes, such as ``<4e2d>``."""
+    """Return a text in one line; letters that no font has are escapes: ``<4e2d>``."""
     _, letters = _fonts()
-    return "".join(c if ord(c) in letters else f"<{ord(c):x}>" for c in text)
+    line = " ".join(text.split())
+    return "".join(c if ord(c) in letters else f"<{ord(c):x}>" for c in line)
 
 
 def short(value: float, _position: int | None = None) -> str:

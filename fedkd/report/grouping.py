@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from fedkd.base.runname import Axes, RunName, with_alpha
 from fedkd.errors import counted
@@ -16,6 +16,8 @@ GLOBAL, LOCAL = MetricSet().columns.values()
 """The columns of accuracy, which all results have."""
 
 
+UNDEFINED = "undefined"
+"""What counts for a run that is done and whose metric has no value."""
 APART = ("rounds", "precision")
 """Columns that may be axes of a grid and are no part of a setting otherwise."""
 
@@ -47,7 +49,7 @@ class Setting:
             suite: What its suite is called, if suites are kept apart.
             apart: Columns that are kept apart too.
         """
-        shared = {one.name: getattr(run, one.name) for one in fields(cls)}
+        shared = {name: getattr(run, name) for name in cls.__dataclass_fields__}
         axes = [axis for axis in run.axes if axis[0] not in (*shared, *APART)]
         axes += [(name, str(getattr(run, name))) for name in apart]
         return cls(**{**shared, "suite": suite, "axes": tuple(axes)})
@@ -62,22 +64,26 @@ def group(rows: Sequence[Row]) -> Groups:
 
     Suites are kept apart only where they hold the same strategy, setting and seed.
     """
-    told = _told_apart(rows)
-    seen = Counter((r.strategy, Setting.of(r, apart=told), r.seed) for r in rows)
-    suites = {row.suite for row in rows}
-    apart = len(suites) > 1 and any(number > 1 for number in seen.values())
+    settings = [Setting.of(row) for row in rows]
+    told = _told_apart(rows, settings)
+    if told:
+        settings = [Setting.of(row, apart=told) for row in rows]
+    if len({row.suite for row in rows}) > 1:
+        pairs = zip(rows, settings, strict=True)
+        seen = Counter((row.strategy, setting, row.seed) for row, setting in pairs)
+        if any(number > 1 for number in seen.values()):
+            settings = [Setting.of(row, row.suite, told) for row in rows]
     groups: Groups = {}
-    for row in rows:
-        setting = Setting.of(row, row.suite if apart else "", told)
+    for row, setting in zip(rows, settings, strict=True):
         groups.setdefault((row.strategy, setting), []).append(row)
     return groups
 
 
-def _told_apart(rows: Sequence[Row]) -> list[str]:
+def _told_apart(rows: Sequence[Row], settings: Sequence[Setting]) -> list[str]:
     """Return the columns of :data:`APART` in which runs of one suite and seed differ."""
     values: dict[str, dict[object, set[object]]] = {name: {} for name in APART}
-    for row in rows:
-        key = (row.suite, row.strategy, Setting.of(row), row.seed)
+    for row, setting in zip(rows, settings, strict=True):
+        key = (row.suite, row.strategy, setting, row.seed)
         for name in APART:
             values[name].setdefault(key, set()).add(getattr(row, name))
     return [name for name in APART if any(len(v) > 1 for v in values[name].values())]

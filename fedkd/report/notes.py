@@ -9,6 +9,7 @@ from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
+    UNDEFINED,
     group,
     is_of_global,
     setting_titles,
@@ -25,7 +26,7 @@ from fedkd.report.stats.intervals import (
 )
 from fedkd.report.stats.pairs import Pair
 from fedkd.report.stats.standings import Standing
-from fedkd.report.summary import UNDEFINED, Table
+from fedkd.report.summary import Table
 from fedkd.report.text import MISSING, measured_on, signed
 
 REFERENCE = "†"

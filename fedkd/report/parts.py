@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fedkd.report.escaping.markdown import escaped_entry, escaped_line
 from fedkd.report.grouping import Setting
 from fedkd.report.stats.standings import Mark
 from fedkd.report.text import markdown_grid
@@ -15,6 +16,7 @@ class Entry:
     """One field of a grid."""
 
     text: str
+    """Plain, whatever is in it."""
     mark: Mark = ""
     """What it is in its column; see :func:`fedkd.report.stats.standings.standing`."""
     of: tuple[str, Setting] | None = None
@@ -23,9 +25,10 @@ class Entry:
     @property
     def markdown(self) -> str:
         """The text, bold or underlined as its mark says."""
+        text = escaped_entry(self.text)
         if self.mark == "best":
-            return f"**{self.text}**"
-        return f"<u>{self.text}</u>" if self.mark == "second" else self.text
+            return f"**{text}**"
+        return f"<u>{text}</u>" if self.mark == "second" else text
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,17 @@ class Grid:
     @property
     def markdown(self) -> str:
         """The table in Markdown."""
+        header = [escaped_entry(title) for title in self.header]
         body = ([entry.markdown for entry in line] for line in self.body)
-        return markdown_grid(self.header, body, self.names, self.remarks)
+        return markdown_grid(header, body, self.names, self.remarks)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A section of a page: a heading, and some of a grid, paragraphs and a list."""
+    """A section of a page: a heading, and some of a grid, paragraphs and a list.
+
+    All texts are plain; what a page is written in may not take parts of them for its own.
+    """
 
     title: str
     grid: Grid | None = None
@@ -76,13 +83,14 @@ class Part:
     def content(self) -> str:
         """What stands under the heading, in Markdown; lists as one block."""
         grid = self.grid.markdown if self.grid else ""
-        items = "\n".join(f"- {item}" for item in self.items)
-        return "\n\n".join(filter(None, [grid, *self.notes, items]))
+        items = "\n".join(f"- {escaped_line(item)}" for item in self.items)
+        notes = map(escaped_line, self.notes)
+        return "\n\n".join(filter(None, [grid, *notes, items]))
 
     @property
     def markdown(self) -> str:
         """The section in Markdown."""
-        return f"## {self.title}\n\n{self.content}"
+        return f"## {escaped_line(self.title)}\n\n{self.content}"
 
 
 def listed(title: str, items: Iterable[str]) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
 from fedkd.errors import DataError, cause
@@ -38,6 +40,7 @@ from fedkd.report.results import Row, read_results
 from fedkd.report.scatter import draw_pareto, draw_ranks
 from fedkd.report.stats.front import COSTS, points
 from fedkd.report.stats.ranks import Ranking, rank
+from fedkd.simulation.faults.clock import SECONDS
 from fedkd.simulation.metrics import metrics_or_none
 
 T = TypeVar("T")
@@ -88,8 +91,9 @@ def draw_all(
 ) -> Drawn:
     """Draw the pictures of a bench into ``out/plots``.
 
-    * ``accuracy-<setting>.png``: accuracy against rounds, images and bytes; and for
-      local accuracy and each further metric such as ``global-loss-<setting>.png``;
+    * ``accuracy-<setting>.png``: accuracy against rounds, images, bytes and, with a
+      clock, simulated time; and for local accuracy and each further metric such as
+      ``global-loss-<setting>.png``;
     * ``costs-<setting>.png``: accuracy against bytes, images and seconds of a run;
     * ``ranks.png``: mean ranks over all settings and seeds, where there are enough;
     * ``partition-<setting>-s<seed>.png``: client x class table, of the first seed;
@@ -136,6 +140,10 @@ def draw_all(
     return drawn
 
 
+LARGEST_GALLERY = 1 << 30
+"""Most bytes of the images of a run."""
+
+
 def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Read a client x class table: ``client,<class>,…`` and one line a client.
 
@@ -145,20 +153,27 @@ def read_counts(path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     Raises:
         DataError: If it is damaged; names the file and the line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.reader(file))
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not CSV: {error}.") from None
     if len(lines) < 2 or len(lines[0]) < 2 or lines[0][0] != "client":
         raise DataError(
             f"{path}:1: expected the header 'client,<class>,…' and one line a client."
         )
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(lines[0]) or not all(text.isdecimal() for text in line[1:]):
+        if len(line) != len(lines[0]) or not all(map(_is_count, line[1:])):
             raise DataError(
                 f"{path}:{number}: expected a client and {len(lines[0]) - 1} whole "
                 f"numbers, found {','.join(line)!r}."
             )
     counts = np.array([[int(text) for text in line[1:]] for line in lines[1:]])
     return counts.astype(np.int64), tuple(lines[0][1:])
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 15
 
 
 @dataclass(frozen=True)
@@ -261,9 +276,15 @@ def read_gallery(path: Path) -> dict[str, NDArray[np.uint8]]:
     if not path.is_file():
         return {}
     try:
-        images: dict[str, NDArray[np.uint8]] = load(path.read_bytes())
-    except SafetensorError as error:
+        images: dict[str, NDArray[np.uint8]] = load(read_bytes(path, LARGEST_GALLERY))
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: not a gallery: {error}.") from None
+    for name, x in images.items():
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise DataError(
+                f"{path}: found {name} of shape {list(x.shape)} and type {x.dtype}, "
+                "expected images uint8 [N, C, H, W] with C 1 or 3."
+            )
     return {name: images[name] for name in sorted(images, key=_natural)}
 
 
@@ -313,16 +334,22 @@ def curve_of(
     sent = np.array(
         [[one["bytes_up"] + one["bytes_down"] for one in r] for r in picked]
     )
-    took = np.array([[one.get("seconds") or np.nan for one in run] for run in picked])
     return Curve(
         label,
         values.astype(float),
         np.array(common, dtype=float),
         examples.mean(0),
         sent.mean(0) / 1e6,
-        took.mean(0) if np.isfinite(took).all() else None,
+        _mean_of(picked, "seconds"),
+        _mean_of(picked, SECONDS),
         shown,
     )
+
+
+def _mean_of(picked: Sequence[Sequence[Line]], name: str) -> NDArray[np.float64] | None:
+    """Return means over runs of what their lines say; None if one does not say it."""
+    values = np.array([[one.get(name) for one in run] for run in picked], dtype=float)
+    return values.mean(0) if np.isfinite(values).all() else None
 
 
 def slugs_of(settings: Sequence[Setting]) -> dict[Setting, str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedkd.base import sums
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.base.sealed import changed_text, damaged, sound_row
-from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.plugins.options import Resolved
@@ -74,13 +74,14 @@ def read_report(
     Raises:
         ConfigError: If one is no results folder, they do not belong together, or one of
             ``papers`` cannot be read.
-        DataError: If a file in them is damaged.
+        DataError: If a file in them is damaged, or a link leads out of one.
     """
     tables: dict[str, list[Row]] = {}
     suites: dict[ResultsFolder, Suite] = {}
     places: dict[str, RunFolder] = {}
     for folder in folders:
         path = folder.path
+        refuse_links_out_of(path)
         if not folder.results.is_file():
             kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
             raise ConfigError(
@@ -98,11 +99,15 @@ def read_report(
         if suite is not None:
             suites[folder] = suite
     rows = merge_results(tables)
+    for place, some in tables.items() if rows else ():
+        if not some:
+            remark(f"{place} holds no run, and is left out.")
     _check_protocols(suites)
     # Last: whatever is wrong with the folders is told without loading any plug-in.
     registry = load_registry(plugin_files)
     references = _references(suites.values(), rows, registry, remark)
     columns = _columns(suites, rows, registry, remark)
+    _check_percent(columns, rows, remark)
     sources = _papers(suites.values(), papers, remark)
     return Report(places, rows, suites, references, columns, registry, sources)
 
@@ -219,6 +224,22 @@ def _papers(
     return tuple(sources.values())
 
 
+def _check_percent(
+    columns: Iterable[Column], rows: Sequence[Row], remark: Remark
+) -> None:
+    """Tell of percentages that are none; metrics of plug-ins may do so, files may too."""
+    for column in (one for one in columns if one.unit == "%"):
+        values = ((row.value(column.name), row) for row in rows)
+        odd = [(v, row) for v, row in values if v is not None and not 0 <= v <= 100]
+        if odd:
+            value, row = odd[0]
+            remark(
+                f"{row.title}: {column.name} is {value:g}, and percent are from 0 to 100 "
+                f"({counted(len(odd), 'run')}). Was results.csv changed by hand? A metric "
+                "that may be outside has another unit."
+            )
+
+
 def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
     """Refuse folders of one suite name whose runs are no seeds of the same thing.
 
@@ -239,6 +260,13 @@ def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
 
 def _suite(folder: ResultsFolder, remark: Remark) -> Suite | None:
     """Return the suite that was run; None, with a remark, if it cannot be read."""
+    if not folder.suite.exists():
+        left = "" if folder.runs.is_dir() else " and no curves, for the runs left none"
+        remark(
+            f"{folder.path} has rows and no {folder.suite.name}, as recorded results do: "
+            f"there is no protocol to show{left}."
+        )
+        return None
     try:
         return load_suite(str(folder.suite))
     except FedKDError as error:
@@ -257,6 +285,9 @@ def _references(
         for entry in suite.strategies
         if entry.label in labels
     }
+    # Without a suite, as in recorded results, a label that is a name is that strategy.
+    known = registry.entries("strategies")
+    names |= {label: label for label in labels - names.keys() if label in known}
     references = set()
     for label, name in names.items():
         try:

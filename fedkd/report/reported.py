@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from fedkd.errors import counted
 from fedkd.report.grouping import (
@@ -128,6 +129,26 @@ def reported_part(
     )
 
 
+def reported_plain(
+    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the numbers of papers beside ours as plain values."""
+    return [
+        {
+            "strategy": one.strategy,
+            **asdict(one.setting),
+            "metric": one.source.metric,
+            "ours": list(one.ours),
+            "reported": one.reported,
+            "method": one.method,
+            "paper": one.source.title,
+            "source": one.source.source,
+            "why_not_comparable": [*one.why_not, *one.source.differs],
+        }
+        for one in beside(rows, sources, names)
+    ]
+
+
 def _values(runs: Sequence[Row], source: Reported) -> tuple[float, ...]:
     column = COLUMNS[source.metric]
     return tuple(row.value(column.name) for row in done(runs, column))
@@ -158,7 +179,7 @@ def _why_not(
     source: Reported, setting: Setting, runs: Sequence[Row]
 ) -> tuple[str, ...]:
     """Return what is other there, as far as a row of ours says."""
-    rounds = runs[0].rounds
+    rounds, models = runs[0].rounds, ", ".join(source.models)
     facts = [
         f"{counted(source.clients, 'client')}, here {setting.clients}"
         if source.clients != setting.clients
@@ -166,7 +187,7 @@ def _why_not(
         f"{counted(source.rounds, 'round')}, here {rounds}"
         if source.rounds != rounds
         else "",
-        f"models: {', '.join(source.models)}; here {setting.models}",
+        f"models: {models}; here {setting.models}" if models != setting.models else "",
         f"here {setting.dataset}" if "[" in setting.dataset else "",
         f"measured: {source.measured}",
     ]

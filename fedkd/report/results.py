@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import read_bytes
 from fedkd.base.phases import PHASES
-from fedkd.base.runname import AXIS_COLUMNS, RunName
+from fedkd.base.runname import RunName
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.base.sums import write_summed
 from fedkd.errors import ConfigError, DataError, listing
+from fedkd.report.rows.fields import CHOICES, is_axis, plain_text, value_of
 from fedkd.simulation.faults.config import COUNTED
 
-STATUSES = ("done", "failed", "skipped", "diverged")
+STATUSES = CHOICES["status"]
 """What can have become of a cell. Only ``done`` counts in a table."""
 
 
@@ -112,14 +113,6 @@ COLUMNS: tuple[str, ...] = tuple(
 axes of the grid come after them, and then those of metrics beside accuracy."""
 
 _NOTE = " | "
-_WHOLE = {
-    "clients", "rounds", "seed", "bytes_up", "bytes_down", "client_examples",
-    "server_examples", "peak_memory_bytes",
-}  # fmt: skip
-_DECIMALS = {
-    "alpha": 12, "global_accuracy": 4, "local_accuracy": 4, "seconds": 3,
-    **{f"seconds_{name}": 3 for name in PHASES},
-}  # fmt: skip
 LATER = frozenset(
     {
         *(f"seconds_{name}" for name in PHASES),
@@ -133,15 +126,8 @@ LATER = frozenset(
 COUNTS = frozenset({"rejected", *COUNTED})
 """Columns beside those of metrics that are there only where something was counted: answers
 of clients that the server has left out, and clients that faults have hit."""
-_REQUIRED = {
-    "suite", "strategy", "dataset", "partition", "models", "clients", "rounds", "seed",
-    "status", "run_id",
-}  # fmt: skip
-
-
-def is_axis(name: str) -> bool:
-    """Say whether a column is an axis of the grid that no other column has."""
-    return "." in name or name in AXIS_COLUMNS
+MOST_COLUMNS = 4096
+"""More than all metrics together have; each is looked for in each row."""
 
 
 def joined_notes(notes: Iterable[str]) -> str:
@@ -179,7 +165,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     writer.writerow(header)
     for row in every:
         plain = row.plain()
-        writer.writerow([plain_text(name, plain.get(name)) for name in header])
+        writer.writerow([plain_text(name, plain.get(name), COLUMNS) for name in header])
     return text.getvalue()
 
 
@@ -191,13 +177,18 @@ def read_results(path: Path) -> list[Row]:
             was found there and what was expected.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark in front
+        text = read_bytes(path).decode("utf-8-sig")  # spreadsheets put a mark in front
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; 'fedkd bench' writes it into its --out folder."
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: found bytes that are not UTF-8 ({error}).") from None
+    if not text.strip():
+        raise DataError(
+            f"{path}: the file is empty, expected a header and a line a run. Run the bench "
+            "again: finished cells are not run twice."
+        )
     if not text.endswith("\n"):
         line = text.count("\n") + 1
         raise DataError(
@@ -271,19 +262,6 @@ def _difference(one: Row, other: Row) -> str:
     return f"{name} is {one.value(name)!r} and {other.value(name)!r}"
 
 
-def plain_text(name: str, value: Any) -> str:
-    """Return a value as text that does not depend on platform or locale."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if name in _WHOLE:
-        return str(int(value))
-    if name in _DECIMALS:
-        return repr(round(float(value), _DECIMALS[name]))
-    if name not in COLUMNS and not is_axis(name):
-        return repr(value if isinstance(value, int) else round(float(value), 6))
-    return " ".join(str(value).split())
-
-
 def _parse(text: str, path: Path) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
@@ -312,6 +290,10 @@ def _check_header(names: Sequence[str], path: Path) -> None:
                 f"{path}:1: the columns are separated by {word}, expected commas; a "
                 "spreadsheet saves it so as 'CSV UTF-8 (comma delimited)'."
             )
+    if len(names) > MOST_COLUMNS:
+        raise DataError(
+            f"{path}:1: found {len(names):,} columns, expected at most {MOST_COLUMNS:,}."
+        )
     missing = [name for name in COLUMNS if name not in (*names, *LATER)]
     known = [place for place, name in enumerate(names) if name in COLUMNS]
     # Those of metrics come last.
@@ -334,35 +316,5 @@ def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
             f"{where}: found {len(record)} fields, expected {len(header)}; the line "
             "is damaged."
         )
-    values = dict(zip(header, record, strict=True))
-    status = values["status"]
-    if status not in STATUSES:
-        raise DataError(
-            f"{where}: status: found {status!r}, expected one of {listing(STATUSES)}."
-        )
-    return Row.of({name: _value(name, text, where) for name, text in values.items()})
-
-
-def _value(name: str, text: str, where: str) -> Any:
-    """Return the typed value of one field."""
-    if not text:
-        if name in _REQUIRED:
-            raise DataError(f"{where}: {name}: found nothing, expected a value.")
-        return None if _is_number(name) else ""
-    if not _is_number(name):
-        return text
-    whole = name in _WHOLE or (name not in COLUMNS and text.isdecimal())
-    try:
-        number = int(text) if whole else float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        kind = "a whole number" if name in _WHOLE else "a number"
-        raise DataError(f"{where}: {name}: found {text!r}, expected {kind}.")
-    return number
-
-
-def _is_number(name: str) -> bool:
-    if is_axis(name):
-        return False
-    return name in _WHOLE or name in _DECIMALS or name not in COLUMNS
+    values = zip(header, record, strict=True)
+    return Row.of({name: value_of(name, text, where, COLUMNS) for name, text in values})

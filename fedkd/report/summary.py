@@ -6,11 +6,13 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
+    UNDEFINED,
     Groups,
     Setting,
     done,
@@ -23,8 +25,6 @@ from fedkd.report.results import Row
 from fedkd.report.stats.intervals import Interval, bootstrap_interval
 from fedkd.report.stats.standings import Mark, Standing, standing
 
-UNDEFINED = "undefined"
-"""What counts for a run that is done and whose metric has no value."""
 _T = TypeVar("_T")
 
 
@@ -81,7 +81,7 @@ class Table:
     standings: Mapping[Setting, Standing] = field(default_factory=dict)
     """Who is best in each setting, and whether the runs tell so."""
 
-    @property
+    @cached_property
     def common_n(self) -> int | None:
         """Number of runs of every entry that has a mean; None where they differ."""
         numbers = {entry.n for entry in self.entries.values() if entry.n}
@@ -171,6 +171,6 @@ def _rivals(
 
 def _status(row: Row, column: Column) -> str:
     """Return what became of a run, as far as a column is concerned."""
-    asked = column.name in row.metrics
-    lacks = asked and row.metrics[column.name] is None
+    asked = column.name in row.metrics or column is GLOBAL
+    lacks = asked and row.value(column.name) is None
     return UNDEFINED if lacks and row.status == "done" else row.status

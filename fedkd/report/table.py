@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from fedkd.metrics.columns import Column
+from fedkd.report.escaping.markdown import escaped_line
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
+    UNDEFINED,
     Setting,
     group,
     setting_titles,
@@ -36,7 +38,6 @@ from fedkd.report.results import Row, notes_of
 from fedkd.report.stages import TITLE as STAGES
 from fedkd.report.stats.pairs import Pairs, against
 from fedkd.report.summary import (
-    UNDEFINED,
     Table,
     TableField,
     baseline_of,
@@ -48,6 +49,8 @@ from fedkd.simulation.store.checkpoint import ONE_BEFORE
 _ENGINES = "Clients' turns: "
 _ONE_SPLIT = "All strategies of a column saw the same data split at the same seed."
 NOTHING = "There are no results yet."
+VALUELESS = "the run is done, and its row has no global accuracy"
+"""Why a run without that is in no mean of it."""
 DERIVED_ORIGIN = (_ENGINES, _ONE_SPLIT)
 """How lines of provenance start that follow from the rows."""
 
@@ -91,8 +94,8 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
         reported: The section of :func:`fedkd.report.reported.reported_section`.
     """
     if not rows:
-        return f"# {title}\n\n{NOTHING}\n"
-    parts = [f"# {title}", *torn_splits(rows)]
+        return f"# {escaped_line(title)}\n\n{NOTHING}\n"
+    parts = [f"# {escaped_line(title)}", *map(escaped_line, torn_splits(rows))]
     parts += [part.markdown for part in measured_parts(rows, references, columns)]
     parts.append(reported)
     if stages:
@@ -206,20 +209,29 @@ def is_asked_for(table: Table) -> bool:
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
-    """Return one line for every different reason why runs have no result."""
+    """Return one line for every different reason why runs have no result.
+
+    A run that is done and has no global accuracy has none either.
+    """
     groups = group(rows)
     titles = titles_of(setting for _, setting in groups)
     seeds: dict[tuple[str, str, str, str], list[int]] = {}
     for (label, setting), runs in groups.items():
         for row in runs:
-            if row.status != "done":
-                key = (label, titles[setting], row.status, row.reason)
+            if (why := lost_to(row)) is not None:
+                key = (label, titles[setting], *why)
                 seeds.setdefault(key, []).append(row.seed)
     return [
-        f"{label}, {title}, {numbered('seed', seeds_of)}: "
-        f"{status}: {reason or 'no reason given'}"
+        f"{label}, {title}, {numbered('seed', seeds_of)}: {status}: {reason}"
         for (label, title, status, reason), seeds_of in seeds.items()
     ]
+
+
+def lost_to(row: Row) -> tuple[str, str] | None:
+    """Return what became of a run without a result, and why; None of one that has one."""
+    if row.status != "done":
+        return row.status, " ".join(row.reason.split()) or "no reason given"
+    return None if row.global_accuracy is not None else (UNDEFINED, VALUELESS)
 
 
 def _values(rows: Sequence[Row], table: Table) -> Part:

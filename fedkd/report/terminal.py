@@ -11,6 +11,7 @@ from rich.text import Text
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import setting_titles
 from fedkd.report.notes import labelled, meaning, notes, torn_splits, verdicts
+from fedkd.report.parts import Part
 from fedkd.report.results import Row
 from fedkd.report.summary import Table, summarise
 from fedkd.report.table import (
@@ -57,6 +58,23 @@ def table_rich(
             parts += [Fitted(table, column.title), note]
     lines = [*reasons(rows), *started_anew(rows), *went_back(rows)]
     return Group(*parts, *map(Text, lines))
+
+
+def part_rich(part: Part) -> RenderableType:
+    """Return a part of a page for a terminal: its grid, and what stands below."""
+    rest = [Text(line) for line in (*part.notes, *part.items)]
+    if part.grid is None:
+        return Group(Text(part.title, style="bold"), *rest)
+    grid = Grid(title=Text(part.title), title_justify="left", title_style="bold")
+    numbers = range(part.grid.names, len(part.grid.header) - part.grid.remarks)
+    for place, name in enumerate(part.grid.header):
+        right = place in numbers
+        grid.add_column(
+            Text(name), justify="right" if right else "left", overflow="fold"
+        )
+    for line in part.grid.body:
+        grid.add_row(*(Text(one.text, style=STYLES[one.mark]) for one in line))
+    return Group(grid, *rest)
 
 
 class Fitted:

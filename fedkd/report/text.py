@@ -22,12 +22,12 @@ def markdown_grid(
     """Return a Markdown table: names, then numbers to the right, then remarks.
 
     Args:
-        header: Titles of the columns.
-        body: The lines.
+        header: Titles of the columns, as Markdown.
+        body: The lines, as Markdown.
         names: Columns at the start that are set to the left.
         remarks: Columns at the end that are.
     """
-    lines = [[_escaped(text) for text in line] for line in [header, *body]]
+    lines = [header, *body]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     numbers = range(names, len(header) - remarks)
     rule = [
@@ -82,17 +82,7 @@ def measured_on(datasets: Iterable[str]) -> str:
     return "the whole test set"
 
 
-def section(title: str, lines: Sequence[str]) -> str:
-    """Return a headed list; nothing without lines."""
-    items = "\n".join(f"- {line}" for line in lines)
-    return f"## {title}\n\n{items}" if lines else ""
-
-
 def numbered(noun: str, values: Sequence[int]) -> str:
     """Return ``seed 0`` or ``seeds 0, 1, 2``."""
     numbers = ", ".join(map(str, values))
     return f"{noun} {numbers}" if len(values) == 1 else f"{noun}s {numbers}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

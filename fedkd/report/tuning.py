@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fedkd.base.bounds import parse_json, read_bytes
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sums import write_summed
@@ -75,7 +75,7 @@ def read_tuning(folder: ResultsFolder) -> Tuning | None:
     """
     again = "Run the bench again: finished trials are not run twice."
     try:
-        raw = json.loads(folder.chosen.read_text(encoding="utf-8"))
+        raw = parse_json(read_bytes(folder.chosen))
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -4,28 +4,39 @@ What the clients of a round have sent goes through :meth:`Entrance.let_in` once,
 executor and the strategy's ``aggregate``, which sees those that are let in. It is the one
 place where answers are looked at, left out, and the reason is kept.
 
-An answer is judged by three things: the entries of the client's own model, where the
-strategy says that a field holds such entries (``Strategy.model_fields``); what more than
-half of the answers of clients of the same model are like, but for what the strategy says
-differs (``Strategy.varying``); and the suite's ``accept``. Nothing is remembered from round
-to round, so a run that goes on judges as one that was not interrupted.
+An answer is judged by four things: the entries of the client's own model, where the
+strategy says that a field holds such entries (``Strategy.model_fields``); what the strategy
+says an honest one is like (``Strategy.expected``), where clients of a model disagree or are
+less than three; what more than half of the answers of clients of the same model are like,
+but for what the strategy says differs (``Strategy.varying``); and the suite's ``accept``.
+Nothing is remembered from round to round, so a run that goes on judges as one that was not
+interrupted.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedkd.errors import DivergedError, listing
-from fedkd.payload import Weights, is_frozen_dataclass, leaves
+from fedkd.errors import DivergedError, raised_in
+from fedkd.payload import leaves
+from fedkd.simulation.facts import (
+    CLASSES,
+    Facts,
+    Rejection,
+    difference,
+    facts_of,
+    forms_of,
+    unlike,
+    without,
+)
 from fedkd.simulation.protocol import AcceptConfig
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store.answers import Answers
@@ -33,29 +44,8 @@ from fedkd.simulation.totals import REJECTED
 from fedkd.simulation.turns import Answer, Orders, TurnRecord
 from fedkd.strategy import ModelSpec, Strategy
 
-Facts = Mapping[str, str]
-"""What a payload is like, by path: ``{"": "an Update", "weights.w": "float32 [3, 4]"}``."""
-_ENTRIES = " (its entries)"
-"""Ends the path of a mapping where it stands for the names in it."""
-_CLASSES = " (its classes)"
-"""Ends the path of a mapping by class where it stands for the classes in it."""
-_PAYLOAD = "a payload "
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Why the server leaves out an answer."""
-
-    entry: str
-    """The path in the payload; ``the answer`` for all of it."""
-    found: str
-    """What is there."""
-    expected: str
-    """What should be."""
-
-    def __str__(self) -> str:
-        """Return it as ``metrics.jsonl`` has it."""
-        return f"{self.entry}: found {self.found}, expected {self.expected}"
+_FEW = 3
+"""So many answers of clients of one model can outvote one of them; fewer cannot."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +118,8 @@ class Entrance:
             warnings.warn(
                 f"the server leaves out answers; the first one is client {client}'s in "
                 f"round {index + 1}: {rejection}. metrics.jsonl has all of them. If they "
-                "are in order, the strategy should say what differs between clients "
+                "are in order, the strategy should say what they are like "
+                "(Strategy.expected) and what differs between clients "
                 "(Strategy.varying), or the suite not ask (accept.structure: false).",
                 RuntimeWarning,
                 stacklevel=4,
@@ -167,8 +158,24 @@ class Entrance:
             else:
                 groups.setdefault(spec.key, {})[k] = look.facts
         for group in groups.values():
-            rejections |= unlike_most(group, self._strategy.varying)
+            if len(group) < _FEW or _disagree(group, self._strategy.varying):
+                rejections |= self._unlike_expected(group, sent)
+            rest = {k: facts for k, facts in group.items() if k not in rejections}
+            rejections |= unlike_most(rest, self._strategy.varying)
         return rejections
+
+    def _unlike_expected(
+        self, group: Mapping[int, Facts], sent: Callable[[int], Any]
+    ) -> dict[int, Rejection]:
+        """Return the answers that the strategy says no honest client gives."""
+        odd: dict[int, Rejection] = {}
+        for k, facts in group.items():
+            with raised_in(f"{type(self._strategy).__name__}.expected"):
+                like = self._strategy.expected(sent(k), self._sides.party(k))
+            rejection = unlike(facts, like, self._strategy.varying)
+            if rejection is not None:
+                odd[k] = rejection
+        return odd
 
     def _unlike_model(
         self, k: int, facts: Facts, sent: Callable[[int], Any]
@@ -199,7 +206,7 @@ class Entrance:
         """Return the first mapping by class that has one which there is not."""
         most = self._sides.federation.data.num_classes - 1
         for path, found in facts.items():
-            if path.endswith(_CLASSES):
+            if path.endswith(CLASSES):
                 low, _, high = found.partition(" to ")
                 if int(low) < 0 or int(high) > most:
                     return Rejection(path, found, f"0 to {most}")
@@ -237,6 +244,16 @@ def _first_odd(facts: Facts, field: str, own: Facts) -> Rejection | None:
     return None
 
 
+def _disagree(group: Mapping[int, Facts], varying: tuple[str, ...]) -> bool:
+    """Say whether two answers are not alike in something that both have."""
+    usual: dict[str, str] = {}
+    return any(
+        usual.setdefault(path, found) != found
+        for facts in group.values()
+        for path, found in without(facts, varying).items()
+    )
+
+
 def unlike_most(
     group: Mapping[int, Facts], varying: Iterable[str]
 ) -> dict[int, Rejection]:
@@ -251,7 +268,7 @@ def unlike_most(
     """
     usual: dict[str, str] = {}
     tops = tuple(varying)
-    group = {k: _without(facts, tops) for k, facts in group.items()}
+    group = {k: without(facts, tops) for k, facts in group.items()}
     for path in dict.fromkeys(path for facts in group.values() for path in facts):
         counts = Counter(facts[path] for facts in group.values() if path in facts)
         value, number = counts.most_common(1)[0]
@@ -261,33 +278,9 @@ def unlike_most(
     for k, facts in group.items():
         for path, found in facts.items():
             if usual.get(path, found) != found:
-                rejections[k] = _difference(path, found, usual[path])
+                rejections[k] = difference(path, found, usual[path])
                 break
     return rejections
-
-
-def _without(facts: Facts, varying: tuple[str, ...]) -> Facts:
-    """Return facts without classes, and without what varies: sizes, kinds of payloads."""
-    kept = {p: fact for p, fact in facts.items() if not p.endswith(_CLASSES)}
-    for path in [p for p in kept if _is_below(p, varying)]:
-        kept[path] = re.sub(r"\d+(?=[],])", "n", kept[path])
-        if kept[path].startswith(_PAYLOAD):
-            del kept[path]  # what one client sends as a tensor, another may take apart
-    return kept
-
-
-def _is_below(path: str, tops: Iterable[str]) -> bool:
-    return any(path == top or path.startswith(f"{top}.") for top in tops)
-
-
-def _difference(path: str, found: str, expected: str) -> Rejection:
-    if not path.endswith(_ENTRIES):
-        return Rejection(path or "the answer", found, expected)
-    own, usual = set(found.split(", ")), set(expected.split(", "))
-    missing, extra = sorted(usual - own), sorted(own - usual)
-    told = [f"no {listing(missing, 3)}"] if missing else []
-    told += [f"{listing(extra, 3)} beside"] if extra else []
-    return Rejection(path, " and ".join(told), "the entries that most answers have")
 
 
 def look_at(up: Any, how: AcceptConfig) -> Look:
@@ -308,47 +301,3 @@ def look_at(up: Any, how: AcceptConfig) -> Look:
     )
     norm = math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
     return Look(facts, finite or not how.finite, norm)
-
-
-def facts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what a payload is like: classes, names of entries, types and shapes.
-
-    What is None has no facts: a field may be left empty.
-
-    Args:
-        value: The payload, or a part of it.
-        path: Where the part is.
-    """
-    if isinstance(value, Tensor):
-        yield path, form_of(value)
-    elif isinstance(value, bool | int | float | str):
-        yield path, "a text" if isinstance(value, str) else "a number"
-    elif value is not None:
-        yield from _facts_of_tree(value, path)
-
-
-def _facts_of_tree(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    inside: Iterable[tuple[Any, Any]]
-    if is_frozen_dataclass(value):
-        yield path, f"{_PAYLOAD}{type(value).__name__}"
-        inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
-    elif isinstance(value, Mapping):
-        inside = value.items()
-        if all(isinstance(key, str) for key in value):
-            yield path + _ENTRIES, ", ".join(sorted(value))
-        elif all(isinstance(key, int) for key in value):
-            yield path + _CLASSES, f"{min(value)} to {max(value)}"
-    else:
-        inside = enumerate(value)
-    for key, inner in inside:
-        yield from facts_of(inner, f"{path}.{key}" if path else str(key))
-
-
-def form_of(value: Tensor) -> str:
-    """Return type and shape of a tensor: ``float32 [3, 4]``."""
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-
-
-def forms_of(weights: Weights) -> dict[str, str]:
-    """Return type and shape of every entry of a model's state."""
-    return {name: form_of(value) for name, value in weights.items()}

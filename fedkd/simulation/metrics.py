@@ -10,9 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import opened, parse_json, read_bytes
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
+from fedkd.base.sealed import LARGEST_METRICS
 from fedkd.errors import DataError
+
+_MAPPING = (dict,)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("measured", "logged", "clients", "phases"), _MAPPING),
+    "global_of": (str,),
+}
+"""What a line has under a key, if it has anything there."""
+_OF_EACH = "_by_client"
+"""Ends keys with a value for each client."""
+_USUAL = (int, float, dict, list)
+"""What a line has under any other key; in a list is a number, or nothing, of each class."""
+_COUNTS = ("bytes_up", "bytes_down", "client_examples")
 
 
 def append(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -25,7 +39,7 @@ def truncate(folder: Path, rounds: int) -> None:
     """Keep the lines of the first ``rounds`` rounds: later ones will be run again."""
     path = RunFolder(folder).metrics
     if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)[:rounds]
+        lines = read_bytes(path, LARGEST_METRICS).splitlines(keepends=True)[:rounds]
         write_atomic(path, b"".join(lines))
 
 
@@ -35,9 +49,10 @@ def fixed(folder: Path, rounds: int) -> str:
     Empty if there are fewer lines than rounds, or no file.
     """
     try:
-        with RunFolder(folder).metrics.open("rb") as file:
+        with opened(RunFolder(folder).metrics) as file:
             os.fsync(file.fileno())
-            lines = file.read().splitlines(keepends=True)[:rounds]
+        text = read_bytes(RunFolder(folder).metrics, LARGEST_METRICS)
+        lines = text.splitlines(keepends=True)[:rounds]
     except FileNotFoundError:
         return ""
     return hashlib.sha256(b"".join(lines)).hexdigest() if len(lines) == rounds else ""
@@ -67,18 +82,41 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     path = folder.metrics
     if not path.is_file():
         return []
-    text = path.read_bytes().decode(errors="replace")
+    text = read_bytes(path, LARGEST_METRICS).decode(errors="replace")
     whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     lines: list[dict[str, Any]] = []
     for number, line in enumerate(whole, start=1):
         try:
-            metrics = json.loads(line)
+            metrics = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON: {error}.") from None
-        if not isinstance(metrics, dict) or not isinstance(metrics.get("round"), int):
+        if not isinstance(metrics, dict) or type(metrics.get("round")) is not int:
             raise DataError(
                 f"{path}:{number}: expected an object with a whole number 'round'; the "
                 "line is damaged."
             )
+        if odd := _odd(metrics):
+            raise DataError(
+                f"{path}:{number}: found {odd!r} of another kind than rounds have; the "
+                "line is damaged."
+            )
         lines.append(metrics)
     return lines
+
+
+def _odd(metrics: Mapping[str, Any]) -> str:
+    """Return the first key of a line whose value is of no kind that it can have."""
+    for key, value in metrics.items():
+        kinds = _KINDS.get(key, _MAPPING if key.endswith(_OF_EACH) else _USUAL)
+        if value is not None and not isinstance(value, kinds):
+            return key
+        if isinstance(value, list) and not all(map(_is_number_or_none, value)):
+            return key
+    missing = (key for key in _COUNTS if type(metrics.get(key, 0)) is not int)
+    clients = (metrics.get("clients") or {}).values()
+    odd = not all(isinstance(one, dict) for one in clients)
+    return next(missing, "clients" if odd else "")
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or isinstance(value, int | float)

@@ -13,7 +13,7 @@ from torch import nn
 from fedkd.base.randomness import torch_stream
 from fedkd.errors import ContractError, raised_in
 from fedkd.ops.training import TrainingConfig, train
-from fedkd.party import ModelSpec, Trainer
+from fedkd.party import ModelSpec, Party, Trainer
 from fedkd.payload import Weights
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.precision import arithmetic, check_precision, widened
@@ -147,6 +147,15 @@ class Sides:
         other._trainer = trainer
         other._original = self
         return other
+
+    def party(self, k: int) -> Party:
+        """Return a side with the model of a client, without data and memory."""
+        federation = self.federation
+        model, initial = self._of_spec(federation.client_models[k])
+        info, build = federation.data.info, federation.build
+        return Party(
+            model, initial, federation.device, info, build, self.protocol.buffers
+        )
 
     def widened(self, state: Any, name: str) -> Any:
         """Return a strategy's state in float32, whatever it was computed in."""

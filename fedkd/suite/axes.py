@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from fedkd.base.runname import Axes
@@ -16,6 +17,8 @@ FAULTS = "faults"
 """May be an axis itself, and so may the keys below it."""
 NESTED = ("training", "evaluation", "public", "accept", "clock", FAULTS)
 """Keys of a suite that have keys below them, each of which may be an axis."""
+MOST_POINTS = 1000
+"""Points of the axes of a suite; at each, the whole of it is checked."""
 PLAIN = (
     *(key for key in Protocol.model_fields if key not in NESTED),
     "validation",
@@ -41,7 +44,8 @@ def axes_of(values: Mapping[str, Any], where: str) -> AxisValues:
     for key in NESTED:
         inner = values.get(key)
         for name, value in inner.items() if isinstance(inner, Mapping) else ():
-            if isinstance(value, list):
+            # Of another name build says that it is no key.
+            if isinstance(value, list) and str(name).isidentifier():
                 axes[f"{key}.{name}"] = value
     for path, several in axes.items():
         texts = [axis_text(value, path) for value in several]
@@ -50,7 +54,27 @@ def axes_of(values: Mapping[str, Any], where: str) -> AxisValues:
                 f"{where}: {path}: found {several!r}, expected one value, or a list of "
                 "different ones, each of which the grid goes through."
             )
+    require_few((len(several) for several in axes.values()), where)
     return axes
+
+
+def require_few(lengths: Iterable[int], where: str, most: int = MOST_POINTS) -> None:
+    """Refuse a grid that a few lists would make larger than anybody can run.
+
+    Args:
+        lengths: Of the lists, each with each other.
+        where: What messages call the suite, or the thing in it.
+        most: Points that there may be.
+
+    Raises:
+        ConfigError: If there are more.
+    """
+    number = math.prod(lengths)
+    if number > most:
+        raise ConfigError(
+            f"{where}: found lists that make {number:,} points of a grid, expected at most "
+            f"{most:,}; make them shorter, or several suites of one."
+        )
 
 
 def points_of(

@@ -21,6 +21,7 @@ from fedkd.plugins.options import Resolved, resolve
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
+from fedkd.suite.axes import require_few
 from fedkd.suite.entries import Listed, ListedStrategy
 from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.models import Models, models_of
@@ -29,6 +30,8 @@ from fedkd.suite.sound import require_sound
 from fedkd.suite.spread import spread, spread_mixes, spread_strategies
 from fedkd.suite.suite import Suite
 
+MOST_CELLS = 100_000
+"""Cells of a suite at one point of its axes."""
 TEST_FRACTION = "test_fraction"
 """The option of a data set that says which part of its test set is measured on."""
 
@@ -152,10 +155,9 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
     _no_twins("shifts", [shift.model_dump() for shift in suite.shifts], where)
     mixes = _mixes(registry, suite)
     strategies = _strategies(registry, suite)
+    _require_few(suite, datasets, partitions, mixes, strategies)
     metrics = metrics_of(registry, suite.metrics, where)
-    public = public_of(registry, suite.public, where)
-    for _, dataset in datasets:
-        refuse_same(public, dataset, where)
+    public = _public(registry, suite, datasets)
     columns = columns_of(registry, metrics, where, suite.validation is not None)
     cells = [
         _cell(
@@ -183,6 +185,20 @@ def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]
         for label, strategy, protocol in strategies
     ]
     return [replace(c, columns=(*columns, *fault_columns(suite))) for c in cells]
+
+
+def _public(
+    registry: Registry, suite: Suite, datasets: Sequence[tuple[str | None, Resolved]]
+) -> Public | None:
+    public = public_of(registry, suite.public, suite.where)
+    for _, dataset in datasets:
+        refuse_same(public, dataset, suite.where)
+    return public
+
+
+def _require_few(suite: Suite, *listed: Sequence[Any]) -> None:
+    every = (*listed, suite.shifts, suite.seeds)
+    require_few(map(len, every), suite.where, MOST_CELLS)
 
 
 def _mixes(registry: Registry, suite: Suite) -> list[Models]:

@@ -81,7 +81,7 @@ def _pick_strategies(
 ) -> list[ListedStrategy]:
     listed: list[ListedStrategy] = values.get("strategies", [])
     picked: list[ListedStrategy] = []
-    for name in _names(text, "--strategies"):
+    for name in names_in(text, "--strategies"):
         matching = [entry for entry in listed if entry.label == name]
         matching = matching or [entry for entry in listed if entry.name == name]
         if not matching:
@@ -96,7 +96,7 @@ def _pick_datasets(
 ) -> list[Listed]:
     listed: list[Listed] = values.get("datasets", [])
     picked: list[Listed] = []
-    for written in _names(text, "--datasets"):
+    for written in names_in(text, "--datasets"):
         labelled = [entry for entry in listed if entry.label == written]
         picked += [entry for entry in labelled if entry not in picked]
         if labelled:
@@ -158,10 +158,18 @@ def _spelled_entry(entry: Listed, registry: Registry, kind: str, where: str) -> 
     return entry.model_copy(update={"name": name, "options": dict(options)})
 
 
-def _names(text: str, option: str) -> list[str]:
+def names_in(text: str, option: str) -> list[str]:
+    """Return the names of a text with commas between.
+
+    Raises:
+        ConfigError: If there is none, or one comes twice; begins with ``option``.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise ConfigError(f"{option}: found {text!r}, expected names, such as a,b.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{option}: found {twice!r} twice; name it once.")
     return names
 
 

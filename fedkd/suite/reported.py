@@ -29,12 +29,17 @@ class ReportedTable(Config):
 
     @model_validator(mode="after")
     def _one_each(self) -> ReportedTable:
-        """Refuse a method with more or fewer numbers than there are degrees of skew."""
+        """Refuse other numbers than one percentage for each degree of skew."""
         wanted = len(self.alphas) or 1
         for method, numbers in self.accuracy.items():
             if len(numbers) != wanted:
                 raise ValueError(
                     f"accuracy.{method} has {len(numbers)} numbers, expected {wanted}"
+                )
+            odd = [number for number in numbers if not 0 <= number <= 100]
+            if odd:
+                raise ValueError(
+                    f"accuracy.{method} has {odd[0]:g}, expected percent, from 0 to 100"
                 )
         return self
 

@@ -9,8 +9,11 @@ from typing import Any, get_args, get_origin
 
 from fedkd.plugins.options import option_types
 from fedkd.plugins.registry import Registry
-from fedkd.suite.axes import axis_text
+from fedkd.suite.axes import axis_text, require_few
 from fedkd.suite.entries import Listed, ListedStrategy, Mix
+
+MOST = 10_000
+"""Things that the lists of one entry may make."""
 
 
 def spread(registry: Registry, kind: str, entries: Sequence[Listed]) -> list[Listed]:
@@ -30,6 +33,7 @@ def spread_mixes(registry: Registry, mixes: Sequence[Mix]) -> list[Mix]:
     several = []
     for mix in mixes:
         models = [spread(registry, "models", [entry]) for entry in mix.clients]
+        require_few(map(len, models), "models", MOST)
         points = list(itertools.product(*models))
         for number, one in enumerate(points, start=1):
             label = mix.label
@@ -72,6 +76,7 @@ def _each(
     axes: Mapping[str, list[Any]], options: Mapping[str, Any]
 ) -> list[tuple[list[tuple[str, str]], dict[str, Any]]]:
     """Return each point of the axes, in words, and the options there."""
+    require_few(map(len, axes.values()), " and ".join(axes), MOST)
     points = []
     for point in itertools.product(*axes.values()):
         told = list(zip(axes, map(axis_text, point), strict=True))

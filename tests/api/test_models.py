@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,7 +158,7 @@ def test_the_models_of_a_round_are_those_that_it_measured():
 
 def test_weights_and_what_they_expect_are_enough_to_go_on(small, tmp_path):
     written = small.export(tmp_path / "model.pt")
-    assert written == [tmp_path / "model.pt", tmp_path / "model.json"]
+    assert written == [tmp_path / "model.pt", tmp_path / "model.pt.json"]
     facts = json.loads(written[1].read_text("utf-8"))
     weights = torch.load(written[0], weights_only=True)
     small.export(tmp_path / "same.safetensors", client=1)
@@ -184,6 +185,10 @@ def test_torch_export_gives_a_program_for_batches_of_any_size(small, tmp_path):
     x = torch.randn(5, 1, 8, 8)
     program = torch.export.load(tmp_path / "vit.pt2").module()
     torch.testing.assert_close(program(x), vit(x))
+    # Beside a model in another form, what either expects stays.
+    write_model(vit, tmp_path / "vit.pt", replace(facts, title="other"))
+    said = {p.name: json.loads(p.read_text())["model"] for p in tmp_path.glob("*.json")}
+    assert said == {"vit.pt2.json": "global", "vit.pt.json": "other"}
 
 
 def test_onnx_gives_a_program_for_batches_of_any_size(small, tmp_path):
@@ -222,7 +227,7 @@ def test_the_command_exports_what_it_is_told(results, small, tmp_path, capsys):
     words = ["export", str(folder), "--client", "1", "--to", str(tmp_path / "a.pt")]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith(f"Written: {tmp_path / 'a.pt'}, ")
-    facts = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    facts = json.loads((tmp_path / "a.pt.json").read_text("utf-8"))
     assert facts["model"] == "client 1"
     line = results.run(strategy="ditto").metrics
     assert facts["measured"]["accuracy"] == line["local_accuracy_by_client"]["1"]

@@ -100,6 +100,15 @@ def test_the_table_is_printed_and_drawn(capsys, quick, plugin):
     ]
 
 
+@pytest.mark.parametrize("form", ["latex", "csv", "results-csv", "json"])
+def test_what_is_no_page_is_the_file_alone(capsys, quick, plugin, tmp_path, form):
+    target = tmp_path / "paper" / "made"
+    report(capsys, quick, "--plugin", plugin, "--format", form, "--out", str(target))
+    assert [path.name for path in target.parent.iterdir()] == ["made"]
+    assert report(capsys, quick, "--plugin", plugin, "--format", form).err == ""
+    assert not (Path(quick) / "plots").exists()
+
+
 def test_no_plots_draws_nothing(capsys, quick, plugin):
     report(capsys, quick, "--plugin", plugin, "--no-plots")
     assert not (Path(quick) / "plots").exists()
@@ -212,7 +221,41 @@ def test_results_without_their_suite_are_still_reported(capsys, quick, plugin):
     (Path(quick) / "suite.yaml").unlink()
     out, err = report(capsys, quick, "--plugin", plugin, "--no-plots")
     assert "82.00 ± 2.00" in out
-    assert "suite.yaml: there is no such file" in err
+    assert err == (
+        f"fedkd: remark: {quick} has rows and no suite.yaml, as recorded results do: "
+        "there is no protocol to show.\n"
+    )
+
+
+def test_a_reference_is_one_without_a_suite_too(capsys, tmp_path, plugin):
+    folder = bench(tmp_path / "a", rows("toy-ceiling", 99.0) + rows("mine", 1.0), "")
+    out = report(capsys, folder, "--plugin", plugin, "--no-plots").out
+    assert "toy-ceiling †" in out
+    assert "mine †" not in out
+
+
+@pytest.mark.filterwarnings("default")
+def test_results_without_a_run_are_one_sentence(capsys, quick):
+    path = Path(quick) / "results.csv"
+    path.write_text(",".join(COLUMNS) + "\n")
+    err = report(capsys, quick, "--no-plots", code=1).err
+    assert err.endswith(
+        f"fedkd: {path}: found no run, expected a line a run. Run the bench, or go on "
+        "with it.\n"
+    )
+    path.write_text("")
+    err = report(capsys, quick, code=1).err
+    assert err.startswith(f"fedkd: {path}: the file is empty")
+    assert main(["compare", quick, quick]) == 1
+
+
+def test_percent_of_a_metric_that_are_none_are_told(capsys, tmp_path):
+    found = [
+        replace(row, metrics={"global_macro_f1": 150.0}) for row in rows("a", 70.0)
+    ]
+    folder = bench(tmp_path / "a", found, SUITE + "metrics: [macro_f1]\n")
+    err = report(capsys, folder, "--no-plots").err
+    assert "global_macro_f1 is 150, and percent are from 0 to 100 (1 run)" in err
 
 
 def test_folders_with_other_metrics_are_joined(tmp_path, capsys):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,10 +27,11 @@ from fedkd.harness import builder as builder_module
 from fedkd.harness import cell as cell_module
 from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.builder import RunBuilder
-from fedkd.harness.cost import HERE, Cost, estimate
+from fedkd.harness.cost import Cost, estimate
 from fedkd.harness.folder import held
+from fedkd.harness.paces import HERE
 from fedkd.plugins.registry import load_registry
-from fedkd.report.results import read_results
+from fedkd.report.results import Row, read_results
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import load_suite
 
@@ -344,7 +346,7 @@ def test_a_dry_run_shows_the_grid_and_leaves_nothing(bench, capsys):
     shown = capsys.readouterr().out
     assert "toy: 4 cells" in shown
     # 3 rounds x 3 clients x 2 steps x 8 images = 144, four times.
-    assert "4 of 4 cells to do; 576 client images at most" in shown
+    assert "4 of 4 cells to do; 576 client images at most in the local train" in shown
     assert not Path("out").exists()
 
 
@@ -353,18 +355,30 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_take(bench, capsys)
     capsys.readouterr()
     bench("toy-mean", "--dry-run")
     shown = capsys.readouterr().out
-    assert "1 of 2 cells to do; 144 client images" in shown
-    assert "for the 1 cell whose like is finished" in shown
-    assert "; 0 server images, generators included, for 1 cell of them" in shown
+    assert (
+        # 36 images, all in each of 3 rounds.
+        "1 of 2 cells to do; 108 client images and 0 server images, generators included, "
+        "for the 1 cell whose like is finished; about"
+    ) in shown
+    # Runs of another number of rounds are no cells of this grid, and tell the pace.
+    (result,) = Path("out/runs").glob("*/result.json")
+    known = {**json.loads(result.read_text("utf-8")), "client_examples": 999}
+    result.write_text(json.dumps(known | {"seconds": 30.0}), encoding="utf-8")
+    bench("toy-mean", "--dry-run", "--rounds", "6")
+    shown = capsys.readouterr().out
+    # 999 images and 30 seconds in 3 rounds.
+    assert len(re.findall(r"1,998 +0 +60", shown)) == 2
+    assert "2 cells by runs of another number of rounds, counted by the round" in shown
 
 
 def test_a_dry_run_without_runs_to_go_by_says_that_server_work_is_unknown(
     bench, capsys
 ):
     assert bench("toy-mean", "--dry-run") == 0
-    assert "the server's work, generators included, is known once" in (
-        capsys.readouterr().out
-    )
+    assert (
+        "what else clients and server train there, generators above all, is known once a "
+        "cell like it ran."
+    ) in capsys.readouterr().out
 
 
 def test_a_dry_run_knows_runs_of_the_folders_beside_it_on_this_machine(bench, capsys):
@@ -376,19 +390,23 @@ def test_a_dry_run_knows_runs_of_the_folders_beside_it_on_this_machine(bench, ca
     assert bench("toy-mean, fedavg", "--dry-run") == 0
     shown = capsys.readouterr().out
     # 40 seconds in the one round there are 120 in the three here, twice.
-    assert len(re.findall(r"toy-mean .* 144 +0 +120 +other", shown)) == 2
-    assert len(re.findall(r"fedavg .* 144 +[?] +[?]", shown)) == 2
+    assert len(re.findall(r"toy-mean .* 108 +0 +120 +other", shown)) == 2
+    assert len(re.findall(r"fedavg .* 144 [+] [?] +[?] +[?]", shown)) == 2
     assert (
         "about 4.0 minutes for the 2 cells whose like is finished in other, on a machine "
-        "like this, 1 side by side." in shown
+        "like this, 1 side by side; 2 cells by runs of another number" in shown
     )
     # With other options, or on another machine, a run tells nothing.
     assert bench("toy-mean", "--set", "training.local_steps=3", "--dry-run") == 0
     place = Path("other/environment.json")
     there = {**json.loads(place.read_text("utf-8")), "cpu": "abacus"}
     place.write_text(json.dumps(there), encoding="utf-8")
+    capsys.readouterr()
     assert bench("toy-mean", "--dry-run") == 0
-    assert "seconds from" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "seconds from" not in shown
+    # What it trained on is the same on every machine.
+    assert len(re.findall(r"toy-mean .* 108 +0 +[?]", shown)) == 2
     assert not Path("out").exists()
 
 
@@ -402,11 +420,11 @@ def test_a_probe_times_steps_of_what_no_run_is_like(bench, capsys, monkeypatch):
     assert bench("toy-mean, fedavg", "--probe", "--seeds", "0") == 0
     shown = capsys.readouterr().out
     # A second a step: 3 clients with 2 steps in each of 3 rounds.
-    assert re.search(r"fedavg .* 144 +[?] +18 +a timed step", shown)
-    assert re.search(r"toy-mean +done +144 +0 +0 +this folder", shown)
+    assert re.search(r"fedavg .* 144 [+] [?] +[?] +18 +a timed step", shown)
+    assert re.search(r"toy-mean +done +108 +0 +0 +this folder", shown)
     assert (
         "about 0.3 minutes for the local training alone of 1 cell, by a timed step of "
-        "each model, 1 side by side." in shown
+        "each model and without generators and server, 1 side by side." in shown
     )
     assert len(list(Path("out/runs").iterdir())) == 1
     epochs = ["--set", "training.local_steps=null", "--set", "training.local_epochs=2"]
@@ -419,13 +437,19 @@ def test_work_of_the_server_is_foreseen_from_rounds_of_finished_cells():
     run = RunName("s", "mosaic", "d", "iid", None, "cnn", 2, 10, 1)
     steps = SimpleNamespace(local_steps=None)
     parts = SimpleNamespace(protocol=SimpleNamespace(training=steps))
-    cell = SimpleNamespace(run=run, run_id="b", parts=parts)
-    names = {**vars(run), "rounds": 4, "seed": 0}
-    row = SimpleNamespace(
-        **names, run_id="a", status="done", seconds=2.0, server_examples=1000
-    )
+    config = {"protocol": {"rounds": 10, "lr": 1}, "seed": 1}
+    cell = SimpleNamespace(run=run, run_id="b", parts=parts, config=config)
+    short = SimpleNamespace(run=replace(run, rounds=4), run_id="a", config=config)
+    other = {"protocol": {"rounds": 10, "lr": 2}}
+    unlike = SimpleNamespace(run=run, run_id="c", parts=parts, config=other)
+    names = {**vars(run), "rounds": 4, "seed": 0, "run_id": "a", "status": "done"}
+    row = Row(**names, seconds=2.0, server_examples=1000, client_examples=80)
     # 1000 images and 2 seconds in 4 rounds; 10 rounds are 2.5 times as much.
-    assert estimate([cell], [row]) == [Cost(None, 5.0, 2500, HERE)]
+    assert estimate([short, cell, unlike], [row]) == [
+        Cost(80, True, 2.0, 1000, HERE),
+        Cost(200, True, 5.0, 2500, HERE, is_scaled=True),
+        Cost(None),
+    ]
 
 
 def test_a_bench_says_what_it_uses_and_one_job_is_one_process(bench, capsys):

@@ -8,7 +8,7 @@ import pytest
 from fedkd.report.changes import changes_markdown
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.results import Row, read_results
-from fedkd.report.stats.comparison import compare
+from fedkd.report.stats.comparison import Other, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 FIVE_SEEDS = ROOT / "benchmarks" / "results" / "heterogeneity-width-5-seeds"
@@ -98,8 +98,49 @@ def test_a_cell_that_lost_its_result_is_a_failure_and_a_new_one_is_none():
 
 def test_other_options_of_a_cell_are_told():
     before, after = rows("a", 80.0, config_hash="x"), rows("a", 80.0, config_hash="y")
-    assert [label for label, _ in compare(before, after).other_options] == ["a"]
-    assert compare(before, before).other_options == ()
+    (others,) = compare(before, after).differing.values()
+    assert others == (Other("config_hash", "x", "y"),)
+    assert compare(before, before).differing == {}
+
+
+def test_what_differs_is_named_before_a_change_is_called_one():
+    before = rows("a", 80.0, 60.0, config_hash="x") + rows("b", 80.0, config_hash="x")
+    after = rows("a", 70.0, 50.0, config_hash="y")
+    after = [dataclasses.replace(row, rounds=5) for row in after]
+    after += rows("b", 80.0, config_hash="y")
+    known = {"x": {"training.lr": 0.1, "mu": 1}, "y": {"training.lr": 0.2, "server": 2}}
+    facts = (lambda row: known[row.config_hash],) * 2
+    comparison = compare(before, after, facts=facts)
+    a, b = comparison.differing.values()
+    assert b == (
+        Other("training.lr", 0.1, 0.2), Other("mu", 1, None), Other("server", None, 2)
+    )  # fmt: skip
+    assert a == (Other("rounds", 20, 5), *b)
+    page = changes_markdown(comparison, "A", "B")
+    said = "- a: rounds 20 before, 5 after; training.lr 0.1 before, 0.2 after; mu 1 before,"
+    assert said in page.partition("## Values that changed")[0]
+    assert "ran 2 cells with other settings (rounds, training.lr, mu, server)" in page
+    # Where only the rows are known, they are held against each other.
+    bare = compare(before, after).differing
+    assert [others[0].name for others in bare.values()] == ["rounds", "config_hash"]
+
+
+def test_a_seed_that_lost_its_value_is_no_smaller_mean_in_silence():
+    before = rows("a", 80.0, 60.0, 70.0)
+    after = [
+        *rows("a", 80.0, 60.0),
+        dataclasses.replace(before[2], global_accuracy=None),
+    ]
+    comparison = compare(before, after)
+    assert [(key[1], what) for key, what in comparison.lost_seeds.items()] == [
+        (2, "undefined")
+    ]
+    assert comparison.has_failed
+    assert "seed 2: undefined; it had a result before" in changes_markdown(
+        comparison, "A", "B"
+    )
+    # One that was not asked for is no loss.
+    assert not compare(before, after[:2]).has_failed
 
 
 def test_local_accuracy_is_compared_where_both_sides_have_it():

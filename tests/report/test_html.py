@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.errors import ConfigError
+from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
 from fedkd.report.html.rendering import html_of, render
@@ -151,7 +152,8 @@ def markdown_tables(text):
         lines = [line for line in part.splitlines() if line.startswith("|")]
         if lines:
             rows = [[x.strip() for x in line.strip("|").split(" | ")] for line in lines]
-            bare = [[re.sub(r"^\*\*|\*\*$|</?u>", "", x) for x in one] for one in rows]
+            signs = re.compile(r"^\*\*|\*\*$|</?u>")
+            bare = [[unescaped(signs.sub("", x)) for x in one] for one in rows]
             tables[part.splitlines()[0]] = [bare[0], *bare[2:]]
     return tables
 
@@ -196,6 +198,14 @@ def test_the_page_asks_for_nothing(page):
     assert "url(" not in own
 
 
+def test_simulated_time_is_an_axis_where_a_run_has_a_clock(report):
+    page = page_view(report, warnings.warn)
+    assert [key for key, _ in page.axes] == ["rounds", "bytes", "examples", "seconds"]
+    curve = page.charts["settings"][0]["metrics"][0]["curves"][0]
+    curve["simulated"] = [1.0, 2.0, 3.0]
+    assert page.axes[-1] == ("simulated", "simulated time")
+
+
 def test_curves_are_means_and_ranges_over_seeds_against_four_axes(report):
     drawn = charts_of(report, lines_of(report), warnings.warn)
     first, second = drawn["settings"]
@@ -207,6 +217,7 @@ def test_curves_are_means_and_ranges_over_seeds_against_four_axes(report):
         "strategy": 0, "seeds": 3, "mean": [79.0, 80.0, 81.0], "low": [78.0, 79.0, 80.0],
         "high": [80.0, 81.0, 82.0], "rounds": [1.0, 2.0, 3.0], "bytes": [2.0, 4.0, 6.0],
         "examples": [400.0, 800.0, 1200.0], "seconds": [0.5, 1.0, 1.5],
+        "simulated": None,
     }  # fmt: skip
     assert [one["label"] for one in drawn["strategies"]] == ["fedavg", ODD, "fedbn ‡"]
     looks = [(one["colour"], one["symbol"]) for one in drawn["strategies"]]

@@ -1,6 +1,7 @@
 """What goes into a paper: LaTeX that compiles, tidy values, figures with their fonts."""
 
 import csv
+import html
 import io
 import re
 import shutil
@@ -12,10 +13,10 @@ import pytest
 
 from fedkd.metrics.classification import Loss
 from fedkd.report.curves import Curve, draw_curves, fill_panel
+from fedkd.report.escaping.latex import breakable, escaped
 from fedkd.report.figures import figure_in
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.looks import look, looks
-from fedkd.report.paper.escaping import breakable, escaped
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.paper.pictures import PaperFigure, draw_panels
 from fedkd.report.paper.tidy import tidy_text
@@ -261,3 +262,15 @@ def test_a_figure_is_as_wide_as_it_says_with_its_letters(tmp_path, kind):
 def test_pictures_of_a_bench_can_be_of_any_kind(tmp_path):
     draw_curves([curve("a", 0, 5.0)], GLOBAL, tmp_path / "x.svg", "t")
     assert (tmp_path / "x.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_long_title_goes_on_in_a_second_line_and_is_no_formula(tmp_path):
+    path = tmp_path / "x.svg"
+    title = "accuracy: folder[path=/a$b$/<i>|x], \n dirichlet 0.1, ten clients"
+    for wanted in (PaperFigure(kind="svg"), PaperFigure(kind="svg", width="page")):
+        draw_panels({"iid": [curve("a", 0, 5.0)]}, GLOBAL, path, wanted, title)
+        said = re.findall(r">([^<>]+)</t(?:ext|span)>", path.read_text("utf-8"))
+        flat, texts = " ".join(title.split()), map(html.unescape, said)
+        lines = [text for text in texts if len(text) > 5 and text in flat]
+        assert " ".join(lines) == flat
+        assert len(lines) == (2 if wanted.width == "column" else 1)

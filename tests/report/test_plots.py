@@ -187,6 +187,27 @@ def curve(label, ends, **changes):
     return Curve(label, megabytes=x, **values)
 
 
+def test_with_a_clock_there_are_curves_over_simulated_time(tmp_path):
+    def lines(of, *times):
+        every = [metrics(i, 50.0 + i) for i in (1, 2, 3)]
+        return [{**m, of: t} for m, t in zip(every, times, strict=True)]
+
+    name = "simulated_seconds"
+    timed = curve_of("a", [lines(name, 0.0, 4.0, 5.0), lines(name, 1.0, 6.0, 9.0)])
+    assert timed.against("simulated").tolist() == [0.5, 5.0, 7.0]
+    assert timed.against("seconds") is None
+    wall = curve_of("b", [lines("seconds", 1.0, 2.0, 3.0)])
+    assert wall.against("simulated") is None
+    assert wall.against("seconds").tolist() == [1.0, 2.0, 3.0]
+    some = curve_of("c", [lines(name, 1.0, None, 2.0)])
+    assert some.against("simulated") is None
+    widths = []
+    for curves in ([wall], [wall, timed]):
+        draw_curves(curves, GLOBAL, tmp_path / "x.png", "t")
+        widths.append(size_of(tmp_path / "x.png")[0])
+    assert widths[1] - widths[0] == pytest.approx(4 * DPI, abs=DPI)
+
+
 @pytest.mark.parametrize("ends", [(1, 1), (1, 1000), (1, 1_000_000)])
 def test_curves_of_any_ratio_of_costs_can_be_drawn(tmp_path, ends):
     curves = [curve(f"s{i}", end, look=look(i)) for i, end in enumerate(ends)]

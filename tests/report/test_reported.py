@@ -1,5 +1,7 @@
 """Numbers of papers beside ours: what is shown, why they are not comparable."""
 
+import json
+
 import pytest
 
 from fedkd.base import yamlfile
@@ -92,6 +94,25 @@ def test_the_page_has_ours_reported_and_why_not_comparable(paper):
     )
 
 
+def test_every_format_has_them_or_refuses_them(paper, tmp_path, capsys):
+    write_results(rows("fedavg", 70.0, models="ResNet-18"), tmp_path / "results.csv")
+    words = ["report", str(tmp_path), "--reported", paper, "--no-plots"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "80.00" in shown
+    # Equal models are no difference.
+    assert "models: ResNet-18; here" not in " ".join(shown.split())
+    assert main([*words, "--format", "json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["reported"]
+    assert (one["ours"], one["reported"], one["paper"]) == (
+        [70.0],
+        80.0,
+        "Mine: a paper",
+    )
+    assert main([*words, "--format", "latex"]) == 2
+    assert "are in the formats table, markdown, html, json" in capsys.readouterr().err
+
+
 def test_numbers_of_nothing_that_was_run_are_a_sentence(paper):
     section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], {})
     assert "None of the papers' numbers are of these strategies and data." in section
@@ -102,6 +123,7 @@ def test_numbers_of_nothing_that_was_run_are_a_sentence(paper):
     ("old", "new", "message"),
     [
         ("[70, 90.25]", "[70]", r"accuracy.Mine has 1 numbers, expected 2"),
+        ("[70, 90.25]", "[70, 190.25]", r"accuracy.Mine has 190.25, expected percent"),
         ("differs:", "differ:", r"differ: unknown|unknown key .differ"),
         ("clients: 20", "clients: many", r"clients: found 'many'|Expected a whole"),
     ],

@@ -15,6 +15,8 @@ from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError
 from fedkd.metrics.classification import Loss
 from fedkd.report.grouping import setting_titles, split_conflicts
+from fedkd.report.paper.latex import tables_latex
+from fedkd.report.parts import Grid
 from fedkd.report.results import (
     COLUMNS,
     Row,
@@ -30,7 +32,7 @@ from fedkd.report.stats.pairs import against
 from fedkd.report.summary import baseline_of, summarise
 from fedkd.report.table import entry_text, table_markdown
 from fedkd.report.terminal import table_rich
-from fedkd.report.text import amount, markdown_grid, spread
+from fedkd.report.text import amount, spread
 from fedkd.simulation.metrics import read_metrics
 
 HEADER = (
@@ -123,8 +125,12 @@ def test_written_rows_are_read_back_equal(tmp_path):
 
 
 def test_a_reason_of_two_lines_takes_one(tmp_path):
-    write_results([lost("a", 0, "failed", "one\n  two")], tmp_path / "r.csv")
-    assert read_results(tmp_path / "r.csv")[0].reason == "one two"
+    path = tmp_path / "r.csv"
+    write_results([lost("a", 0, "failed", "one\n  two \x1b[31mred")], path)
+    assert read_results(path)[0].reason == r"one two \x1b[31mred"
+    # By hand, too.
+    path.write_text(csv_text([lost("a", 0, "failed", "R")]).replace("R", '"\x1b\n|"'))
+    assert read_results(path)[0].reason == r"\x1b |"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,35 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
     [
         (",20,0,done", ",20,x,done", ":2: seed: found 'x', expected a whole number"),
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
-        (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a number"),
+        (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a percentage"),
+        (
+            ",80.0,",
+            ",179.4,",
+            ":2: global_accuracy: found '179.4', expected a percentage "
+            "from 0 to 100. Was the file changed by hand?",
+        ),
+        (
+            ",80.0,,",
+            ",80.0,-3,",
+            ":2: local_accuracy: found '-3', expected a percentage",
+        ),
+        (
+            ",80.0,,,",
+            ",80.0,,-1,",
+            ":2: bytes_up: found '-1', expected a whole number from 0 on",
+        ),
+        (
+            ",10,20,0,",
+            ",0,20,0,",
+            ":2: clients: found '0', expected a whole number from 1",
+        ),
+        (",20,0,done", ",20,-1,done", ":2: seed: found '-1', expected a whole number"),
+        (",0.1,", ",-0.1,", ":2: alpha: found '-0.1', expected a number from 0 on"),
+        (
+            ",fp32,",
+            ",fp8,",
+            ":2: precision: found 'fp8', expected one of fp32, tf32, bf16",
+        ),
         (",done,", ",finished,", ":2: status: found 'finished', expected one of done"),
         ("quick,", "", ":2: found 31 fields, expected 32"),
         ("quick,", ",", ":2: suite: found nothing, expected a value"),
@@ -156,6 +190,15 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(csv_text(rows_of("a", 1.0, 2.0))[:-3])
     with pytest.raises(DataError, match=r":3: the file ends inside a line"):
+        read_results(path)
+
+
+def test_an_empty_file_is_no_line_that_was_cut(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("")
+    with pytest.raises(
+        DataError, match=r"results.csv: the file is empty, expected a he"
+    ):
         read_results(path)
 
 
@@ -232,6 +275,17 @@ def test_a_damaged_number_of_a_metric_is_an_error(tmp_path):
         read_results(path)
 
 
+def test_an_accuracy_of_any_kind_is_within_its_bounds(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(csv_text([row(metrics={"validation_global_accuracy": 100.5})]))
+    with pytest.raises(
+        DataError, match=r"validation_global_accuracy: found '100.5', exp"
+    ):
+        read_results(path)
+    path.write_text(csv_text([row(metrics={"gain": -100.5})]))
+    assert read_results(path)[0].metrics == {"gain": -100.5}
+
+
 def test_runs_that_differ_in_what_was_measured_only_are_one_run():
     plain = row("a", run_id="a-1", config_hash="1", seconds=1.0)
     more = row("a", run_id="a-2", config_hash="2", metrics={"loss": 0.5})
@@ -274,6 +328,22 @@ def test_the_best_is_the_lowest_where_lower_is_better():
         "b": ("0.133 ± 0.058", "best"),
         "c": ("9.033 ± 0.058", ""),
     }
+
+
+def test_a_run_that_is_done_without_an_accuracy_is_told_everywhere():
+    rows = [*rows_of("a", 80.0, None), *rows_of("b", 70.0, 70.0)]
+    assert [text_of(rows, label) for label in "ab"] == [
+        "80.00 (n=1, 1 undefined)",
+        "70.00 ± 0.00 (n=2)",
+    ]
+    why = "undefined: the run is done, and its row has no global accuracy"
+    page = table_markdown(rows, title="t")
+    assert f"- a, digits, dirichlet 0.1, seed 1: {why}" in page
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table_rich(rows))
+    assert why in console.file.getvalue()
+    paper = tables_latex(rows, title="t")
+    assert "Undefined: a: the run is done, and its row has no global accuracy" in paper
 
 
 def test_who_has_no_value_in_a_run_says_so_and_is_not_marked():
@@ -601,7 +671,8 @@ def test_the_page_of_failures_only_is_whole():
 
 
 def test_a_bar_in_a_name_does_not_break_the_table():
-    assert markdown_grid(["a|b"], [["c"]]) == "| a\\|b |\n| ---- |\n| c    |"
+    grid = Grid.of(["a|b"], [["c"]])
+    assert grid.markdown == "| a\\|b |\n| ---- |\n| c    |"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from fedkd.algorithms.fedavg import FedAvg
 from fedkd.cli import main
 from fedkd.errors import DivergedError
 from fedkd.report.results import read_results
-from fedkd.simulation.entrance import Entrance, facts_of, look_at, unlike_most
+from fedkd.simulation.entrance import Entrance, look_at, unlike_most
 from fedkd.simulation.executors.base import Serial
+from fedkd.simulation.facts import facts_of, unlike
 from fedkd.simulation.protocol import AcceptConfig
 from fedkd.simulation.sides import Sides
 from fedkd.suite.entries import normalise
@@ -68,7 +69,7 @@ def test_an_answer_unlike_most_is_left_out_with_what_was_found():
         "weights.a: found float32 [3, 2], expected float32 [2, 3]": sent((3, 2)),
         "number: found a text, expected a number": sent(number="3"),
         "the answer: found a payload Update, expected a payload Sent": Update({}, 1),
-        "weights (its entries): found no b and z beside, expected the entries that most "
+        "weights (its entries): found no b and z beside, expected the entries that "
         "answers have": sent(entries=("a", "z")),
         "means.1: found a number, expected float32 [4]": replace(
             sent(), means={1: 2.0}
@@ -92,6 +93,37 @@ def test_what_honest_clients_may_have_alone_is_let_in():
     told = [entrance._of_no_class(dict(facts_of(sent(classes=(0, k))))) for k in (2, 3)]
     assert told[0] is None
     assert str(told[1]) == "means (its classes): found 0 to 3, expected 0 to 2"
+
+
+def test_an_answer_is_held_against_one_that_the_strategy_expects():
+    usual = sent(classes=(0, 1, 2))
+
+    def odd(up, like=usual, varying=()):
+        return str(unlike(dict(facts_of(up)), like, varying) or "")
+
+    # Any class may be missing; what is None in the expected one is open.
+    assert (
+        odd(sent()) == odd(sent(classes=())) == odd(sent(maybe=(torch.zeros(9),))) == ""
+    )
+    assert odd(sent(), None) == ""
+    assert (
+        odd(sent((3, 2))) == "weights.a: found float32 [3, 2], expected float32 [2, 3]"
+    )
+    assert odd(sent((3, 2)), varying=("weights",)) == ""
+    assert "found float32 [n], expected float32 [n, n]" in odd(
+        sent((3,)), varying=("weights",)
+    )
+    assert odd(sent(entries=("a",))).startswith("weights (its entries): found no b")
+    assert odd(sent(entries=())).startswith("weights (its entries): found no a, b")
+    assert (
+        odd(sent(classes=(7,))) == "means.7: found float32 [4], expected no such entry"
+    )
+    assert odd(replace(sent(), means=None)) == (
+        "means: found nothing, expected what was asked for"
+    )
+    assert odd(Update({}, 1)).endswith(
+        "found a payload Update, expected a payload Sent"
+    )
 
 
 def world(models=("cnn",), clients=3, rounds=2, **changes):
@@ -162,7 +194,7 @@ def test_a_spoilt_answer_is_as_none_and_its_reason_is_kept(fault):
         "dtype": f"weights.{FIRST}: found float16 [3], expected float32 [3]",
         "extra": "weights.z: found float32 [1], expected no such entry",
         "missing": f"weights (its entries): found no {FIRST}, expected the entries that "
-        "most answers have",
+        "answers have",
         "nan": "the answer: found a value that is not finite, expected finite numbers",
     }
     expected["inf"] = expected["nan"]
@@ -181,6 +213,35 @@ def test_with_nothing_left_the_state_stays():
     assert two.metrics["rejected"] == 3
     for name, value in one.state.weights.items():
         assert torch.equal(two.state.weights[name], value)
+
+
+def test_a_client_alone_is_outvoted_by_nobody_and_held_against_what_was_sent():
+    spoilt = changing(FAULTS["missing"], (0,))
+    one = simulate(FedAvg(), *world(clients=1, rounds=1), 0)
+    two = simulate(FedAvg(), *world(clients=1), 0, executor=spoilt)
+    assert two.metrics["rejected"] == 1
+    assert all(
+        torch.equal(two.state.weights[n], w) for n, w in one.state.weights.items()
+    )
+
+
+class Asked(FedAvg):
+    """FedAvg that notes how often it is asked what answers are like."""
+
+    asked: list[int] = []  # noqa: RUF012 - one for all
+
+    def expected(self, down, party):
+        self.asked.append(1)
+        return super().expected(down, party)
+
+
+def test_clients_who_agree_are_not_held_against_what_is_expected():
+    simulate(Asked(), *world(), 0)
+    assert not Asked.asked
+    simulate(Asked(), *world(), 0, executor=changing(FAULTS["missing"]))
+    assert len(Asked.asked) == 3
+    simulate(Asked(), *world(clients=2), 0)
+    assert len(Asked.asked) == 3 + 2 * 2
 
 
 def test_one_architecture_each_is_held_against_its_own_model():

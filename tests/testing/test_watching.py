@@ -70,13 +70,16 @@ def test_attributes_set_from_the_config_are_forwarded():
 def test_calls_have_a_title_with_client_and_round():
     notes = Notes()
     strategy = testing.watched(FedAvg(), notes)
-    simulate(strategy, testing.toy_federation(2), testing.toy_protocol(1, 2), 0)
-    assert notes.titles[:7] == [
+    # Of two, nobody outvotes the other, and the server asks the strategy what to expect.
+    simulate(strategy, testing.toy_federation(3), testing.toy_protocol(1, 3), 0)
+    assert notes.titles[:9] == [
         "init",
         "broadcast (client 0, round 1)",
         "local (client 0, round 1)",
         "broadcast (client 1, round 1)",
         "local (client 1, round 1)",
+        "broadcast (client 2, round 1)",
+        "local (client 2, round 1)",
         "aggregate (round 1)",
         "predictors (round 1)",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import Update as ModelUpdate
@@ -22,6 +23,7 @@ from fedkd.ops.heads import read_head, train_head
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
+    Party,
     Requires,
     Round,
     Server,
@@ -102,6 +104,12 @@ class MosaicFeatures(Strategy[State, Broadcast, Update]):
         number = train_head(client.model, features, labels, self.config.head)
         client.count_examples(number)
         return Update(read_head(client.model), counts_C, read_weights(trained))
+
+    def expected(self, down: Broadcast, party: Party) -> Update:
+        """The model that was sent, or its head; and images of each class."""
+        weights = read_head(party.model) if down.asks else down.weights
+        counts_C = torch.zeros(party.num_classes, dtype=torch.int64)
+        return Update(weights, counts_C, None)
 
     def aggregate(
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fedkd.base import yamlfile
-from fedkd.commands.common import format_option, plugin_option, print_table
+from fedkd.commands.common import Strict, format_option, plugin_option, print_table
 from fedkd.commands.data.progress import shown
 from fedkd.commands.data.records import (
     BUILT_IN,
@@ -47,6 +47,9 @@ def command() -> None:
     Files are sought in --data-root, then in the folder that the environment variable
     FEDKD_DATA names, then in the cache folder of the platform.
     """
+
+
+command.command_class = Strict
 
 
 @command.command("list", short_help="List the data sets and where their files are.")

@@ -12,31 +12,28 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from fedkd.errors import DataError
+from fedkd.base.bounds import HEADER, inside, opened, parse_json
+from fedkd.errors import BoundsError, DataError
 
 VERSION = 1
 """Of the form of prepared files; others are prepared again."""
 FOLDER = "prepared"
 SPLITS = ("train", "test")
+MOST_PADDING = 4096
+"""Most pixels around an image; padded images are made batch by batch."""
 UNKNOWN = "0" * 64
 """Stands for the checksum while a file is written; as long as one."""
 _LENGTH = struct.Struct("<Q")
-_LONGEST = 100_000_000
 _CHUNK = 1 << 20
-FOREIGN = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError),
-    *(RecursionError, struct.error),
-)
+FOREIGN = (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error)
 """What :func:`read_header` raises on other files."""
-_KINDS = {
-    "augmentation": dict, "options": dict, "fingerprint": str, "content": str,
-    "notes": list, "groups": list, "group_names": list,
-}  # fmt: skip
+_TUPLES = ("shape", "classes", "mean", "std", "notes", "groups", "group_names")
+"""What JSON has as lists."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +90,19 @@ class Header:
         if not self.group_names:  # files of sets without groups are as they were
             del plain["groups"], plain["group_names"]
         values = {key: json.dumps(value) for key, value in plain.items()}
-        labels, whole = self.label_bytes, self.label_bytes + self.image_bytes
-        head = {
-            "__metadata__": values,
-            "labels": _tensor("I64", [self.number], 0, labels),
-            "images": _tensor("U8", [self.number, *self.shape], labels, whole),
-        }
+        labels, images = self.placed()
+        head = {"__metadata__": values, "labels": labels, "images": images}
         text = json.dumps(head).encode()
         text += b" " * (-len(text) % 8)  # so that labels lie on whole words
         return _LENGTH.pack(len(text)) + text
+
+    def placed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return where labels and images are, as safetensors say it."""
+        middle, end = self.label_bytes, self.label_bytes + self.image_bytes
+        return (
+            _tensor("I64", [self.number], 0, middle),
+            _tensor("U8", [self.number, *self.shape], middle, end),
+        )
 
     def same_content(self, other: Header) -> bool:
         """Say whether both describe the same labels and images of the same files."""
@@ -128,9 +129,9 @@ class Prepared:
 def read_prepared(path: Path) -> Prepared | None:
     """Return what is in a prepared file; None if it is missing, cut short or foreign."""
     try:
-        with path.open("rb") as file:
+        with opened(inside(path.parent, path)) as file:
             return read_opened(path, file)
-    except OSError:
+    except (OSError, BoundsError):
         return None
 
 
@@ -179,18 +180,59 @@ def read_header(file: IO[bytes]) -> tuple[Header, int]:
         OSError: If it cannot be read. If it is another file, one of :data:`FOREIGN`.
     """
     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-    if length > _LONGEST:
+    if length > min(HEADER, os.fstat(file.fileno()).st_size):
         raise ValueError("no header of safetensors")
-    values = json.loads(file.read(length))["__metadata__"]
-    plain = {key: json.loads(value) for key, value in values.items()}
-    for key, kind in _KINDS.items():
-        if not isinstance(plain.get(key, kind()), kind):
+    raw = parse_json(file.read(length), HEADER)
+    plain = {key: parse_json(value) for key, value in raw["__metadata__"].items()}
+    for key in _TUPLES:
+        if not isinstance(plain.get(key, []), list):
             raise TypeError(f"no header of prepared files: {key}")
-    for key in ("shape", "classes", "mean", "std"):
-        plain[key] = tuple(plain[key])
-    for key in ("notes", "groups", "group_names"):
         plain[key] = tuple(plain.get(key, ()))
-    return Header(**plain), _LENGTH.size + length
+    header = Header(**plain)
+    _require_plausible(header)
+    labels, images = header.placed()
+    if (raw["labels"], raw["images"]) != (labels, images):
+        raise ValueError("other tensors than its facts say")
+    return header, _LENGTH.size + length
+
+
+def _require_plausible(header: Header) -> None:
+    """Refuse facts that no set has; whoever maps the file relies on them.
+
+    Raises:
+        ValueError: Naming the first that is odd.
+    """
+    channels = header.shape[0] if header.shape else 0
+    numbers = (header.number, *header.shape, header.version)
+    texts = (header.name, header.fingerprint, header.content, header.checksum)
+    names = (*texts, *header.classes, *header.notes, *header.group_names)
+    pairs = (*header.sources, *header.sources.values())
+    looks = header.augmentation
+    odd = {
+        "split": header.split not in SPLITS,
+        "number or shape": len(header.shape) != 3 or not _whole(numbers, 1),
+        "names": not all(isinstance(one, str) for one in (*names, *pairs)),
+        "mean": not _finite(header.mean, channels),
+        "std": not _finite(header.std, channels) or not all(s > 0 for s in header.std),
+        "augmentation": not looks.keys() <= {"pad", "flip"}
+        or not _whole([looks.get("pad", 0)], 0, MOST_PADDING)
+        or not isinstance(looks.get("flip", False), bool),
+        "options": not isinstance(header.options, dict),
+        "groups": len(header.groups) not in (0, header.number)
+        or not _whole(header.groups, 0, len(header.group_names) - 1),
+    }
+    if wrong := [name for name, is_odd in odd.items() if is_odd]:
+        raise ValueError(f"no header of prepared files: {wrong[0]}")
+
+
+def _whole(values: Iterable[Any], least: int, most: int = 1 << 40) -> bool:
+    return all(type(one) is int and least <= one <= most for one in values)
+
+
+def _finite(values: Sequence[Any], number: int) -> bool:
+    return len(values) == number and all(
+        type(one) in (int, float) and math.isfinite(one) for one in values
+    )
 
 
 def content_checksum(file: IO[bytes], start: int, kind: str = "sha256") -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedkd.base.bounds import opened as open_file
 from fedkd.data.groups import Groups
 from fedkd.data.images import Augmentation, ImageSet
 from fedkd.data.prepared.files import Header, Prepared, read_opened
@@ -57,7 +58,7 @@ def mapped(path: Path, expected: Header) -> tuple[Tensor, Tensor] | None:
     read from the descriptor that is mapped, so both are of one file.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             opened = read_opened(path, file)
             if opened is None or opened.header != expected:
                 return None

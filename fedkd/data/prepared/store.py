@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import refuse_links_outside
 from fedkd.base.locks import locked
 from fedkd.data.dataset import Dataset, FileDataset
 from fedkd.data.images import ImageSet
@@ -116,7 +117,8 @@ def prepare(
 
     Raises:
         DataError: If source files are damaged, of other content, or missing and not
-            prepared either; files prepared before are left as they were.
+            prepared either; files prepared before are left as they were. If a link in
+            the folder of the prepared files leads out of it.
         UnwritableError: If the files cannot be written.
     """
     folder = folder_of_set(reader, root)
@@ -125,6 +127,7 @@ def prepare(
     reader.fingerprint(root)  # says what is missing before a folder is made
     with _writing(reader, folder):
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_links_outside(folder)
         with locked(folder / "lock"):
             # Another process may have written them meanwhile.
             if (there := usable_pair(reader, root, content)) is not None:

@@ -154,6 +154,7 @@ def _curve(
         "bytes": _short(curve.megabytes),
         "examples": _short(curve.examples),
         "seconds": None if curve.seconds is None else _short(curve.seconds),
+        "simulated": None if curve.simulated is None else _short(curve.simulated),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import read_text
 from fedkd.base.files import json_mapping
 from fedkd.base.folders import ResultsFolder
 from fedkd.report.reading import Report
@@ -99,6 +100,6 @@ def _fact(value: Any) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, ValueError):
         return ""

@@ -60,6 +60,16 @@ class Page:
         return any(setting[chart] for setting in self.charts.get("settings", ()))
 
     @property
+    def axes(self) -> list[tuple[str, str]]:
+        """What curves can be drawn against, by its key, and what that is called."""
+        known = [("rounds", "rounds"), ("bytes", "bytes")]
+        known += [("examples", "client images"), ("seconds", "seconds")]
+        metrics = [m for one in self.charts["settings"] for m in one["metrics"]]
+        curves = [curve for metric in metrics for curve in metric["curves"]]
+        timed = any(curve["simulated"] is not None for curve in curves)
+        return [*known, ("simulated", "simulated time")] if timed else known
+
+    @property
     def is_drawn(self) -> bool:
         """Whether there is any chart."""
         return any(map(self.has, CHARTS))

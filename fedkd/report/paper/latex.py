@@ -17,12 +17,12 @@ from itertools import groupby
 from typing import TypeAlias
 
 from fedkd.metrics.columns import Column
+from fedkd.report.escaping.latex import breakable, escaped
 from fedkd.report.grouping import LOCAL, Setting, setting_titles
 from fedkd.report.notes import LEADING, OF_CLIENTS, REFERENCE, notes, torn_splits
-from fedkd.report.paper.escaping import breakable, escaped
 from fedkd.report.results import Row, notes_of
 from fedkd.report.summary import Table, TableField, summarise
-from fedkd.report.table import is_asked_for, lost_text, remarks_on
+from fedkd.report.table import is_asked_for, lost_text, lost_to, remarks_on
 from fedkd.report.text import MISSING, signed
 
 PREAMBLE = (
@@ -355,9 +355,8 @@ def _lost_runs(rows: Sequence[Row]) -> Iterator[str]:
     """Yield what became of the runs that are not done, and why; of each reason once."""
     labels: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.status != "done":
-            reason = " ".join(row.reason.split()) or "no reason given"
-            labels.setdefault((row.status, reason), []).append(row.strategy)
+        if (why := lost_to(row)) is not None:
+            labels.setdefault(why, []).append(row.strategy)
     for (status, reason), names in labels.items():
         short = reason if len(reason) <= REASON else f"{reason[:REASON].rstrip()} …"
         yield f"{status.capitalize()}: {', '.join(dict.fromkeys(names))}: {short}"

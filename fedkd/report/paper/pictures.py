@@ -134,7 +134,8 @@ def draw_panels(
     columns, lines, longest = _legend_in(
         width, [_named(one) for one in legend.values()]
     )
-    top = 0.2 * bool(title)
+    heading = _wrapped(drawable(title), int(width / LETTER)) if title else ""
+    top = 0.2 * bool(title) + 0.155 * heading.count("\n")
     panel = HEIGHTS["column" if len(panels) == 1 else wanted.width]
     height = rows * (panel + 0.35) + 0.155 * lines + top + 0.1
     with figure_in(width, height, path, POINTS) as figure:
@@ -143,14 +144,14 @@ def draw_panels(
             ordered = [one for label in legend for one in some if one.label == label]
             fill_panel(axis, ordered, wanted.panel, span_of(curves), size=SIZE)
             if len(panels) > 1:
-                axis.set_title(drawable(_wrapped(name, int(width / abreast / LETTER))))
+                axis.set_title(_wrapped(drawable(name), int(width / abreast / LETTER)))
         for spare in [*axes.flat][len(panels) :]:
             spare.set_visible(False)
         for line in axes:
             finish_y(line[0], column)
         _add_legend(figure, [*legend.values()], columns, longest)
         if title:
-            figure.suptitle(drawable(_wrapped(title, int(width / LETTER))))
+            figure.suptitle(heading)
 
 
 def _add_legend(

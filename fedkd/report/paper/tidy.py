@@ -10,7 +10,8 @@ from typing import Any
 from fedkd.base.phases import PHASES
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import GLOBAL, LOCAL
-from fedkd.report.results import COLUMNS, Row, is_axis, plain_text
+from fedkd.report.results import COLUMNS, Row
+from fedkd.report.rows.fields import is_axis, plain_text
 
 COSTS = {
     "bytes_up": "bytes", "bytes_down": "bytes", "client_examples": "images",
@@ -45,9 +46,9 @@ def tidy_text(rows: Sequence[Row], columns: Sequence[Column] = ()) -> str:
     writer.writerow([*names, *VALUE])
     for row in rows:
         known = row.plain()
-        start = [plain_text(name, known.get(name)) for name in names]
+        start = [plain_text(name, known.get(name), COLUMNS) for name in names]
         for metric, value in _values(row):
-            shown = plain_text(metric, value)
+            shown = plain_text(metric, value, COLUMNS)
             unit = units.get(metric, "")
             writer.writerow([*start, row.rounds, metric, shown, unit, row.run_id])
     return text.getvalue()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
+    UNDEFINED,
     Setting,
     done,
     group,
@@ -27,6 +28,26 @@ from fedkd.report.stats.intervals import (
 Verdict: TypeAlias = Literal["equal", "noise", "better", "worse", "unclear"]
 """``equal``: no run changed as far as shown. ``noise``: the interval holds 0. ``better``,
 ``worse``: it leaves 0. ``unclear``: there are too few seeds for an interval."""
+
+
+Cell: TypeAlias = tuple[str, Setting]
+"""A strategy in a setting."""
+Facts: TypeAlias = Callable[[Row], Mapping[str, Any] | None]
+"""Returns everything that could change the result of a run, by dotted key; None if that
+is not known."""
+TOLD = ("rounds", "precision")
+"""What a row itself says of how it was run, beside its setting."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """One thing that the two sides ran a cell with differently."""
+
+    name: str
+    """``rounds``, ``training.lr``; or ``config_hash`` where it is not known what it is."""
+    before: Any
+    after: Any
+    """None, as in ``before``, where the side has no such thing."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +108,16 @@ class Comparison:
 
     changes: tuple[Change, ...]
     """One a cell and column, in the order of the first set."""
-    lost: Mapping[tuple[str, Setting], str]
-    """Cells with a result before and none after, and what became of them: a status, or
-    ``missing``."""
-    new: tuple[tuple[str, Setting], ...]
+    lost: Mapping[Cell, str]
+    """Cells with a result before and none after, and what became of them: a status,
+    ``undefined`` where it is done without a value, or ``missing``."""
+    lost_seeds: Mapping[tuple[Cell, int], str]
+    """The same of single seeds, in cells that others have a result of; those that are not
+    there after were not asked for, and are no loss."""
+    new: tuple[Cell, ...]
     """Cells with a result after and none before."""
-    other_options: tuple[tuple[str, Setting], ...]
-    """Cells that have a seed in common which was run with other options or another version
-    of fedkd, as far as configurations have hashes."""
+    differing: Mapping[Cell, tuple[Other, ...]]
+    """Cells that were not run alike, as far as that is known, and in what."""
     threshold: float
     """Percentage points of a mean accuracy that may be lost."""
 
@@ -117,8 +140,8 @@ class Comparison:
 
     @property
     def has_failed(self) -> bool:
-        """Whether there is a regression, or a cell has lost its result."""
-        return bool(self.regressions or self.lost)
+        """Whether there is a regression, or a cell or a seed of it lost its result."""
+        return bool(self.regressions or self.lost or self.lost_seeds)
 
     def by_chance(self) -> float:
         """Return how many verdicts ``worse`` noise alone gives of so many on average."""
@@ -133,6 +156,7 @@ def compare(
     threshold: float = 1.0,
     columns: Sequence[Column] = (GLOBAL, LOCAL),
     level: float = LEVEL,
+    facts: tuple[Facts, Facts] | None = None,
 ) -> Comparison:
     """Compare two sets of runs, cell by cell.
 
@@ -146,16 +170,20 @@ def compare(
         threshold: Percentage points of a mean that may be lost.
         columns: What is compared.
         level: Confidence of the intervals.
+        facts: How runs of each side were configured; only their rows tell if None.
     """
     old, new = group(before), group(after)
     changes: list[Change] = []
-    lost: dict[tuple[str, Setting], str] = {}
+    lost: dict[Cell, str] = {}
+    lost_seeds: dict[tuple[Cell, int], str] = {}
     for key, runs in old.items():
         if not done(runs, GLOBAL):
             continue
         now = new.get(key, [])
         if not done(now, GLOBAL):
-            lost[key] = now[0].status if now else "missing"
+            lost[key] = _became(now[0]) if now else "missing"
+        else:
+            lost_seeds |= {(key, seed): what for seed, what in _lost(runs, now)}
         changes += [
             _change(key, column, done(runs, column), done(now, column), level)
             for column in columns
@@ -163,12 +191,29 @@ def compare(
         ]
     known = {key for key, runs in old.items() if done(runs, GLOBAL)}
     added = [k for k, runs in new.items() if done(runs, GLOBAL) and k not in known]
-    others = [k for k in old if k in new and _differ(old[k], new[k])]
-    return Comparison(tuple(changes), lost, tuple(added), tuple(others), threshold)
+    every = {k: _others(old[k], new[k], facts) for k in old if k in new}
+    differing = {key: others for key, others in every.items() if others}
+    return Comparison(
+        tuple(changes), lost, lost_seeds, tuple(added), differing, threshold
+    )
+
+
+def _became(row: Row) -> str:
+    """Return what became of a run without a value."""
+    return UNDEFINED if row.status == "done" else row.status
+
+
+def _lost(before: Sequence[Row], after: Sequence[Row]) -> Iterator[tuple[int, str]]:
+    """Yield the seeds that had a result and have none now, though they were run."""
+    had = {row.seed for row in done(before, GLOBAL)}
+    have = {row.seed for row in done(after, GLOBAL)}
+    for row in after:
+        if row.seed in had - have:
+            yield row.seed, _became(row)
 
 
 def _change(
-    key: tuple[str, Setting],
+    key: Cell,
     column: Column,
     before: Sequence[Row],
     after: Sequence[Row],
@@ -198,7 +243,33 @@ def _same_split(one: Row, other: Row) -> bool:
     return len(hashes) < 2
 
 
-def _differ(before: Sequence[Row], after: Sequence[Row]) -> bool:
-    """Say whether a common seed was run with other options."""
-    old = {row.seed: row.config_hash for row in before}
-    return any(old.get(r.seed, r.config_hash) != r.config_hash for r in after)
+def _others(
+    before: Sequence[Row], after: Sequence[Row], facts: tuple[Facts, Facts] | None
+) -> tuple[Other, ...]:
+    """Return in what two sides of a cell were run differently; of common seeds if any."""
+    old, new = ({row.seed: row for row in side} for side in (before, after))
+    common = [(old[s], new[s]) for s in old if s in new]
+    pairs = common or [(before[0], after[0])]
+    found = (one for pair in pairs for one in _different(*pair, facts))
+    return tuple({(one.name, repr(one)): one for one in found}.values())
+
+
+def _different(
+    before: Row, after: Row, facts: tuple[Facts, Facts] | None
+) -> Iterator[Other]:
+    same = before.seed == after.seed and before.config_hash == after.config_hash
+    known = (None, None) if facts is None else (facts[0](before), facts[1](after))
+    old, new = ({n: getattr(row, n) for n in TOLD} for row in (before, after))
+    is_told = known[0] is not None and known[1] is not None
+    if is_told and not same:
+        old, new = {**old, **(known[0] or {})}, {**new, **(known[1] or {})}
+    names = [*old, *(name for name in new if name not in old)]
+    others = [
+        Other(name, old.get(name), new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+    yield from others
+    hashes = (before.config_hash, after.config_hash)
+    if not others and before.seed == after.seed and all(hashes) and not same:
+        yield Other("config_hash", *hashes)

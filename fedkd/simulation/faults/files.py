@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.base.bounds import read_bytes
 from fedkd.config import Config
-from fedkd.errors import ConfigError
+from fedkd.errors import BoundsError, ConfigError
 
 LARGEST = 16 << 20
 """Bytes of a file."""
@@ -57,16 +58,14 @@ def read(path: str) -> bytes:
     try:
         if not place.is_file():
             raise ConfigError(f"{path}: there is no such file; expected one, as CSV.")
-        with place.open("rb") as file:
-            content = file.read(LARGEST + 1)
+        return read_bytes(place, LARGEST)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
-    if len(content) > LARGEST:
+    except BoundsError:
         raise ConfigError(
             f"{path}: found more than {LARGEST >> 20} MiB, expected less; cut it to the "
             "clients and rounds of the run."
-        )
-    return content
+        ) from None
 
 
 @functools.lru_cache(maxsize=4)

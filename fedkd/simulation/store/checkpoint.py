@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
+from fedkd.base.bounds import read_tree_bytes
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
-from fedkd.errors import ContractError
+from fedkd.errors import BoundsError, ContractError
 from fedkd.payload import decode, encode
 from fedkd.simulation.faults.late import Late
 from fedkd.simulation.totals import Totals
@@ -56,7 +59,26 @@ def save(folder: Path, checkpoint: Checkpoint, owner: str) -> None:
 def read(path: Path) -> Checkpoint | None:
     """Return the checkpoint in a file; None if there is none that can be read."""
     try:
-        stored = decode(path.read_bytes())
-    except (FileNotFoundError, ContractError):
+        stored = decode(read_tree_bytes(path))
+    except (FileNotFoundError, BoundsError, ContractError):
         return None
-    return stored if isinstance(stored, Checkpoint) else None
+    return stored if isinstance(stored, Checkpoint) and _is_sound(stored) else None
+
+
+def _is_sound(stored: Checkpoint) -> bool:
+    """Say whether every field holds what it is for; nobody has checked that yet."""
+    try:
+        for part in (stored, stored.totals, *stored.late):
+            for name, kind in _KINDS[type(part)].items():
+                kind.validate_python(getattr(part, name), strict=True)
+    except (ValidationError, KeyError, TypeError):
+        return False
+    named = not stored.store or RunFolder.names_memories(stored.store)
+    return named and min(stored.rounds_done, stored.store_checksum) >= 0
+
+
+_KINDS: dict[type, dict[str, TypeAdapter[Any]]] = {
+    part: {name: TypeAdapter(hint) for name, hint in get_type_hints(part).items()}
+    for part in (Checkpoint, Totals, Late)
+}
+"""What the fields of each part hold."""

@@ -10,12 +10,20 @@ import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
+from fedkd.base.bounds import opened, parse_json
 from fedkd.base.files import sync_folder
 from fedkd.errors import ContractError
-from fedkd.simulation.store.packing import MappedFile, Packed, unpack
+from fedkd.simulation.store.packing import MappedFile, Packed, require_pieces, unpack
 
+LONGEST_HEAD = 1 << 30
+"""Most bytes of what a file says of its trees: some thousands a client."""
+_FOREIGN = (
+    *(ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError),
+    RecursionError,
+)
+"""What reading raises on files of others."""
 _PIECE = 8 << 20
 """Bytes that are copied at once."""
 
@@ -136,23 +144,52 @@ class MappedTrees:
         """
         trees = cls(folder)
         try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                text = file.read(length)
-                head = json.loads(text)
+            with opened(path) as file:
+                text = _head(file)
+                head = parse_json(text, LONGEST_HEAD)
                 shutil.copyfileobj(file, trees._file, _PIECE)
             trees._file.flush()
-            trees._end = int(head["end"])
-            trees._places = {
-                int(k): (start, room, trees._texts.setdefault(what, what))
-                for k, (start, room, what) in head["places"].items()
-            }
+            trees._take(head)
             checksum = 0
             for piece in trees._pieces():
                 checksum = zlib.crc32(piece, checksum)
-        except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+            fits = checksum == head["checksum"]
+        except (OSError, *_FOREIGN) as error:
             raise ContractError(f"{path} is no store of fedkd: {error}") from error
         whole = zlib.crc32(text) if expected is None else expected
-        if checksum != head["checksum"] or zlib.crc32(text) != whole:
+        if not fits or zlib.crc32(text) != whole:
             raise ContractError(f"{path} is damaged; its checksum does not fit.")
         return trees
+
+    def _take(self, head: Any) -> None:
+        """Take over where the trees are, in a file that is copied already.
+
+        Raises:
+            ValueError: If one is not in the file, or one of :data:`_FOREIGN`.
+        """
+        self._end = os.fstat(self._file.fileno()).st_size
+        if head["end"] != self._end:
+            raise ValueError(f"found {self._end} bytes, expected {head['end']}")
+        seen: set[tuple[int, str]] = set()
+        for k, (start, room, what) in head["places"].items():
+            if not all(type(one) is int and one >= 0 for one in (start, room)):
+                raise ValueError(f"found no place of {k}")
+            if start + room > self._end:
+                raise ValueError(f"found {k} beyond the end of the file")
+            if (room, what) not in seen:
+                seen.add((room, what))
+                require_pieces(what, room)
+            self._places[int(k)] = (start, room, self._texts.setdefault(what, what))
+
+
+def _head(file: BinaryIO | IO[bytes]) -> bytes:
+    """Return the text before the trees.
+
+    Raises:
+        ValueError: If it is longer than the file, or than any that is written.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    most = min(LONGEST_HEAD, os.fstat(file.fileno()).st_size)
+    if length > most:
+        raise ValueError(f"found a head of {length:,} bytes, expected at most {most:,}")
+    return file.read(length)

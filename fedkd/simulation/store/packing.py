@@ -16,11 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkd.payload import dense, put_together, take_apart
+from fedkd.base.bounds import parse_json
+from fedkd.payload import dense, put_together, require_layout, take_apart
 
 _ALIGNMENT = 64
 _STEP = 1 << 20
 """Files grow by whole steps of so many bytes at least."""
+
+_DTYPES: dict[str, torch.dtype] = {
+    name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
+}
+"""By name: nothing else of torch may be named."""
 
 _Piece = tuple[str, list[int], list[int], int]
 """Type, shape, strides and offset of a tensor."""
@@ -70,6 +76,22 @@ def unpack(memory: Any, start: int, text: str) -> Any:
     return put_together(structure, [_copied(memory, start, piece) for piece in pieces])
 
 
+def require_pieces(text: str, room: int) -> None:
+    """Refuse a text that asks for more than the ``room`` bytes that a tree has.
+
+    Raises:
+        ValueError: If it does, or is none that :class:`Packed` has.
+    """
+    structure, pieces = parse_json(text)
+    if not isinstance(structure, str):
+        raise ValueError("found no structure of a tree")
+    for kind, shape, strides, offset in pieces:
+        require_layout(shape, strides)
+        size = math.prod(shape) * _DTYPES[kind].itemsize
+        if type(offset) is not int or not 0 <= offset <= room - size:
+            raise ValueError(f"found {size} bytes at {offset} in a room of {room}")
+
+
 def aligned(number: int, to: int = _ALIGNMENT) -> int:
     """Return the first multiple of ``to`` that is not below ``number``."""
     return -(-number // to) * to
@@ -78,7 +100,7 @@ def aligned(number: int, to: int = _ALIGNMENT) -> int:
 def _copied(memory: Any, start: int, piece: _Piece) -> Tensor:
     kind, shape, strides, _ = piece
     if math.prod(shape) == 0:
-        return torch.empty_strided(shape, strides, dtype=getattr(torch, kind))
+        return torch.empty_strided(shape, strides, dtype=_DTYPES[kind])
     return _view(memory, start, piece).clone()
 
 
@@ -86,7 +108,7 @@ def _view(memory: Any, start: int, piece: _Piece) -> Tensor:
     kind, shape, strides, offset = piece
     flat = torch.frombuffer(
         memory,
-        dtype=getattr(torch, kind),
+        dtype=_DTYPES[kind],
         count=math.prod(shape),
         offset=start + offset,
     )

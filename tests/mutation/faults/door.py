@@ -48,8 +48,8 @@ FAULTS = [
     dict(
         name="door: only the first of several seeds",
         path=ASKED,
-        old='return ",".join(map(str, value))',
-        new="return str(next(iter(value)))",
+        old='return ",".join(map(str, each(value, "seeds")))',
+        new='return str(next(iter(each(value, "seeds"))))',
         tests=DOOR,
     ),
     dict(

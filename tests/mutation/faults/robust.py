@@ -117,4 +117,25 @@ FAULTS = [
         new="if len(odd) > len(looks):",
         tests=ENTRANCE,
     ),
+    dict(
+        name="entrance: two clients are left to outvote each other",
+        path="fedkd/simulation/entrance.py",
+        old="_FEW = 3",
+        new="_FEW = 2",
+        tests=ENTRANCE,
+    ),
+    dict(
+        name="entrance: where clients disagree nobody asks what is expected",
+        path="fedkd/simulation/entrance.py",
+        old="        usual.setdefault(path, found) != found\n",
+        new="        usual.setdefault(path, found) == 0\n",
+        tests=ENTRANCE,
+    ),
+    dict(
+        name="entrance: a field that is expected may be empty",
+        path="fedkd/simulation/facts.py",
+        old="lacking = [name for name in judged if name not in there]",
+        new="lacking = list[str]()",
+        tests=ENTRANCE,
+    ),
 ]

@@ -137,7 +137,7 @@
   // Charts.
 
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  const AXES = { rounds: "round", bytes: "MB sent, up and down", examples: "images trained on by clients", seconds: "seconds" };
+  const AXES = { rounds: "round", bytes: "MB sent, up and down", examples: "images trained on by clients", seconds: "seconds", simulated: "simulated seconds" };
   const UNIT = { bytes: 1e-6, examples: 1, seconds: 1 };
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const isDark = () => (kept ? kept === "dark" : dark.matches);
@@ -225,7 +225,7 @@
         marker: { color: ink, symbol, size: 7, maxdisplayed: 8 },
         customdata: curve.low.map((low, i) => [curve.rounds[i], low, curve.high[i]]),
         hovertemplate: "%{y:.2f}" + (curve.seeds > 1 ? " (%{customdata[1]:.2f} to %{customdata[2]:.2f})" : "")
-          + `, round %{customdata[0]}, ${axis === "rounds" ? "" : "%{x:.4~g} " + (axis === "bytes" ? "MB" : axis)}`,
+          + `, round %{customdata[0]}, ${axis === "rounds" ? "" : "%{x:.4~g} " + ({ bytes: "MB", simulated: AXES.simulated }[axis] ?? axis)}`,
       });
     }
     draw("curves", traces, layout, NONE);

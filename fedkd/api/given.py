@@ -1,0 +1,106 @@
+"""What a caller from Python gives, as types say it; what is none of that is told in words.
+
+The command line gives texts only. From Python anything may come, and a list where a folder
+is meant is no reason for an error that names a line in here.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedkd.errors import ConfigError, counted
+from fedkd.suite.grid import Cell
+
+
+def path_given(value: Any, where: str) -> Path:
+    """Return a path.
+
+    Args:
+        value: A text or a path, not empty.
+        where: What messages begin with.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if not isinstance(value, str | Path) or value == "":
+        raise ConfigError(
+            f"{where}: found {value!r}, expected one path, as a text or a pathlib.Path."
+        )
+    return Path(value)
+
+
+def maybe_path(value: Any, where: str) -> str | None:
+    """Return a path as a text, or None as it is.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    return None if value is None else str(path_given(value, where))
+
+
+def files_given(value: Any, where: str) -> list[str]:
+    """Return the paths of several files, of which a text or a path alone is one.
+
+    Raises:
+        ConfigError: If one of them is none.
+    """
+    return [str(path_given(one, where)) for one in each(value, where)]
+
+
+def each(value: Any, where: str) -> list[Any]:
+    """Return things as a list; a text, a path or a mapping alone is one thing.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if isinstance(value, str | Path | dict):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{where}: found {value!r}, expected a list, or one of them.")
+    return list(value)
+
+
+def require(value: Any, kinds: tuple[type, ...], where: str, how: str) -> None:
+    """Refuse a value that is of none of some types; True and False are no numbers.
+
+    Args:
+        value: What was given.
+        kinds: The types.
+        where: What messages begin with.
+        how: What was expected, in words.
+
+    Raises:
+        ConfigError: If it is of none of them.
+    """
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ConfigError(f"{where}: found {value!r}, expected {how}.")
+
+
+def only(cells: Sequence[Cell], where: str) -> Cell:
+    """Return the one cell that was asked for.
+
+    Raises:
+        ConfigError: If a value is a list, which is an axis of a grid.
+    """
+    if len(cells) != 1:
+        axes = ", ".join(name for name, _ in cells[0].run.axes) or "a value"
+        raise ConfigError(
+            f"{where}: found lists ({axes}), which make {counted(len(cells), 'run')}, "
+            "expected one value of each. fedkd.bench runs all of them."
+        )
+    return cells[0]
+
+
+def warn(sentence: str) -> None:
+    """Tell a user of the door what the command writes to standard error.
+
+    The line that it names is the caller's, outside of this package.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith("fedkd."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, RuntimeWarning, stacklevel=level)

@@ -1,0 +1,1 @@
+"""Fields of ``results.csv``: what kind of value each column has, and within what bounds."""

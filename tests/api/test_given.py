@@ -1,0 +1,57 @@
+"""What is given from Python in the wrong form: an error in words, before anything runs."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import fedkd
+from fedkd.api.given import each, files_given, warn
+from fedkd.errors import ConfigError
+
+WORLD = {"clients": 2, "models": "cnn"}
+ONE = {**WORLD, "rounds": 1, "training": {"local_steps": 1}, "progress": False}
+
+
+def run(**changes):
+    return fedkd.run("fedavg", "digits", "iid", **{**ONE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: fedkd.load(["a", "b"]), r"fedkd.load: found \['a', 'b'\], expected one p"),
+        (lambda: fedkd.load(""), "fedkd.load: found '', expected one path"),
+        (lambda: fedkd.load("a", data_root=3), "fedkd.load: data_root: found 3|a is no"),
+        (lambda: fedkd.bench(None), "fedkd.bench: found None, expected the name of"),
+        (lambda: fedkd.bench(set=["lr=1"]), "fedkd.bench: set: found .* a mapping of"),
+        (lambda: fedkd.bench(out=""), "fedkd.bench: out: found ''"),
+        (lambda: fedkd.bench(seeds=1.5), "seeds: found 1.5, expected a list, or one of"),
+        (lambda: fedkd.bench(jobs=0), "jobs: found 0, expected 1 or more"),
+        (lambda: run(models=None), "fedkd.run: models: found None, expected a list"),
+        (lambda: run(training={"local_steps": 1, "lr": [0.1, 0.2]}),
+         r"fedkd.run: found lists \(training.lr\), which make 2 runs"),
+        (lambda: fedkd.federation("digits", "dirichlet", alpha=[1, 2], **WORLD),
+         "fedkd.federation: found lists|alpha: found"),
+        (lambda: fedkd.rounds("fedavg", "digits", rounds=1, training={}),
+         "fedkd.rounds: federation: found 'digits', expected what fedkd.federation"),
+    ],
+)  # fmt: skip
+def test_a_wrong_form_is_told_in_words(call, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_thing_alone_is_a_list_of_it():
+    assert each("csv", "x") == ["csv"]
+    assert each(("a", "b"), "x") == ["a", "b"]
+    assert files_given(Path("a.py"), "x") == files_given(["a.py"], "x") == ["a.py"]
+
+
+def test_a_warning_names_the_line_of_the_caller():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn("x")
+    assert [Path(one.filename).name for one in told] == [Path(__file__).name]
