@@ -101,8 +101,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         observers=tuple(each(observers, "fedkd.bench: observers")),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
-    with said_in_python(overrides):
-        results = _carried_out(request, progress)
+    results = said_in_python(overrides)(_carried_out)(request, progress)
     failed = [run for run in results if run.row and run.row.status == "failed"]
     if failed:
         log = RunFolder(failed[0].folder).log

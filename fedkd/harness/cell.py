@@ -21,7 +21,8 @@ from fedkd.base import yamlfile
 from fedkd.base.files import sweep, write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import sound_row, write_sealed
-from fedkd.errors import DivergedError, NotApplicableError, told
+from fedkd.errors import DivergedError, NotApplicableError
+from fedkd.errors import told as reason_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
@@ -235,7 +236,7 @@ def _attempt(
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
-        outcome.status, outcome.reason = "diverged", told(error)
+        outcome.status, outcome.reason = "diverged", reason_of(error)
     except OSError as error:
         if is_disk_trouble(error) or not files.path.is_dir():
             raise
@@ -297,7 +298,7 @@ def _say_notes(log: TextIO, **notes: Sequence[str]) -> None:
 
 
 def _fail(outcome: _Outcome, error: BaseException, log: TextIO) -> None:
-    outcome.reason = told(error)
+    outcome.reason = reason_of(error)
     log.write("".join(traceback.format_exception(error)))
 
 

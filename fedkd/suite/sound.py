@@ -9,8 +9,8 @@ from fedkd.plugins.registry import Registry
 from fedkd.suite.suite import Suite
 
 
-def require_sound(suite: Suite, registry: Registry) -> None:
-    """Refuse a suite that names things which are not what their names must stand for.
+def sound(suite: Suite, registry: Registry) -> Suite:
+    """Return a suite, if all that it names is what its name must stand for.
 
     Raises:
         ContractError: With a line for each that lacks something or has it otherwise.
@@ -27,6 +27,7 @@ def require_sound(suite: Suite, registry: Registry) -> None:
         raise faults[0]
     if faults:
         raise type(faults[0])("\n".join(map(str, faults)))
+    return suite
 
 
 def _named(suite: Suite) -> Iterator[tuple[str, str]]:
