@@ -26,6 +26,11 @@ from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
 
+WHOLE_AT_ONCE = 300
+"""Rows up to which an interrupted bench also tells what each stage did, for which metrics
+and logs of all runs are read: for a thousand of them a second, and the end is to come in
+two."""
+
 
 @click.command(
     cls=Strict,
@@ -203,7 +208,7 @@ def _run(bench: Bench, plain: bool) -> int:
         run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
     except KeyboardInterrupt as request:
         if bench.reported:
-            bench.write(whole=True)
+            bench.write(whole=len(bench.reported) <= WHOLE_AT_ONCE)
             _print_table(bench)
         _say_interrupted(bench)
         return exit_code(request)
