@@ -29,6 +29,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from fedkd.algorithms.chosen import check_choices, chosen
 from fedkd.algorithms.nested import Nested, nest
 from fedkd.config import Config
 from fedkd.ops.averaging import buffer_entries
@@ -188,6 +189,10 @@ class Choices:
     """``moved(state, mean, ups, server, round)``: the next state, from the whole
     averaged model."""
 
+    def __post_init__(self) -> None:
+        """Refuse a function that cannot be called so."""
+        check_choices(self)
+
 
 @dataclass(frozen=True)
 class Parted:
@@ -249,7 +254,7 @@ class Averaging(Strategy[Global, Global, Update]):
     @final
     def init(self, server: Server) -> Global:
         """Start; with sub-models, find out how they are nested."""
-        state = self.choices.first(server)
+        state: Global = chosen(self.choices, "first", server, state=Global)
         if self.how.aggregate == "plain":
             return state
         return replace(state, nested=nest(server, self.how.aggregate))
@@ -258,7 +263,7 @@ class Averaging(Strategy[Global, Global, Update]):
     def broadcast(self, state: Global, client_id: int, round: Round) -> Global:
         """Send the global model, or the client's sub-model."""
         sent = self.choices.sent(state, client_id, round)
-        weights = self.choices.starts(state)
+        weights: Weights = chosen(self.choices, "starts", state)
         if state.nested is not None:
             weights = state.nested.broadcast(weights, client_id, round.index)
             return Global(weights, besides=sent)
@@ -269,7 +274,7 @@ class Averaging(Strategy[Global, Global, Update]):
     @final
     def local(self, down: Global, client: Client) -> Update:
         """ClientUpdate of Algorithm 1: the method's training from what was received."""
-        private = self.choices.stays(client)
+        private = self._stays(client)
         recall(down.weights, client, private)
         besides = self.train(client, down.besides)
         return report(client, private, besides)
@@ -282,19 +287,25 @@ class Averaging(Strategy[Global, Global, Update]):
 
         With the option ``average``, its rule is in the place of the mean.
         """
-        shares = (self.choices.shares or self.how.shares)(ups)
+        shares: Mapping[int, float] = (
+            self.how.shares(ups)
+            if self.choices.shares is None
+            else chosen(self.choices, "shares", ups)
+        )
         mean: Weights
         if state.nested is None:
-            start = self.choices.starts(state)
+            start = chosen(self.choices, "starts", state)
             mean = {**state.weights, **average(ups, shares, self.rule, start)}
         else:
             models = {k: up.weights for k, up in ups.items()}
-            told = {k: self.choices.speaks(up) for k, up in ups.items()}
+            told = {k: chosen(self.choices, "speaks", up) for k, up in ups.items()}
             classes = {k: c for k, c in told.items() if c is not None}
             mean = state.nested.average(
                 state.weights, models, shares, round.index, classes, rule=self.rule
             )
-        return self.choices.moved(state, mean, ups, server, round)
+        given = (state, mean, ups, server, round)
+        after: Global = chosen(self.choices, "moved", *given, state=Global)
+        return after
 
     def expected(self, down: Global, party: Party) -> Update | None:
         """What was sent, but for what stays at the client; what is sent besides is open."""
@@ -304,7 +315,7 @@ class Averaging(Strategy[Global, Global, Update]):
     @final
     def predictors(self, state: Global, server: Server) -> Mapping[str, nn.Module]:
         """Measure the global model, unless part of it stays at the clients."""
-        if self.choices.stays(server):
+        if self._stays(server):
             return {}
         return {"global": server.load(state.weights)}
 
@@ -312,13 +323,18 @@ class Averaging(Strategy[Global, Global, Update]):
     def personal(self, state: Global, client: Client) -> nn.Module | None:
         """Return the client's own model, or the model with its entries; None if none."""
         if self.choices.own is not None:
-            return self.choices.own(state, client)
-        private = self.choices.stays(client)
+            own: nn.Module | None = chosen(self.choices, "own", state, client)
+            return own
+        private = self._stays(client)
         if state.nested is None or not private:
             return own_model(state.weights, client, private)
         # Only static sub-models have entries of their own: round 0 is any round.
         weights = state.nested.broadcast(state.weights, client.id, 0)
         return own_model(weights, client, private)
+
+    def _stays(self, party: Party) -> frozenset[str]:
+        kept: frozenset[str] = chosen(self.choices, "stays", party)
+        return kept
 
 
 def local_update(

@@ -98,7 +98,7 @@ def reference_page(registry: Registry) -> Iterator[str]:
     yield ""
     yield from _options(options_of(Suite))
     yield from ("", "### calibrate", "")
-    yield _prose(f"{Calibration.__doc__} {LAST_STEP}")
+    yield _prose(f"{_said_first(Calibration)} {LAST_STEP}")
     yield ""
     yield from _options(options_of(Calibration))
     yield from ("", "### average", "", AVERAGES)
@@ -129,7 +129,9 @@ def strategy_card(record: Mapping[str, Any]) -> Iterator[str]:
     is_preset = "preset_of" in record
     if is_preset:
         yield f"- **Preset of**: `{record['preset_of']}`, with the options below."
-        deviations = "".join(f"\n- {text}." for text in record["preset_deviations"])
+        deviations = "".join(
+            f"\n- {text.rstrip('.')}." for text in record["preset_deviations"]
+        )
         yield f"- **Deviations of the preset**:{_item(deviations) or ' none.'}"
     else:
         for key in KEYS:
@@ -148,12 +150,16 @@ def strategy_card(record: Mapping[str, Any]) -> Iterator[str]:
 
 def rule_card(name: str, rule: type[Rule]) -> Iterator[str]:
     """Yield the lines of an average's card; its name is a heading of level four."""
-    own = (rule.__doc__ or "").partition("\n\nOptions:")[0]
-    keys = docstring_keys(own, RULE_KEYS)
+    keys = docstring_keys(_said_first(rule), RULE_KEYS)
     yield from ("", f"#### {name}", "", _prose(keys[""]), "")
     for key in RULE_KEYS:
         yield f"- **{key}**: {_item(keys[key])}"
     yield from _options(o for o in options_of(rule) if o["name"] != "name")
+
+
+def _said_first(config: type) -> str:
+    """Return the docstring of a configuration without its options."""
+    return (config.__doc__ or "").partition("\n\nOptions:")[0]
 
 
 def thing_card(record: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -121,13 +121,16 @@ def options_text(config: Any) -> str:
 C = TypeVar("C", bound=BaseModel)
 
 
-def build(cls: type[C], options: Mapping[str, Any], where: str) -> C:
+def build(
+    cls: type[C], options: Mapping[str, Any], where: str, beside: Sequence[str] = ()
+) -> C:
     """Build ``cls`` from plain ``options``.
 
     Args:
         cls: The configuration class.
         options: What the user wrote.
         where: Where it was written, for messages: ``"suite x.yaml: training"``.
+        beside: Keys that may stand there too and are not for ``cls``, for messages.
 
     Raises:
         ConfigError: Naming the path of the first offending key, what was found there
@@ -136,10 +139,15 @@ def build(cls: type[C], options: Mapping[str, Any], where: str) -> C:
     try:
         return cls.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError(explain(error, cls, where)) from None
+        raise ConfigError(explain(error, cls, where, beside)) from None
 
 
-def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
+def explain(
+    error: ValidationError,
+    cls: type[BaseModel],
+    where: str,
+    beside: Sequence[str] = (),
+) -> str:
     """Turn the first problem of a pydantic error into one sentence."""
     every = error.errors(include_url=False)
     # A misspelt key is also a missing one; the misspelling is what to mend.
@@ -149,10 +157,7 @@ def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     is_key = ": " in where or " " not in where
     path = f"{where}{'.' if is_key else ': '}{keys}" if keys else where
     if first["type"] == "extra_forbidden":
-        known = _fields_at(cls, first["loc"][:-1])
-        key = str(first["loc"][-1])
-        hint = suggestion(key, known)
-        return f"{path}: unknown key.{hint} Known keys: {listing(known, 30) or 'none'}."
+        return f"{path}: {_unknown(cls, first['loc'], beside)}"
     if first["type"] == "missing":
         return f"{path}: this key is missing and has no default; add it."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -164,6 +169,15 @@ def explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     if len(shown) > 60:
         shown = shown[:57] + "..."
     return f"{path}: found {shown}. {message}.{hint}"
+
+
+def _unknown(cls: type[BaseModel], loc: tuple[Any, ...], beside: Sequence[str]) -> str:
+    """Return that there is no such key, and which there are."""
+    known = _fields_at(cls, loc[:-1])
+    also = [] if loc[:-1] else [key for key in beside if key not in known]
+    hint = suggestion(str(loc[-1]), [*known, *also])
+    rest = f" Beside them: {listing(also)}." if also else ""
+    return f"unknown key.{hint} Known keys: {listing(known, 30) or 'none'}.{rest}"
 
 
 def _fields_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:

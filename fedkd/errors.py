@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -66,7 +68,7 @@ class PluginError(FedKDError):
 
 _NOTE = "in "
 """Starts the note on an error that says where it was raised."""
-_LIBRARIES = {"fedkd", "torch", "numpy", *sys.stdlib_module_names}
+_LIBRARIES = {"fedkd", "torch", "numpy", "pluggy", "pydantic", *sys.stdlib_module_names}
 """Packages whose lines are no news to the author of a plug-in."""
 
 
@@ -97,6 +99,71 @@ def place_of(error: BaseException) -> str:
     """Return where an error was raised, as :func:`raised_in` noted it; "" if unknown."""
     notes = getattr(error, "__notes__", ())
     return next((n.removeprefix(_NOTE) for n in notes if n.startswith(_NOTE)), "")
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Turn whatever somebody's code raises in the block into an error that says where.
+
+    Args:
+        where: What messages call it, its owner too.
+
+    Raises:
+        ContractError: Naming that, the line, and the error.
+    """
+    try:
+        with raised_in(where):
+            yield
+    except ContractError as error:
+        raise ContractError(told(error)) from error
+    except FedKDError:
+        raise
+    except Exception as error:
+        raise ContractError(f"{told(error).rstrip('.')}.") from error
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says, after where it was raised unless it says that too."""
+    text = str(error) if isinstance(error, FedKDError) else cause(error)
+    place = place_of(error)
+    verb, _, _ = place.partition(", line ")
+    return text if not place or verb in text else f"{place}: {text}"
+
+
+def cause(error: BaseException) -> str:
+    """Return an exception on one line: ``ImportError: No module named 'x'``."""
+    text = readable(" ".join(str(error).split()))
+    kind = type(error).__name__
+    if isinstance(error, PluginError):
+        return text
+    return f"{kind}: {text}{_keywords(error)}" if text else kind
+
+
+_KEYWORD = re.compile(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+    r"|validation errors? for (\w+)\n(\w+)\n  Extra inputs"
+)
+"""How Python, and pydantic, say that a class has no such keyword."""
+
+
+def _keywords(error: BaseException) -> str:
+    """Return which keywords there are, if an error is that there is no such one."""
+    hit = _KEYWORD.search(str(error))
+    if hit is None:
+        return ""
+    name, key = hit[1] or hit[3], hit[2] or hit[4]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        cls = {**frame.f_globals, **frame.f_locals}.get(name)
+        if isinstance(cls, type):
+            known = [k for k in inspect.signature(cls).parameters if k != "self"]
+            return f".{suggestion(key, known)} {name} has {listing(known, 30)}"
+    return ""
+
+
+def line_of(error: BaseException) -> str:
+    """Return ``" (line 3 of bad.py)"`` for the last line that ran of a plug-in, or ""."""
+    line = _place("", error).removeprefix(", ")
+    return f" ({line})" if line else ""
 
 
 def _place(where: str, error: BaseException) -> str:

@@ -9,6 +9,7 @@ BUILT_IN = ("algorithms", "datasets", "models", "engines")
 """Rooms that the others reach through the registry only, and each other not at all."""
 CATCH_ALL = {
     "fedkd.api.export",  # a model may be a plug-in's, and exporters raise anything
+    "fedkd.errors",  # tells what a plug-in's code raised
     "fedkd.harness.precheck",  # checks cells first: a plug-in's model may raise anything
     "fedkd.harness.cell",  # a cell that fails is a row
     "fedkd.engines.turn_thread",  # a strategy's fault travels to the main thread

@@ -203,6 +203,13 @@ def test_generated_pages_are_fresh():
     assert _generator().stale() == [], "run 'make docs'"
 
 
+def test_no_generated_page_ends_a_sentence_twice_or_prints_options_as_prose():
+    for name in GENERATED:
+        text = PAGES[name]
+        assert not re.search(r"[^.]\.\.$", text, re.MULTILINE), name
+        assert "(default 500)" not in text
+
+
 def test_a_changed_page_is_noticed(tmp_path):
     generator = _generator()
     for path, text in generator.pages().items():
@@ -275,6 +282,12 @@ def test_a_short_plug_in_on_the_page_does_what_the_built_in_one_does(
     mine, theirs = (simulate(each, *world, seed=0).state for each in (own, other))
     for entry, value in theirs.weights.items():
         torch.testing.assert_close(mine.weights[entry], value, rtol=1e-5, atol=1e-6)
+
+
+def test_no_page_clones_into_a_folder_that_would_hide_the_package():
+    clones = re.findall(r"git clone <this repository>(.*)", "\n".join(PAGES.values()))
+    assert clones
+    assert {text.split()[0] for text in clones} == {"fedkd-src"}
 
 
 def test_pages_name_no_folder_of_one_machine():

@@ -133,7 +133,10 @@ def stepped(
 FEDAVGM = Preset(
     FedOpt,
     {"optimiser": "sgd", "server_lr": 1.0, "beta1": 0.9},
-    deviations=("Momentum 0.9 is a usual value; the paper of FedAvgM tunes it.",),
+    deviations=(
+        "Momentum 0.9 is a usual value; the paper of FedAvgM tunes it.",
+        "The mean move is not scaled by 1 - beta_1: m = beta_1 m + Delta, x = x + m.",
+    ),
     doc="FedAvgM: FedAvg with momentum at the server.",
 )
 FEDADAM = Preset(

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from fedkd._version import __version__
 from fedkd.base.files import write_atomic
 from fedkd.data.images import ImageSet, LabelledSet
-from fedkd.errors import ConfigError, FedKDError, listing
+from fedkd.errors import ConfigError, FedKDError, cause, listing
 from fedkd.metrics.metric_set import BY_CLIENT
 from fedkd.party import ModelSpec
-from fedkd.plugins.loader import cause
 
 
 @dataclass(frozen=True)

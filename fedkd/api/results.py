@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,8 +100,18 @@ class Results:
             raise ConfigError(
                 f"run({asked}): found {counted(len(hits), 'run')} of {len(self)}, expected "
                 "one. Name its strategy, seed and whatever else tells it from the others."
+                f"{self._there(wanted)}"
             )
         return hits[0]
+
+    def _there(self, wanted: Mapping[str, Any]) -> str:
+        """Return which values there are, for each column whose wanted one is not there."""
+        told = ""
+        for name, value in wanted.items():
+            there = dict.fromkeys(row.value(name) for row in self.rows)
+            if value not in there:
+                told += f" {name} here: {listing(map(str, there), 40)}."
+        return told
 
     def frame(self, by: Literal["run", "round"] = "run") -> pandas.DataFrame:
         """Return a pandas data frame; it needs the extra ``report``.

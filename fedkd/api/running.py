@@ -15,6 +15,7 @@ from fedkd.api.finished import FinishedRun
 from fedkd.api.given import each, files_given, maybe_path, only, require, warn
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results
+from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.errors import ConfigError, FedKDError, counted
 from fedkd.harness.folder import held
@@ -100,7 +101,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         observers=tuple(each(observers, "fedkd.bench: observers")),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
-    results = _carried_out(request, progress)
+    results = said_in_python(overrides)(_carried_out)(request, progress)
     failed = [run for run in results if run.row and run.row.status == "failed"]
     if failed:
         log = RunFolder(failed[0].folder).log
@@ -154,7 +155,9 @@ def run(  # noqa: PLR0913 - the parts of a run
     files = files_given(plugins, "fedkd.run: plugins")
     setting = Setting(dataset, partition, models, seed)
     keys = Suite.model_fields.keys() - _OWN
-    suite = lone_suite(load_registry(files), "fedkd.run", setting, options, keys)
+    with said_in_python(options):
+        registry = load_registry(files)
+        suite = lone_suite(registry, "fedkd.run", setting, options, keys)
     suite |= {"strategies": [strategy], "clients": clients, "rounds": rounds}
     kept = _Passing() if out is None else None
     request = Request(
@@ -167,7 +170,9 @@ def run(  # noqa: PLR0913 - the parts of a run
         plugin_files=tuple(files),
         command=("fedkd", "bench", NAMELESS),
     )
-    return _lone_run(_carried_out(request, progress, kept, alone="fedkd.run"))
+    with said_in_python(options):
+        done = _carried_out(request, progress, kept, alone="fedkd.run")
+        return _lone_run(done)
 
 
 def _check_suite(suite: object, assignments: object) -> None:

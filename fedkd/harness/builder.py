@@ -21,14 +21,13 @@ from fedkd.data.prepared import store as prepared
 from fedkd.data.prepared.halves import require_content
 from fedkd.data.public import PublicData
 from fedkd.data.shift import ShiftConfig, Shifted, shifted
-from fedkd.errors import DataError, FedKDError, counted
+from fedkd.errors import DataError, FedKDError, cause, counted, line_of
 from fedkd.metrics.base import Metric
 from fedkd.partition.base import Partition, Partitioner, SplitConfig
 from fedkd.partition.dealing import dealt
 from fedkd.partition.held_out import even_shards, matched_shards, shards_within
 from fedkd.partition.validation import held_out
 from fedkd.party import ModelSpec
-from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved, made
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.federation import Federation, Validation
@@ -303,7 +302,9 @@ def named_faults(registry: Registry, dataset: str) -> Iterator[None]:
     # Reading runs a plug-in's code, which may raise anything.
     except BaseException as error:
         title = registry.entries("datasets")[dataset].title
-        raise DataError(f"{title} could not be loaded: {cause(error)}.") from error
+        raise DataError(
+            f"{title} could not be loaded: {cause(error)}{line_of(error)}."
+        ) from error
 
 
 def _within(

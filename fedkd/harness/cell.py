@@ -21,12 +21,12 @@ from fedkd.base import yamlfile
 from fedkd.base.files import sweep, write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import sound_row, write_sealed
-from fedkd.errors import DivergedError, FedKDError, NotApplicableError, place_of
+from fedkd.errors import DivergedError, NotApplicableError
+from fedkd.errors import told as reason_of
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
-from fedkd.plugins.loader import cause
 from fedkd.report.description import STARTED
 from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, joined_notes
 from fedkd.report.rows.fields import is_axis
@@ -236,7 +236,7 @@ def _attempt(
     except NotApplicableError as error:
         outcome.status, outcome.reason = "skipped", error.reason
     except DivergedError as error:
-        outcome.status, outcome.reason = "diverged", _placed(error, str(error))
+        outcome.status, outcome.reason = "diverged", reason_of(error)
     except OSError as error:
         if is_disk_trouble(error) or not files.path.is_dir():
             raise
@@ -298,16 +298,8 @@ def _say_notes(log: TextIO, **notes: Sequence[str]) -> None:
 
 
 def _fail(outcome: _Outcome, error: BaseException, log: TextIO) -> None:
-    text = str(error) if isinstance(error, FedKDError) else cause(error)
-    outcome.reason = _placed(error, text)
+    outcome.reason = reason_of(error)
     log.write("".join(traceback.format_exception(error)))
-
-
-def _placed(error: BaseException, text: str) -> str:
-    """Return what an error says, after where it was raised unless it says that too."""
-    place = place_of(error)
-    verb, _, _ = place.partition(", line ")
-    return text if not place or verb in text else f"{place}: {text}"
 
 
 def is_disk_trouble(error: OSError) -> bool:

@@ -50,8 +50,9 @@ def refuse_other_suite(out: ResultsFolder, name: str) -> None:
     if other != name:
         number = counted(finished_beside(out), "run")
         raise ConfigError(
-            f"{out.path} holds the suite {other!r} ({number}); choose another --out, or "
-            "delete it."
+            f"{out.path} holds the suite {other!r} ({number}), and this one is called "
+            f"{name!r}; choose another --out, or delete it. To go on there, give this one "
+            f"the name {other!r}."
         )
 
 

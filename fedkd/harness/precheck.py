@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedkd.errors import ConfigError, DataError, FedKDError, NotApplicableError
+from fedkd.errors import (
+    ConfigError,
+    DataError,
+    FedKDError,
+    NotApplicableError,
+    counted,
+    told,
+)
 from fedkd.harness.builder import RunBuilder
-from fedkd.plugins.loader import cause
 from fedkd.plugins.options import Resolved
 from fedkd.simulation.requirements import fitted
 from fedkd.simulation.sides import Sides
@@ -47,11 +53,12 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         where: How messages call the suite.
 
     Raises:
-        FedKDError: If data cannot be split as asked, a model does not fit it, or batches
-            are too small for a model.
+        ConfigError: If data cannot be split as asked, or batches are too small for a
+            model.
+        FedKDError: If every cell has a partitioner or a model that fails.
     """
     foreseen = Foreseen()
-    seen: set[Hashable] = set()
+    broken: dict[Hashable, str] = {}
     fits: dict[Hashable, _Fit] = {}
     lost: dict[Resolved, DataError] = {}
     for cell in cells:
@@ -62,9 +69,11 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         key = (*world, run.seed)
         if not _all_there(parts.datasets, builder, lost):
             continue
-        if key not in seen:
-            seen.add(key)
-            _check_world(cell, builder, where)
+        if key not in broken:
+            broken[key] = _fault_of_world(cell, builder, where)
+        if broken[key]:
+            foreseen.failing[cell.run_id] = broken[key]
+            continue
         # What a strategy needs hangs on no seed.
         fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
@@ -74,6 +83,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         if fits[fit].fails:
             foreseen.failing[cell.run_id] = fits[fit].fails
     losing = [cell for cell in cells if lost.keys() & set(cell.parts.datasets)]
+    _require_world(broken)
     foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
@@ -132,23 +142,43 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
 
 
 def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, FedKDError) else f"{cause(error)}."
+    return str(error) if isinstance(error, FedKDError) else f"{told(error)}."
 
 
-def _check_world(cell: Cell, builder: RunBuilder, where: str) -> None:
+def _fault_of_world(cell: Cell, builder: RunBuilder, where: str) -> str:
+    """Return why nothing can run in the world of a cell; "" if it is sound.
+
+    Raises:
+        ConfigError: If what the user wrote cannot be had.
+    """
+    run = cell.run
     try:
         federation, _ = builder.federation(cell)
         for spec in federation.specs:
-            federation.build_spec(spec, cell.run.seed)
+            federation.build_spec(spec, run.seed)
     except NotApplicableError:
-        return  # such inputs are a reason to skip, which each strategy's fit tells
+        return ""  # such inputs are a reason to skip, which each strategy's fit tells
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    except (FedKDError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     # A model or a partitioner may be a plug-in's and raise anything.
     except BaseException as error:
-        raise FedKDError(
-            f"{where}: {cell.run.dataset}, {cell.run.partition} and {cell.run.models} "
-            f"do not go together: {cause(error)}."
-        ) from error
+        clients = f"{counted(run.clients, 'client')}, seed {run.seed}"
+        said = f"{told(error).rstrip('.')}."
+        return (
+            f"{run.dataset}, {run.partition} and {run.models} do not go together "
+            f"({clients}): {said}"
+        )
+    return ""
+
+
+def _require_world(broken: Mapping[Hashable, str]) -> None:
+    """Refuse to run where no cell has a world.
+
+    Raises:
+        FedKDError: Saying why.
+    """
+    reasons = dict.fromkeys(broken.values())
+    if reasons and "" not in reasons:
+        raise FedKDError("\n".join(reasons))

@@ -44,7 +44,7 @@ def dealt(  # noqa: PLR0913 - what a split hangs on
     if partitioner.groups is not None:
         partitioner.groups = _locked(partitioner.groups)
     before = _generators()
-    with raised_in(where):
+    with raised_in(f"{where} ({counted(clients, 'client')}, seed {seed})"):
         splits = [
             partitioner.split(
                 given, clients, num_classes, numpy_stream(seed, "partition")

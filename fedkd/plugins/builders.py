@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fedkd.errors import ContractError, NotApplicableError
+from fedkd.errors import ContractError, NotApplicableError, named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,8 @@ def build_model(
 
     config = build(config_of(builder), options, where)
     given = (config,) if hasattr(builder, "Config") else ()
-    model: nn.Module = builder(input_shape, num_classes, *given)
+    with named(where):
+        model: nn.Module = builder(input_shape, num_classes, *given)
     return model
 
 

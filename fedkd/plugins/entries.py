@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from fedkd.base.signatures import check_verbs
+from fedkd.base.signatures import faults_of_verbs
 from fedkd.errors import ContractError, PluginError, listing, suggestion
 from fedkd.plugins.builders import check_builder
 from fedkd.plugins.loader import Offer, load_target
@@ -147,29 +147,28 @@ def _check(entry: Entry, thing: Any) -> None:
             f"{entry.title}: {entry.target} is {_shown(thing)}; expected a subclass of "
             f"fedkd.{base.__name__}{also}."
         )
-    lacking = sorted(getattr(thing, "__abstractmethods__", ()))
+    faults = list(_faults(entry, thing, base))
+    if faults:
+        raise ContractError(f"{entry.title}: {' Also: '.join(faults)}")
+
+
+def _faults(entry: Entry, cls: Any, base: type) -> Iterator[str]:
+    """Yield a sentence for each thing that a class lacks or has otherwise."""
+    lacking = sorted(getattr(cls, "__abstractmethods__", ()))
     if lacking:
-        raise ContractError(
-            f"{entry.title}: {thing.__name__} lacks {listing(lacking)}; implement them."
-        )
-    _check_methods(entry, thing, base)
-
-
-def _check_methods(entry: Entry, cls: Any, base: type) -> None:
-    if entry.kind_of_thing == "strategies":
-        check_verbs(cls, base, entry.title)
+        yield f"{cls.__name__} lacks {listing(lacking)}; implement them."
+    yield from faults_of_verbs(cls, base)
     executes = entry.kind_of_thing == "executors"
     own = getattr(cls, "name", None) if executes else entry.name
     if own != entry.name:
-        raise ContractError(
-            f"{entry.title}: {cls.__name__}.name is {own!r}; expected {entry.name!r}, "
-            "for results say it."
+        yield (
+            f"{cls.__name__}.name is {own!r}; expected {entry.name!r}, for results say it."
         )
     if entry.kind_of_thing == "metrics":
         try:
             cls.place()
         except ContractError as error:
-            raise ContractError(f"{entry.title}: {error}") from None
+            yield str(error)
 
 
 def _is_mix(thing: Any) -> bool:

@@ -27,7 +27,14 @@ import pluggy
 
 from fedkd import hookspecs
 from fedkd._version import __version__
-from fedkd.errors import ConfigError, PluginError, readable, suggestion
+from fedkd.errors import (
+    ConfigError,
+    PluginError,
+    cause,
+    line_of,
+    readable,
+    suggestion,
+)
 
 BUILTINS = (
     "fedkd.algorithms",
@@ -72,7 +79,8 @@ class PluginStatus:
     def line(self) -> str:
         """What is wrong, on one line that names distribution, plug-in and cause."""
         who = f"plug-in {self.name!r} of {self.distribution} {self.version}"
-        return f"fedkd: {who} is {self.status}: {self.error}"
+        state = "works in part" if self.status == "partly" else f"is {self.status}"
+        return f"fedkd: {who} {state}: {self.error}"
 
     def refuse(self, problem: str) -> None:
         """Record a problem that leaves the rest of the plug-in usable."""
@@ -82,7 +90,7 @@ class PluginStatus:
     def fail(self, error: BaseException) -> None:
         """Record an exception that makes the plug-in unusable."""
         self.status = "broken"
-        self.error = cause(error)
+        self.error = cause(error) + line_of(error)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -92,15 +100,6 @@ class PluginSource:
 
     status: PluginStatus
     load: Callable[[], Any] = field(repr=False)
-
-
-def cause(error: BaseException) -> str:
-    """Return an exception on one line: ``ImportError: No module named 'x'``."""
-    text = readable(" ".join(str(error).split()))
-    kind = type(error).__name__
-    if isinstance(error, PluginError):
-        return text
-    return f"{kind}: {text}" if text else kind
 
 
 def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
@@ -346,5 +345,7 @@ def load_target(target: str) -> Any:
             thing = getattr(thing, part)
     # Importing a plug-in runs its code, which may raise anything.
     except (Exception, SystemExit) as error:
-        raise PluginError(f"cannot load {target}: {cause(error)}") from error
+        raise PluginError(
+            f"cannot load {target}: {cause(error)}{line_of(error)}"
+        ) from error
     return thing

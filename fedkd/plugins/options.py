@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedkd.config import Config, build
 from fedkd.data.dataset import Dataset
-from fedkd.errors import ConfigError, DataError, listing
+from fedkd.errors import ConfigError, DataError, listing, named
 from fedkd.partition.base import Partitioner
 from fedkd.plugins.builders import config_of
 from fedkd.plugins.composing import composed
@@ -62,6 +62,12 @@ class Resolved:
         return f"{self.name}[{','.join(parts)}]" if parts else self.name
 
 
+_BESIDE = {
+    "strategies": ("label", "rounds", "training", "search", "calibrate", "average"),
+}
+"""Keys that may stand beside a name and are no options of what it names."""
+
+
 def resolve(
     registry: Registry, kind: str, name: str, options: Mapping[str, Any], where: str
 ) -> Resolved:
@@ -90,8 +96,12 @@ def resolve(
         raise ConfigError(
             f"{where}: found {name!r} alone, expected '{name}:{argument.upper()}'."
         )
-    config = build(cls.Config, wanted, where)
-    content = _content(cls(config), where) if kind in _READING else ""
+    config = build(cls.Config, wanted, where, _BESIDE.get(kind, ("label",)))
+    content = ""
+    if kind in _READING:
+        thing = registry.constructed(kind, name, cls, config)
+        with named(f"{registry.entry(kind, name).title}: {cls.__name__}.content"):
+            content = _content(thing, where)
     changed = _changed(config, preset)
     every = _kept(config, config.model_dump(mode="json"), changed)
     return Resolved(name, every, changed, content, config)
@@ -108,7 +118,7 @@ def made(registry: Registry, kind: str, thing: Resolved) -> Any:
     cls, _ = _parts(registry.resolve(kind, thing.name))
     cls = composed(kind, cls, thing.options)
     config = thing.config or build(cls.Config, thing.options, f"{kind}.{thing.name}")
-    return cls(config)
+    return registry.constructed(kind, thing.name, cls, config)
 
 
 def is_required(config: type[BaseModel], option: str) -> bool:

@@ -21,7 +21,10 @@ from fedkd.errors import (
     ConfigError,
     FedKDError,
     PluginError,
+    cause,
+    line_of,
     listing,
+    named,
     readable,
     suggestion,
 )
@@ -33,7 +36,6 @@ from fedkd.plugins.loader import (
     Offer,
     PluginSource,
     PluginStatus,
-    cause,
     sources,
 )
 
@@ -132,7 +134,7 @@ class Registry:
             target = target.strategy
         target = composed("strategies", target, options or {})
         strategy: tuple[Strategy[Any, Any, Any], Config]
-        strategy = _build(target, options, f"strategies.{name}")
+        strategy = self._build("strategies", name, target, options)
         return strategy
 
     def is_reference(self, name: str) -> bool:
@@ -153,7 +155,8 @@ class Registry:
             ConfigError: If the name or an option is wrong.
         """
         target = self.resolve("datasets", name)
-        dataset: tuple[Dataset, Config] = _build(target, options, f"datasets.{name}")
+        dataset: tuple[Dataset, Config]
+        dataset = self._build("datasets", name, target, options)
         return dataset
 
     def partitioner(
@@ -166,7 +169,7 @@ class Registry:
         """
         target = self.resolve("partitioners", name)
         partitioner: tuple[Partitioner, Config]
-        partitioner = _build(target, options, f"partitions.{name}")
+        partitioner = self._build("partitioners", name, target, options)
         return partitioner
 
     def metric(
@@ -178,8 +181,24 @@ class Registry:
             ConfigError: If the name or an option is wrong.
         """
         cls = self.resolve("metrics", name)
-        metric: tuple[Metric, Config] = _build(cls, options, f"metrics.{name}")
+        metric: tuple[Metric, Config] = self._build("metrics", name, cls, options)
         return metric
+
+    def _build(
+        self, kind: str, name: str, cls: Any, options: Mapping[str, Any] | None
+    ) -> Any:
+        """Return an instance of a configurable class, and its configuration."""
+        from fedkd.config import build  # noqa: PLC0415 - pydantic; no listing needs it
+
+        place = "partitions" if kind == "partitioners" else kind
+        config = build(cls.Config, options or {}, f"{place}.{name}")
+        return self.constructed(kind, name, cls, config), config
+
+    def constructed(self, kind: str, name: str, cls: Any, *config: Config) -> Any:
+        """Return an instance of a registered class; what it raises names its plug-in."""
+        title = self.entry(kind, name).title
+        with named(f"{title}: {cls.__name__}.__init__"):
+            return cls(*config)
 
     def model(self, name: str, kind: str | None = None) -> Callable[..., nn.Module]:
         """Return what builds a model, ``build(input_shape, num_classes, **options)``.
@@ -244,7 +263,8 @@ class Registry:
         for name in dict.fromkeys(names):
             key = f"{name}:observer"
             if not self._loader.manager.has_plugin(key):
-                observer = self.resolve("observers", name)()
+                cls = self.resolve("observers", name)
+                observer = self.constructed("observers", name, cls)
                 self._loader.manager.register(observer, name=key)
 
     def notify(self, hook_name: str, **arguments: Any) -> None:
@@ -267,7 +287,10 @@ class Registry:
             return
         self._complained.add((plugin, hook))
         owner = plugin.partition(":")[0]
-        say(f"fedkd: {hook} of plug-in {owner} failed; runs go on: {cause(error)}")
+        say(
+            f"fedkd: {hook} of plug-in {owner} failed; runs go on: {cause(error)}"
+            f"{line_of(error)}"
+        )
 
     def _admit(self, status: PluginStatus, offers: list[Offer]) -> None:
         """Enter what a plug-in registered; refuse what cannot be entered."""
@@ -373,11 +396,3 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _words(text: str) -> set[str]:
     return {word.strip() for word in text.split(",") if word.strip()}
-
-
-def _build(cls: Any, options: Mapping[str, Any] | None, where: str) -> Any:
-    """Return an instance of a configurable class, and its configuration."""
-    from fedkd.config import build  # noqa: PLC0415 - pydantic; no listing needs it
-
-    config = build(cls.Config, options or {}, where)
-    return cls(config), config

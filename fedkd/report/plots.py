@@ -19,10 +19,9 @@ from safetensors.numpy import load
 from fedkd.base.bounds import read_bytes
 from fedkd.base.folders import ResultsFolder, RunFolder
 from fedkd.base.runname import with_alpha
-from fedkd.errors import DataError
+from fedkd.errors import DataError, cause
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
-from fedkd.plugins.loader import cause
 from fedkd.report.curves import Curve, draw_curves
 from fedkd.report.figures import image_grid, partition_heat_map
 from fedkd.report.grouping import (

@@ -26,6 +26,7 @@ from fedkd.suite.entries import Listed, ListedStrategy
 from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import Public, public_of, refuse_same
+from fedkd.suite.sound import sound
 from fedkd.suite.spread import spread, spread_mixes, spread_strategies
 from fedkd.suite.suite import Suite
 
@@ -100,7 +101,7 @@ def grid(suite: Suite, registry: Registry, blind: bool = False) -> list[Cell]:
     Raises:
         ConfigError: Naming the suite and the path of what cannot be used.
     """
-    points = suite.points
+    points = sound(suite, registry).points
     cells = [cell for axes, at in points for cell in _at(at, registry, axes, blind)]
     return arranged(cells, suite)
 

@@ -124,8 +124,13 @@ def hashes_of_texts_are_irrelevant(make: Factory, folder: Path) -> None:
     del folder
     strategy = make()
     again = type(strategy)(strategy.config)
-    if difference(fingerprint(vars(strategy)), fingerprint(vars(again))):
-        raise NotApplicable("its class makes another strategy from the same config.")
+    own = fingerprint(vars(strategy))
+    path = difference(own, fingerprint(vars(again)))
+    if path:
+        raise NotApplicable(
+            "its class makes another strategy from the same config: "
+            f"{_made_anew(path, own.get(path, ''))}."
+        )
     here = recorded(make).given  # first: what cannot run here cannot run there
     elsewhere = prints_elsewhere(strategy)
     if isinstance(elsewhere, str):
@@ -135,6 +140,16 @@ def hashes_of_texts_are_irrelevant(make: Factory, folder: Path) -> None:
         f"the result depends on hashes of texts: {change} in another process. Leave out "
         "hash(), and sort sets before going through them."
     )
+
+
+def _made_anew(path: str, text: str) -> str:
+    """Return what is at a path that two strategies of one config do not share."""
+    if "<lambda>" in text or "<locals>" in text:
+        return (
+            f"a lambda or a function within a function in {path}; use a method or a "
+            "module-level function"
+        )
+    return f"{path} differs"
 
 
 def payloads_travel(make: Factory, folder: Path) -> None:

@@ -26,7 +26,11 @@ from fedkd.testing.watching import AnyStrategy
 
 Prints = dict[str, Print]
 """Fingerprints of results, by call."""
-_SERVE = "from fedkd.testing.elsewhere import serve; serve()"
+# The working directory comes last: a clone called fedkd, there, would hide the package.
+_FIND = (
+    "import sys; sys.path = [p for p in sys.path if p]; import fedkd; sys.path += ['']"
+)
+_SERVE = f"{_FIND}; from fedkd.testing.elsewhere import serve; serve()"
 
 
 def prints_elsewhere(strategy: AnyStrategy) -> Prints | str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedkd.config import Config
-from fedkd.errors import FedKDError, place_of, raised_in
+from fedkd.errors import FedKDError, cause, place_of, raised_in
 from fedkd.plugins.fields import options_of
 from fedkd.testing.prints import difference, fingerprint
 from fedkd.testing.record import global_settings
@@ -52,9 +52,7 @@ def raised(what: str, error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, FedKDError):
         return f"{what}: {text}" if text else what
-    kind = type(error).__name__
-    said = f"{kind}: {text}" if text else kind
-    return f"{place_of(error) or what} raised {said.rstrip('.')}."
+    return f"{place_of(error) or what} raised {cause(error).rstrip('.')}."
 
 
 def refusal(

@@ -5,7 +5,7 @@ The first two are written as a plug-in would write them, complete.
 
 import pickle
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from fedkd import Config, Requires, Weights, testing
 from fedkd.algorithms.averaging import Averaging, Choices, Global, Update, average
 from fedkd.algorithms.fedavg import FedAvg
+from fedkd.errors import ContractError, told
 from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.simulator import simulate
 
@@ -238,3 +239,71 @@ def test_entries_that_stay_are_not_sent_and_last():
 def test_a_method_travels_to_other_processes(method):
     again = pickle.loads(pickle.dumps(method()))
     assert again.config == method().config
+
+
+class Chosen(Averaging):
+    """Has the choices that a test gives it."""
+
+    given = MappingProxyType({})
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.choices = Choices(**self.given)
+
+    def train(self, client, sent):
+        client.train()
+
+
+def bare(*given):
+    return {"w": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "wanted"),
+    [
+        ("first", "init", "Global(weights, besides=...)"),
+        ("moved", "aggregate (round 1)", "Global(weights, besides=...)"),
+        ("own", "personal (client 0, round 1)", "a model or None"),
+        ("stays", "local (client 0, round 1)", "a frozenset of names of entries"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_named(name, verb, wanted):
+    method = type("Mine", (Chosen,), {"given": {name: bare}})
+    with pytest.raises(ContractError) as caught:
+        simulate(method(), testing.toy_federation(), testing.toy_protocol(1), 0)
+    line = bare.__code__.co_firstlineno
+    assert told(caught.value) == (
+        f"mine.{verb}: {name} returned dict, expected {wanted} "
+        f"(line {line} of test_averaging.py)."
+    )
+
+
+def test_a_function_that_cannot_be_called_is_refused_when_it_is_given():
+    def with_momentum(state, mean):
+        return state
+
+    with pytest.raises(ContractError) as caught:
+        Choices(moved=with_momentum)
+    assert str(caught.value) == (
+        "with_momentum(state, mean) cannot be called as moved(state, mean, ups, server, "
+        "round): too many positional arguments (line "
+        f"{with_momentum.__code__.co_firstlineno} of test_averaging.py)."
+    )
+    with pytest.raises(
+        ContractError, match=r"^own is of type dict, expected a function"
+    ):
+        Choices(own={})
+
+
+def test_training_that_cannot_be_called_is_refused_before_anything_runs():
+    class Mine(Chosen):
+        def train(self, client):
+            client.train()
+
+    with pytest.raises(ContractError) as caught:
+        simulate(Mine(), testing.toy_federation(), testing.toy_protocol(1), 0)
+    assert str(caught.value) == (
+        "mine: Mine.train(client) cannot be called with (client, sent): too many "
+        "positional arguments. Write it as train(self, client, sent) (line "
+        f"{Mine.train.__code__.co_firstlineno} of test_averaging.py)."
+    )

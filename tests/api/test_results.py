@@ -92,6 +92,8 @@ def test_one_run_is_picked_by_its_columns(results):
         ConfigError, match=r"run\(seed=1\): found 2 runs of 4, expected"
     ):
         results.run(seed=1)
+    with pytest.raises(ConfigError, match=r"others\. strategy here: fedavg, local\.$"):
+        results.run(strategy="fedavgm")
     with pytest.raises(ConfigError, match="found 'sed', expected columns"):
         results.run(sed=1)
 

@@ -118,6 +118,11 @@ def test_a_file_that_is_no_suite(complain, text, words):
             "datasets.toy.imags: unknown key. Did you mean 'images'?",
         ),
         (swap("[toy]", "[{name: toy, images: 0}]"), "datasets.toy.images: found 0."),
+        (
+            swap("strategies: [", "strategies: [{name: fedprox, roundz: 3}, "),
+            "fedprox.roundz: unknown key. Did you mean 'rounds'? Known keys: aggregate, "
+            "mu, weights. Beside them: label, rounds, training, search, calibrate, av",
+        ),
         (swap("[iid]", "[dirichle]"), "partitions.dirichle: unknown partitioner"),
         (
             swap("[iid]", "[{name: dirichlet, alfa: 1}]"),

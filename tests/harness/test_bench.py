@@ -238,8 +238,9 @@ def test_a_folder_of_another_suite_is_refused_and_left_as_it_is(bench, capsys):
     capsys.readouterr()
     assert main(["bench", "mine.yaml", *arguments]) == 2
     assert capsys.readouterr().err == (
-        "fedkd: out holds the suite 'toy' (2 runs); choose another --out, or delete "
-        "it.\n"
+        "fedkd: out holds the suite 'toy' (2 runs), and this one is called 'mine'; "
+        "choose another --out, or delete it. To go on there, give this one the name "
+        "'toy'.\n"
     )
     assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
 
@@ -296,6 +297,42 @@ def test_a_data_set_that_is_missing_fails_its_cells_and_no_others(bench, capsys,
     reasons = {row.reason for row in rows() if row.dataset == "toy-missing"}
     assert len(reasons) == 1
     assert reasons.pop().startswith("toy-missing: there is no file ")
+
+
+TWICE = """
+import fedkd
+import numpy as np
+
+
+class Twice(fedkd.Partitioner):
+    def split(self, labels, clients, num_classes, rng):
+        lists = [np.array([k, 7]) for k in range(clients)]
+        return fedkd.Partition.of(lists, labels, num_classes)
+
+
+@fedkd.hookimpl
+def fedkd_register_partitioners(register):
+    register("twice", ":Twice")
+"""
+
+
+def test_a_partitioner_that_breaks_a_rule_fails_its_cells_and_no_others(bench, capsys):
+    Path("twice.py").write_text(TWICE)
+    wanted = ["--set", "partitions=[twice, iid]", "--seeds", "0", "--rounds", "1"]
+    assert bench("toy-mean", *wanted, "--plugin", "twice.py") == 1
+    said = capsys.readouterr().err.splitlines()[1]
+    expected = (
+        "the partitioner 'twice' (3 clients, seed 0), line 9 of twice.py: a split has "
+        "sample 7 3 times; expected each sample at most once, at one client."
+    )
+    assert said == (
+        "fedkd: toy-mean will fail before the first round: toy, twice and toy-linear do "
+        f"not go together (3 clients, seed 0): {expected} The others run."
+    )
+    found = {row.partition: row for row in rows()}
+    assert found["twice"].status == "failed"
+    assert found["twice"].reason == expected
+    assert found["iid"].status == "done"
 
 
 def test_where_no_data_is_there_at_all_nothing_runs(bench, capsys):
@@ -592,7 +629,8 @@ def test_a_model_that_does_not_fit_the_data_is_said_before_anything_runs(
     monkeypatch.setattr(bench_module.RunBuilder, "federation", broken)
     assert bench("toy-mean") == 1
     message = capsys.readouterr().err
-    assert "toy, iid and toy-linear do not go together: RuntimeError: mat1" in message
+    expected = "toy, iid and toy-linear do not go together (3 clients, seed 0): Runtime"
+    assert expected in message
     assert list(Path("out/runs").iterdir()) == []
 
 

@@ -100,7 +100,9 @@ def test_labels_cannot_be_written_to_and_the_error_says_who_tried():
 
     with pytest.raises(ValueError, match="read-only") as caught:
         deal(scheme(order))
-    assert caught.value.__notes__[0].startswith("in the partitioner 'mine', line ")
+    assert caught.value.__notes__[0].startswith(
+        "in the partitioner 'mine' (4 clients, seed 0), line "
+    )
     assert LABELS.flags.writeable
 
 

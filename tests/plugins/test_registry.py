@@ -434,7 +434,8 @@ def test_observers_are_told_and_a_failing_one_is_reported_once(plugin, capsys):
         registry.notify("fedkd_round_ended", run=run, metrics={"round": index})
     assert sys.modules["fedkd_plugin_mine"].seen == [{"round": 1}, {"round": 2}]
     assert capsys.readouterr().err == (
-        "fedkd: fedkd_round_ended of plug-in bad.py failed; runs go on: OSError: full\n"
+        "fedkd: fedkd_round_ended of plug-in bad.py failed; runs go on: OSError: full "
+        "(line 4 of bad.py)\n"
     )
 
 

@@ -1,11 +1,13 @@
 """What ``fedkd new`` writes works at once, under a name that was checked."""
 
+import ast
 import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from setuptools.config.pyprojecttoml import read_configuration
 
@@ -46,9 +48,31 @@ def test_a_package_has_code_tests_project_readme_and_continuous_integration(pack
         top = packages / f"fedkd-my-{thing}"
         written = {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
         assert written == {name.format(thing, thing) for name in FILES}
-        assert "$" not in "".join(
-            p.read_text() for p in top.rglob("*.*") if p.is_file()
-        )
+        texts = "".join(p.read_text() for p in top.rglob("*.*") if p.is_file())
+        assert "$" not in texts.replace("$FEDKD_SOURCE", "")
+
+
+def test_continuous_integration_installs_fedkd_from_its_repository_first(packages):
+    for thing in THINGS:
+        top = packages / f"fedkd-my-{thing}"
+        job = yaml.safe_load((top / ".github/workflows/test.yml").read_text())
+        steps = [step.get("run") for step in job["jobs"]["test"]["steps"]]
+        assert job["jobs"]["test"]["env"]["FEDKD_SOURCE"].startswith("git+https://")
+        installs = ['pip install "fedkd @ $FEDKD_SOURCE"', 'pip install -e ".[test]"']
+        assert steps[2:4] == installs
+        assert "FEDKD_SOURCE" in (top / "README.md").read_text()
+
+
+def test_tests_of_a_package_name_nothing_of_the_example_but_its_class_at_the_top(
+    packages,
+):
+    for thing in THINGS:
+        path = packages / f"fedkd-my-{thing}" / "tests" / f"test_my_{thing}.py"
+        tree = ast.parse(path.read_text())
+        own = [n for n in tree.body if isinstance(n, ast.ImportFrom)]
+        names = {a.name for n in own if n.module != "fedkd" for a in n.names}
+        assert names == {f"My{thing.capitalize()}"}
+        assert "replace the other tests by your own" in ast.get_docstring(tree)
 
 
 def test_all_packages_pass_their_own_tests_and_a_linter(packages):

@@ -106,7 +106,8 @@ class WrongPersonal(Idle):
         (
             NoClient,
             r"toy: NoClient\.local\(down\) cannot be called with \(down, client\): too "
-            r"many positional arguments\. Write it as local\(self, down, client\)\.",
+            r"many positional arguments\. Write it as local\(self, down, client\) "
+            r"\(line \d+ of test_requirements\.py\)\.",
         ),
         (
             OneMore,
