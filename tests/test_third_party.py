@@ -273,7 +273,7 @@ def test_a_broken_plug_in_is_one_line_and_harms_nothing_else(arguments, with_bro
     lines = [line for line in done.stderr.splitlines() if "fedkd-broken" in line]
     assert lines == [
         "fedkd: plug-in 'broken' of fedkd-broken 9.9 is broken: ModuleNotFoundError: "
-        "No module named 'a_library_that_is_not_installed'"
+        "No module named 'a_library_that_is_not_installed' (line 3 of fedkd_broken.py)"
     ]
     assert "Traceback" not in done.stderr
 

@@ -26,10 +26,13 @@ MORE = [(16, 21, 3), (30, 30, 1)]
 
 
 def worlds():
-    """Yield each strategy with the sizes on which it is tried."""
+    """Yield each strategy with the sizes on which it is tried; presets with one of them."""
+    seen = set()
     for name in REGISTRY.entries("strategies"):
         strategy, _ = REGISTRY.strategy(name, SETTINGS.get(name, {}))
-        for sides in ODD + (MORE if strategy.requires.builds else []):
+        is_first = type(strategy) not in seen
+        seen.add(type(strategy))
+        for sides in ODD + (MORE if strategy.requires.builds and is_first else []):
             yield name, sides
 
 

@@ -169,7 +169,10 @@ def test_the_content_of_a_plain_data_set_is_held_against_that_of_the_run(root):
         def content(self):
             return "new"
 
-    registry = SimpleNamespace(resolve=lambda kind, name: Own)
+    registry = SimpleNamespace(
+        resolve=lambda kind, name: Own,
+        constructed=lambda kind, name, cls, config: cls(config),
+    )
     with pytest.raises(DataError, match=r"own: its files changed .* content new,"):
         world_of(root, registry).data(Resolved("own", {}, {}, "old"))
     world_of(root, registry).data(Resolved("own", {}, {}, "new"))
