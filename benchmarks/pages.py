@@ -19,6 +19,7 @@ from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report.grouping import GLOBAL, LOCAL, Setting, done, group, titles_of
+from fedkd.report.notes import bounds
 from fedkd.report.results import Row, read_results
 from fedkd.report.stats.pairs import Pair, against
 from fedkd.report.summary import Table, baseline_of, summarise
@@ -212,12 +213,8 @@ def _side(pair: Pair) -> int:
 
 
 def _shown(pair: Pair) -> str:
-    interval = pair.interval
-    text = signed(pair.mean or 0, pair.decimals)
-    if interval is None:
-        return text
-    low, high = (signed(v, pair.decimals) for v in (interval.low, interval.high))
-    return f"{text} [{low}, {high}]"
+    interval = bounds(pair.interval, pair.decimals)
+    return f"{signed(pair.mean or 0, pair.decimals)} {interval}".rstrip()
 
 
 COSTS: tuple[tuple[str, Callable[[Row], float]], ...] = (

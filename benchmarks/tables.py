@@ -24,7 +24,7 @@ from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, read_results
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
-from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
+from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.reported import load_reported
 from fedkd.suite.suite import load_suite
 
@@ -63,9 +63,6 @@ def renewed(path: Path, registry: Registry) -> str:
     origin = _items(kept.get("Provenance", ""))
     papers = [load_reported(name) for name in suite.reported]
     metrics = metrics_of(registry, suite.metrics, suite.where)
-    columns = {one.name: one for one in columns_of(registry, metrics, suite.where)}
-    for _, point in suite.points:
-        columns |= {one.name: one for one in fault_columns(point)}
     return table_markdown(
         rows,
         title=path.parent.name,
@@ -77,7 +74,7 @@ def renewed(path: Path, registry: Registry) -> str:
         tuning=_items(kept.get("Tuning", "")),
         stages=kept.get("What each stage did", ""),
         warned=_items(kept.get("Warnings", "")),
-        columns=list(columns.values()),
+        columns=[*every_column(registry, metrics, suite).values()],
         reported=reported_section(rows, papers, names),
     )
 

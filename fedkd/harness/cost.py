@@ -44,16 +44,15 @@ def estimate(
             differ from them in seed, partition and number of rounds only.
         paces: By ``run_id``, for cells that no row is like.
     """
-    done = {row.run_id: row for row in rows if row.status == "done"}
+    done = {row.run_id: Ran.of(row.plain()) for row in rows if row.status == "done"}
     kinds = {cell.run_id: kind_of(cell.config) for cell in cells}
     like: dict[str, list[Ran]] = {}
     for cell in cells:
         if cell.run_id in done:
-            ran = Ran.of(done[cell.run_id].plain())
-            like.setdefault(kinds[cell.run_id], []).append(ran)
+            like.setdefault(kinds[cell.run_id], []).append(done[cell.run_id])
     costs = []
     for cell in cells:
-        own = [Ran.of(done[cell.run_id].plain())] if cell.run_id in done else []
+        own = [done[cell.run_id]] if cell.run_id in done else []
         alike = own or like.get(kinds[cell.run_id], [])
         pace = pace_of(alike, cell.run.rounds, HERE) if alike else None
         if pace is None or pace.seconds is None:

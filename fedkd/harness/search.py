@@ -226,11 +226,10 @@ class Search:
         chosen = []
         for track in self._tracks:
             best, run = track.best(self.column), track.trials[0].cells[0].run
-            axes = (f"{name} {value}" for name, value in track.study.axes)
             chosen.append(
                 Chosen(
                     track.study.entry.label,
-                    ", ".join([run.dataset, run.split, run.models, *axes]),
+                    track.study.setting_of(run),
                     {} if best is None else dict(best.values),
                     None if best is None else best.score,
                     len(track.trials),

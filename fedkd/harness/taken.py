@@ -82,13 +82,11 @@ def _values(
 ) -> Mapping[str, Any]:
     """Return what was chosen for a study: for itself, or for the first of its family."""
     run = study.cells({}, registry)[0].run
-    axes = [f"{name} {value}" for name, value in study.axes]
-    own = ", ".join([run.dataset, run.split, run.models, *axes])
+    own, end = study.setting_of(run), study.beside_data(run)
     ours = [one for one in tuning.chosen if one.strategy == study.entry.label]
     for one in ours:
         if one.setting == own:
             return _searched(one, study, path)
-    end = ", ".join([run.models, *axes])
     first = next((f[0] for f in study.search.families if study.dataset in f), None)
     for one in ours:
         if one.dataset == first and one.setting.endswith(f", {end}"):

@@ -25,7 +25,7 @@ from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.simulation.protocol import Protocol
-from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
+from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.reported import Reported, load_reported
 from fedkd.suite.suite import Suite, load_suite
 
@@ -314,8 +314,7 @@ def _columns(
     for folder, suite in suites.items():
         try:
             metrics = metrics_of(registry, suite.metrics, suite.where)
-            validated = suite.validation is not None
-            declared = columns_of(registry, metrics, suite.where, validated)
+            declared = every_column(registry, metrics, suite)
         except FedKDError as error:
             remark(str(error))
             continue
@@ -327,9 +326,7 @@ def _columns(
                     f"{label!r}: {known.shown()} and {metric.shown()}. Report them "
                     "apart, or give one of them another label."
                 )
-        columns |= {column.name: column for column in declared}
-        for _, point in suite.points:
-            columns |= {column.name: column for column in fault_columns(point)}
+        columns |= declared
     present = dict.fromkeys(name for row in rows for name in row.metrics)
     lost = [name for name in present if name not in columns and name not in COUNTS]
     if lost:

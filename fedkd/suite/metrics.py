@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,7 @@ from fedkd.simulation.faults.clock import SECONDS
 from fedkd.simulation.faults.poisoning import ATTACK
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import MetricEntry
+from fedkd.suite.suite import Suite
 
 
 def metrics_of(
@@ -69,6 +71,19 @@ def columns_of(
         raise ConfigError(f"{where}: {error}") from None
     own = MetricSet().columns
     return tuple(c for n, c in asked.columns.items() if c.shown and n not in own)
+
+
+def every_column(
+    registry: Registry, metrics: Mapping[str, Resolved], suite: Suite
+) -> dict[str, Column]:
+    """Return the columns of a whole suite by name, those of faults at any point too.
+
+    Raises:
+        ConfigError: As :func:`columns_of`.
+    """
+    columns = columns_of(registry, metrics, suite.where, suite.validation is not None)
+    faults = (fault_columns(point) for _, point in suite.points)
+    return {one.name: one for one in itertools.chain(columns, *faults)}
 
 
 def fault_columns(protocol: Protocol) -> tuple[Column, ...]:

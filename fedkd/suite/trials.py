@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from fedkd.base.runname import Axes
+from fedkd.base.runname import Axes, RunName
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.metrics.columns import VALIDATION, Column
 from fedkd.metrics.metric_set import MetricSet
@@ -50,6 +50,15 @@ class Study:
     def dataset(self) -> str:
         """Registered name of the setting's data set."""
         return self.suite.datasets[0].name
+
+    def setting_of(self, run: RunName) -> str:
+        """Return what ``chosen.json`` calls the setting, of which ``run`` is a run."""
+        return ", ".join([run.dataset, run.split, self.beside_data(run)])
+
+    def beside_data(self, run: RunName) -> str:
+        """Return the end of it: what settings of a family have in common."""
+        axes = (f"{name} {value}" for name, value in self.axes)
+        return ", ".join([run.models, *axes])
 
     @property
     def rounds(self) -> int:
