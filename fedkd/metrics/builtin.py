@@ -53,6 +53,10 @@ METRICS = {
         "targets:BytesTo",
         "Bytes sent until a target is reached.",
     ),
+    "accuracy_after": (
+        "targets:AccuracyAfter",
+        "Accuracy after a number of rounds.",
+    ),
 }
 
 

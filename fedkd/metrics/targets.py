@@ -1,9 +1,12 @@
-"""Metrics over the rounds: what it takes to reach a target."""
+"""Metrics over the rounds: what it takes to reach a target, what a round has reached."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
 
 from fedkd.config import Config
 from fedkd.errors import ConfigError
@@ -83,6 +86,38 @@ class BytesTo(_ToTarget):
     def until(self, line: Line) -> int:
         """Return the bytes sent so far, both ways."""
         return int(line["bytes_up"] + line["bytes_down"])
+
+
+class AfterConfig(Config):
+    """Options of the accuracy after a number of rounds."""
+
+    rounds: int = Field(ge=1)
+    """The rounds after which it is read."""
+    of: Literal["global_accuracy", "local_accuracy"] = "global_accuracy"
+    """Which accuracy."""
+
+
+class AccuracyAfter(Metric):
+    """Accuracy after a number of rounds, on test images.
+
+    It shows whether a run had converged by then; the result of a run is that of its
+    last round. There is no value where the run is shorter, or was not measured then.
+    """
+
+    Config = AfterConfig
+
+    def of_rounds(
+        self, lines: Sequence[Line], columns: Mapping[str, Column]
+    ) -> float | None:
+        """Return the accuracy of one round in percent."""
+        column = columns[self.config.of]
+        at = (line for line in lines if line["round"] == self.config.rounds)
+        line = next(at, None)
+        return None if line is None else column.value(line)
+
+    def reads(self) -> tuple[str, ...]:
+        """Return what is read."""
+        return (self.config.of,)
 
 
 def _first(lines: Sequence[Line], column: Column, target: float) -> Line | None:

@@ -11,7 +11,11 @@ from fedkd.simulation.simulator import simulate
 
 REGISTRY = load_registry()
 NAMES = list(REGISTRY.entries("metrics"))
-OPTIONS = {"rounds_to": {"target": 1}, "bytes_to": {"target": 1}}
+OPTIONS = {
+    "rounds_to": {"target": 1},
+    "bytes_to": {"target": 1},
+    "accuracy_after": {"rounds": 1},
+}
 every_metric = pytest.mark.parametrize("name", NAMES)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from fedkd.metrics.classification import ClassAccuracy, Loss
 from fedkd.metrics.metric_set import MetricSet
-from fedkd.metrics.targets import BytesTo, RoundsTo
+from fedkd.metrics.targets import AccuracyAfter, BytesTo, RoundsTo
 
 LINES = [
     {"round": 1, "global_accuracy": 50.0, "global_loss": 2.0, "bytes_up": 3},
@@ -47,3 +47,23 @@ def test_of_a_metric_by_class_the_mean_is_watched():
     metric = RoundsTo(RoundsTo.Config(target=30, of="global_class_accuracy"))
     assert metric.of_rounds(lines, columns) == 2
     assert metric.of_rounds(lines[:1], columns) is None
+
+
+@pytest.mark.parametrize(
+    ("rounds", "accuracy"), [(1, 50.0), (2, None), (3, 80.0), (9, None)]
+)
+def test_accuracy_after_some_rounds_is_that_of_the_round_and_no_other(rounds, accuracy):
+    assert of(AccuracyAfter, rounds=rounds) == accuracy
+    short = AccuracyAfter(AccuracyAfter.Config(rounds=rounds)).of_rounds([], COLUMNS)
+    assert short is None
+
+
+def test_accuracy_after_some_rounds_may_be_the_clients():
+    lines = [{"round": 1, "global_accuracy": 1.0, "local_accuracy": 2.0}]
+    metric = AccuracyAfter(AccuracyAfter.Config(rounds=1, of="local_accuracy"))
+    assert metric.of_rounds(lines, COLUMNS) == 2.0
+
+
+def test_accuracy_after_no_round_is_refused():
+    with pytest.raises(ValueError, match="rounds"):
+        AccuracyAfter.Config(rounds=0)
