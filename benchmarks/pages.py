@@ -7,6 +7,7 @@ sections of its ``table.md``, its suite and ``command.txt``, the command that ma
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import statistics
@@ -84,6 +85,7 @@ def page(one: Recorded) -> str:
         f"## {GLOBAL.title}\n\n{one.sections[GLOBAL.title]}",
         "## What is separated, and what is not\n\n" + "\n".join(_conclusions(one)),
         f"## Cost beside accuracy\n\n{_costs(one)}",
+        *_ceilings(one),
         *(
             f"## {t}\n\n{s}"
             for t, s in one.sections.items()
@@ -248,6 +250,38 @@ def _costs(one: Recorded) -> str:
         "Means over runs. Images are those that went through a training step, generators' "
         f"included; MB are sent and received, all clients together. x: times `{base}`."
     )
+
+
+def _ceilings(one: Recorded) -> list[str]:
+    """Return what the last layers could reach, if ``ceiling.py`` has measured it."""
+    path = one.path / "ceiling.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    titles = titles_of(one.table.settings)
+    names = {(s.dataset, s.partition, s.alpha): title for s, title in titles.items()}
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in found:
+        alpha = float(row["alpha"]) if row["alpha"] else None
+        where = names[row["dataset"], row["partition"], alpha]
+        groups.setdefault((where, row["strategy"]), []).append(row)
+    body = []
+    for (where, label), rows in sorted(groups.items()):
+        reached = [float(row["accuracy"]) for row in rows]
+        most = [float(row["ceiling"]) for row in rows]
+        room = [b - a for a, b in zip(reached, most, strict=True)]
+        body.append([where, label, *map(spread, (reached, most)), spread(room, "+")])
+    header = ["setting", "strategy", "accuracy", "at most", "room"]
+    return [
+        "## What the last layer could reach\n\n"
+        f"{markdown_grid(header, body, names=2)}\n\n"
+        "At most: the last layer of the run's final global model trained by logistic "
+        "regression on the features of all training images with their labels, which no "
+        "federation has (`benchmarks/ceiling.py`). Whatever makes features for that layer "
+        "and leaves the others as they are, Gaussians or generators, stays below it but "
+        "for chance. Room: the difference, run by run; ± is the sample standard deviation."
+    ]
 
 
 def _again(one: Recorded) -> str:
