@@ -27,7 +27,8 @@ class SvhnConfig(DatasetConfig):
     partial: bool = False
     """Whether files that hold only part of the set, or are not the published ones, are
     accepted: sizes and checksums are then not held against the published, and a run
-    that is done is not run again when they change (``--fresh`` does it)."""
+    that is done is not run again when they change (``--fresh`` does it); tables warn
+    of runs that saw different files."""
 
 
 class SVHN(TorchvisionSet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fedkd.base.partial import named_part
 from fedkd.base.shown import brief
 from fedkd.config import Config, options_text
 from fedkd.data.checks import remarks, repeated, repeats
@@ -70,6 +72,14 @@ class Source:
             notes=self.notes,
             groups=self.groups,
         )
+
+
+def _digest(whole: LabelledSet) -> str:
+    """Return the SHA-256 of all values and labels, hexadecimal."""
+    digest = hashlib.sha256()
+    for part in (whole.x_train, whole.y_train, whole.x_test, whole.y_test):
+        digest.update(part.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
 
 
 def finished(whole: object, reader: Dataset) -> LabelledSet:
@@ -161,6 +171,9 @@ class Dataset(ABC):
     def notes_on_part(self, whole: LabelledSet) -> tuple[str, ...]:
         """Return a sentence if the files hold a part of what was published, else none.
 
+        It ends with the first digits of a SHA-256 of that part: a published checksum
+        holds a whole set fast, but nothing else says that two runs saw equal parts.
+
         Args:
             whole: What they hold.
         """
@@ -173,14 +186,16 @@ class Dataset(ABC):
         )
         return (
             f"the files hold {train} published training {whole.noun}s and {test} test "
-            f"{whole.noun}s: no results on the published set.",
+            f"{whole.noun}s: no results on the published set "
+            f"{named_part(_digest(whole))}.",
         )
 
     def content(self) -> str:
         """Return a digest of the files that the options name; "" if they name none.
 
         It is part of what a run is told, so that other content makes another run. Files
-        under the data root need none: the set holds them against what was published.
+        under the data root need none: the set holds them against what was published, and
+        a part of it is told apart by a note (:meth:`notes_on_part`).
 
         Raises:
             DataError: If a file is missing or damaged; the run that loads it fails then.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from fedkd.base.partial import parts_named
 from fedkd.base.runname import Axes, RunName, with_alpha
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
@@ -144,10 +145,24 @@ def titles_of(settings: Iterable[Setting]) -> dict[Setting, str]:
 
 
 def split_conflicts(rows: Sequence[Row]) -> list[tuple[Setting, int]]:
-    """Return the settings and seeds whose runs did not all see the same data split."""
-    hashes: dict[tuple[Setting, int], set[str]] = {}
+    """Return the settings and seeds whose runs did not all see the same data split.
+
+    Equal positions in different files are different splits, too.
+    """
+    seen: dict[tuple[Setting, int], tuple[set[str], set[str]]] = {}
     for (_, setting), runs in group(rows).items():
         for row in runs:
-            if row.split_hash:
-                hashes.setdefault((setting, row.seed), set()).add(row.split_hash)
-    return [key for key, seen in hashes.items() if len(seen) > 1]
+            splits, parts = seen.setdefault((setting, row.seed), (set(), set()))
+            splits.update(filter(None, [row.split_hash]))
+            parts.update(filter(None, [parts_named(row.notes)]))
+    return [key for key, both in seen.items() if any(len(one) > 1 for one in both)]
+
+
+def changed_parts(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the digests of the parts of each data set whose runs saw several."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        part = parts_named(row.notes)
+        if part and part not in found.setdefault(row.dataset, []):
+            found[row.dataset].append(part)
+    return {dataset: parts for dataset, parts in found.items() if len(parts) > 1}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedkd.errors import counted
+from fedkd.errors import counted, listing
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
     UNDEFINED,
+    changed_parts,
     group,
     is_of_global,
     setting_titles,
@@ -198,15 +199,22 @@ def bounds(interval: Interval | None, decimals: int, sign: str = "+") -> str:
     return f"[{low}, {high}]"
 
 
-def torn_splits(rows: Sequence[Row]) -> list[str]:
-    """Return a warning where runs of one seed saw different splits; else nothing."""
-    conflicts = split_conflicts(rows)
-    if not conflicts:
-        return []
-    titles = titles_of(setting for setting, _ in conflicts)
-    text = "; ".join(f"{titles[setting]}, seed {seed}" for setting, seed in conflicts)
-    return [
-        f"WARNING: runs of one seed saw different data splits: {text}. Their differences "
-        "are not paired and are left out. A partitioner that draws from anything but its "
-        "own stream does this."
-    ]
+def mixed_data(rows: Sequence[Row]) -> list[str]:
+    """Return warnings where runs that stand side by side saw different data."""
+    warnings = []
+    if conflicts := split_conflicts(rows):
+        titles = titles_of(setting for setting, _ in conflicts)
+        text = "; ".join(
+            f"{titles[setting]}, seed {seed}" for setting, seed in conflicts
+        )
+        warnings.append(
+            f"WARNING: runs of one seed saw different data splits: {text}. Their "
+            "differences are not paired and are left out. A partitioner that draws from "
+            "anything but its own stream does this, and so do files that were changed."
+        )
+    for dataset, parts in changed_parts(rows).items():
+        warnings.append(
+            f"WARNING: {dataset}: runs saw different files: {listing(parts)}. Their mean "
+            "is of nothing. Put the files back and run the cells with --fresh."
+        )
+    return warnings

@@ -28,9 +28,9 @@ from fedkd.report.notes import (
     bounds,
     difference,
     labelled,
+    mixed_data,
     notes,
     signs,
-    torn_splits,
 )
 from fedkd.report.parts import Entry, Grid, Part, listed
 from fedkd.report.ranking import ranks_part
@@ -95,7 +95,7 @@ def table_markdown(  # noqa: PLR0913 - all that a page has
     """
     if not rows:
         return f"# {escaped_line(title)}\n\n{NOTHING}\n"
-    parts = [f"# {escaped_line(title)}", *map(escaped_line, torn_splits(rows))]
+    parts = [f"# {escaped_line(title)}", *map(escaped_line, mixed_data(rows))]
     parts += [part.markdown for part in measured_parts(rows, references, columns)]
     parts.append(reported)
     if stages:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import setting_titles
-from fedkd.report.notes import labelled, meaning, notes, torn_splits, verdicts
+from fedkd.report.notes import labelled, meaning, mixed_data, notes, verdicts
 from fedkd.report.parts import Part
 from fedkd.report.results import Row
 from fedkd.report.summary import Table, summarise
@@ -47,7 +47,7 @@ def table_rich(
     table = summarise(rows, references)
     _, shared = setting_titles(table.settings)
     parts: list[RenderableType] = [
-        *(Text(line, style="bold") for line in torn_splits(rows)),
+        *(Text(line, style="bold") for line in mixed_data(rows)),
         Fitted(table, title),
         *map(Text, notes(rows, table, shared)),
     ]

@@ -166,7 +166,14 @@ def test_a_truncated_file_is_named(root, share):
 def test_a_part_says_which_share_of_the_published_it_is(root):
     data = SVHN(PART).load(root)
     train, test = len(data.y_train), len(data.y_test)
-    assert data.notes[0] == (
+    start, part = data.notes[0].rsplit(" (part ", 1)
+    assert start == (
         f"the files hold {train} of 73,257 published training images and {test} of "
-        "26,032 test images: no results on the published set."
+        "26,032 test images: no results on the published set"
     )
+    # Equal files have one name; one changed pixel gives another.
+    assert SVHN(PART).load(root).notes == data.notes
+    whole = SVHN(PART).whole(root)
+    whole.x_test[0, 0, 0, 0] ^= 1
+    assert SVHN(PART).notes_on_part(whole)[0].rsplit(" (part ", 1)[1] != part
+    assert re.fullmatch(r"[0-9a-f]{8}\)\.", part)

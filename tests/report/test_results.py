@@ -6,6 +6,7 @@ import io
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -566,6 +567,30 @@ def test_a_baseline_has_results():
 def test_different_splits_at_one_seed_are_found():
     rows = [*rows_of("a", 1.0, 2.0), row("b", 1, 3.0, split_hash="other")]
     assert [seed for _, seed in split_conflicts(rows)] == [1]
+
+
+def part(digest):
+    return f"the files hold 3 of 9 images: no results on the published set (part {digest})."
+
+
+def test_runs_that_saw_different_parts_of_a_set_are_told_apart_and_not_paired():
+    rows = [
+        *rows_of("a", 1.0, 2.0),
+        row("b", 0, 3.0, notes=part("0123abcd")),
+        row("b", 1, 3.0, notes=part("99999999")),
+    ]
+    # Who says nothing of the part, as runs of earlier versions, may have seen either.
+    assert split_conflicts(rows) == []
+    text = page(rows)
+    assert (
+        "WARNING: digits: runs saw different files: 0123abcd, 99999999. Their" in text
+    )
+    rows[0] = replace(rows[0], notes=part("99999999"))
+    assert [seed for _, seed in split_conflicts(rows)] == [0]
+    rows[0] = replace(rows[0], notes=part("0123abcd"))
+    rows[-1] = replace(rows[-1], notes=part("0123abcd"))
+    assert split_conflicts(rows) == []
+    assert "WARNING" not in page(rows)
 
 
 # --- table.md ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fedkd.report.grouping import GLOBAL, LOCAL, Setting, group, titles_of
 from fedkd.report.html.charts import CHARTS, charts_of
 from fedkd.report.html.images import Gallery, galleries_of
 from fedkd.report.html.origin import Origin, origins_of
-from fedkd.report.notes import torn_splits
+from fedkd.report.notes import mixed_data
 from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.reading import Remark, Report, lines_of, measured_of, told_of
 from fedkd.report.results import STATUSES, Row
@@ -95,7 +95,7 @@ def page_view(report: Report, remark: Remark) -> Page:
         title=report.title,
         about=tuple(dict.fromkeys(about)),
         summary=_summary(report.rows),
-        warnings=tuple(torn_splits(report.rows)),
+        warnings=tuple(mixed_data(report.rows)),
         parts=tuple(measured_of(report, runs)),
         charts=charts_of(report, runs, remark),
         galleries=tuple(galleries_of(report, remark)),

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from fedkd.metrics.columns import Column
 from fedkd.report.escaping.latex import breakable, escaped
 from fedkd.report.grouping import LOCAL, Setting, setting_titles
-from fedkd.report.notes import LEADING, OF_CLIENTS, REFERENCE, notes, torn_splits
+from fedkd.report.notes import LEADING, OF_CLIENTS, REFERENCE, mixed_data, notes
 from fedkd.report.results import Row, notes_of
 from fedkd.report.summary import Table, TableField, summarise
 from fedkd.report.table import is_asked_for, lost_text, lost_to, remarks_on
@@ -317,7 +317,7 @@ class _Floats:
     def _sentences(self) -> Iterator[str]:
         """Yield what stands below: letters, marks, and what became of other runs."""
         usual = f"n = {self.usual_n}, but where a note says otherwise"
-        lines = [*torn_splits(self.rows)]
+        lines = [*mixed_data(self.rows)]
         lines += notes(self.rows, self.table, self.shared, usual)
         lines += [*notes_of(self.rows), *_lost_runs(self.rows)]
         for place, text in enumerate(self.remarks):
