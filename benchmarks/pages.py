@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from holes import asked_for, holes
+
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
@@ -44,16 +46,15 @@ class Recorded:
     suite: Suite
     table: Table
     sections: Sections
+    command: str
+    """The command that made it."""
+    missing: tuple[str, ...]
+    """What its command asks for and it does not hold: a line a setting."""
 
     @property
     def name(self) -> str:
         """What the folder is called."""
         return self.path.name
-
-    @property
-    def command(self) -> str:
-        """The command that made it."""
-        return (self.path / "command.txt").read_text("utf-8").strip()
 
 
 def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
@@ -71,7 +72,9 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     table = summarise(
         rows, {one for one in labels if registry.is_reference(names[one])}
     )
-    return Recorded(path, rows, suite, table, sections)
+    command = (path / "command.txt").read_text("utf-8").strip()
+    missing = tuple(holes(rows, asked_for(command, registry)))
+    return Recorded(path, rows, suite, table, sections, command, missing)
 
 
 def page(one: Recorded) -> str:
@@ -91,6 +94,7 @@ def page(one: Recorded) -> str:
             for t, s in one.sections.items()
             if t.startswith("Reported")
         ),
+        *_missing(one),
         f"## What was run\n\n```sh\n{one.command}\n```\n\n{_what_was_run(one)}",
         *(
             f"## {title}\n\n{text}"
@@ -132,8 +136,23 @@ def index(every: Sequence[Recorded]) -> str:
     )
 
 
+def _missing(one: Recorded) -> list[str]:
+    """Return what the table does not have yet, if anything."""
+    if not one.missing:
+        return []
+    lines = "\n".join(f"- {line}" for line in one.missing)
+    return [f"## What is missing\n\nNot run yet, and no part of any mean:\n\n{lines}"]
+
+
 def _what_was_run(one: Recorded) -> str:
     lines = [one.sections[title] for title in ("Protocol", "Provenance")]
+    hours = sum(row.seconds or 0 for row in one.rows) / 3600
+    lines.append(
+        f"- Together the runs took {amount(hours)} hours of one process; what was tried "
+        "before they started, to choose settings, is not counted."
+        if one.sections.get("Tuning")
+        else f"- Together the runs took {amount(hours)} hours of one process."
+    )
     return "\n".join(filter(None, lines))
 
 

@@ -81,6 +81,23 @@ def test_the_command_of_a_page_runs_the_cell_that_it_names(folder):
     assert first.models in {cell.run.models for cell in cells}
 
 
+def test_what_a_command_asks_for_and_nobody_ran_is_named(tables):
+    holes = sys.modules["holes"]
+    folder = ROOT / "benchmarks" / "results" / "byzantine"
+    rows = read_results(folder / "results.csv")
+    command = (folder / "command.txt").read_text("utf-8")
+    asked = holes.asked_for(command, load_registry(quiet=True))
+    assert holes.holes(rows, asked) == []
+    label, axes = rows[0].strategy, rows[0].axes
+    one = {(r.strategy, r.seed, r.axes) for r in rows} & {(label, 1, axes)}
+    kept = [r for r in rows if r.seed < 3 and (r.strategy, r.seed, r.axes) not in one]
+    first, *others = holes.holes(kept, asked)
+    assert re.fullmatch(rf"digits, iid.*, seed 1: `{label}`", first)
+    assert others
+    for line in others:
+        assert line.endswith(", seeds 3, 4: all rows")
+
+
 def test_words_say_what_paired_intervals_leave_zero():
     text = (ROOT / "docs" / "results" / "methods-fmnist.md").read_text("utf-8")
     lines = text.split("## What is separated, and what is not")[1].splitlines()

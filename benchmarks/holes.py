@@ -1,0 +1,66 @@
+"""Which runs a recorded command asks for that are not among the recorded ones."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+
+from fedkd.base.runname import RunName
+from fedkd.commands.bench import command as bench
+from fedkd.errors import listing
+from fedkd.plugins.registry import Registry
+from fedkd.report.grouping import Setting, titles_of
+from fedkd.report.results import Row
+from fedkd.report.text import numbered
+from fedkd.suite.grid import grid
+from fedkd.suite.overrides import Overrides, load_overridden
+
+WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
+"""Options of ``fedkd bench`` that say which runs there are."""
+
+
+def asked_for(command: str, registry: Registry) -> list[RunName]:
+    """Return what the runs of a ``fedkd bench`` command are called.
+
+    Args:
+        command: All of it, as it is typed.
+        registry: Where names are looked up.
+    """
+    params = bench.make_context("bench", shlex.split(command)[2:]).params
+    wishes = Overrides(*(params[key] for key in WISHES))
+    suite = load_overridden(params["suite"], wishes, registry)
+    return [cell.run for cell in grid(suite, registry)]
+
+
+def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
+    """Return a line for every setting and what is missing of it.
+
+    Args:
+        rows: What is recorded.
+        asked: What there should be.
+    """
+    axes = {name for run in asked for name, _ in run.axes}
+    there = {(row.strategy, _setting(row, axes), row.seed) for row in rows}
+    titles = titles_of(_setting(run, axes) for run in asked)
+    wanted: dict[tuple[Setting, int], list[str]] = {}
+    for run in asked:
+        wanted.setdefault((_setting(run, axes), run.seed), []).append(run.strategy)
+    # Seeds that lack the same rows share a line.
+    lacking: dict[tuple[Setting, tuple[str, ...]], list[int]] = {}
+    for (setting, seed), labels in wanted.items():
+        lost = tuple(la for la in labels if (la, setting, seed) not in there)
+        if lost:
+            which = () if len(lost) == len(labels) else lost
+            lacking.setdefault((setting, which), []).append(seed)
+    return [
+        f"{titles[setting]}, {numbered('seed', seeds)}: "
+        + (listing((f"`{label}`" for label in which), 30) if which else "all rows")
+        for (setting, which), seeds in lacking.items()
+    ]
+
+
+def _setting(run: RunName, axes: Collection[str]) -> Setting:
+    """Return the setting of a run, whatever a search has chosen beside some axes."""
+    own = tuple((name, str(value)) for name, value in run.axes if name in axes)
+    place = (run.dataset, run.partition, run.alpha, run.models, run.clients)
+    return Setting(*place, axes=own)
