@@ -16,7 +16,7 @@ from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
 from fedkd.plugins.entries import KINDS, Entry
 from fedkd.plugins.registry import load_registry, merged
-from fedkd.testing.registered import report_of, speed_of
+from fedkd.testing.registered import WITHOUT_CHECKS, report_of, speed_of
 from fedkd.testing.report import Report
 
 
@@ -24,7 +24,7 @@ from fedkd.testing.report import Report
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice([kind for kind in KINDS if kind != "executors"]),
+    type=click.Choice([kind for kind in KINDS if kind not in WITHOUT_CHECKS]),
     help="Which kind is meant, where several things have the name.",
 )
 @click.option(

@@ -19,6 +19,7 @@ TITLES = {
     "partitioners": "Partitioners",
     "executors": "Executors",
     "metrics": "Metrics",
+    "observers": "Observers",
     "suites": "Suites",
 }
 

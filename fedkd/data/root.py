@@ -36,4 +36,4 @@ def where_sought() -> str:
     """Return the order of places in words, for messages."""
     variable = os.environ.get(VARIABLE)
     now = f"now {variable}" if variable else "not set"
-    return f"--data-root, then {VARIABLE} ({now}), then {cache_folder()}"
+    return f"--data-root, else {VARIABLE} ({now}), else {cache_folder()}"

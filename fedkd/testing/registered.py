@@ -25,6 +25,13 @@ _CHECKS = {
     "partitioners": PARTITIONER_CHECKS,
     "metrics": METRIC_CHECKS,
 }
+WITHOUT_CHECKS = {
+    "executors": "an executor, of which nothing is promised but the results of serial: run "
+    "a suite with both and compare.",
+    "observers": "an observer, which is only shown what a run does: run a suite with "
+    "--observer and read what it writes.",
+}
+"""Why things of some kinds are not checked."""
 TIMES = 3
 """Runs of each side of which the fastest counts."""
 
@@ -45,11 +52,8 @@ def report_of(
         PluginError: If it cannot be loaded.
         ContractError: If it is not what its name must stand for.
     """
-    if entry.kind_of_thing == "executors":
-        raise ConfigError(
-            f"{entry.name} is an executor, of which nothing is promised but the results "
-            "of serial: run a suite with both and compare."
-        )
+    if why := WITHOUT_CHECKS.get(entry.kind_of_thing):
+        raise ConfigError(f"{entry.name} is {why}")
     if entry.kind == "mix":
         raise ConfigError(
             f"{entry.name} is a mix of models: check each of them by its name."

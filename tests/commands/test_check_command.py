@@ -164,6 +164,7 @@ def test_a_narrow_model_is_checked():
     [
         ("quick", "quick is a suite: run 'fedkd bench quick --dry-run'"),
         ("serial", "serial is an executor, of which nothing is promised but"),
+        ("csv", "csv is an observer, which is only shown what a run does"),
         ("mix-2", "mix-2 is a mix of models: check each of them by its name"),
         ("fedavgg", "Did you mean 'fedavg'?"),
     ],

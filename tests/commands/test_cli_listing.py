@@ -214,7 +214,7 @@ def test_list_shows_owners_only_where_there_is_a_third_party(path):
 def test_list_as_json_has_every_kind(path):
     found = json.loads(run(listing.command, "--format", "json", "--plugin", path))
     kinds = ["strategies", "datasets", "models", "partitioners", "executors", "metrics"]
-    kinds.append("suites")
+    kinds += ["observers", "suites"]
     assert list(found) == kinds
     (model,) = found["models"]
     assert model.pop("version").startswith("sha256:")

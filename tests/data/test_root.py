@@ -59,5 +59,5 @@ def test_the_cache_folder_of_windows(monkeypatch):
 def test_messages_name_the_three_places(monkeypatch):
     monkeypatch.setenv("FEDKD_DATA", "/variable")
     assert where_sought() == (
-        "--data-root, then FEDKD_DATA (now /variable), then /home/me/.cache/fedkd"
+        "--data-root, else FEDKD_DATA (now /variable), else /home/me/.cache/fedkd"
     )

@@ -159,7 +159,7 @@ def test_missing_files_are_named_with_their_sizes_and_the_command(
         "MNIST/raw/train-images-idx3-ubyte (47,040,016 bytes), "
     )
     assert f"Run 'fedkd data prepare mnist --data-root {tmp_path}'" in message
-    assert "--data-root, then FEDKD_DATA (now /elsewhere), then " in message
+    assert "--data-root, else FEDKD_DATA (now /elsewhere), else " in message
 
 
 def test_one_missing_file_is_named_alone(small):

@@ -44,8 +44,8 @@ set_option = click.option(
 def command() -> None:
     """Prepare, check and list the data sets' files.
 
-    Files are sought in --data-root, then in the folder that the environment variable
-    FEDKD_DATA names, then in the cache folder of the platform.
+    Files are in --data-root; without it in the folder that the environment variable
+    FEDKD_DATA names; without both in the cache folder of the platform.
     """
 
 
