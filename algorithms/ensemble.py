@@ -6,8 +6,9 @@ Algorithm: each client trains its own model, as in ``local``, and sends it; the 
     answers with the mean of all models' logits, (1/K) sum_k f_k(x).
 Code: none.
 Deviations: a client that takes part in several rounds goes on from its own model; the
-    server keeps the last one of each. It costs K models to store and to run, which no
-    strategy with one global model pays.
+    server keeps the last one of each, and answers with its initial model as long as it
+    has none. It costs K models to store and to run, which no strategy with one global
+    model pays.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fedkd.algorithms.local import OWN, Nothing, go_on
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Party, Round, Server, Strategy, read_weights
+from fedkd.weights import frozen_copy
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Ensemble(Strategy[Collection, Nothing, Own]):
         return Collection({**state.models, **{k: up.weights for k, up in ups.items()}})
 
     def predictors(self, state: Collection, server: Server) -> Mapping[str, nn.Module]:
-        """Measure the mean of the logits of all models that came."""
+        """Measure the mean of the logits of all models that came, or the initial model."""
         members = [server.client_model(k, w) for k, w in sorted(state.models.items())]
-        return {"global": LogitEnsemble(members)}
+        # A copy: members are frozen, which the server's working model is not to be.
+        first = [] if members else [frozen_copy(server.model, server.initial)]
+        return {"global": LogitEnsemble(members or first)}

@@ -50,10 +50,11 @@ class Calibrating:
 
     method: Any
     """The state of the method that is calibrated."""
-    trained: Weights | None = None
-    """The global model when the method's rounds are over."""
+    trained: Weights
+    """The method's global model, which is calibrated when its rounds are over."""
     calibrated: Weights | None = None
-    """The same model with a new last layer; after the last round only."""
+    """The same model with a new last layer; after the last round only, if any client
+    has answered in it."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,11 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         """
         feature_size(server.model)
         method = self.method.init(server)
-        _global_weights(self.method, method, server)
-        return Calibrating(method)
+        return Calibrating(method, _global_weights(self.method, method, server))
 
     def broadcast(self, state: Calibrating, client_id: int, round: Round) -> Any:
         """Send what the method sends; in the last round its model and the question."""
         if _is_last(round):
-            assert state.trained is not None  # a run has two rounds or more
             return Question(state.trained)
         return self.method.broadcast(state.method, client_id, _without_last(round))
 
@@ -118,14 +117,12 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         """Go on as the method does; in the last round calibrate."""
         if _is_last(round):
             known = pooled(ups.values(), server.num_classes)
-            assert state.trained is not None  # the clients were asked about it
             model = server.load(state.trained)
             server.count_examples(calibrate(model, known, self.how))
             return replace(state, calibrated=read_weights(model))
         inner = _without_last(round)
         method = self.method.aggregate(state.method, ups, server, inner)
-        if round.index < inner.total - 1:
-            return Calibrating(method)
+        # In every round: nobody may answer in those that are left.
         return Calibrating(method, _global_weights(self.method, method, server))
 
     def expected(self, down: Any, party: Party) -> Any:
@@ -137,7 +134,7 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
 
     def predictors(self, state: Calibrating, server: Server) -> Mapping[str, nn.Module]:
         """Measure the calibrated model, and the one before; until then, the method's."""
-        if state.calibrated is None or state.trained is None:
+        if state.calibrated is None:
             return self.method.predictors(state.method, server)
         before = copy.deepcopy(server.load(state.trained))
         return {"global": server.load(state.calibrated), "uncalibrated": before}

@@ -15,6 +15,7 @@ from fedkd.base.randomness import torch_stream
 from fedkd.calibration import Calibration, calibrate, calibrated
 from fedkd.errors import ConfigError, FedKDError
 from fedkd.ops.gaussians import moments, pooled
+from fedkd.simulation.executors.base import Serial
 
 SEED, ROUNDS = 3, 3
 SHORT = {"per_class": 20, "steps": 30, "batch_size": 16}
@@ -159,6 +160,43 @@ def test_what_has_no_global_model_cannot_be_calibrated():
         run(calibrated(FedBN)())
     with pytest.raises(FedKDError, match=r"found a LogitEnsemble in Ensemble"):
         run(calibrated(Ensemble)())
+
+
+def quiet(strategy, *silent, rounds=ROUNDS):
+    """Run where nobody answers in some rounds; return the state and the last metrics."""
+
+    class Quiet(Serial):
+        name = "quiet"
+
+        def answers(self, orders):
+            every = super().answers(orders)
+            return () if orders.round.index in silent else every
+
+    world, protocol = testing.toy_federation(3), testing.toy_protocol(rounds)
+    result = simulate(strategy, world, protocol, SEED, executor=Quiet)
+    return result.state, result.metrics
+
+
+def same(weights, others):
+    return all(torch.equal(value, others[n]) for n, value in weights.items())
+
+
+def test_what_is_calibrated_is_the_last_model_that_there_is():
+    """Nobody answers in the method's last round; in any of its rounds; in the last."""
+    once, _ = quiet(FedAvg(), rounds=1)
+    state, metrics = quiet(ccvr(), 1)
+    assert same(state.trained, once.weights)
+    assert not same(state.calibrated, once.weights)
+    first = testing.toy_federation(3).build_spec(ModelSpec("cnn"), SEED).state_dict()
+    state, _ = quiet(ccvr(), 0, 1)
+    assert same(state.trained, first)
+    assert not same(state.calibrated, first)
+    state, metrics = quiet(ccvr(), 0, 1, 2)
+    assert state.calibrated is None
+    assert 0 <= metrics["global_accuracy"] <= 100
+    state, metrics = quiet(ccvr(), 2)
+    assert same(state.trained, trained())
+    assert (state.calibrated, metrics["measured"]) == (None, {})
 
 
 def test_it_travels_to_another_process():

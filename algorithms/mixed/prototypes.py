@@ -46,8 +46,13 @@ class NearestPrototype(nn.Module):
 
 
 def by_prototypes(client: Client, prototypes: Vectors) -> nn.Module:
-    """Return the client's own model as it predicts: by the nearest prototype."""
+    """Return the client's own model as it predicts: by the nearest prototype.
+
+    Before there is any, as long as no client has answered, by its own head.
+    """
     model = go_on(client)
+    if not prototypes:
+        return model
     like = next(model.parameters())
     return NearestPrototype(model, *table(prototypes, client.num_classes, like))
 

@@ -147,6 +147,29 @@ def test_a_run_in_which_everything_goes_wrong_comes_to_an_end(name, form, value)
     assert strategy.pools_clients or lines[-1]["faults_corrupt"] > 0
 
 
+class Mute(Serial):
+    """The turns of all clients, of which nobody says anything in the first round."""
+
+    name = "mute"
+
+    def answers(self, orders):
+        every = super().answers(orders)
+        return every if orders.round.index else ()
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_first_round_without_answers_passes_and_is_measured(name):
+    strategy = strategy_of(name)
+    world = testing.toy_federation(2), testing.toy_protocol(2, 2)
+    first, second = simulate(strategy, *world, seed=1, executor=Mute).history
+    assert (first["bytes_up"], first["clients"]) == (0, {})
+    assert set(second["clients"]) == ({0} if strategy.pools_clients else {0, 1})
+    assert not rejected(second)
+    for line in (first, second):
+        assert 0 <= line["global_accuracy"] <= 100
+        assert 0 <= line["local_accuracy"] <= 100
+
+
 class Spoilt(Serial):
     """The turns of all clients; the answer of client 0 is spoilt."""
 
