@@ -96,7 +96,7 @@ class Pool:
     owners: tuple[int, ...] = ()
     """The client of each block of images."""
     sent: Mapping[int, int] = field(default_factory=dict)
-    """How many of the images each client has been sent."""
+    """How many of the first images each client has said that it has."""
 
     def block(self, k: int) -> slice:
         """Return the places of a client's images."""
@@ -110,11 +110,23 @@ class Shared:
     """What a client is sent beside the model."""
 
     images: Tensor
-    """Images of the pool that it has not been sent before, uint8 ``[M, C, H, W]``."""
+    """Images of the pool that it has not said that it has, uint8 ``[M, C, H, W]``."""
+    start: int
+    """The place in the pool of the first of them."""
     labels: Tensor
     """Labels of the whole pool, int16 ``[N]``."""
     wanted: bool
     """Whether it is to send its synthetic images."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a client sends back beside the model."""
+
+    images: Tensor | None
+    """Its synthetic images, uint8 ``[S, C, H, W]``; None where they are not wanted."""
+    has: int
+    """How many images of the pool it has, from the first on."""
 
 
 class SDAFL(Averaging):
@@ -136,17 +148,19 @@ class SDAFL(Averaging):
         )
         self.choices = Choices(first=_empty, sent=_shared, moved=self._moved)
 
-    def train(self, client: Client, sent: Shared | None) -> Tensor | None:
+    def train(self, client: Client, sent: Shared | None) -> Said | None:
         """Train on both kinds of images; return synthetic ones if they are wanted."""
         if sent is None:
             client.train()
             return None
         images = sent.images
         if (known := client.memory.get(_MEMORY)) is not None:
-            images = torch.cat([known, images])
+            # Where its last answer was lost, it has some of them already.
+            images = torch.cat([known[: sent.start], images])
         client.memory[_MEMORY] = images
         self._on_both(client, images, sent.labels)
-        return synthesised(client, self.config) if sent.wanted else None
+        made = synthesised(client, self.config) if sent.wanted else None
+        return Said(made, len(images))
 
     def _on_both(self, client: Client, images: Tensor, labels_N: Tensor) -> None:
         """Train on the client's images and on those of the pool with a label."""
@@ -217,11 +231,18 @@ def synthesised(client: Client, config: SDAFLConfig) -> Tensor:
 
 
 def pooled(pool: Pool, ups: Mapping[int, Update]) -> Pool:
-    """Return the pool with new images, without labels, and what clients now have."""
-    new = {k: up.besides for k, up in ups.items() if up.besides is not None}
+    """Return the pool with new images, without labels, and what clients now have.
+
+    Of a client it takes images once, and what it has does not become less: a late answer
+    may be older than others that have arrived.
+    """
+    said: dict[int, Said] = {k: up.besides for k, up in ups.items()}
+    made = {k: one.images for k, one in said.items() if k not in pool.owners}
+    new = {k: images for k, images in made.items() if images is not None}
     images = torch.cat([pool.images, *new.values()])
     unsure = pool.labels.new_full((len(images) - len(pool.labels),), UNSURE)
-    sent = {**pool.sent, **{k: len(pool.images) for k in ups}}
+    has = {k: max(one.has, pool.sent.get(k, 0)) for k, one in said.items()}
+    sent = {**pool.sent, **has}
     return Pool(images, torch.cat([pool.labels, unsure]), (*pool.owners, *new), sent)
 
 
@@ -255,8 +276,9 @@ def _empty(server: Server) -> Global:
 
 
 def _shared(state: Global, client_id: int, round: Round) -> Shared:
-    """Return what a client has not been sent of the pool, and all its labels."""
+    """Return what a client has not of the pool, as far as is known, and all labels."""
     del round
     pool: Pool = state.besides
-    new = pool.images[pool.sent.get(client_id, 0) :]
-    return Shared(new, pool.labels, client_id not in pool.owners)
+    start = pool.sent.get(client_id, 0)
+    wanted = client_id not in pool.owners
+    return Shared(pool.images[start:], start, pool.labels, wanted)

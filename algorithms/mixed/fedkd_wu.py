@@ -9,8 +9,9 @@ Deviations: what is compressed is the change of the mentee over a client's local
     there are no attention maps. Peers and the divisors of adaptive weights are constants
     of a step, and a divisor is 1e-6 at least. Both networks learn at the run's rate. K is
     the least with a share T of the energy or more, and a tensor whose factors would be no
-    smaller is sent itself; vectors are. A client that was not in the last round gets the
-    whole mentee, which has the server's architecture. Nothing is encrypted.
+    smaller is sent itself; vectors are. A client that did not take part in the round
+    before, or whose answer to it was lost or late, gets the whole mentee, which has the
+    server's architecture. Nothing is encrypted.
 """
 
 from __future__ import annotations
@@ -73,8 +74,10 @@ class Mentee:
     """The mentee."""
     update: Update
     """What it has last been changed by, as it is sent."""
+    index: int = -1
+    """The round of that update, from 0; -1 before there is one."""
     clients: tuple[int, ...] = ()
-    """Who took part in the last round, and needs the update alone."""
+    """Who took part in that round, and needs the update alone in the next one."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Lesson:
     """The global update, compressed; empty beside a whole mentee."""
     energy: float
     """T of this round."""
+    round: int
+    """Which round it is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class Gradient:
     """How it changes the mentee, compressed."""
     examples: int
     """n_k, its number of images."""
+    round: int
+    """The round, from 0, in which it was made: a late one comes in another."""
 
 
 class FedKD(OwnModels[Mentee, Lesson, Gradient]):
@@ -115,10 +122,11 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
 
     def broadcast(self, state: Mentee, client_id: int, round: Round) -> Lesson:
         """Send the global update, or the mentee to who lacks the one before."""
-        energy = self._energy(round)
-        if client_id in state.clients:
-            return Lesson(state.model, None, state.update, energy)
-        return Lesson(state.model, state.weights, {}, energy)
+        energy, t = self._energy(round), round.index
+        # In a round without answers, clients have taken the update already.
+        if client_id in state.clients and t == state.index + 1:
+            return Lesson(state.model, None, state.update, energy, t)
+        return Lesson(state.model, state.weights, {}, energy, t)
 
     def train(self, client: Client, down: Lesson) -> Gradient:
         """Update the mentee (lines 20 to 22), train both, compress (lines 6 to 10)."""
@@ -136,12 +144,12 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
         client.memory[_MENTEE] = {n: start[n] for n in after}
         change = {n: value - start[n] for n, value in after.items()}
         update = compressed(change, down.energy, client.device)
-        return Gradient(update, len(client.data))
+        return Gradient(update, len(client.data), down.round)
 
     def expected(self, down: Lesson, party: Party) -> Gradient | None:
         """An update of all entries; open where some of them stay at the client."""
         entries = down.update if down.weights is None else down.weights
-        return None if party.buffers == "local" else Gradient(entries, 0)
+        return None if party.buffers == "local" else Gradient(entries, 0, 0)
 
     def aggregate(
         self, state: Mentee, ups: Mapping[int, Gradient], server: Server, round: Round
@@ -154,7 +162,9 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
         mean = self.rule.combine(updates, shares, zero)
         update = compressed(mean, self._energy(round), server.device)
         weights = {**state.weights, **changed(state.weights, update)}
-        return Mentee(state.model, weights, update, tuple(ups))
+        t = round.index
+        clients = tuple(k for k, up in ups.items() if up.round == t)
+        return Mentee(state.model, weights, update, t, clients)
 
     def predictors(self, state: Mentee, server: Server) -> Mapping[str, nn.Module]:
         """Measure the mentee, unless part of it stays at the clients."""

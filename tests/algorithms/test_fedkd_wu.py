@@ -249,6 +249,28 @@ def test_client_and_server_hold_the_same_bits_after_an_update():
         assert all(torch.equal(kept[n], starts[-1][n]) for n in kept)
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+def test_after_lost_and_late_answers_clients_hold_what_the_server_holds(seed):
+    """Seed 2 has a round without answers, and 3 a late one in a round that is not its."""
+    sent = {}
+
+    class Watched(type(strategy())):
+        def broadcast(self, state, client_id, round):
+            lesson = super().broadcast(state, client_id, round)
+            sent[round.index, client_id] = lesson.weights is None, state
+            return lesson
+
+    protocol = testing.toy_protocol(
+        4, 3, participation=2, faults={"drop": 0.3, "late": 0.3}
+    )
+    sides = Sides(testing.toy_federation(3, ["mlp"]), protocol, seed)
+    for round in Run(Watched(), sides, "it").rounds(None, 0, lambda _: None):
+        for k in round.clients:
+            kept, (_, state) = sides.memories.recall(k)["mentee"], sent[round.index, k]
+            assert all(torch.equal(kept[n], state.weights[n]) for n in kept)
+    assert {bare for bare, _ in sent.values()} == {True, False}
+
+
 def test_bytes_are_those_of_what_is_sent():
     world = testing.toy_federation(3, ["cnn", "mlp"])
     told = simulate(strategy(), world, testing.toy_protocol(2), 0)

@@ -25,11 +25,13 @@ from replaying import (
     state_of,
 )
 
-from fedkd import load_registry
+from fedkd import load_registry, testing
 from fedkd.algorithms.averaging import Update
-from fedkd.algorithms.sda_fl import Pool, pooled, pseudo_labels
+from fedkd.algorithms.sda_fl import Pool, Said, pooled, pseudo_labels
 from fedkd.base.randomness import torch_stream
 from fedkd.data.images import ImageInfo
+from fedkd.simulation.sides import Sides
+from fedkd.simulation.simulator import Run
 
 REGISTRY = load_registry()
 GAN = {"steps": 3, "batch_size": 8, "latent_size": 5, "width": 2}
@@ -70,13 +72,40 @@ def test_new_images_join_the_pool_in_the_order_of_clients():
         return torch.full((2, 1, 1, 1), pixel, dtype=torch.uint8)
 
     old = Pool(block(7), torch.tensor([1, -1], dtype=torch.int16), (4,), {4: 0, 9: 1})
-    ups = {2: Update({}, 5, besides=block(8)), 4: Update({}, 5, besides=None)}
-    pool = pooled(old, ups | {6: Update({}, 5, besides=block(9))})
+
+    def said(images, has):
+        return Update({}, 5, besides=Said(images, has))
+
+    ups = {2: said(block(8), 2), 4: said(None, 2), 6: said(block(9), 2)}
+    pool = pooled(old, ups)
     assert pool.images.flatten().tolist() == [7, 7, 8, 8, 9, 9]
     assert pool.labels.tolist() == [1, -1, -1, -1, -1, -1]
     assert pool.labels.dtype == torch.int16
     assert (pool.owners, pool.block(2)) == ((4, 2, 6), slice(2, 4))
     assert pool.sent == {4: 2, 9: 1, 2: 2, 6: 2}
+    # From a round before others that have arrived: 4 has its second look at 2 images.
+    late = pooled(pool, {4: said(block(5), 0), 9: said(None, 2)})
+    assert torch.equal(late.images, pool.images)
+    assert (late.owners, late.sent) == (pool.owners, pool.sent | {9: 2})
+
+
+LOST = {"drop": 0.4, "late": {"share": 0.4, "rounds": 2}}
+
+
+def test_after_lost_and_late_answers_a_client_has_the_images_of_the_labels():
+    """Every label is sure, so an image that is there twice or not at all is noticed."""
+    options = {"images": 2, "threshold": 0, "generator": {**GAN, "steps": 1}}
+    strategy, _ = REGISTRY.strategy("sda-fl", options)
+    protocol = testing.toy_protocol(8, 4, participation=3, faults=LOST)
+    sides = Sides(testing.toy_federation(4, ["mlp"]), protocol, 1)
+    running, pool = Run(strategy, sides, "it"), torch.zeros(0, 1, 8, 8)
+    for round in running.rounds(None, 0, lambda _: None):
+        for k in round.clients:
+            assert torch.equal(sides.memories.recall(k)["pool"], pool)
+        pool = running.state.besides.images
+    assert len(pool) == 4 * 2, "of each client once"
+    hit = {kind for line in running.lines for kind in line["faults"]}
+    assert hit == {"drop", "late", "arrived"}
 
 
 def test_without_images_it_is_fedavg_bit_for_bit():
