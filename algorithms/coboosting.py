@@ -27,12 +27,13 @@ from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
 from fedkd.algorithms.dense.server import Rules
 from fedkd.algorithms.dense.strategy import Distilling
+from fedkd.config import refuse_idle
 from fedkd.ops.ensembles import LogitEnsemble, mean_by
 from fedkd.ops.synthesis import Lens, difficulty_cross_entropy
 from fedkd.strategy import Preset
@@ -91,6 +92,15 @@ class CoBoostingConfig(DenseConfig):
     released code: 0.01. 0 leaves them equal, as in DENSE."""
     weight_decay_per_epoch: float = Field(0.99, gt=0, le=1)
     """Factor on mu per epoch; released code: 0.99."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> CoBoostingConfig:
+        if not self.epsilon:
+            refuse_idle(self, "no image moves at epsilon 0", "epsilon_unit")
+        if not self.weight_step:
+            why = "no weight moves at weight_step 0"
+            refuse_idle(self, why, "weight_decay_per_epoch")
+        return self
 
 
 @final

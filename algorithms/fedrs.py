@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fedkd.algorithms.averaging import (
@@ -31,6 +31,7 @@ from fedkd.algorithms.averaging import (
     Global,
     initial,
 )
+from fedkd.config import refuse_idle
 from fedkd.ops.training import LossFunction
 from fedkd.strategy import Client, Round, Server
 
@@ -42,11 +43,19 @@ class FedRSConfig(AverageConfig):
     """Which rule gives the scale of a class: see the deviations."""
     alpha: float = Field(0.5, ge=0, le=1)
     """Scale of a missing class; 0.5 is recommended by the paper. Use 0.1 with the
-    variant ``mosaic``, which starts there. 1 is FedAvg, bit for bit."""
+    variant ``mosaic``, which starts there. 1 is FedAvg, bit for bit, but for the variant
+    ``official``: there it is FedAvg without a bias in the classifier."""
     growth: float = Field(0.01, ge=0)
     """Variant ``mosaic``: in round t (from 0) alpha grows by ``growth * t``."""
     cap: float = Field(0.8, ge=0, le=1)
     """Variant ``mosaic``: alpha grows no further than this."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> FedRSConfig:
+        if self.variant != "mosaic":
+            why = f"alpha does not grow with variant: {self.variant}"
+            refuse_idle(self, why, "growth", "cap")
+        return self
 
 
 class FedRS(Averaging):

@@ -77,6 +77,30 @@ class Config(BaseModel):
         return result
 
 
+def refuse_idle(config: Config, why: str, *names: str) -> None:
+    """Refuse options that other options leave without effect, for a model validator.
+
+    Left at their defaults they pass, so that a preset may be changed by one option.
+
+    Args:
+        config: What was built.
+        why: What leaves them so: ``"alpha does not move with adapts: never"``.
+        names: The options that then do nothing.
+
+    Raises:
+        ValueError: Naming the first that is not at its default, what was found and what
+            to do; :func:`build` makes it a :class:`~fedkd.errors.ConfigError`.
+    """
+    for name in names:
+        value = getattr(config, name)
+        usual = type(config).model_fields[name].default
+        if value != usual:
+            raise ValueError(
+                f"{name}: found {value}, which has no effect, as {why}; leave it out, "
+                f"or set it to its default, {usual}"
+            )
+
+
 def _option_line(name: str, info: FieldInfo) -> str:
     """Return a paragraph on an option, as docstrings have them."""
     value = info.get_default(call_default_factory=True, validated_data={})

@@ -157,5 +157,5 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     }
     | {"temperature": 1.0},
 }
-"""The paper's losses at its temperature, with the amounts of DFDG and, of the generator,
-the steps of the paper."""
+"""The paper's losses at its temperature, with the distances of L_div and the amounts of
+DFDG and, of the generator, the steps of the paper."""

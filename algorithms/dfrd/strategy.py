@@ -230,8 +230,12 @@ def counting_loss(counts_C: Tensor) -> LossFunction:
 DFRD_PUBLISHED = Preset(
     DFRD,
     PUBLISHED_OPTIONS,
-    doc="DFRD with the paper's losses and the amounts that are published.",
+    doc="DFRD with the paper's losses, but for the distances of L_div, and the amounts "
+    "that are published.",
     deviations=(
+        "L_div takes mean squared differences, as DFDG does; with Euclidean distances "
+        "(``generator.diversity: norms``), as the paper is remembered, it and its gradient "
+        "vanish in float32 from 28x28 on",
         "amounts that the paper is not remembered for are those of DFDG's program, 200 "
         "batches a round among them",
         "clients train as the protocol says; in DFDG by SGD at 0.01 for 50 to 100 epochs",
@@ -247,7 +251,9 @@ DFRD_DFDG = Preset(
         "BatchNorm always uses the statistics of the batch",
         "an empty selection gives L_tran = 0; there it gives NaN",
         "the program is one-shot: run it with ``rounds: 1`` for that",
-        "labels are drawn by the counts of the round's clients, not of all clients",
+        "labels are drawn, and the shares tau of a class taken, by the counts of the "
+        "round's clients; there, of all clients, so that in a round without some of them "
+        "the shares do not sum to 1",
         "clients train as the protocol says; there by SGD at 0.01 for 50 to 100 epochs",
         "the student, which is no average of clients, is in train mode and learns its "
         "BatchNorm statistics on generated images",

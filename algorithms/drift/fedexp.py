@@ -4,9 +4,13 @@ Paper: Jhunjhunwala, Wang, Joshi, "FedExP: Speeding Up Federated Averaging via
     Extrapolation", ICLR 2023, arXiv:2301.09604v2.
 Algorithm: Algorithm 1: eta_g = max(1, sum_k ||D_k||^2 / (2 M (||mean D||^2 + eps))) for
     the moves D_k of the M clients of a round; what is offered is the mean of the last
-    two models of the server (section 3, "averaging last two iterates").
-Code: github.com/Divyansh03/FedExP.
-Deviations: norms are over parameters; buffers (BatchNorm) are averaged.
+    two models of the server (section 3, "averaging last two iterates"); after the first
+    round, as in the code, it is the only one that was trained.
+Code: github.com/Divyansh03/FedExP, commit 34b05a2.
+Deviations: norms are over parameters; buffers (BatchNorm) are averaged. The code adds eps
+    times the number of the round's clients, and shrinks eps by 0.998^2 in each round; here
+    it is added as Algorithm 1 has it. The code weighs moves, and their squared norms, by
+    images: ``weights: examples``.
 """
 
 from __future__ import annotations
@@ -33,9 +37,11 @@ class FedExPConfig(PlainConfig):
     weights: Literal["examples", "uniform"] = "uniform"
     """The weight of a client in the mean: 1 as in Algorithm 1, or its images."""
     epsilon: float = Field(1e-3, ge=0)
-    """eps, added to the squared norm of the mean move; the paper tunes it."""
+    """eps, added to the squared norm of the mean move; the paper tunes it, and the code
+    has 0.001, for EMNIST 0.1, times the number of the round's clients."""
     average_last: bool = True
-    """Measure the mean of the server's last two models; clients go on from the last."""
+    """Measure the mean of the server's last two models, after the first round its only
+    trained one; clients go on from the last."""
 
 
 class FedExP(Averaging):
@@ -64,16 +70,15 @@ class FedExP(Averaging):
         round: Round,
     ) -> Global:
         """Return w + eta_g mean(D_k), or what is offered in its place."""
-        del round
         before: Weights = state.besides
         names = [n for n, _ in server.model.named_parameters()]
-        eta = step_size(before, mean, [up.weights for up in ups.values()], names, self)
+        eta = step_size(before, mean, ups, names, self.config)
         server.log("server_step", eta)
         last = dict(mean)
         for n in names:
             last[n] = before[n] + eta * (mean[n] - before[n])
         offered = dict(last)
-        if self.config.average_last:
+        if self.config.average_last and round.index:
             for n in names:
                 offered[n] = (before[n] + last[n]) / 2
         return Global(offered, besides=last)
@@ -82,16 +87,26 @@ class FedExP(Averaging):
 def step_size(
     before: Weights,
     mean: Weights,
-    models: list[Weights],
+    ups: Mapping[int, Update],
     names: list[str],
-    method: FedExP,
+    config: FedExPConfig,
 ) -> float:
-    """Return eta_g of Algorithm 1, 1 or more."""
+    """Return eta_g of Algorithm 1, 1 or more; squared norms weigh as the moves do.
+
+    Args:
+        before: The model that clients started from.
+        mean: The clients' average.
+        ups: What they sent.
+        names: The parameters.
+        config: Weights of clients, and eps.
+    """
+    shares = config.shares(ups)
     own = 0.0
-    for weights in models:
-        own += sum(float((weights[n] - before[n]).square().sum()) for n in names)
+    for k, up in ups.items():
+        squares = ((up.weights[n] - before[n]).square().sum() for n in names)
+        own += shares[k] * sum(float(square) for square in squares)
     joint = sum(float((mean[n] - before[n]).square().sum()) for n in names)
-    return max(1.0, own / (2 * len(models) * (joint + method.config.epsilon)))
+    return max(1.0, own / (2 * sum(shares.values()) * (joint + config.epsilon)))
 
 
 def _first(server: Server) -> Global:

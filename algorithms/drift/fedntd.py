@@ -8,9 +8,10 @@ Algorithm: section 4: L = L_CE + beta L_NTD with
     classes other than the label y.
 Code: github.com/Lee-Gihun/FedNTD, commit be00ee5.
 Deviations: the received model is in eval mode; in the code it is in whichever mode the
-    working model was in. As in the code, L_NTD is not multiplied by tau^2. With two
-    classes one is left, of which both are sure: L_NTD is then 0. Forward passes of the
-    received model are not counted as work.
+    working model was in. The code multiplies L_NTD by tau^2, which the equation has not:
+    a beta that is tau^2 times as large does the same here, and at tau = 1, the code's
+    setting, the two are one. With two classes one is left, of which both are sure: L_NTD
+    is then 0. Forward passes of the received model are not counted as work.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class FedNTDConfig(AverageConfig):
 
     beta: float = Field(1.0, ge=0)
     """beta, the weight of not-true distillation; 1 in the released code. 0 is FedAvg, bit
-    for bit."""
+    for bit. The code multiplies it by tau^2."""
     temperature: float = Field(1.0, gt=0)
     """tau, by which logits are divided; 1 in the released code."""
 

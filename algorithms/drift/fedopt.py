@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedkd.algorithms.averaging import (
@@ -28,6 +28,7 @@ from fedkd.algorithms.averaging import (
     Update,
     zeros,
 )
+from fedkd.config import refuse_idle
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Preset, Round, Server
 
@@ -45,7 +46,15 @@ class FedOptConfig(PlainConfig):
     beta2: float = Field(0.99, ge=0, lt=1)
     """beta_2, the share of the last mean square that is kept (``adam``, ``yogi``)."""
     tau: float = Field(1e-3, gt=0)
-    """tau, the adaptivity: added to the root; v starts at tau^2."""
+    """tau, the adaptivity: added to the root; v starts at tau^2; not with ``sgd``."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> FedOptConfig:
+        if self.optimiser == "sgd":
+            refuse_idle(self, "optimiser: sgd has no mean square", "beta2", "tau")
+        if self.optimiser == "adagrad":
+            refuse_idle(self, "optimiser: adagrad sums all squares", "beta2")
+        return self
 
 
 @dataclass(frozen=True)

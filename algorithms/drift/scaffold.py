@@ -45,7 +45,8 @@ class ScaffoldConfig(PlainConfig):
     """The weight of a client in the mean: 1 as in the paper, or its images."""
     option: Literal["I", "II"] = "II"
     """How a client's variate is renewed: ``I`` by the gradient of all its images at the
-    model that it received (a pass more), ``II`` by the gradients of its steps."""
+    model that it received (a pass more, augmented and cut into batches as in training),
+    ``II`` by the gradients of its steps."""
     server_lr: float = Field(1.0, gt=0)
     """eta_g, the share of the clients' mean move that the server makes."""
 
@@ -124,9 +125,12 @@ def _whole_gradient(client: Client) -> dict[str, Tensor]:
     model = client.model.train()
     total = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
     number = 0
-    size = client.training.batch_size
+    how = client.training
+    batches = client.data.batches(
+        how.batch_size, epochs=1, drop_last=how.drop_last, augment=how.augment
+    )
     with buffers_kept(model):
-        for x, y in client.data.batches(size, epochs=1, drop_last="singleton"):
+        for x, y in batches:
             loss = functional.cross_entropy(model(x), y)
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             for n, gradient in zip(total, gradients, strict=True):

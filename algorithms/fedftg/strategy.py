@@ -189,6 +189,9 @@ FEDFTG_LIGHTFED = Preset(
         "models have ordinary BatchNorm in eval mode and no width scaler; there, "
         "BatchNorm always uses the statistics of the batch",
         "a class without images is not drawn; there, one with a single image neither",
+        "the classes that are drawn, and the shares tau of a class, are of the round's "
+        "clients; there, of all clients, so that in a round without some of them the "
+        "shares do not sum to 1",
         "the program is one-shot: run it with ``rounds: 1`` for that",
         "the average of the clients is fine-tuned; the program by default fine-tunes a "
         "randomly initialised global model",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -62,6 +62,11 @@ class FedDFConfig(Config):
     scheme: Scheme = "avg_logits"
     """What is averaged: the teachers' logits (section 3), their probabilities, or the
     divergences from each, which is the default of the released code."""
+    augment: bool = True
+    """Whether public images are cropped and flipped as the data set has it for training
+    images; ``training.augment`` is about the clients' own."""
+
+    younger_options: ClassVar[frozenset[str]] = frozenset({"augment"})
 
 
 class FedDF(Strategy[Fleet, Global, Update]):
@@ -118,7 +123,10 @@ class FedDF(Strategy[Fleet, Global, Update]):
         adam = Adam(lr=how.lr, schedule=schedule).start(student.parameters())
         student.train()
         losses = []
-        for x in server.public.batches(how.batch_size, steps=how.steps):
+        batches = server.public.batches(
+            how.batch_size, steps=how.steps, augment=how.augment
+        )
+        for x in batches:
             with torch.no_grad():
                 teachers_KBC = ensemble(x)
             loss = distance(teachers_KBC, student(x), how.scheme)

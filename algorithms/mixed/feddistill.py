@@ -137,6 +137,10 @@ HTFLLIB = Preset(
     deviations=(
         "An image of a class that nobody has had adds 0 to the loss; there it adds the "
         "entropy of its own output, which has no gradient either.",
+        "The mean is over the last vectors of all clients that have sent any; there, over "
+        "those of the clients of the last round.",
+        "The softmax of mean logits is that of HtFLlib up to commit 17f851e; since ca3e29a "
+        "it takes the mean logits themselves as the target's probabilities.",
     ),
     doc="FedDistill as HtFLlib computes it: mean logits of all clients, softmax after.",
 )

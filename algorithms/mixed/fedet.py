@@ -8,18 +8,18 @@ Algorithm: weighted consensus with diversity regularisation, and the transfer of
 Code: none by the authors was found.
 Deviations: the representation layer, which all models have, is their last one (as in that
     code), for which all need features of one size: the option ``features`` of models.
-    Teachers answer for the images of each step as the student sees them, augmented; there,
-    once for all images as they are stored. Confidence is not given an epsilon: an image on
-    which nobody has any is taught by all alike, and one that nobody confident disagrees on
-    has no diversity term. The server's model is apart from those of the clients, even of
-    clients with its architecture.
+    Teachers answer for the images of each step as the student sees them, augmented unless
+    ``augment: false``; there, once for all images as they are stored. Confidence is not
+    given an epsilon: an image on which nobody has any is taught by all alike, and one that
+    nobody confident disagrees on has no diversity term. The server's model is apart from
+    those of the clients, even of clients with its architecture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -65,6 +65,11 @@ class FedETConfig(Config):
     may have features of any size."""
     weights: Literal["examples", "uniform"] = "uniform"
     """The weight of a client in means of weights: 1, or its number of images."""
+    augment: bool = True
+    """Whether public images are cropped and flipped as the data set has it for training
+    images; ``training.augment`` is about the clients' own."""
+
+    younger_options: ClassVar[frozenset[str]] = frozenset({"augment"})
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,10 @@ class FedET(Strategy[Models, Global, Update]):
         stepper = Sgd(lr=how.lr, momentum=how.momentum).start(large.parameters())
         large.train()
         losses = []
-        for x in server.public.batches(how.batch_size, steps=how.steps):
+        batches = server.public.batches(
+            how.batch_size, steps=how.steps, augment=how.augment
+        )
+        for x in batches:
             with torch.no_grad():
                 teachers_KBC = ensemble(x)
             loss = ensemble_loss(teachers_KBC, large(x), how.diversity)

@@ -13,7 +13,8 @@ class RoundPlan:
     """What one round has besides a round of FedAvg; nothing by default.
 
     The rounds of warm-up come first. Clients send their generators on the way, the server
-    distils after the last of them, and what is left of the run is fine-tuning.
+    distils after the last of them, or, if nobody answers then, after the first in which
+    somebody does; what is left of the run is fine-tuning.
     """
 
     generators: bool = False
@@ -26,18 +27,24 @@ class RoundPlan:
     """The clients' learning rate in fine-tuning; None for the protocol's."""
 
     @classmethod
-    def of(cls, config: MosaicConfig, round: Round) -> RoundPlan:
-        """Return the plan of a round; without steps of distillation all are FedAvg's."""
+    def of(cls, config: MosaicConfig, round: Round, distilled: bool) -> RoundPlan:
+        """Return the plan of a round; without steps of distillation all are FedAvg's.
+
+        Args:
+            config: The strategy's.
+            round: Which it is.
+            distilled: Whether the server has distilled before.
+        """
         if config.distil.steps == 0:
             return cls()
-        left = warmup_rounds(config.warmup, round.total) - round.index
-        if left <= 0:
+        if distilled:
             return cls(lr=config.finetune_lr)
+        left = warmup_rounds(config.warmup, round.total) - round.index
         teacher = config.teacher
         return cls(
-            generators=left == 1 or config.generator.start == "first",
+            generators=left <= 1 or config.generator.start == "first",
             features=teacher.wants_features and left <= teacher.prototype_rounds,
-            distils=left == 1,
+            distils=left <= 1,
         )
 
 

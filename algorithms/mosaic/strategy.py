@@ -80,6 +80,8 @@ class State:
     """Feature prototypes by class, ``[N, D]`` each."""
     stage: Stage | None = None
     """Set in the distillation round only."""
+    distilled: bool = False
+    """Whether the distillation round is over."""
 
     @property
     def weights(self) -> Weights:
@@ -99,8 +101,12 @@ class Mosaic(Strategy[State, Broadcast, Update]):
     def __init__(self, config: MosaicConfig | None = None) -> None:
         super().__init__(config)
         teacher = self.config.teacher
-        self.requires = replace(self.requires, builds=networks(self.config.generator))
-        if teacher.wants_features:
+        # Without distillation nobody builds a generator or sends features.
+        distils = self.config.distil.steps > 0
+        if distils:
+            builds = networks(self.config.generator)
+            self.requires = replace(self.requires, builds=builds)
+        if distils and teacher.wants_features:
             self.requires = replace(self.requires, equal_feature_size=True)
         if self.config.aggregate != "plain":
             self.requires = replace(self.requires, nested_widths=True)
@@ -113,7 +119,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
 
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what else is wanted this round."""
-        plan = RoundPlan.of(self.config, round)
+        plan = RoundPlan.of(self.config, round, state.distilled)
         return Broadcast(
             state.fleet.of(client_id, round.index),
             lr=plan.lr,
@@ -158,7 +164,8 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             features=_merged(state.features, ups),
             stage=None,
         )
-        if not RoundPlan.of(self.config, round).distils or not state.generators:
+        plan = RoundPlan.of(self.config, round, state.distilled)
+        if not plan.distils or not state.generators:
             return state
         sent_models = {k: up.weights for k, up in ups.items()}
         members = Members(state.fleet, sent_models, state.label_counts, round.index)
@@ -166,7 +173,7 @@ class Mosaic(Strategy[State, Broadcast, Update]):
             self.config, members, state.generators, state.features, server
         )
         fleet = state.fleet.taught(weights)
-        return replace(state, fleet=fleet, features={}, stage=stage)
+        return replace(state, fleet=fleet, features={}, stage=stage, distilled=True)
 
     def milestone(self, state: State, round: Round) -> bool:
         """The distillation round is always measured."""

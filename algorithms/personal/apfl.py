@@ -21,12 +21,13 @@ import copy
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
 from fedkd.algorithms.averaging import Averaging, Choices, Global, PlainConfig
+from fedkd.config import refuse_idle
 from fedkd.payload import Weights
 from fedkd.strategy import Client, copy_weights, read_weights
 
@@ -45,7 +46,13 @@ class APFLConfig(PlainConfig):
     step, as in the paper's equation, or never. Its rate is that of local training."""
     alpha_decay: float = Field(0.0, ge=0)
     """Times alpha, added to the gradient of alpha; nothing in the paper, 0.02 in the
-    code."""
+    code. Not with ``adapts: never``."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> APFLConfig:
+        if self.adapts == "never":
+            refuse_idle(self, "alpha does not move with adapts: never", "alpha_decay")
+        return self
 
 
 class APFL(Averaging):

@@ -34,7 +34,8 @@ class FedRepConfig(PartsConfig):
     code."""
     layers: int = Field(1, ge=0)
     """Number of layers in the head, the upper ones; the paper's head for images is the
-    classifier, 1. 0 is FedAvg and all layers are local training, bit for bit."""
+    classifier, 1. 0 is FedAvg with the same ``weights``, by default uniform, and all
+    layers are local training, bit for bit."""
     head_work: int = Field(1, ge=1)
     """Work on the head in multiples of the run's local training, which is the work on
     the body; the paper's experiments have 10 epochs on the head for 1 on the body."""

@@ -11,10 +11,13 @@ import torch
 from torch.nn import functional
 
 from fedkd import ModelSpec, load_registry, simulate, testing
+from fedkd.algorithms.averaging import Update
+from fedkd.algorithms.drift.fedexp import FedExPConfig, step_size
 from fedkd.algorithms.drift.fedlc import calibrated_loss, margins
 from fedkd.algorithms.drift.fednova import work
 from fedkd.algorithms.drift.fedopt import FedOptConfig, stepped
 from fedkd.base.randomness import torch_stream
+from fedkd.data.images import ClientData
 from fedkd.ops.training import TrainingConfig
 
 SEED, ROUNDS = 5, 3
@@ -200,6 +203,19 @@ def test_scaffold_option_1_takes_the_gradient_of_all_images():
         run("scaffold", {"option": "I"}, weight_decay=0.0).weights,
         ScaffoldOption1().go(),
     )
+
+
+def test_scaffold_option_1_makes_its_batches_as_training_does(monkeypatch):
+    asked, draws = [], ClientData.draws
+
+    def told(self, size, **how):
+        asked.append(how)
+        return draws(self, size, **how)
+
+    monkeypatch.setattr(ClientData, "draws", told)
+    run("scaffold", {"option": "I"}, drop_last="never", augment=False)
+    assert sum(how["epochs"] == 1 for how in asked) == 3 * ROUNDS
+    assert all((how["drop_last"], how["augment"]) == ("never", False) for how in asked)
 
 
 def test_scaffolds_variates_sum_to_the_servers():
@@ -422,8 +438,8 @@ def test_feddyn_without_alpha_is_uniform_fedavg_bit_for_bit():
 class FedExPReplay(Replay):
     """Algorithm 1; what is offered is the mean of the last two models."""
 
-    def __init__(self, **training):
-        super().__init__(uniform=True, **training)
+    def __init__(self, uniform, **training):
+        super().__init__(uniform=uniform, **training)
         self.steps = []
 
     def round(self, index):
@@ -432,9 +448,10 @@ class FedExPReplay(Replay):
             torch.cat([(m[n] - self.w[n]).flatten() for n in self.names])
             for m in models
         ]
-        joint = sum(flat) / 3
-        own = sum(float(d @ d) for d in flat)
-        eta = max(1.0, own / (2 * 3 * (float(joint @ joint) + 1e-3)))
+        p = [n / sum(self.n) for n in self.n]
+        joint = sum(share * d for share, d in zip(p, flat, strict=True))
+        own = sum(share * float(d @ d) for share, d in zip(p, flat, strict=True))
+        eta = max(1.0, own / (2 * (float(joint @ joint) + 1e-3)))
         self.steps.append(eta)
         mean = self.mean(models)
         self.before = self.w
@@ -444,8 +461,32 @@ class FedExPReplay(Replay):
         return self.w | {n: (self.before[n] + self.w[n]) / 2 for n in self.names}
 
 
-def test_fedexp_is_algorithm_1():
-    state, replay = run("fedexp", lr=0.2), FedExPReplay(lr=0.2)
+def test_a_step_of_fedexp_by_hand():
+    """D = 3 of one image, -1 of three: their mean is 0 by images, and 1 by clients.
+
+    At eps 1/2: (9 + 3 * 1) / (2 * 4 * (0 + 1/2)) = 3, and 10 / (2 * 2 * (1 + 1/2)).
+    """
+    before = {"w": torch.tensor([1.0])}
+    moved = {4: Update({"w": torch.tensor([4.0])}, 1)}
+    moved[7] = Update({"w": torch.tensor([0.0])}, 3)
+    for weights, mean, eta in (("examples", 1.0, 3.0), ("uniform", 2.0, 5 / 3)):
+        how = FedExPConfig(weights=weights, epsilon=0.5)
+        joint = {"w": torch.tensor([mean])}
+        assert step_size(before, joint, moved, ["w"], how) == pytest.approx(eta)
+
+
+def test_after_one_round_fedexp_offers_what_was_trained():
+    strategy, _ = REGISTRY.strategy("fedexp", {})
+    federation, protocol = world()
+    once = protocol.model_copy(update={"rounds": 1})
+    state = simulate(strategy, federation, once, SEED).state
+    assert all(torch.equal(state.weights[n], w) for n, w in state.besides.items())
+
+
+@pytest.mark.parametrize("weights", ["uniform", "examples"])
+def test_fedexp_is_algorithm_1(weights):
+    state = run("fedexp", {"weights": weights}, lr=0.2)
+    replay = FedExPReplay(weights == "uniform", lr=0.2)
     agree(state.weights, replay.go(), atol=1e-5)
     agree(state.besides, replay.w, atol=1e-5)
     assert max(replay.steps) > 1.02, "nothing is extrapolated here"

@@ -1,15 +1,18 @@
 """FedDF: its three losses by hand, its whole loop by hand, and what it is without steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import replaying as by_hand
 import torch
 
-from fedkd import PublicData, testing
+from fedkd import PublicData, load_registry, testing
 from fedkd.algorithms.fedavg import FedAvg
 from fedkd.algorithms.local import OWN, Local
 from fedkd.algorithms.mixed.feddf import FedDF, FedDFConfig, distance
 from fedkd.base.randomness import torch_stream
+from fedkd.data.images import Augmentation
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import simulate
 
@@ -133,6 +136,29 @@ def test_no_steps_are_fedavg_in_each_architecture_bit_for_bit(monkeypatch):
         assert torch.equal(ours.state.weights[0][name], value), name
     for name, value in alone.memories.recall(2)[OWN].items():
         assert torch.equal(ours.state.weights[1][name], value), name
+
+
+@pytest.mark.parametrize("name", ["feddf", "fedet"])
+@pytest.mark.parametrize("augment", [True, False])
+def test_public_images_are_augmented_unless_the_option_says_no(
+    monkeypatch, name, augment
+):
+    data = replace(testing.toy_images(), augmentation=Augmentation(pad=2))
+    there, seen, batches = testing.toy_federation(data=data), [], PublicData.batches
+
+    def told(*given, **how):
+        for x in batches(*given, **how):
+            seen.extend(x)
+            yield x
+
+    monkeypatch.setattr(PublicData, "batches", told)
+    options = {"steps": 2, "batch_size": 8} | ({} if augment else {"augment": False})
+    strategy, _ = load_registry().strategy(name, options)
+    simulate(strategy, there, testing.toy_protocol(1), 0)
+    stored = there.public.at(torch.arange(len(there.public)))
+    as_stored = [any(torch.equal(x, one) for one in stored) for x in seen]
+    assert len(as_stored) > 8
+    assert all(as_stored) != augment
 
 
 def test_each_client_gets_and_sends_the_model_of_its_architecture():

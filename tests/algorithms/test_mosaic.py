@@ -1,5 +1,7 @@
 """Mosaic, stage by stage, by the numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -314,7 +316,8 @@ def test_what_is_asked_of_a_client_in_each_round():
     )
     _, server = sides()
     state = strategy.init(server)
-    asked = [strategy.broadcast(state, 0, Round(i, 5, (0,))) for i in range(5)]
+    states = [replace(state, distilled=i > 2) for i in range(5)]
+    asked = [strategy.broadcast(s, 0, Round(i, 5, (0,))) for i, s in enumerate(states)]
     assert [d.send_generator for d in asked] == [False, False, True, False, False]
     assert [d.send_features for d in asked] == [False, True, True, False, False]
     assert [d.lr for d in asked] == [None, None, None, 1e-3, 1e-3]

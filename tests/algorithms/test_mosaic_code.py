@@ -213,14 +213,18 @@ def test_generators_of_the_code_are_sent_in_a_clients_first_round():
     strategy, _ = REGISTRY.strategy("mosaic-code", {})
     sides = Sides(testing.toy_federation(), testing.toy_protocol(), 0)
     state = strategy.init(sides.server())
-    asked = [strategy.broadcast(state, 0, Round(i, 380, (0,))) for i in (0, 340, 341)]
+    after = replace(state, distilled=True)
+    times = [(state, 0), (state, 340), (after, 341)]
+    asked = [strategy.broadcast(s, 0, Round(i, 380, (0,))) for s, i in times]
     assert [down.send_generator for down in asked] == [True, True, False]
     later = replace(state, generators={0: {}})
     assert not strategy.broadcast(later, 0, Round(1, 380, (0,))).send_generator
     features = [
         i
         for i in range(380)
-        if strategy.broadcast(state, 0, Round(i, 380, (0,))).send_features
+        if strategy.broadcast(
+            replace(state, distilled=i > 340), 0, Round(i, 380, (0,))
+        ).send_features
     ]
     assert features == list(range(300, 341))
 

@@ -64,6 +64,8 @@ class State:
     """The global model."""
     stage: Stage | None = None
     """Set in the round of features only."""
+    distilled: bool = False
+    """Whether the round of features is over."""
 
 
 class MosaicFeatures(Strategy[State, Broadcast, Update]):
@@ -86,10 +88,8 @@ class MosaicFeatures(Strategy[State, Broadcast, Update]):
     def broadcast(self, state: State, client_id: int, round: Round) -> Broadcast:
         """Send the global model, and say what it is for."""
         del client_id
-        asked = self._asked(round)
-        tuned = asked is not None and round.index > asked
-        lr = self.config.finetune_lr if tuned else None
-        return Broadcast(state.weights, lr, asks=round.index == asked)
+        lr = self.config.finetune_lr if state.distilled else None
+        return Broadcast(state.weights, lr, asks=self._asks(state, round))
 
     def local(self, down: Broadcast, client: Client) -> Update:
         """Train the model; in the round of features, head and generator instead."""
@@ -115,17 +115,18 @@ class MosaicFeatures(Strategy[State, Broadcast, Update]):
         self, state: State, ups: Mapping[int, Update], server: Server, round: Round
     ) -> State:
         """Average; in the round of features distil the head instead."""
-        if round.index != self._asked(round):
+        if not self._asks(state, round):
             sizes = {k: int(up.label_counts.sum()) for k, up in ups.items()}
             models = {k: ModelUpdate(up.weights, sizes[k]) for k, up in ups.items()}
-            return State({**state.weights, **average(models)})
+            average_now = {**state.weights, **average(models)}
+            return State(average_now, distilled=state.distilled)
         sent = Sent(
             {k: up.weights for k, up in ups.items()},
             {k: up.generator for k, up in ups.items() if up.generator is not None},
             {k: up.label_counts for k, up in ups.items()},
         )
         weights, stage = head_distilled(self.config, state.weights, sent, server)
-        return State(weights, stage)
+        return State(weights, stage, distilled=True)
 
     def milestone(self, state: State, round: Round) -> bool:
         """The round of features is always measured."""
@@ -144,8 +145,9 @@ class MosaicFeatures(Strategy[State, Broadcast, Update]):
         )
         return {"global": server.load(state.weights), **others}
 
-    def _asked(self, round: Round) -> int | None:
-        """Return the number of the round of features, from 0; None if there is none."""
-        if self.config.distil.steps == 0:
-            return None
-        return min(warmup_rounds(self.config.warmup, round.total), round.total - 1)
+    def _asks(self, state: State, round: Round) -> bool:
+        """Say whether this is the round of features: a later one if nobody answered."""
+        if self.config.distil.steps == 0 or state.distilled:
+            return False
+        warmup = warmup_rounds(self.config.warmup, round.total)
+        return round.index >= min(warmup, round.total - 1)

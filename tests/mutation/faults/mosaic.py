@@ -477,8 +477,8 @@ FAULTS = [
     _fault(
         "features stay after distillation",
         "strategy",
-        "return replace(state, fleet=fleet, features={}, stage=stage)",
-        "return replace(state, fleet=fleet, stage=stage)",
+        "fleet=fleet, features={}, stage=stage, distilled=True",
+        "fleet=fleet, stage=stage, distilled=True",
         f"{_WIRING} -k kept_together",
     ),
     # Stages 1 and 4.
@@ -492,22 +492,29 @@ FAULTS = [
     _fault(
         "the rate of fine-tuning is that of all rounds",
         "schedule",
-        "if left <= 0:",
-        "if left <= 10**9:",
+        "        if distilled:\n",
+        "        if True:\n",
+        _SCHEDULE,
+    ),
+    _fault(
+        "a lost round of distillation is not made up for",
+        "schedule",
+        "distils=left <= 1",
+        "distils=left == 1",
         _SCHEDULE,
     ),
     _fault(
         "distillation is a round late",
         "schedule",
-        "distils=left == 1",
-        "distils=left == 2",
+        "distils=left <= 1",
+        "distils=left <= 0",
         _SCHEDULE,
     ),
     _fault(
         "generators are trained in every round of warm-up",
         "schedule",
-        'left == 1 or config.generator.start == "first"',
-        'left == 1 or config.generator.start != "first"',
+        'left <= 1 or config.generator.start == "first"',
+        'left <= 1 or config.generator.start != "first"',
         _SCHEDULE,
     ),
     _fault(
