@@ -203,10 +203,10 @@ class Strategy(ABC, Generic[State, Down, Up]):
     def expected(self, down: Down, party: Party) -> Up | None:
         """Return an answer that is like an honest one to ``down`` in all but its values.
 
-        The server holds answers against it where clients of one model disagree, or are
-        too few to outvote one of them: class of the payload, entries, types and shapes,
-        but for the sizes of what is :attr:`varying`. What is None or empty in it is open;
-        all is, if it is None.
+        The server holds answers against it where clients of one model disagree, are too
+        few to outvote one of them, or may be late: class of the payload, entries, types
+        and shapes, but for the sizes of what is :attr:`varying`. What is None or empty in
+        it is open; all is, if it is None.
 
         Args:
             down: What the server sends to the client.

@@ -6,9 +6,10 @@ place where answers are looked at, left out, and the reason is kept.
 
 An answer is judged by four things: the entries of the client's own model, where the
 strategy says that a field holds such entries (``Strategy.model_fields``); what the strategy
-says an honest one is like (``Strategy.expected``), where clients of a model disagree or are
-less than three; what more than half of the answers of clients of the same model are like,
-but for what the strategy says differs (``Strategy.varying``); and the suite's ``accept``.
+says an honest one is like (``Strategy.expected``), where clients of a model disagree, are
+less than three, or may be late; what more than half of the answers of clients of the same
+model are like, but for what the strategy says differs (``Strategy.varying``); and the
+suite's ``accept``.
 Nothing is remembered from round to round, so a run that goes on judges as one that was not
 interrupted.
 """
@@ -77,7 +78,8 @@ class Entrance:
         self._known: dict[str, Facts] = {}
         faults = sides.protocol.faults
         # Where a suite asks for odd answers, nobody need be told of them.
-        self._warned = faults.corrupt is not None or faults.late is not None
+        self._late = faults.late is not None
+        self._warned = faults.corrupt is not None or self._late
 
     def let_in(
         self, arriving: Iterable[tuple[int, Answer]], orders: Orders
@@ -158,7 +160,9 @@ class Entrance:
             else:
                 groups.setdefault(spec.key, {})[k] = look.facts
         for group in groups.values():
-            if len(group) < _FEW or _disagree(group, self._strategy.varying):
+            # Late answers may be to another question, and the same of all clients.
+            few = self._late or len(group) < _FEW
+            if few or _disagree(group, self._strategy.varying):
                 rejections |= self._unlike_expected(group, sent)
             rest = {k: facts for k, facts in group.items() if k not in rejections}
             rejections |= unlike_most(rest, self._strategy.varying)

@@ -170,6 +170,16 @@ def test_a_first_round_without_answers_passes_and_is_measured(name):
         assert 0 <= line["local_accuracy"] <= 100
 
 
+@pytest.mark.parametrize("name", ["ccvr", "mosaic-features"])
+def test_late_answers_to_another_question_are_left_out_though_they_are_alike(name):
+    """All of round 2 of 3, which are models, arrive in the last, which asks for others."""
+    world = testing.toy_federation(), testing.toy_protocol(3, faults={"late": 1.0})
+    _, second, third = simulate(strategy_of(name), *world, seed=1).history
+    assert third["faults"]["arrived"] == [0, 1, 2]
+    assert ("rejected" in second, third["rejected"]) == (False, 3)
+    assert third["global_accuracy"] == second["global_accuracy"]
+
+
 class Spoilt(Serial):
     """The turns of all clients; the answer of client 0 is spoilt."""
 

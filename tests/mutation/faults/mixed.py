@@ -194,6 +194,27 @@ FAULTS = [
         tests=FEDKD,
     ),
     dict(
+        name="fedkd: an update is taken again after a round without answers",
+        path=f"{MIXED}/fedkd_wu.py",
+        old="client_id in state.clients and t == state.index + 1",
+        new="client_id in state.clients",
+        tests=FEDKD,
+    ),
+    dict(
+        name="fedkd: a late answer is one of the round in which it arrives",
+        path=f"{MIXED}/fedkd_wu.py",
+        old="for k, up in ups.items() if up.round == t)",
+        new="for k, up in ups.items())",
+        tests=FEDKD,
+    ),
+    dict(
+        name="sda-fl: what a client has after a lost answer is kept beside what comes",
+        path="algorithms/sda_fl.py",
+        old="known[: sent.start]",
+        new="known",
+        tests="tests/algorithms/test_sda_fl.py",
+    ),
+    dict(
         name="factors: energy is the sum of singular values",
         path=f"{MIXED}/lowrank.py",
         old="s.double().square().cumsum(0)",
