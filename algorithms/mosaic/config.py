@@ -82,7 +82,8 @@ class MetaConfig(Config):
     """How the meta model starts and is trained."""
 
     gate_start: float = Field(2.0, ge=0)
-    """Logit of the diagonal at the start; 2 gives the class's own expert 0.45 of 10."""
+    """Logit of the diagonal at the start, of a gate (``meta: gate``); 2 gives the class's
+    own expert 0.45 of 10."""
     steps: int = Field(600, ge=0)
     """Adam steps of the meta model; released code: 30 x 5, each on one batch."""
     batch_size: int = Field(128, ge=1)
@@ -116,9 +117,9 @@ class TeacherConfig(MetaConfig):
     """Whether the log label prior of the client whose generator made an image is added
     to the teacher's logits. Ours: not in the paper, not in the released code."""
     origin_epsilon: float = Field(0.1, gt=0)
-    """Floor of the prior: log((p_k(c) + eps) / (1 + C eps)). A small floor trusts the
-    origin alone: it gains most where the global model is poor and costs most where it
-    is good."""
+    """Floor of the origin prior, where there is one: log((p_k(c) + eps) / (1 + C eps)). A
+    small floor trusts the origin alone: it gains most where the global model is poor and
+    costs most where it is good."""
     meta: Literal["gate", "transformer"] = "gate"
     """A convex mix of the experts' logits per class that starts at the class diagonal,
     or the transformer of the released code."""
@@ -134,18 +135,21 @@ class TeacherConfig(MetaConfig):
     model, through whole experts; or k-means centres of the global model's features,
     through the experts' heads (released code)."""
     per_class: int = Field(10, ge=1)
-    """k: centres per class and client; released code: 10 (CIFAR-100: 60)."""
+    """With ``prototypes: features``, k: centres per class and client; released code: 10
+    (CIFAR-100: 60)."""
     centres_sent: int | None = Field(None, ge=1)
-    """How many of the k centres a client sends, the first of them; null for all.
+    """With ``prototypes: features``: how many of the k centres a client sends, the first of
+    them; null for all.
     Released code: 10, whatever k is."""
     features_of: Literal["images", "batches"] = "images"
-    """Of what features are taken: of all the client's images as they are, or of as many
-    training batches, augmented, as its local training has (released code)."""
+    """With ``prototypes: features``, of what they are taken: of all the client's images as
+    they are, or of as many training batches, augmented, as its local training has
+    (released code)."""
     prototype_rounds: int = Field(1, ge=1)
-    """Last warm-up rounds in which clients send features; they accumulate. The released
-    code has 41."""
+    """Last warm-up rounds in which clients send features, if any; they accumulate. The
+    released code has 41."""
     samples_per_client: int = Field(200, ge=1)
-    """Generator samples a client contributes as prototypes."""
+    """With ``prototypes: samples``: generator samples a client contributes."""
 
     @property
     def wants_features(self) -> bool:
