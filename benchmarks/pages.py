@@ -147,11 +147,11 @@ def _missing(one: Recorded) -> list[str]:
 def _what_was_run(one: Recorded) -> str:
     lines = [one.sections[title] for title in ("Protocol", "Provenance")]
     hours = sum(row.seconds or 0 for row in one.rows) / 3600
+    taken = f"{amount(hours)} hours" if hours >= 1 else f"{amount(hours * 60)} minutes"
+    apart = "; what was tried to choose settings is not counted"
     lines.append(
-        f"- Together the runs took {amount(hours)} hours of one process; what was tried "
-        "before they started, to choose settings, is not counted."
-        if one.sections.get("Tuning")
-        else f"- Together the runs took {amount(hours)} hours of one process."
+        f"- Together the runs took {taken} of one process"
+        f"{apart if one.sections.get('Tuning') else ''}."
     )
     return "\n".join(filter(None, lines))
 
