@@ -183,6 +183,7 @@ def test_a_plug_in_is_listed_with_its_owner(with_example):
         "partitioners": ["round-robin"],
         "metrics": [],
         "executors": [],
+        "observers": [],
         "suites": [],
     }
     assert "fedavg" in [entry["name"] for entry in found["strategies"]]

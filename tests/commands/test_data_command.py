@@ -100,7 +100,7 @@ def test_sizes_tell_whole_damaged_and_incomplete_sets_apart(fedkd, tmp_path, toy
 def test_a_table_says_where_data_is_sought_and_what_to_do(fedkd, tmp_path):
     code, out, _ = fedkd("list")
     assert code == 0
-    assert f"then {tmp_path}/cache/fedkd." in out
+    assert f"else {tmp_path}/cache/fedkd." in out
     assert "'fedkd data prepare NAME' fetches what is missing" in out
     line = next(line for line in out.splitlines() if "cifar10 " in line)
     assert line.split()[:4] == ["cifar10", "missing", "186.2", "MB"]
