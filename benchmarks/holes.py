@@ -14,9 +14,25 @@ from fedkd.report.results import Row
 from fedkd.report.text import numbered
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
+from fedkd.suite.suite import Suite
+
+Place = tuple[str, Setting, int]
+"""Label of a strategy, setting, seed."""
 
 WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
 """Options of ``fedkd bench`` that say which runs there are."""
+
+
+def suite_of(command: str, registry: Registry) -> Suite:
+    """Return the suite that a ``fedkd bench`` command runs.
+
+    Args:
+        command: All of it, as it is typed.
+        registry: Where names are looked up.
+    """
+    params = bench.make_context("bench", shlex.split(command)[2:]).params
+    wishes = Overrides(*(params[key] for key in WISHES))
+    return load_overridden(params["suite"], wishes, registry)
 
 
 def asked_for(command: str, registry: Registry) -> list[RunName]:
@@ -26,10 +42,7 @@ def asked_for(command: str, registry: Registry) -> list[RunName]:
         command: All of it, as it is typed.
         registry: Where names are looked up.
     """
-    params = bench.make_context("bench", shlex.split(command)[2:]).params
-    wishes = Overrides(*(params[key] for key in WISHES))
-    suite = load_overridden(params["suite"], wishes, registry)
-    return [cell.run for cell in grid(suite, registry)]
+    return [cell.run for cell in grid(suite_of(command, registry), registry)]
 
 
 def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
@@ -40,7 +53,7 @@ def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
         asked: What there should be.
     """
     axes = {name for run in asked for name, _ in run.axes}
-    there = {(row.strategy, _setting(row, axes), row.seed) for row in rows}
+    there = {place_of(row, axes) for row in rows}
     titles = titles_of(_setting(run, axes) for run in asked)
     wanted: dict[tuple[Setting, int], list[str]] = {}
     for run in asked:
@@ -57,6 +70,16 @@ def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
         + (listing((f"`{label}`" for label in which), 30) if which else "all rows")
         for (setting, which), seeds in lacking.items()
     ]
+
+
+def place_of(run: RunName, axes: Collection[str]) -> Place:
+    """Return where a run stands in a grid: label, setting and seed.
+
+    Args:
+        run: One of the grid, or a row.
+        axes: Names of the grid's own axes.
+    """
+    return run.strategy, _setting(run, axes), run.seed
 
 
 def _setting(run: RunName, axes: Collection[str]) -> Setting:

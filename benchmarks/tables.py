@@ -4,25 +4,29 @@
     python benchmarks/tables.py --check    name those that are out of date
 
 Of a folder of ``benchmarks/results``, ``results.csv`` is what was measured, and all of
-``table.md`` that follows from it is written anew; what only the runs knew (what each stage
-did, warnings, protocol, provenance) is kept as it is there. Pages show parts of these
-tables between two comments, ``<!-- table:FOLDER:SECTION -->`` and ``<!-- /table -->``; the
-pages of ``docs/results`` are made as a whole, by ``pages.py``.
+``table.md`` that follows from it is written anew, what each stage did from ``stages.csv``
+where there is one; what only the runs knew (warnings, protocol, provenance) is kept as it
+is there. Pages show parts of these tables between two comments, ``<!-- table:FOLDER:SECTION
+-->`` and ``<!-- /table -->``; the pages of ``docs/results`` are made as a whole, by
+``pages.py``.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pages as pages_of_results
+from laststages import read_stages
 
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
 from fedkd.report.results import Row, read_results
+from fedkd.report.stages import TITLE as STAGES
+from fedkd.report.stages import stage_table
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
 from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.reported import load_reported
@@ -32,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SITE = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/heterogeneity.md", "docs/robust-averages.md")
+LISTS = ("Protocol", "Tuning", "Provenance", "Warnings")
+"""Sections of a page that are lists, and of which only the runs knew."""
 SHOWN = re.compile(r"(<!-- table:([^:]+):(.+?) -->\n\n).*?(\n\n<!-- /table -->)", re.S)
 
 
@@ -54,26 +60,43 @@ def texts() -> Iterator[tuple[Path, str]]:
         yield ROOT / name, SHOWN.sub(lambda match: _filled(match, pages), text)
 
 
-def renewed(path: Path, registry: Registry) -> str:
-    """Return a recorded page, made anew from the results beside it."""
+def renewed(
+    path: Path, registry: Registry, told: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return a recorded page, made anew from the results beside it.
+
+    Args:
+        path: The ``table.md`` of a folder of ``benchmarks/results``.
+        registry: Where names are looked up.
+        told: Lines of the sections that only the runs knew, by heading; those of the page
+            as it is if None.
+    """
     rows = read_results(path.with_name("results.csv"))
     suite = load_suite(rows[0].suite)
     names = {entry.label: entry.name for entry in suite.strategies}
-    kept = sections(path.read_text("utf-8"))
-    origin = _items(kept.get("Provenance", ""))
+    kept = sections(path.read_text("utf-8")) if path.is_file() else {}
+    if told is None:
+        told = {title: items(body) for title, body in kept.items() if title in LISTS}
+    lines = read_stages(path.parent)
+    stages = (
+        stage_table([(row, lines.get(row.run_id, [])) for row in rows])
+        if lines
+        else kept.get(STAGES, "")
+    )
+    origin = told.get("Provenance", ())
     papers = [load_reported(name) for name in suite.reported]
     metrics = metrics_of(registry, suite.metrics, suite.where)
     return table_markdown(
         rows,
         title=path.parent.name,
-        protocol_lines=_items(kept.get("Protocol", "")),
+        protocol_lines=told.get("Protocol", ()),
         references={
             label for label in _labels(rows) if registry.is_reference(names[label])
         },
         provenance=[line for line in origin if not line.startswith(DERIVED_ORIGIN)],
-        tuning=_items(kept.get("Tuning", "")),
-        stages=kept.get("What each stage did", ""),
-        warned=_items(kept.get("Warnings", "")),
+        tuning=told.get("Tuning", ()),
+        stages=stages,
+        warned=told.get("Warnings", ()),
         columns=[*every_column(registry, metrics, suite).values()],
         reported=reported_section(rows, papers, names),
     )
@@ -90,7 +113,8 @@ def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
     return f"{start}{sections(pages[folder])[title]}{end}"
 
 
-def _items(body: str) -> list[str]:
+def items(body: str) -> list[str]:
+    """Return the lines of a section that is a list, without their marks."""
     return [unescaped(line.removeprefix("- ")) for line in body.splitlines() if line]
 
 

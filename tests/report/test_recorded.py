@@ -2,20 +2,15 @@
 
 import importlib.util
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from fedkd.commands.bench import command as bench
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
-from fedkd.suite.grid import grid
-from fedkd.suite.overrides import Overrides, load_overridden
 
 ROOT = Path(__file__).resolve().parents[2]
-WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
 FOLDERS = sorted(p.parent for p in (ROOT / "benchmarks/results").glob("*/table.md"))
 
 
@@ -65,20 +60,17 @@ def test_recorded_rows_say_what_their_global_accuracy_is_of(folder):
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_the_command_of_a_page_runs_the_cell_that_it_names(folder):
+def test_the_command_of_a_page_runs_the_cell_that_it_names(tables, folder):
     """It is parsed as the command line is, and asks for a run as it was recorded."""
     text = (ROOT / "docs" / "results" / f"{folder.name}.md").read_text("utf-8")
     _, again = re.findall(r"```sh\nfedkd bench (.*)\n```", text)
-    params = bench.make_context("bench", shlex.split(again)).params
-    wishes = Overrides(*(params[key] for key in WISHES))
-    registry = load_registry(quiet=True)
-    cells = grid(load_overridden(params["suite"], wishes, registry), registry)
+    runs = tables.pages_of_results.asked_for(
+        f"fedkd bench {again}", load_registry(quiet=True)
+    )
     first = next(r for r in read_results(folder / "results.csv") if r.status == "done")
-    asked = {
-        (c.run.strategy, c.run.dataset, c.run.partition, c.run.seed) for c in cells
-    }
+    asked = {(one.strategy, one.dataset, one.partition, one.seed) for one in runs}
     assert asked == {(first.strategy, first.dataset, first.partition, first.seed)}
-    assert first.models in {cell.run.models for cell in cells}
+    assert first.models in {one.models for one in runs}
 
 
 def test_what_a_command_asks_for_and_nobody_ran_is_named(tables):

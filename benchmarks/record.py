@@ -1,0 +1,248 @@
+"""Records finished runs: adds results folders to a folder of ``benchmarks/results``.
+
+    python benchmarks/record.py NAME DIR...     adds to what is recorded as NAME
+    python benchmarks/record.py NAME DIR... --command 'fedkd bench ...'    the first time
+
+Runs that are recorded stay, whether or not their own folders are still there: a table that
+takes longer than one sitting is recorded piece by piece. A piece is one seed of a setting
+with all rows that the command asks for; of an unfinished one nothing is recorded, or, with
+``--unfinished``, what is there. Then ``python benchmarks/tables.py`` makes the pages anew,
+which name what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from holes import Place, asked_for, place_of, suite_of
+from laststages import read_stages, write_stages
+from tables import RESULTS, items, renewed, sections
+
+from fedkd.base.files import json_text
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import ConfigError, FedKDError, counted, listing
+from fedkd.plugins.registry import Registry, load_registry
+from fedkd.report.description import protocol_lines
+from fedkd.report.reading import PROTOCOL, Report, lines_of, read_report, told
+from fedkd.report.results import Row, csv_text, merge_results, read_results
+from fedkd.report.tuning import Tuning, read_tuning, tuning_lines
+from fedkd.suite.suite import Suite
+
+
+def record(
+    folder: Path,
+    sources: Sequence[Path],
+    registry: Registry,
+    *,
+    unfinished: bool = False,
+) -> list[Row]:
+    """Add the finished pieces of results folders to recorded results.
+
+    Args:
+        folder: Of ``benchmarks/results``, with its ``command.txt``.
+        sources: Results folders of 'fedkd bench'.
+        registry: Where names are looked up.
+        unfinished: Add the runs of unfinished pieces, too.
+
+    Returns:
+        The rows of the sources that were left out, because their piece is not finished.
+
+    Raises:
+        ConfigError: If a source ran something else than the command asks for, or holds
+            another result of a run that is recorded.
+    """
+    command = (folder / "command.txt").read_text("utf-8").strip()
+    asked = suite_of(command, registry)
+    reports = {source: read_report([ResultsFolder(source)]) for source in sources}
+    for source, report in reports.items():
+        _check_same(asked, source, report.suites.values())
+    old = read_results(folder / "results.csv") if _is_recorded(folder) else []
+    every = merge_results(
+        {str(folder): old, **{str(s): r.rows for s, r in reports.items()}}
+    )
+    kept = {row.run_id for row in (every if unfinished else old)}
+    rows, left = _whole(every, kept, command, registry)
+    if not rows:
+        raise ConfigError(
+            f"{listing(map(str, sources))}: no seed of a setting has all rows that "
+            f"{command!r} asks for; there is nothing to record yet."
+        )
+    tuning = merged_tuning(
+        [
+            found
+            for place in (folder, *sources)
+            if (found := read_tuning(ResultsFolder(place)))
+        ]
+    )
+    stages = read_stages(folder)
+    for report in reports.values():
+        stages |= {row.run_id: lines for row, lines in lines_of(report)}
+    _write(folder, rows, tuning)
+    write_stages(folder, rows, stages)
+    _write_table(folder, rows, asked, reports, registry)
+    return left
+
+
+def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
+    """Return all that searches chose; what is part of another counts once.
+
+    Raises:
+        ConfigError: If two chose different values for one strategy and setting, or share
+            a part of their trials only, so that their costs cannot be added.
+    """
+    merged: Tuning | None = None
+    for one in tunings:
+        if merged is None:
+            merged = one
+            continue
+        old = {(c.strategy, c.setting): c.values for c in merged.chosen}
+        new = {(c.strategy, c.setting): c.values for c in one.chosen}
+        for key in old.keys() & new.keys():
+            if old[key] != new[key]:
+                raise ConfigError(
+                    f"Two searches chose different values for {', '.join(key)}: "
+                    f"{dict(old[key])} and {dict(new[key])}. Record one of them."
+                )
+        if new.keys() <= old.keys():
+            continue
+        if old.keys() <= new.keys():
+            merged = one
+        elif not old.keys() & new.keys():
+            merged = _together(merged, one)
+        else:
+            raise ConfigError(
+                "Two searches share a part of what they chose: their costs cannot be "
+                "added. Record the folder of the one that searched all."
+            )
+    return merged
+
+
+def _together(one: Tuning, other: Tuning) -> Tuning:
+    costs = ("runs", "client_examples", "server_examples", "bytes", "seconds")
+    return replace(
+        one,
+        chosen=(*one.chosen, *other.chosen),
+        families={**one.families, **other.families},
+        **{name: getattr(one, name) + getattr(other, name) for name in costs},
+    )
+
+
+def _is_recorded(folder: Path) -> bool:
+    return (folder / "results.csv").is_file()
+
+
+def _check_same(asked: Suite, source: Path, suites: Iterable[Suite]) -> None:
+    """Refuse a folder whose suite is not that of the command.
+
+    Raises:
+        ConfigError: Naming the folder and what differs.
+    """
+    for suite in suites:
+        keys = [k for k in PROTOCOL if getattr(suite, k) != getattr(asked, k)]
+        wanted = {entry.label: entry for entry in asked.strategies}
+        keys += [e.label for e in suite.strategies if e != wanted.get(e.label)]
+        if suite.name != asked.name or keys:
+            what = listing(keys) if keys else f"suite {suite.name!r}"
+            raise ConfigError(
+                f"{source} ran {what} otherwise than the command of the recorded results "
+                f"asks for ({asked.where}). Record it under another name."
+            )
+
+
+def _whole(
+    rows: Sequence[Row], kept: set[str], command: str, registry: Registry
+) -> tuple[list[Row], list[Row]]:
+    """Return rows of finished pieces in the order of the grid, and all others."""
+    asked = asked_for(command, registry)
+    axes = {name for run in asked for name, _ in run.axes}
+    order = {place_of(run, axes): number for number, run in enumerate(asked)}
+    pieces: dict[Place, set[str]] = {}
+    for label, *piece in order:
+        pieces.setdefault(("", *piece), set()).add(label)
+    there: dict[Place, set[str]] = {}
+    for row in rows:
+        label, *piece = place_of(row, axes)
+        there.setdefault(("", *piece), set()).add(label)
+    whole = [
+        row
+        for row in rows
+        if row.run_id in kept
+        or pieces.get(at := ("", *place_of(row, axes)[1:]), {""}) <= there[at]
+    ]
+    last = len(order)
+    whole.sort(key=lambda row: order.get(place_of(row, axes), last))
+    found = {row.run_id for row in whole}
+    return whole, [row for row in rows if row.run_id not in found]
+
+
+def _write(folder: Path, rows: Sequence[Row], tuning: Tuning | None) -> None:
+    (folder / "results.csv").write_text(csv_text(rows), "utf-8")
+    if tuning is not None:
+        (folder / "chosen.json").write_text(json_text(asdict(tuning)), "utf-8")
+
+
+def _write_table(
+    folder: Path,
+    rows: Sequence[Row],
+    asked: Suite,
+    reports: dict[Path, Report],
+    registry: Registry,
+) -> None:
+    """Write ``table.md``: what was said of recorded runs, and what is said of new ones."""
+    path = folder / "table.md"
+    kept = sections(path.read_text("utf-8")) if path.is_file() else {}
+    said = [told(report) for report in reports.values()]
+    seeds = tuple(sorted({row.seed for row in rows}))
+    origin = items(kept.get("Provenance", ""))
+    warned = items(kept.get("Warnings", ""))
+    lists = {
+        "Protocol": protocol_lines(asked.model_copy(update={"seeds": seeds}), registry),
+        "Tuning": tuning_lines(ResultsFolder(folder)),
+        "Provenance": _once(origin, *(one.provenance for one in said)),
+        "Warnings": _once(warned, *(one.warned for one in said)),
+    }
+    path.write_text(renewed(path, registry, lists), "utf-8")
+
+
+def _once(*lists: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(line for lines in lists for line in lines))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record what the command line names; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", help="what the recorded results are called")
+    parser.add_argument("sources", nargs="+", type=Path, metavar="DIR")
+    parser.add_argument("--command", help="the command that asks for all of the runs")
+    parser.add_argument(
+        "--unfinished", action="store_true", help="record unfinished pieces, too"
+    )
+    told_ = parser.parse_args(arguments)
+    folder = RESULTS / told_.name
+    text = folder / "command.txt"
+    try:
+        if told_.command:
+            if text.is_file() and text.read_text("utf-8").strip() != told_.command:
+                raise ConfigError(f"{text} has another command: {text.read_text()}")
+            folder.mkdir(exist_ok=True)
+            text.write_text(told_.command + "\n", "utf-8")
+        elif not text.is_file():
+            raise ConfigError(f"{text} is not there yet; say the --command.")
+        registry = load_registry(quiet=True)
+        left = record(folder, told_.sources, registry, unfinished=told_.unfinished)
+    except FedKDError as error:
+        print(f"record: {error}", file=sys.stderr)
+        return 2
+    held = len(read_results(folder / "results.csv"))
+    print(
+        f"{folder}: {counted(held, 'run')}, and {len(left)} of unfinished pieces left."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

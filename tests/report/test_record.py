@@ -1,0 +1,112 @@
+"""Results are recorded piece by piece: what is recorded outlives its runs."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import fedkd
+from fedkd.errors import ConfigError
+from fedkd.plugins.registry import load_registry
+from fedkd.report.results import read_results
+from fedkd.report.tuning import Chosen, Tuning
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+COMMAND = (
+    "fedkd bench smoke --strategies fedavg,mosaic-origin --seeds 0-2 --set clients=2"
+)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    sys.path.insert(0, str(BENCHMARKS))
+    import record
+
+    yield record
+    sys.path.remove(str(BENCHMARKS))
+
+
+def _bench(out, strategies, seeds, **changes):
+    changes = {"clients": 2, **changes}
+    fedkd.bench("smoke", out=out, strategies=strategies, seeds=seeds, set=changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "recorded"
+    path.mkdir()
+    (path / "command.txt").write_text(COMMAND + "\n")
+    return path
+
+
+def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_path):
+    registry = load_registry(quiet=True)
+    both = ["fedavg", "mosaic-origin"]
+    _bench(tmp_path / "first", both, [0])
+    assert recording.record(folder, [tmp_path / "first"], registry) == []
+    alone = (folder / "table.md").read_text()
+    assert "- Seeds: 0;" in alone
+    before = read_results(folder / "results.csv")
+    shutil.rmtree(tmp_path / "first")
+
+    # Another seed, of which one row is in another folder, and a third that is unfinished.
+    _bench(tmp_path / "second", ["fedavg"], [1, 2])
+    left = recording.record(folder, [tmp_path / "second"], registry)
+    assert [(row.strategy, row.seed) for row in left] == [("fedavg", 1), ("fedavg", 2)]
+    assert (folder / "table.md").read_text() == alone
+    _bench(tmp_path / "third", ["mosaic-origin"], [1])
+    sources = [tmp_path / "second", tmp_path / "third"]
+    left = recording.record(folder, sources, registry)
+    assert [(row.strategy, row.seed) for row in left] == [("fedavg", 2)]
+    rows = read_results(folder / "results.csv")
+    assert [(row.strategy, row.seed) for row in rows] == [
+        (label, seed) for seed in (0, 1) for label in both
+    ]
+    assert [row for row in rows if row.seed == 0] == before
+    page = (folder / "table.md").read_text()
+    assert "- Seeds: 0, 1;" in page
+    assert page.count(", commit ") <= 1  # the provenance is equal, and told once
+    stages = recording.sections(page)["What each stage did"].splitlines()
+    experts = [line for line in stages if "measured experts" in line]
+    assert [line.split("|")[4].strip() for line in experts] == ["2"]
+    # Recorded again it is the same.
+    recording.record(folder, sources, registry)
+    assert (folder / "table.md").read_text() == page
+    assert recording.record(folder, sources, registry, unfinished=True) == []
+    assert len(read_results(folder / "results.csv")) == 5
+
+
+def test_another_protocol_and_no_finished_piece_are_refused(
+    recording, folder, tmp_path
+):
+    registry = load_registry(quiet=True)
+    _bench(tmp_path / "other", ["fedavg"], [0], rounds=1)
+    with pytest.raises(ConfigError, match="other ran rounds otherwise than"):
+        recording.record(folder, [tmp_path / "other"], registry)
+    _bench(tmp_path / "half", ["fedavg"], [0])
+    with pytest.raises(ConfigError, match="nothing to record yet"):
+        recording.record(folder, [tmp_path / "half"], registry)
+    assert [path.name for path in folder.iterdir()] == ["command.txt"]
+
+
+def _tuning(*settings, lr=0.1):
+    chosen = tuple(Chosen("fedavg", s, {"lr": lr}, 50.0, 3, 0) for s in settings)
+    families = {settings[0]: settings[1:]}
+    return Tuning("global", "grid", (100,), chosen, 3, 10, 20, 30, 4.0, families)
+
+
+def test_costs_of_two_searches_add_up_and_one_is_counted_once(recording):
+    one, other = _tuning("a", "b"), _tuning("c")
+    assert recording.merged_tuning([]) is None
+    assert recording.merged_tuning([one, _tuning("a"), one]) == one
+    assert recording.merged_tuning([_tuning("a"), one]) == one
+    both = recording.merged_tuning([one, other])
+    assert [c.setting for c in both.chosen] == ["a", "b", "c"]
+    assert both.families == {"a": ("b",), "c": ()}
+    assert (both.runs, both.client_examples, both.server_examples) == (6, 20, 40)
+    assert (both.bytes, both.seconds) == (60, 8.0)
+    with pytest.raises(ConfigError, match="different values for fedavg, a"):
+        recording.merged_tuning([one, _tuning("a", lr=0.3)])
+    with pytest.raises(ConfigError, match="cannot be added"):
+        recording.merged_tuning([one, _tuning("b", "c")])
