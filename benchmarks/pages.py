@@ -69,9 +69,9 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     suite = load_suite(rows[0].suite)
     names = {entry.label: entry.name for entry in suite.strategies}
     labels = {row.strategy for row in rows}
-    table = summarise(
-        rows, {one for one in labels if registry.is_reference(names[one])}
-    )
+    # What a command adds to the suite has its name as its label.
+    references = {one for one in labels if registry.is_reference(names.get(one, one))}
+    table = summarise(rows, references)
     command = (path / "command.txt").read_text("utf-8").strip()
     missing = tuple(holes(rows, asked_for(command, registry)))
     return Recorded(path, rows, suite, table, sections, command, missing)

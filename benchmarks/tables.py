@@ -91,7 +91,10 @@ def renewed(
         title=path.parent.name,
         protocol_lines=told.get("Protocol", ()),
         references={
-            label for label in _labels(rows) if registry.is_reference(names[label])
+            # What a command adds to the suite has its name as its label.
+            label
+            for label in _labels(rows)
+            if registry.is_reference(names.get(label, label))
         },
         provenance=[line for line in origin if not line.startswith(DERIVED_ORIGIN)],
         tuning=told.get("Tuning", ()),

@@ -13,9 +13,7 @@ from fedkd.report.results import read_results
 from fedkd.report.tuning import Chosen, Tuning
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-COMMAND = (
-    "fedkd bench smoke --strategies fedavg,mosaic-origin --seeds 0-2 --set clients=2"
-)
+COMMAND = "fedkd bench smoke --strategies fedavg,ccvr --seeds 0-2 --set clients=2"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ def folder(tmp_path):
 
 def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_path):
     registry = load_registry(quiet=True)
-    both = ["fedavg", "mosaic-origin"]
+    both = ["fedavg", "ccvr"]
     _bench(tmp_path / "first", both, [0])
     assert recording.record(folder, [tmp_path / "first"], registry) == []
     alone = (folder / "table.md").read_text()
@@ -55,7 +53,7 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     left = recording.record(folder, [tmp_path / "second"], registry)
     assert [(row.strategy, row.seed) for row in left] == [("fedavg", 1), ("fedavg", 2)]
     assert (folder / "table.md").read_text() == alone
-    _bench(tmp_path / "third", ["mosaic-origin"], [1])
+    _bench(tmp_path / "third", ["ccvr"], [1])
     sources = [tmp_path / "second", tmp_path / "third"]
     left = recording.record(folder, sources, registry)
     assert [(row.strategy, row.seed) for row in left] == [("fedavg", 2)]
@@ -68,7 +66,7 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     assert "- Seeds: 0, 1;" in page
     assert page.count(", commit ") <= 1  # the provenance is equal, and told once
     stages = recording.sections(page)["What each stage did"].splitlines()
-    experts = [line for line in stages if "measured experts" in line]
+    experts = [line for line in stages if "measured uncalibrated" in line]
     assert [line.split("|")[4].strip() for line in experts] == ["2"]
     # Recorded again it is the same.
     recording.record(folder, sources, registry)
