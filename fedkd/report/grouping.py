@@ -138,6 +138,24 @@ def setting_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
     return tuple(titles), ", ".join(shared)
 
 
+def column_titles(settings: Sequence[Setting]) -> tuple[tuple[str, ...], str]:
+    """Return what :func:`setting_titles` does, shorter where columns are data sets.
+
+    A partition that several data sets share is among what they all share:
+    ``("mnist", "cifar10")`` and ``"dirichlet 0.1, models cnn, …"``.
+    """
+    titles, shared = setting_titles(settings)
+    splits = {with_alpha(setting.partition, setting.alpha) for setting in settings}
+    if len(splits) != 1 or len({setting.dataset for setting in settings}) == 1:
+        return titles, shared
+    (split,) = splits
+    short = [
+        title.replace(f"{setting.dataset}, {split}", setting.dataset, 1)
+        for setting, title in zip(settings, titles, strict=True)
+    ]
+    return tuple(short), ", ".join(filter(None, [split, shared]))
+
+
 def titles_of(settings: Iterable[Setting]) -> dict[Setting, str]:
     """Return the short title of every setting, each once, in their order."""
     every = list(dict.fromkeys(settings))

@@ -11,9 +11,9 @@ from fedkd.report.grouping import (
     LOCAL,
     UNDEFINED,
     changed_parts,
+    column_titles,
     group,
     is_of_global,
-    setting_titles,
     split_conflicts,
     titles_of,
 )
@@ -61,7 +61,7 @@ def notes(
     Args:
         rows: What the table is made of.
         table: Of one column.
-        shared: What all settings share, in words; see ``setting_titles``.
+        shared: What all settings share, in words; see ``column_titles``.
         which_n: What is said of the numbers of seeds if they differ.
     """
     lines = meaning(rows, table)
@@ -149,7 +149,7 @@ def verdicts(table: Table) -> list[str]:
 
 def _unseparated(table: Table) -> list[str]:
     """Return why the best is not separated in each setting, and how many seeds would do."""
-    titles, _ = setting_titles(table.settings)
+    titles, _ = column_titles(table.settings)
     several = len(table.settings) > 1
     lines = []
     for setting, title in zip(table.settings, titles, strict=True):

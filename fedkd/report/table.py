@@ -17,8 +17,8 @@ from fedkd.report.grouping import (
     LOCAL,
     UNDEFINED,
     Setting,
+    column_titles,
     group,
-    setting_titles,
     split_conflicts,
     titles_of,
 )
@@ -235,7 +235,7 @@ def lost_to(row: Row) -> tuple[str, str] | None:
 
 
 def _values(rows: Sequence[Row], table: Table) -> Part:
-    titles, shared = setting_titles(table.settings)
+    titles, shared = column_titles(table.settings)
     body = []
     for label in table.strategies:
         line: list[Entry | str] = [labelled(label, table)]
@@ -319,7 +319,7 @@ def differences_parts(rows: Sequence[Row], table: Table) -> list[Part]:
 
 
 def _differences_grid(pairs: Pairs, table: Table) -> Grid:
-    titles, _ = setting_titles(table.settings)
+    titles, _ = column_titles(table.settings)
     several = len({pair.n for pair in pairs.values()}) > 1
     body = []
     for label in table.strategies:

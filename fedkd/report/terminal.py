@@ -9,7 +9,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from fedkd.metrics.columns import Column
-from fedkd.report.grouping import setting_titles
+from fedkd.report.grouping import column_titles
 from fedkd.report.notes import labelled, meaning, mixed_data, notes, verdicts
 from fedkd.report.parts import Part
 from fedkd.report.results import Row
@@ -45,7 +45,7 @@ def table_rich(
     if not rows:
         return Text("There are no results yet.")
     table = summarise(rows, references)
-    _, shared = setting_titles(table.settings)
+    _, shared = column_titles(table.settings)
     parts: list[RenderableType] = [
         *(Text(line, style="bold") for line in mixed_data(rows)),
         Fitted(table, title),
@@ -87,7 +87,7 @@ class Fitted:
     def __init__(self, table: Table, title: str) -> None:
         self._table = table
         self._title = title
-        self._titles, _ = setting_titles(table.settings)
+        self._titles, _ = column_titles(table.settings)
         self._labels = [labelled(label, table) for label in table.strategies]
         self._texts = [
             [entry_text(table.entries[s, t], table) for s in table.strategies]

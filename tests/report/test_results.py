@@ -15,7 +15,7 @@ from fedkd.base.files import write_atomic, write_json_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError, DataError
 from fedkd.metrics.classification import Loss
-from fedkd.report.grouping import setting_titles, split_conflicts
+from fedkd.report.grouping import column_titles, setting_titles, split_conflicts
 from fedkd.report.paper.latex import tables_latex
 from fedkd.report.parts import Grid
 from fedkd.report.results import (
@@ -531,6 +531,27 @@ def test_titles_hold_only_what_differs():
     titles, shared = setting_titles(summarise(rows).settings)
     assert titles == ("digits, dirichlet 0.1, models cnn", "digits, iid, models vgg11")
     assert shared == "10 clients"
+
+
+def test_columns_that_are_data_sets_do_not_repeat_their_partition():
+    mnist = rows_of("a", 1.0, dataset="mnist")
+    settings = summarise(rows_of("a", 1.0) + mnist).settings
+    assert setting_titles(settings)[0][1] == "mnist, dirichlet 0.1"
+    titles, shared = column_titles(settings)
+    assert titles == ("digits", "mnist")
+    assert shared == "dirichlet 0.1, models cnn, 10 clients"
+    wide = rows_of("a", 1.0, dataset="mnist", models="vgg11")
+    titles, shared = column_titles(summarise(rows_of("a", 1.0) + wide).settings)
+    assert titles == ("digits, models cnn", "mnist, models vgg11")
+    assert shared == "dirichlet 0.1, 10 clients"
+    for other in (
+        rows_of("a", 1.0, alpha=0.5),
+        rows_of("a", 1.0, dataset="mnist", alpha=0.5),
+    ):
+        settings = summarise(rows_of("a", 1.0) + other).settings
+        assert column_titles(settings) == setting_titles(settings)
+    alone = summarise(rows_of("a", 1.0)).settings
+    assert column_titles(alone) == setting_titles(alone)
 
 
 def test_differences_are_paired_by_seed():
