@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from across import across
 from holes import asked_for, holes
 
 from fedkd.errors import counted
@@ -86,6 +87,7 @@ def page(one: Recorded) -> str:
         f"[table.md]({there}/table.md) has all tables and "
         f"[results.csv]({there}/results.csv) all runs.",
         f"## {GLOBAL.title}\n\n{one.sections[GLOBAL.title]}",
+        *_across(one),
         "## What is separated, and what is not\n\n" + "\n".join(_conclusions(one)),
         f"## Cost beside accuracy\n\n{_costs(one)}",
         *_ceilings(one),
@@ -169,12 +171,24 @@ def _conclusions(one: Recorded) -> list[str]:
     return lines
 
 
-def _of_setting(one: Recorded, setting: Setting) -> list[str]:
+def _across(one: Recorded) -> list[str]:
+    """Return the section on how methods stand over data sets, if there are several."""
+    text = across(one.rows, one.table, _baselines(one))
+    return [f"## Over the data sets\n\n{text}"] if text else []
+
+
+def _baselines(one: Recorded) -> list[str]:
+    """Return FedAvg, or who stands for it, and the rows of equal work, each once."""
     bases = [baseline_of(one.table) or ""]
     bases += [label for label in one.table.strategies if EQUAL_WORK in label]
+    return list(dict.fromkeys(bases))
+
+
+def _of_setting(one: Recorded, setting: Setting) -> list[str]:
+    bases = _baselines(one)
     apart = one.table.references | one.table.without_global
     lines = [_best(one.table, setting)]
-    for base in dict.fromkeys(bases):
+    for base in bases:
         lines += _against(
             base, _pairs(one, base, setting, GLOBAL, apart), "Global accuracy: "
         )

@@ -150,14 +150,25 @@ def verdicts(table: Table) -> list[str]:
 def _unseparated(table: Table) -> list[str]:
     """Return why the best is not separated in each setting, and how many seeds would do."""
     titles, _ = column_titles(table.settings)
-    several = len(table.settings) > 1
+    places = [table.standings.get(one, Standing()) for one in table.settings]
+    told = [
+        (title, place.pair)
+        for title, place in zip(titles, places, strict=True)
+        if "leading" in place.marks.values()
+    ]
+    few = [title for title, pair in told if pair and pair.n < LEAST_SEEDS]
     lines = []
-    for setting, title in zip(table.settings, titles, strict=True):
-        place = table.standings.get(setting, Standing())
-        if "leading" in place.marks.values():
-            start = f"{title}: " if several else ""
-            lines.append(f"{start}{_why(place.pair)}")
-    return lines
+    # Of many settings with too few seeds, one sentence says it.
+    if len(few) > 1:
+        told = [(title, pair) for title, pair in told if title not in few]
+        where = "everywhere" if len(few) == len(titles) else f"on {'; '.join(few)}"
+        lines = [
+            f"Best and runner-up have fewer than {LEAST_SEEDS} seeds in common {where}, "
+            f"and an interval takes {LEAST_SEEDS} or more."
+        ]
+    several = len(titles) > 1
+    whys = (f"{title}: {_why(one)}" if several else _why(one) for title, one in told)
+    return [*whys, *lines]
 
 
 def _why(pair: Pair | None) -> str:

@@ -554,6 +554,25 @@ def test_columns_that_are_data_sets_do_not_repeat_their_partition():
     assert column_titles(alone) == setting_titles(alone)
 
 
+def test_too_few_seeds_in_many_settings_are_said_once():
+    rows = rows_of("a", 1.0) + rows_of("b", 2.0)
+    more = rows_of("a", 1.0, dataset="mnist") + rows_of("b", 2.0, dataset="mnist")
+    text = table_markdown(rows + more, title="t")
+    sentence = (
+        "Best and runner-up have fewer than 3 seeds in common everywhere, and an "
+        "interval takes 3 or more."
+    )
+    assert text.count(sentence) == 1
+    assert "common seed;" not in text
+    third = [
+        *rows_of("a", 1.0, 2.0, 4.0, dataset="svhn"),
+        *rows_of("b", 2.0, 2.5, 4.1, dataset="svhn"),
+    ]
+    text = table_markdown(rows + more + third, title="t")
+    assert "svhn: b above a: +0.53" in text
+    assert "seeds in common on digits; mnist, and an interval takes" in text
+
+
 def test_differences_are_paired_by_seed():
     rows = rows_of("fedavg", 80.0, 60.0, 70.0) + rows_of("b", 82.0, 63.0)
     (pair,) = against(rows, "fedavg").values()

@@ -1,0 +1,59 @@
+"""How methods stand over several data sets, worked out by hand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedkd.report.results import Row
+from fedkd.report.summary import summarise
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def across():
+    sys.path.insert(0, str(BENCHMARKS))
+    from across import across
+
+    yield across
+    sys.path.remove(str(BENCHMARKS))
+
+
+def _rows(label, dataset, *accuracies, of="model"):
+    name = {"suite": "s", "partition": "iid", "alpha": None, "models": "cnn"}
+    return [
+        Row(
+            strategy=label, dataset=dataset, clients=2, rounds=1, seed=seed,
+            status="done", global_accuracy=accuracy, local_accuracy=accuracy,
+            run_id=f"{label}-{dataset}-{seed}", global_of=of, **name,
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def test_it_says_how_often_and_how_far_methods_are_above(across):
+    rows = [
+        *_rows("fedavg", "mnist", 50.0, 60.0),
+        *_rows("b", "mnist", 51.0, 64.0),  # +1, +4: mean +2.50
+        *_rows("own", "mnist", 90.0, 90.0, of="clients"),
+        *_rows("central", "mnist", 99.0),
+        *_rows("fedavg", "svhn", 30.0),
+        *_rows("b", "svhn", 29.0, 70.0),  # -1; nobody else has seed 1
+        *_rows("fedavg", "digits", 40.0),  # b was not run
+    ]
+    table = summarise(rows, {"central"})
+    text = across(rows, table, ["fedavg", "b"])
+    lines = [[x.strip() for x in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert lines[0] == ["strategy", "above fedavg", "above b"]
+    assert lines[2:4] == [
+        ["fedavg", "-", "1 of 2: -0.75 (-2.50 to +1.00)"],
+        ["b", "1 of 2: +0.75 (-1.00 to +2.50)", "-"],
+    ]
+    assert "own" not in text
+    assert "central" not in text
+
+
+def test_of_one_data_set_there_is_nothing_to_say(across):
+    rows = _rows("fedavg", "mnist", 50.0) + _rows("b", "mnist", 51.0)
+    assert across(rows, summarise(rows, set()), ["fedavg"]) == ""
