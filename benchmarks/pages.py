@@ -25,6 +25,7 @@ from fedkd.plugins.registry import Registry
 from fedkd.report.grouping import GLOBAL, LOCAL, Setting, done, group, titles_of
 from fedkd.report.notes import bounds
 from fedkd.report.results import Row, read_results
+from fedkd.report.stats.intervals import LEAST_SEEDS
 from fedkd.report.stats.pairs import Pair, against
 from fedkd.report.summary import Table, baseline_of, summarise
 from fedkd.report.text import amount, markdown_grid, numbered, signed, spread
@@ -161,11 +162,23 @@ def _what_was_run(one: Recorded) -> str:
 def _conclusions(one: Recorded) -> list[str]:
     """Return in words what the paired intervals of each setting leave 0 or not."""
     titles = titles_of(one.table.settings)
-    lines = []
+    seeds: dict[Setting, set[int]] = {}
+    for (_, setting), rows in group(done(one.rows, GLOBAL)).items():
+        seeds.setdefault(setting, set()).update(row.seed for row in rows)
+    lines, few = [], []
     for setting in one.table.settings:
         several = len(one.table.settings) > 1
+        if several and len(seeds.get(setting, ())) < LEAST_SEEDS:
+            few.append(titles[setting])
+            continue
         lines += [f"**{titles[setting]}**", ""] if several else []
         lines += [f"- {text}" for text in _of_setting(one, setting)] + [""]
+    if few:
+        lines += [
+            f"Nothing can be separated on {'; '.join(few)}: an interval takes "
+            f"{LEAST_SEEDS} seeds in common.",
+            "",
+        ]
     if ranks := one.sections.get("Mean ranks"):
         lines += ["Over all settings and seeds:", "", ranks]
     return lines
@@ -222,7 +235,8 @@ def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
     """Return who is above, below and not separated from a baseline."""
     tested = {label: pair for label, pair in pairs.items() if pair.interval is not None}
     if not tested:
-        why = "one seed has no interval" if pairs else "nobody else competes there"
+        few = f"an interval takes {LEAST_SEEDS} seeds in common"
+        why = few if pairs else "nobody else competes there"
         return [f"{start}from `{base}` nothing can be separated: {why}."]
 
     def those(sign: int) -> str:
