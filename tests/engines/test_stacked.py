@@ -117,7 +117,9 @@ def test_weights_agree_with_the_serial_ones(model, together):
         run(named("fedavg"), e, models=(model,), rounds=rounds, training=training)
         for e in ("serial", "stacked")
     ]
-    assert_close(*results)
+    # BatchNorm over few images makes more of rounding in each of many layers, and how much
+    # differs between processors.
+    assert_close(*results, tolerance=TOLERANCE if model != NARROW else 5 * TOLERANCE)
     assert together == [5] * rounds
 
 
