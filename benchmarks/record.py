@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -174,9 +174,26 @@ def _whole(
         or pieces.get(at := ("", *place_of(row, axes)[1:]), {""}) <= there[at]
     ]
     last = len(order)
+    _refuse_twins(whole, axes)
     whole.sort(key=lambda row: order.get(place_of(row, axes), last))
     found = {row.run_id for row in whole}
     return whole, [row for row in rows if row.run_id not in found]
+
+
+def _refuse_twins(rows: Sequence[Row], axes: Collection[str]) -> None:
+    """Refuse two runs of one place, as two choices of a search leave.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    first: dict[Place, Row] = {}
+    for row in rows:
+        other = first.setdefault(place_of(row, axes), row)
+        if other is not row:
+            raise ConfigError(
+                f"{other.run_id} and {row.run_id} are both {row.title}, run with "
+                "different options. Remove the folder of one, and its row."
+            )
 
 
 def _write(folder: Path, rows: Sequence[Row], tuning: Tuning | None) -> None:

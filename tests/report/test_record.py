@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fedkd
+from fedkd.base import sums
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
@@ -85,6 +86,14 @@ def test_another_protocol_and_no_finished_piece_are_refused(
     _bench(tmp_path / "half", ["fedavg"], [0])
     with pytest.raises(ConfigError, match="nothing to record yet"):
         recording.record(folder, [tmp_path / "half"], registry)
+    # As a search leaves that chose anew: one row, another learning rate.
+    _bench(tmp_path / "one", ["fedavg", "ccvr"], [0])
+    path = tmp_path / "one" / "results.csv"
+    head, row, other = path.read_text().splitlines()
+    (tmp_path / "one" / sums.NAME).unlink()
+    path.write_text("\n".join([head, row, row.replace("s0-", "s0-f"), other, ""]))
+    with pytest.raises(ConfigError, match=r"fedavg-.* are both fedavg, digits"):
+        recording.record(folder, [tmp_path / "one"], registry)
     assert [path.name for path in folder.iterdir()] == ["command.txt"]
 
 
