@@ -5,9 +5,9 @@
 
 Runs that are recorded stay, whether or not their own folders are still there: a table that
 takes longer than one sitting is recorded piece by piece. A piece is one seed of a setting
-with all rows that the command asks for; of an unfinished one nothing is recorded, or, with
-``--unfinished``, what is there. Then ``python benchmarks/tables.py`` makes the pages anew,
-which name what is missing.
+with all rows that the command asks for. What is there of an unfinished one waits in
+``begun.csv``, in no table, until the rest is recorded. Then ``python benchmarks/tables.py``
+makes the pages anew, which name what is missing.
 """
 
 from __future__ import annotations
@@ -32,40 +32,37 @@ from fedkd.report.results import Row, csv_text, merge_results, read_results
 from fedkd.report.tuning import Tuning, read_tuning, tuning_lines
 from fedkd.suite.suite import Suite
 
+DONE = "results.csv"
+"""What tables are made of."""
+BEGUN = "begun.csv"
+"""Rows of unfinished pieces."""
 
-def record(
-    folder: Path,
-    sources: Sequence[Path],
-    registry: Registry,
-    *,
-    unfinished: bool = False,
-) -> list[Row]:
+
+def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Row]:
     """Add the finished pieces of results folders to recorded results.
 
     Args:
         folder: Of ``benchmarks/results``, with its ``command.txt``.
         sources: Results folders of 'fedkd bench'.
         registry: Where names are looked up.
-        unfinished: Add the runs of unfinished pieces, too.
 
     Returns:
-        The rows of the sources that were left out, because their piece is not finished.
+        The rows that wait in ``begun.csv``, because their piece is not finished.
 
     Raises:
-        ConfigError: If a source ran something else than the command asks for, or holds
-            another result of a run that is recorded.
+        ConfigError: If a source ran something else than the command asks for, holds
+            another result of a run that is recorded, or no piece is finished yet.
     """
     command = (folder / "command.txt").read_text("utf-8").strip()
     asked = suite_of(command, registry)
     reports = {source: read_report([ResultsFolder(source)]) for source in sources}
     for source, report in reports.items():
         _check_same(asked, source, report.suites.values())
-    old = read_results(folder / "results.csv") if _is_recorded(folder) else []
-    every = merge_results(
-        {str(folder): old, **{str(s): r.rows for s, r in reports.items()}}
-    )
-    kept = {row.run_id for row in (every if unfinished else old)}
-    rows, left = _whole(every, kept, command, registry)
+    known = [path for name in (DONE, BEGUN) if (path := folder / name).is_file()]
+    tables = {str(path): read_results(path) for path in known}
+    tables |= {str(source): report.rows for source, report in reports.items()}
+    kept = {row.run_id for row in tables.get(str(folder / DONE), ())}
+    rows, left = _whole(merge_results(tables), kept, command, registry)
     if not rows:
         raise ConfigError(
             f"{listing(map(str, sources))}: no seed of a setting has all rows that "
@@ -81,8 +78,8 @@ def record(
     stages = read_stages(folder)
     for report in reports.values():
         stages |= {row.run_id: lines for row, lines in lines_of(report)}
-    _write(folder, rows, tuning)
-    write_stages(folder, rows, stages)
+    _write(folder, rows, left, tuning)
+    write_stages(folder, [*rows, *left], stages)
     _write_table(folder, rows, asked, reports, registry)
     return left
 
@@ -129,10 +126,6 @@ def _together(one: Tuning, other: Tuning) -> Tuning:
         families={**one.families, **other.families},
         **{name: getattr(one, name) + getattr(other, name) for name in costs},
     )
-
-
-def _is_recorded(folder: Path) -> bool:
-    return (folder / "results.csv").is_file()
 
 
 def _check_same(asked: Suite, source: Path, suites: Iterable[Suite]) -> None:
@@ -196,8 +189,14 @@ def _refuse_twins(rows: Sequence[Row], axes: Collection[str]) -> None:
             )
 
 
-def _write(folder: Path, rows: Sequence[Row], tuning: Tuning | None) -> None:
-    (folder / "results.csv").write_text(csv_text(rows), "utf-8")
+def _write(
+    folder: Path, rows: Sequence[Row], left: Sequence[Row], tuning: Tuning | None
+) -> None:
+    (folder / DONE).write_text(csv_text(rows), "utf-8")
+    if left:
+        (folder / BEGUN).write_text(csv_text(left), "utf-8")
+    else:
+        (folder / BEGUN).unlink(missing_ok=True)
     if tuning is not None:
         (folder / "chosen.json").write_text(json_text(asdict(tuning)), "utf-8")
 
@@ -235,9 +234,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="what the recorded results are called")
     parser.add_argument("sources", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--command", help="the command that asks for all of the runs")
-    parser.add_argument(
-        "--unfinished", action="store_true", help="record unfinished pieces, too"
-    )
     told_ = parser.parse_args(arguments)
     folder = RESULTS / told_.name
     text = folder / "command.txt"
@@ -249,15 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text.write_text(told_.command + "\n", "utf-8")
         elif not text.is_file():
             raise ConfigError(f"{text} is not there yet; say the --command.")
-        registry = load_registry(quiet=True)
-        left = record(folder, told_.sources, registry, unfinished=told_.unfinished)
+        left = record(folder, told_.sources, load_registry(quiet=True))
     except FedKDError as error:
         print(f"record: {error}", file=sys.stderr)
         return 2
-    held = len(read_results(folder / "results.csv"))
-    print(
-        f"{folder}: {counted(held, 'run')}, and {len(left)} of unfinished pieces left."
-    )
+    held = counted(len(read_results(folder / DONE)), "run")
+    print(f"{folder}: {held}, and {len(left)} of unfinished pieces in {BEGUN}.")
     return 0
 
 

@@ -54,8 +54,9 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     left = recording.record(folder, [tmp_path / "second"], registry)
     assert [(row.strategy, row.seed) for row in left] == [("fedavg", 1), ("fedavg", 2)]
     assert (folder / "table.md").read_text() == alone
+    shutil.rmtree(tmp_path / "second")
     _bench(tmp_path / "third", ["ccvr"], [1])
-    sources = [tmp_path / "second", tmp_path / "third"]
+    sources = [tmp_path / "third"]
     left = recording.record(folder, sources, registry)
     assert [(row.strategy, row.seed) for row in left] == [("fedavg", 2)]
     rows = read_results(folder / "results.csv")
@@ -72,8 +73,13 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     # Recorded again it is the same.
     recording.record(folder, sources, registry)
     assert (folder / "table.md").read_text() == page
-    assert recording.record(folder, sources, registry, unfinished=True) == []
-    assert len(read_results(folder / "results.csv")) == 5
+    # When everything is done, nothing waits.
+    (begun,) = read_results(folder / "begun.csv")
+    assert (begun.strategy, begun.seed) == ("fedavg", 2)
+    _bench(tmp_path / "last", ["ccvr"], [2])
+    assert recording.record(folder, [tmp_path / "last"], registry) == []
+    assert len(read_results(folder / "results.csv")) == 6
+    assert not (folder / "begun.csv").exists()
 
 
 def test_another_protocol_and_no_finished_piece_are_refused(
