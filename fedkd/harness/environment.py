@@ -125,9 +125,11 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what the speed of a run hangs on: processor, cores, threads, device."""
+    """Return what speed and bits of a run hang on: processor, cores, threads, device."""
     return {
-        "cpu": _cpu(),
+        # One model's vector instructions may be hidden from a virtual machine, and
+        # others sum in another order.
+        "cpu": f"{_cpu()}, {torch.backends.cpu.get_cpu_capability()}",
         "cores": cores(),
         "threads_per_cell": THREADS,
         "device": str(device),

@@ -81,6 +81,8 @@ def test_a_bench_leaves_what_the_contract_says(bench):
         )
     environment = json.loads((out / "environment.json").read_text())
     assert "torch" in json.dumps(environment)
+    # What decides about the bits: the processor and its vector instructions.
+    assert environment["cpu"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")
 
 
 def test_strategies_of_a_seed_share_the_split_and_seeds_do_not(bench):
