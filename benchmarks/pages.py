@@ -350,8 +350,8 @@ def _again(one: Recorded) -> str:
         f"```sh\n{shlex.join(words)}\n```\n\n"
         f"The first row of the recorded runs, {row.title}, ended at "
         f"{row.global_accuracy:.2f} %. Equal versions on an equal processor with equal "
-        "vector instructions give equal bits; other ones sum in another order, and training "
-        "makes more of that than rounding."
+        "vector instructions give equal bits; other ones sum in another order, and "
+        "training makes more of that than rounding."
     )
     commits = _commits(one)
     return f"{text} {commits}" if commits else text
