@@ -69,14 +69,18 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     """
     rows = tuple(read_results(path / "results.csv"))
     suite = load_suite(rows[0].suite)
-    names = {entry.label: entry.name for entry in suite.strategies}
-    labels = {row.strategy for row in rows}
-    # What a command adds to the suite has its name as its label.
-    references = {one for one in labels if registry.is_reference(names.get(one, one))}
-    table = summarise(rows, references)
+    table = summarise(rows, references_of(rows, suite, registry))
     command = (path / "command.txt").read_text("utf-8").strip()
     missing = tuple(holes(rows, asked_for(command, registry)))
     return Recorded(path, rows, suite, table, sections, command, missing)
+
+
+def references_of(rows: Sequence[Row], suite: Suite, registry: Registry) -> set[str]:
+    """Return the labels of rows that are references and no competitors."""
+    names = {entry.label: entry.name for entry in suite.strategies}
+    labels = {row.strategy for row in rows}
+    # What a command adds to the suite has its name as its label.
+    return {one for one in labels if registry.is_reference(names.get(one, one))}
 
 
 def page(one: Recorded) -> str:

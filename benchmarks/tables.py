@@ -24,7 +24,7 @@ from laststages import read_stages
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.reported import reported_section
-from fedkd.report.results import Row, read_results
+from fedkd.report.results import read_results
 from fedkd.report.stages import TITLE as STAGES
 from fedkd.report.stages import stage_table
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
@@ -90,12 +90,7 @@ def renewed(
         rows,
         title=path.parent.name,
         protocol_lines=told.get("Protocol", ()),
-        references={
-            # What a command adds to the suite has its name as its label.
-            label
-            for label in _labels(rows)
-            if registry.is_reference(names.get(label, label))
-        },
+        references=pages_of_results.references_of(rows, suite, registry),
         provenance=[line for line in origin if not line.startswith(DERIVED_ORIGIN)],
         tuning=told.get("Tuning", ()),
         stages=stages,
@@ -119,10 +114,6 @@ def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
 def items(body: str) -> list[str]:
     """Return the lines of a section that is a list, without their marks."""
     return [unescaped(line.removeprefix("- ")) for line in body.splitlines() if line]
-
-
-def _labels(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.strategy for row in rows))
 
 
 def _there(path: Path) -> str:
