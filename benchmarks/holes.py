@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from fedkd.base.runname import RunName
 from fedkd.commands.bench import command as bench
@@ -35,14 +35,23 @@ def suite_of(command: str, registry: Registry) -> Suite:
     return load_overridden(params["suite"], wishes, registry)
 
 
-def asked_for(command: str, registry: Registry) -> list[RunName]:
-    """Return what the runs of a ``fedkd bench`` command are called.
+def asked_for(suite: Suite, registry: Registry) -> list[RunName]:
+    """Return what the runs of a command's suite are called, in the order of its grid.
 
     Args:
-        command: All of it, as it is typed.
+        suite: What :func:`suite_of` returns.
         registry: Where names are looked up.
     """
-    return [cell.run for cell in grid(suite_of(command, registry), registry)]
+    return [cell.run for cell in grid(suite, registry)]
+
+
+def axes_of(runs: Iterable[RunName]) -> set[str]:
+    """Return the names of a grid's own axes.
+
+    Args:
+        runs: Of the grid.
+    """
+    return {name for run in runs for name, _ in run.axes}
 
 
 def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
@@ -52,7 +61,7 @@ def holes(rows: Sequence[Row], asked: Sequence[RunName]) -> list[str]:
         rows: What is recorded.
         asked: What there should be.
     """
-    axes = {name for run in asked for name, _ in run.axes}
+    axes = axes_of(asked)
     there = {place_of(row, axes) for row in rows}
     titles = titles_of(_setting(run, axes) for run in asked)
     wanted: dict[tuple[Setting, int], list[str]] = {}
@@ -77,7 +86,7 @@ def place_of(run: RunName, axes: Collection[str]) -> Place:
 
     Args:
         run: One of the grid, or a row.
-        axes: Names of the grid's own axes.
+        axes: What :func:`axes_of` returns.
     """
     return run.strategy, _setting(run, axes), run.seed
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from across import across
-from holes import asked_for, holes
+from holes import asked_for, holes, suite_of
 
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
@@ -71,7 +71,7 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     suite = load_suite(rows[0].suite)
     table = summarise(rows, references_of(rows, suite, registry))
     command = (path / "command.txt").read_text("utf-8").strip()
-    missing = tuple(holes(rows, asked_for(command, registry)))
+    missing = tuple(holes(rows, asked_for(suite_of(command, registry), registry)))
     return Recorded(path, rows, suite, table, sections, command, missing)
 
 

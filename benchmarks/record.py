@@ -18,12 +18,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from holes import Place, asked_for, place_of, suite_of
+from holes import Place, asked_for, axes_of, place_of, suite_of
 from laststages import read_stages, write_stages
 from tables import RESULTS, items, renewed, sections
 
 from fedkd.base.files import json_text
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.runname import RunName
 from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines
@@ -62,7 +63,7 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
     tables = {str(path): read_results(path) for path in known}
     tables |= {str(source): report.rows for source, report in reports.items()}
     kept = {row.run_id for row in tables.get(str(folder / DONE), ())}
-    rows, left = _whole(merge_results(tables), kept, command, registry)
+    rows, left = _whole(merge_results(tables), kept, asked_for(asked, registry))
     if not rows:
         raise ConfigError(
             f"{listing(map(str, sources))}: no seed of a setting has all rows that "
@@ -147,11 +148,10 @@ def _check_same(asked: Suite, source: Path, suites: Iterable[Suite]) -> None:
 
 
 def _whole(
-    rows: Sequence[Row], kept: set[str], command: str, registry: Registry
+    rows: Sequence[Row], kept: set[str], asked: Sequence[RunName]
 ) -> tuple[list[Row], list[Row]]:
     """Return rows of finished pieces in the order of the grid, and all others."""
-    asked = asked_for(command, registry)
-    axes = {name for run in asked for name, _ in run.axes}
+    axes = axes_of(asked)
     order = {place_of(run, axes): number for number, run in enumerate(asked)}
     pieces: dict[Place, set[str]] = {}
     for label, *piece in order:

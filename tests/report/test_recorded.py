@@ -64,9 +64,8 @@ def test_the_command_of_a_page_runs_the_cell_that_it_names(tables, folder):
     """It is parsed as the command line is, and asks for a run as it was recorded."""
     text = (ROOT / "docs" / "results" / f"{folder.name}.md").read_text("utf-8")
     _, again = re.findall(r"```sh\nfedkd bench (.*)\n```", text)
-    runs = tables.pages_of_results.asked_for(
-        f"fedkd bench {again}", load_registry(quiet=True)
-    )
+    registry, pages = load_registry(quiet=True), tables.pages_of_results
+    runs = pages.asked_for(pages.suite_of(f"fedkd bench {again}", registry), registry)
     first = next(r for r in read_results(folder / "results.csv") if r.status == "done")
     asked = {(one.strategy, one.dataset, one.partition, one.seed) for one in runs}
     assert asked == {(first.strategy, first.dataset, first.partition, first.seed)}
@@ -78,7 +77,8 @@ def test_what_a_command_asks_for_and_nobody_ran_is_named(tables):
     folder = ROOT / "benchmarks" / "results" / "byzantine"
     rows = read_results(folder / "results.csv")
     command = (folder / "command.txt").read_text("utf-8")
-    asked = holes.asked_for(command, load_registry(quiet=True))
+    registry = load_registry(quiet=True)
+    asked = holes.asked_for(holes.suite_of(command, registry), registry)
     assert holes.holes(rows, asked) == []
     label, axes = rows[0].strategy, rows[0].axes
     one = {(r.strategy, r.seed, r.axes) for r in rows} & {(label, 1, axes)}
