@@ -78,7 +78,8 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
     )
     stages = read_stages(folder)
     for report in reports.values():
-        stages |= {row.run_id: lines for row, lines in lines_of(report)}
+        # Runs whose own folder is gone have no lines, and keep what was recorded.
+        stages |= {row.run_id: lines for row, lines in lines_of(report) if lines}
     _write(folder, rows, left, tuning)
     write_stages(folder, [*rows, *left], stages)
     _write_table(folder, rows, asked, reports, registry)

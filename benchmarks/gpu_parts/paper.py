@@ -17,7 +17,6 @@ from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.folder import held
 from fedkd.simulation.executors import Choice
 from fedkd.simulation.metrics import read_metrics
-from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
 LEAST_SECONDS = 30.0
@@ -76,7 +75,7 @@ def _suite(
         plots=False,
         command=(sys.executable, *sys.argv),
     )
-    bench = Bench(loaded, grid(loaded, REGISTRY), REGISTRY, settings)
+    bench = Bench(loaded, REGISTRY, settings)
     started = time.monotonic()
     try:
         with held(out):

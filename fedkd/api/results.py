@@ -20,6 +20,7 @@ from fedkd.report.reading import Report, page_of, read_report
 from fedkd.report.results import COLUMNS, Row
 from fedkd.report.stats.intervals import LEVEL
 from fedkd.report.terminal import table_rich
+from fedkd.suite.axes import axis_text
 from fedkd.suite.suite import Suite
 
 if TYPE_CHECKING:
@@ -84,16 +85,18 @@ class Results:
         Raises:
             ConfigError: If there is no such column, no such run, or more than one.
         """
-        odd = [name for name in wanted if name not in COLUMNS]
+        there = [row.plain() for row in self.rows]
+        known = [*COLUMNS, *dict.fromkeys(name for one in there for name in one)]
+        odd = [name for name in wanted if name not in known]
         if odd:
             raise ConfigError(
                 f"run: found {odd[0]!r}, expected columns of results.csv: "
-                f"{listing(COLUMNS, 9)}."
+                f"{listing(dict.fromkeys(known), 40)}."
             )
         hits = [
             run
-            for run, row in zip(self.runs, self.rows, strict=True)
-            if all(row.value(name) == value for name, value in wanted.items())
+            for run, values in zip(self.runs, there, strict=True)
+            if all(_is(values.get(name), value) for name, value in wanted.items())
         ]
         if len(hits) != 1:
             asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
@@ -108,8 +111,8 @@ class Results:
         """Return which values there are, for each column whose wanted one is not there."""
         told = ""
         for name, value in wanted.items():
-            there = dict.fromkeys(row.value(name) for row in self.rows)
-            if value not in there:
+            there = dict.fromkeys(row.plain().get(name) for row in self.rows)
+            if not any(_is(one, value) for one in there):
                 told += f" {name} here: {listing(map(str, there), 40)}."
         return told
 
@@ -249,6 +252,13 @@ class Results:
                     k: v for k, v in line.items() if not isinstance(v, dict | list)
                 }
                 yield {**name, **plain}
+
+
+def _is(found: Any, wanted: Any) -> bool:
+    """Say whether a value is the wanted one; those of axes are there as texts."""
+    if isinstance(found, str) and not isinstance(wanted, str):
+        return found == axis_text(wanted)
+    return bool(found == wanted)
 
 
 def load(

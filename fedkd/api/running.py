@@ -24,6 +24,7 @@ from fedkd.harness.search import Search
 from fedkd.plugins.registry import load_registry
 from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
+from fedkd.suite.grid import Cell
 from fedkd.suite.suite import Suite
 
 NAMELESS = ResultsFolder(Path()).suite.name
@@ -101,7 +102,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         observers=tuple(each(observers, "fedkd.bench: observers")),
         command=("fedkd", "bench", named, *words_of(wishes)),
     )
-    results = said_in_python(overrides)(_carried_out)(request, progress)
+    results, _ = said_in_python(overrides)(_carried_out)(request, progress)
     failed = [run for run in results if run.row and run.row.status == "failed"]
     if failed:
         log = RunFolder(failed[0].folder).log
@@ -171,8 +172,8 @@ def run(  # noqa: PLR0913 - the parts of a run
         command=("fedkd", "bench", NAMELESS),
     )
     with said_in_python(options):
-        done = _carried_out(request, progress, kept, alone="fedkd.run")
-        return _lone_run(done)
+        done, cells = _carried_out(request, progress, kept, alone="fedkd.run")
+        return _lone_run(done, cells[0])
 
 
 def _check_suite(suite: object, assignments: object) -> None:
@@ -196,18 +197,20 @@ class _Passing:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def _lone_run(results: Results) -> FinishedRun:
-    """Return the one run of some results; what became of it otherwise is an error."""
-    (row,) = results.rows
-    if row.status != "done":
-        raise FedKDError(f"{row.title}: {row.status}: {row.reason}")
-    return results.runs[0]
+def _lone_run(results: Results, cell: Cell) -> FinishedRun:
+    """Return the run of a cell; what became of it otherwise is an error."""
+    run = results.run(run_id=cell.run_id)
+    if run.row is not None and run.row.status != "done":
+        raise FedKDError(f"{run.row.title}: {run.row.status}: {run.row.reason}")
+    return run
 
 
 def _carried_out(
     request: Request, progress: bool, kept: object = None, alone: str = ""
-) -> Results:
+) -> tuple[Results, list[Cell]]:
     """Run what is left of what is asked for, and read what it left.
+
+    Results are all that the folder's table has; cells are those that were asked for.
 
     Args:
         request: What is asked for.
@@ -232,4 +235,4 @@ def _carried_out(
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
     folder = made.settings.out
     report = read_report([folder], request.plugin_files, warn)
-    return Results(report, (folder,), made.settings.data_root, kept)
+    return Results(report, (folder,), made.settings.data_root, kept), made.cells

@@ -69,6 +69,9 @@ def _used(folder: Path) -> Iterator[tuple[str, str]]:
 def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "strategies", config["strategy"]["name"]
     yield "datasets", config["dataset"]["name"]
+    public = config.get("public") or {}
+    if public.get("dataset") is not None:
+        yield "datasets", public["dataset"]["name"]
     if config["strategy"]["options"].get("calibrate") is not None:
         yield "strategies", CALIBRATION
 

@@ -6,8 +6,9 @@ import contextlib
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,25 @@ class Bench:
     def __init__(
         self,
         suite: Suite,
-        cells: Sequence[Cell],
         registry: Registry,
         settings: Settings,
+        cells_of: Callable[[Suite], Sequence[Cell]] | None = None,
     ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            suite: What is run.
+            registry: Where names are looked up.
+            settings: How it is run.
+            cells_of: Returns the cells of the suite, or of it with other seeds, where
+                they are not those of its grid but have values that a search chose.
+
+        Raises:
+            ConfigError: Naming what of the suite cannot be used.
+        """
         self.suite = suite
-        self.cells = list(cells)
+        self._cells_of = cells_of or partial(grid, registry=registry)
+        self.cells = list(self._cells_of(suite))
         self.registry = registry
         self.settings = settings
         self.done: dict[str, Row] = {}
@@ -116,7 +130,7 @@ class Bench:
         """The rows so far and those of other seeds beside them, in the order of a grid."""
         if not self.beside:
             return self.rows
-        rows = {row.run_id: row for row in (*self.rows, *self.beside)}
+        rows = {row.run_id: row for row in (*self.beside, *self.rows)}
         return [rows[run_id] for run_id in self._order if run_id in rows]
 
     @property
@@ -125,8 +139,7 @@ class Bench:
         beside = {row.seed for row in self.beside}
         if not beside:
             return self.suite
-        seeds = tuple(sorted(beside.union(self.suite.seeds)))
-        return self.suite.model_copy(update={"seeds": seeds})
+        return self.suite.with_seeds(sorted(beside.union(self.suite.seeds)))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -154,7 +167,7 @@ class Bench:
             warnings.warn(changed_text(path), RuntimeWarning, stacklevel=2)
         self.beside = self._of_other_seeds()
         if self.beside:
-            self._order = [cell.run_id for cell in grid(self.whole, self.registry)]
+            self._order = [cell.run_id for cell in self._cells_of(self.whole)]
         if self.settings.fresh:
             return
         for cell in self.cells:
@@ -168,10 +181,9 @@ class Bench:
         seeds = sorted(seeds_in(out) - set(self.suite.seeds))
         if not seeds:
             return []
-        others = self.suite.model_copy(update={"seeds": tuple(seeds)})
         there = [
             cell
-            for cell in grid(others, self.registry)
+            for cell in self._cells_of(self.suite.with_seeds(seeds))
             if out.run(cell.run_id).result.is_file()
         ]
         with warnings.catch_warnings():

@@ -313,7 +313,7 @@ def _row(
     measures: dict[str, Any] = {name: outcome.metrics.get(name) for name in _MEASURES}
     for name, value in outcome.metrics.get("phases", {}).items():
         measures[f"seconds_{name}"] = value
-    counts = {n: outcome.metrics[n] for n in COUNTS & outcome.metrics.keys()}
+    counts = {n: value for n, value in outcome.metrics.items() if n in COUNTS}
     return Row(
         **vars(cell.run),
         status=outcome.status,

@@ -24,7 +24,6 @@ from fedkd.harness.taken import with_chosen
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.tuning import write_tuning
 from fedkd.simulation.executors import AUTO, Choice, Executor
-from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 
 Say = Callable[[str], None]
@@ -94,7 +93,7 @@ def opened(request: Request) -> Bench:
         command=request.command,
     )
     refuse_other_suite(settings.out, suite.name)
-    bench = Bench(suite, grid(suite, registry), registry, settings)
+    bench = Bench(suite, registry, settings)
     if request.chosen is not None:
         bench = with_chosen(bench, Path(request.chosen))
     bench.look()

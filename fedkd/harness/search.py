@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -101,9 +102,9 @@ class Search:
         ]
         self._trials = Bench(
             _of_trials(suite, config),
-            [],
             registry,
             replace(settings, out=settings.out.search, fresh=False),
+            lambda _: (),  # which trials there are follows from their scores
         )
         self._builders: dict[torch.device, RunBuilder] = {}
 
@@ -143,8 +144,8 @@ class Search:
             (study, {} if (trial := best.get(id(source))) is None else trial.values)
             for study, source in zip(self.studies, self._sources, strict=True)
         ]
-        cells = tuned_grid(bench.suite, bench.registry, chosen)
-        return Bench(bench.suite, cells, bench.registry, bench.settings)
+        cells_of = partial(tuned_grid, registry=bench.registry, chosen=chosen)
+        return Bench(bench.suite, bench.registry, bench.settings, cells_of)
 
     def _wave(self, view_of: ViewOf, number: int) -> None:
         """Ask each study for some trials, and run them rung by rung."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def with_chosen(bench: Bench, path: Path) -> Bench:
         (study, _values(study, tuning, registry, path) if study.space else {})
         for study in studies_of(suite, registry)
     ]
-    cells = tuned_grid(suite, registry, chosen)
-    made = Bench(suite, cells, registry, bench.settings)
+    cells_of = partial(tuned_grid, registry=registry, chosen=chosen)
+    made = Bench(suite, registry, bench.settings, cells_of)
     made.taken = replace(tuning, taken=True)
     return made
 

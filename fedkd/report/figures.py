@@ -161,7 +161,7 @@ def figure_in(
     with mpl.rc_context(style):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
-        kind = path.suffix.removeprefix(".")
+        kind = path.suffix.removeprefix(".").lower()
         around: dict[str, Any] = (
             {"dpi": PAPER_DPI} if size else {"bbox_inches": "tight", "pad_inches": 0.1}
         )

@@ -101,7 +101,8 @@ def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, An
     key, _, below = path.partition(".")
     if not below:
         return {**values, key: value}
-    return {**values, key: with_value(values[key], below, value)}
+    # What a suite leaves at its default may be written as nothing at all.
+    return {**values, key: with_value(values.get(key) or {}, below, value)}
 
 
 def axis_text(value: Any, path: str = "") -> str:

@@ -12,12 +12,23 @@ from fedkd.errors import ConfigError
 from fedkd.simulation.faults.files import with_checksum
 from fedkd.suite.search import Space, plain_space
 
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]{0,99}$"
 """Names that become folder names and parts of dotted paths."""
 
 
 SHOWN = r"^[A-Za-z0-9][A-Za-z0-9_+./ -]*$"
 """What tables may call data sets, partitions and models."""
+
+
+AMOUNTS = ("local_steps", "local_epochs")
+"""Keys of ``training`` that say how much clients train, each in place of the other."""
+
+
+def without_amounts(training: Any) -> Any:
+    """Return training without its amount of work, of which another is set."""
+    if not isinstance(training, Mapping):
+        return training
+    return {key: value for key, value in training.items() if key not in AMOUNTS}
 
 
 class Listed(Config):

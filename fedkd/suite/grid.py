@@ -22,7 +22,7 @@ from fedkd.plugins.registry import Registry
 from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.axes import require_few
-from fedkd.suite.entries import Listed, ListedStrategy
+from fedkd.suite.entries import AMOUNTS, Listed, ListedStrategy, without_amounts
 from fedkd.suite.metrics import columns_of, fault_columns, metrics_of
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import Public, public_of, refuse_same
@@ -238,10 +238,8 @@ def _training(
     if not own:
         return usual
     merged = usual.model_dump()
-    if "local_steps" in own or "local_epochs" in own:
-        # One amount of work replaces the other.
-        merged.pop("local_steps")
-        merged.pop("local_epochs")
+    if any(key in own for key in AMOUNTS):
+        merged = without_amounts(merged)
     return build(TrainingConfig, {**merged, **own}, f"{where}.training")
 
 

@@ -13,7 +13,15 @@ from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
 from fedkd.plugins.options import option_names, spelled_out
 from fedkd.plugins.registry import Registry
 from fedkd.suite.axes import NESTED
-from fedkd.suite.entries import Listed, ListedStrategy, Mix, normalise, strategy_entry
+from fedkd.suite.entries import (
+    AMOUNTS,
+    Listed,
+    ListedStrategy,
+    Mix,
+    normalise,
+    strategy_entry,
+    without_amounts,
+)
 from fedkd.suite.suite import Suite, build_suite, read_suite
 
 _SHARED = {
@@ -22,8 +30,6 @@ _SHARED = {
     "model": ("models", "models"),
 }
 """``--set`` paths that mean every listed thing that has the option."""
-
-_AMOUNTS = ("local_steps", "local_epochs")
 
 
 @dataclass(frozen=True)
@@ -207,10 +213,9 @@ def _assign(values: dict[str, Any], text: str, registry: Registry) -> dict[str, 
         keys = [part for part in ("search", ".".join(keys[1:])) if part]
     if len(keys) > 1 and keys[0] not in (*NESTED, "search"):
         raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
-    if keys[0] == "training" and keys[-1] in _AMOUNTS and value is not None:
+    if keys[0] == "training" and keys[-1] in AMOUNTS and value is not None:
         # One amount of work replaces the other.
-        kept = {k: v for k, v in values["training"].items() if k not in _AMOUNTS}
-        values = {**values, "training": kept}
+        values = {**values, "training": without_amounts(values.get("training"))}
     return normalise(_put(values, keys, value, where), where)
 
 
@@ -265,6 +270,8 @@ def _assign_strategy(
         own = {"rounds": entry.rounds, "training": entry.training, **entry.options}
         if entry.search:
             own["search"] = entry.search
+        if keys[1] == "training" and keys[-1] in AMOUNTS and value is not None:
+            own["training"] = without_amounts(own["training"])
         own = _put(own, keys[1:], value, where)
         return strategy_entry(
             {**own, "name": entry.name, "label": entry.label}, "--set strategies"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,6 +112,15 @@ class Suite(Protocol):
     def points(self) -> tuple[tuple[Axes, Suite], ...]:
         """Each point of the axes, and the suite there, which has no axes."""
         return self._points or (((), self),)
+
+    def with_seeds(self, seeds: Iterable[int]) -> Suite:
+        """Return the suite with other seeds, at every point of its axes too."""
+        own = {"seeds": tuple(seeds)}
+        made = self.model_copy(update=own)
+        made._points = tuple(
+            (axes, there.model_copy(update=own)) for axes, there in self._points
+        )
+        return made
 
     def plain(self) -> dict[str, Any]:
         """Return the suite as its file would hold it, with every default written out."""

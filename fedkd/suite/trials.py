@@ -14,7 +14,7 @@ from fedkd.metrics.metric_set import MetricSet
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.protocol import EvaluationConfig
 from fedkd.suite.axes import axis_text
-from fedkd.suite.entries import ListedStrategy
+from fedkd.suite.entries import AMOUNTS, ListedStrategy, without_amounts
 from fedkd.suite.grid import Cell, arranged, grid
 from fedkd.suite.metrics import built, columns_of, metrics_of
 from fedkd.suite.search import SearchConfig, Space, space_of
@@ -117,6 +117,8 @@ def with_values(
         "training": dict(entry.training),
         "strategy": dict(entry.options),
     }
+    if any(f"training.{key}" in values for key in AMOUNTS):
+        own["training"] = without_amounts(own["training"])
     for path, value in values.items():
         _put(own, path.split("."), value)
     changed = {"options": own["strategy"], "training": own["training"], "search": {}}
@@ -214,7 +216,7 @@ def tuned_grid(
     """Return the cells of a suite with the values that were chosen.
 
     Args:
-        suite: The whole one.
+        suite: The whole one; its seeds are those of the cells.
         registry: Where names are looked up.
         chosen: All of its studies, in their order, each with its values.
     """
@@ -225,7 +227,8 @@ def tuned_grid(
     for pairs in by_setting.values():
         first = pairs[0][0]
         entries = tuple(with_values(study.entry, values) for study, values in pairs)
-        there = first.suite.model_copy(update={"strategies": entries})
+        own = {"strategies": entries, "seeds": suite.seeds}
+        there = first.suite.model_copy(update=own)
         cells += [
             replace(cell, run=replace(cell.run, axes=first.axes))
             for cell in grid(there, registry)

@@ -13,12 +13,12 @@ from fedkd.harness.bench import Bench, Settings
 from fedkd.harness.environment import pick_device
 from fedkd.harness.folder import held
 from fedkd.harness.live.lines import make_view
+from fedkd.harness.taken import with_chosen
 from fedkd.plugins.registry import load_registry
 from fedkd.report.changes import changes_markdown
 from fedkd.report.results import read_results
 from fedkd.report.stats.comparison import Comparison, compare
 from fedkd.report.stats.intervals import LEVEL
-from fedkd.suite.grid import grid
 from fedkd.suite.suite import load_suite
 
 
@@ -87,7 +87,9 @@ def _run(recorded: ResultsFolder, settings: Settings) -> Bench:
     """Run the suite as it was recorded."""
     registry = load_registry(settings.plugin_files)
     suite = load_suite(str(recorded.suite))
-    bench = Bench(suite, grid(suite, registry), registry, settings)
+    bench = Bench(suite, registry, settings)
+    if suite.search is not None:
+        bench = with_chosen(bench, recorded.chosen)
     bench.look()
     with held(settings.out):
         if bench.todo:

@@ -381,4 +381,8 @@ def _near(one: Value, other: Value) -> bool:
     pairs = list(zip(_numbers(one), _numbers(other), strict=True))
     if any((a is None) != (b is None) for a, b in pairs):
         return False
-    return all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in pairs if a)
+    return all(
+        math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6)
+        for a, b in pairs
+        if a is not None
+    )

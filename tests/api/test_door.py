@@ -361,6 +361,21 @@ def test_any_key_of_a_suite_may_be_given_in_place_of_the_suites(tmp_path):
     assert cell.config_hash == run.row.config_hash
 
 
+def test_a_second_lone_run_may_go_into_the_folder_of_the_first(tmp_path):
+    for seed in (0, 1):
+        run = fedkd.run(
+            "fedavg",
+            **ONE,
+            rounds=1,
+            training=TRAINING,
+            seed=seed,
+            out=tmp_path,
+            progress=False,
+        )
+        assert run.row.seed == seed
+    assert [one.row.seed for one in fedkd.load(tmp_path)] == [0, 1]
+
+
 def test_a_lone_run_keeps_its_folder_as_long_as_it_is_there():
     run = fedkd.run("fedavg", **ONE, rounds=1, training=TRAINING, progress=False)
     folder = Path(run.folder)

@@ -98,6 +98,25 @@ def test_one_run_is_picked_by_its_columns(results):
         results.run(sed=1)
 
 
+def test_one_run_is_picked_by_an_axis_of_the_grid(tmp_path):
+    made = fedkd.bench(
+        {
+            **SUITE,
+            "strategies": ["fedavg"],
+            "seeds": 0,
+            "training": {"local_steps": 1, "lr": [0.1, 0.2]},
+        },
+        out=tmp_path,
+        progress=False,
+    )
+    assert len(made) == 2
+    for asked in (0.2, "0.2"):
+        run = made.run(**{"training.lr": asked})
+        assert dict(run.row.axes) == {"training.lr": "0.2"}
+    with pytest.raises(ConfigError, match=r"training\.lr here: 0\.1, 0\.2\.$"):
+        made.run(**{"training.lr": 0.3})
+
+
 def test_a_notebook_is_shown_the_table_of_a_terminal(results):
     page = results._repr_html_()
     text = re.sub("<[^>]+>", "", page)

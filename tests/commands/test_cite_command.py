@@ -51,6 +51,16 @@ def test_calibration_is_cited_beside_what_it_calibrates(tmp_path, capsys):
     assert {"luo2021fear", "li2021fedbn"} <= set(keys(capsys))
 
 
+def test_the_public_data_set_is_cited(tmp_path, capsys):
+    run = ResultsFolder(tmp_path).run("fedavg-0")
+    write_run(tmp_path, "fedavg", "digits")
+    config = yaml.safe_load(run.config.read_text())
+    config["public"] = {"dataset": {"name": "svhn", "options": {}}}
+    run.config.write_text(yaml.safe_dump(config))
+    assert cli.main(["cite", str(tmp_path)]) == 0
+    assert any("netzer2011" in key for key in keys(capsys))
+
+
 @pytest.mark.parametrize("made", [True, False])
 def test_a_folder_without_runs_is_refused(made, tmp_path, capsys):
     folder = tmp_path / "empty"

@@ -115,8 +115,9 @@ def test_a_written_table_is_what_the_partitioner_counts_reads(fedkd, tmp_path):
     assert again["counts"] == first["counts"]
 
 
-def test_a_heat_map_is_drawn(fedkd, tmp_path):
-    path = tmp_path / "split.png"
+@pytest.mark.parametrize("name", ["split.png", "SPLIT.PNG"])
+def test_a_heat_map_is_drawn(fedkd, tmp_path, name):
+    path = tmp_path / name
     assert fedkd("--png", path)[0] == 0
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

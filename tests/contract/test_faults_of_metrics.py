@@ -61,6 +61,13 @@ class SaysNothing(Metric):
         return accuracies[0]
 
 
+class OfTheLastClient(Metric):
+    """Accuracy of the last client."""
+
+    def of_clients(self, accuracies):
+        return accuracies[-1]
+
+
 class Unitless(Right):
     """Share that is right."""
 
@@ -265,6 +272,9 @@ FAULTS = [
      "of_test_set gave .* when the test images came in reverse"),
     (OfTheFirstClient, checks.order_is_irrelevant,
      "of_clients gave 80.0, and 0.0 when the clients came in reverse. Do not rely"),
+    # The last of them has no accuracy at all, which is a number too.
+    (OfTheLastClient, checks.order_is_irrelevant,
+     "of_clients gave 0.0, and 80.0 when the clients came in reverse. Do not rely"),
     (WeighsTheWrongOnes, checks.order_is_irrelevant, "of_trained gave .* in reverse"),
     (DividesByNothing, checks.nothing_to_measure_is_no_error,
      r"of_test_set \(no image\), line \d+ .* raised ZeroDivisionError: .* Return None"),

@@ -509,6 +509,24 @@ def test_seeds_of_an_earlier_call_stay_in_the_report(bench, capsys):
     assert "n = 3." in capsys.readouterr().out
 
 
+def test_seeds_of_an_earlier_call_stay_in_the_report_of_a_grid_with_axes(bench, capsys):
+    both = ("--set", "training.lr=[0.01, 0.1]")
+    for seed in ("0", "1"):
+        bench("toy-mean", "--seeds", seed, *both)
+    before = without_times("out")
+    assert [(row["seed"], dict(row["axes"])["training.lr"]) for row in before] == [
+        (0, "0.01"), (1, "0.01"), (0, "0.1"), (1, "0.1"),
+    ]  # fmt: skip
+    assert (
+        "Also in the table: 2 runs of seed 0, done before." in capsys.readouterr().out
+    )
+    bench("toy-mean", "--seeds", "1", *both, "--fresh")
+    assert without_times("out") == before
+    for row in rows():  # the new run's, and not what stood there before
+        left = json.loads(Path(f"out/runs/{row.run_id}/result.json").read_text())
+        assert round(left["seconds"], 3) == row.seconds
+
+
 def test_seeds_of_an_earlier_call_are_of_the_strategies_that_are_asked_for(bench):
     bench("toy-mean, fedavg", "--seeds", "0")
     bench("fedavg", "--seeds", "1")
@@ -611,7 +629,7 @@ def test_a_single_cell_runs_on_the_device_asked_for(
     suite = load_suite(str(path)).model_copy(update={"seeds": seeds})
     settings = Settings(ResultsFolder(tmp_path), tmp_path, torch.device("meta"), jobs=2)
     seen = []
-    bench = Bench(suite, grid(suite, registry), registry, settings)
+    bench = Bench(suite, registry, settings)
     monkeypatch.setattr(
         bench_module,
         "check_cells",

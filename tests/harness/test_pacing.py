@@ -47,7 +47,7 @@ def test_tables_take_a_tenth_of_the_time_and_lack_nothing_at_the_end(
 def test_no_folder_is_made_where_one_was_moved_away(tmp_path):
     suite = SimpleNamespace(reported=(), seeds=(0,))
     settings = SimpleNamespace(out=ResultsFolder(tmp_path / "gone"))
-    bench = bench_module.Bench(suite, [], None, settings)
+    bench = bench_module.Bench(suite, None, settings, lambda _: ())
     with pytest.raises(FedKDError, match="gone has disappeared while"):
         bench.write(whole=True)
     assert not (tmp_path / "gone").exists()

@@ -62,7 +62,7 @@ def suite_of(registry, tmp_path):
 
 def search_of(suite, registry):
     settings = Settings(ResultsFolder(Path("out")), Path(), torch.device("cpu"))
-    return Search(Bench(suite, grid(suite, registry), registry, settings), suite.search)
+    return Search(Bench(suite, registry, settings), suite.search)
 
 
 def tried(suite, registry):
@@ -391,6 +391,18 @@ def test_chosen_values_are_taken_in_place_of_a_search(run, capsys):
     capsys.readouterr()
     run("--chosen", "out/chosen.json", "--dry-run", out="other")
     assert "A search comes first" not in capsys.readouterr().out
+
+
+def test_seeds_of_an_earlier_call_stay_in_the_report(run, capsys):
+    """They have the values that were chosen, as those of this call do."""
+    run()
+    run("--seeds", "1")
+    both = [0, 1]
+    assert sorted({row.seed for row in read_results(Path("out/results.csv"))}) == both
+    run("--chosen", "out/chosen.json", "--seeds", "1", out="again")
+    run("--chosen", "out/chosen.json", out="again")
+    assert sorted({row.seed for row in read_results(Path("again/results.csv"))}) == both
+    assert "are not in this table" not in capsys.readouterr().out
 
 
 def test_the_first_of_a_family_is_chosen_for_where_it_is_left_out(run, monkeypatch):

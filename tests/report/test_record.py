@@ -70,9 +70,13 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     stages = recording.sections(page)["What each stage did"].splitlines()
     experts = [line for line in stages if "measured uncalibrated" in line]
     assert [line.split("|")[4].strip() for line in experts] == ["2"]
-    # Recorded again it is the same.
+    # Recorded again it is the same, also when the runs' own folders are gone by then.
+    known = (folder / "stages.csv").read_text()
+    recording.record(folder, sources, registry)
+    shutil.rmtree(tmp_path / "third" / "runs")
     recording.record(folder, sources, registry)
     assert (folder / "table.md").read_text() == page
+    assert (folder / "stages.csv").read_text() == known
     # When everything is done, nothing waits.
     (begun,) = read_results(folder / "begun.csv")
     assert (begun.strategy, begun.seed) == ("fedavg", 2)

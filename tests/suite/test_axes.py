@@ -62,6 +62,24 @@ def test_a_suite_with_axes_is_read_again_as_it_was(suite_of, tmp_path):
     assert grid(load_suite(str(path)), load_registry([PLUGIN])) == cells
 
 
+def test_a_key_whose_first_value_is_its_default_is_written_with_all(suite_of, tmp_path):
+    """Keys at their default are left out of the file, and these are not."""
+    suite, cells = suite_of("accept.norm=[null, 500]", "faults.drop=[null, 0.3]")
+    assert suite.plain()["accept"]["norm"] == [None, 500]
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(suite.plain()), encoding="utf-8")
+    assert grid(load_suite(str(path)), load_registry([PLUGIN])) == cells
+
+
+def test_other_seeds_are_those_of_every_point(suite_of):
+    suite, cells = suite_of("training.lr=[0.01, 0.05]")
+    (seed,) = suite.seeds
+    again = grid(suite.with_seeds([seed + 1]), load_registry([PLUGIN]))
+    assert [(one.run.axes, one.run.seed) for one in again] == [
+        (one.run.axes, seed + 1) for one in cells
+    ]
+
+
 def test_a_strategy_with_rounds_of_its_own_is_there_once(suite_of):
     strategies = ["fedavg", {"name": "fedprox", "rounds": 1}]
     _, cells = suite_of(rounds=[2, 4], strategies=strategies)

@@ -294,6 +294,17 @@ class TestOverrides:
         training = cells[0].config["protocol"]["training"]
         assert (training["local_steps"], training["local_epochs"]) == (None, 2)
 
+    def test_epochs_of_a_strategy_replace_its_steps(self, cells_of):
+        wish = "strategies.longer.training.local_"
+        cells = cells_of(assignments=[f"{wish}steps=3", f"{wish}epochs=2"])
+        training = cells[-1].config["protocol"]["training"]
+        assert (training["local_steps"], training["local_epochs"]) == (None, 2)
+
+    def test_steps_of_a_suite_that_says_nothing_of_training_can_be_set(self, cells_of):
+        wishes = ["training=null", "training.local_steps=2", "training.lr=0.1"]
+        training = cells_of(assignments=wishes)[0].config["protocol"]["training"]
+        assert (training["local_steps"], training["lr"]) == (2, 0.1)
+
     def test_a_top_level_key_is_set(self, cells_of):
         cells = cells_of(assignments=["buffers=local", "participation=2"])
         protocol = cells[0].config["protocol"]

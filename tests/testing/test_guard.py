@@ -35,6 +35,17 @@ def test_what_did_not_change_passes(recorded, tmp_path):
     assert comparison.changes[0].before[0] > 60
 
 
+def test_values_that_a_search_chose_are_taken_from_the_record(tmp_path):
+    search = (
+        "validation: 0.2\nsearch: {trials: 2, seeds: 100, training.lr: [0.2, 0.3]}\n"
+    )
+    (tmp_path / "guard.yaml").write_text(SUITE + search)
+    suite, out = str(tmp_path / "guard.yaml"), str(tmp_path / "recorded")
+    assert main(["bench", suite, "--out", out, "--jobs", "1", "--no-plots"]) == 0
+    comparison = testing.guard_accuracy(out, tmp_path / "again")
+    assert {change.verdict for change in comparison.changes} == {"equal"}
+
+
 def test_a_planted_fault_fails_with_the_table(recorded, tmp_path, monkeypatch):
     average = averaging.average
 
