@@ -1,4 +1,4 @@
-"""Which runs a recorded command asks for that are not among the recorded ones."""
+"""Which runs recorded commands ask for that are not among the recorded ones."""
 
 from __future__ import annotations
 
@@ -23,26 +23,30 @@ WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
 """Options of ``fedkd bench`` that say which runs there are."""
 
 
-def suite_of(command: str, registry: Registry) -> Suite:
-    """Return the suite that a ``fedkd bench`` command runs.
+def suites_of(commands: str, registry: Registry) -> list[Suite]:
+    """Return the suites that ``fedkd bench`` commands run.
 
     Args:
-        command: All of it, as it is typed.
+        commands: One a line, as they are typed; the first has all rows, and further ones
+            ask for fewer on other data sets.
         registry: Where names are looked up.
     """
-    params = bench.make_context("bench", shlex.split(command)[2:]).params
-    wishes = Overrides(*(params[key] for key in WISHES))
-    return load_overridden(params["suite"], wishes, registry)
+    suites = []
+    for command in commands.splitlines():
+        params = bench.make_context("bench", shlex.split(command)[2:]).params
+        wishes = Overrides(*(params[key] for key in WISHES))
+        suites.append(load_overridden(params["suite"], wishes, registry))
+    return suites
 
 
-def asked_for(suite: Suite, registry: Registry) -> list[RunName]:
-    """Return what the runs of a command's suite are called, in the order of its grid.
+def asked_for(suites: Iterable[Suite], registry: Registry) -> list[RunName]:
+    """Return what the runs of commands are called, in the order of their grids.
 
     Args:
-        suite: What :func:`suite_of` returns.
+        suites: What :func:`suites_of` returns.
         registry: Where names are looked up.
     """
-    return [cell.run for cell in grid(suite, registry)]
+    return [cell.run for suite in suites for cell in grid(suite, registry)]
 
 
 def axes_of(runs: Iterable[RunName]) -> set[str]:

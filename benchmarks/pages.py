@@ -1,7 +1,7 @@
 """The pages of ``docs/results``: what was run, what its numbers say, and what they do not.
 
 Everything on them follows from a folder of ``benchmarks/results``: its ``results.csv``, the
-sections of its ``table.md``, its suite and ``command.txt``, the command that made it.
+sections of its ``table.md``, its suite and ``command.txt``, the commands that made it.
 ``python benchmarks/tables.py`` writes them.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from across import across
-from holes import asked_for, holes, suite_of
+from holes import asked_for, holes, suites_of
 
 from fedkd.errors import counted
 from fedkd.metrics.columns import Column
@@ -48,10 +48,10 @@ class Recorded:
     suite: Suite
     table: Table
     sections: Sections
-    command: str
-    """The command that made it."""
+    commands: str
+    """The commands that made it, one a line; the first has all rows."""
     missing: tuple[str, ...]
-    """What its command asks for and it does not hold: a line a setting."""
+    """What they ask for and it does not hold: a line a setting."""
 
     @property
     def name(self) -> str:
@@ -70,9 +70,10 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     rows = tuple(read_results(path / "results.csv"))
     suite = load_suite(rows[0].suite)
     table = summarise(rows, references_of(rows, suite, registry))
-    command = (path / "command.txt").read_text("utf-8").strip()
-    missing = tuple(holes(rows, asked_for(suite_of(command, registry), registry)))
-    return Recorded(path, rows, suite, table, sections, command, missing)
+    commands = (path / "command.txt").read_text("utf-8").strip()
+    asked = asked_for(suites_of(commands, registry), registry)
+    missing = tuple(holes(rows, asked))
+    return Recorded(path, rows, suite, table, sections, commands, missing)
 
 
 def references_of(rows: Sequence[Row], suite: Suite, registry: Registry) -> set[str]:
@@ -102,7 +103,7 @@ def page(one: Recorded) -> str:
             if t.startswith("Reported")
         ),
         *_missing(one),
-        f"## What was run\n\n```sh\n{one.command}\n```\n\n{_what_was_run(one)}",
+        f"## What was run\n\n```sh\n{one.commands}\n```\n\n{_what_was_run(one)}",
         *(
             f"## {title}\n\n{text}"
             for title in KEPT
@@ -338,7 +339,7 @@ def _ceilings(one: Recorded) -> list[str]:
 def _again(one: Recorded) -> str:
     """Return the command that runs one cell, and what comes out."""
     row = next(row for row in one.rows if row.global_accuracy is not None)
-    words = shlex.split(one.command)
+    words = shlex.split(one.commands.splitlines()[0])
     for name in ("--strategies", "--seeds", "--datasets"):
         if name in words:
             at = words.index(name)

@@ -3,9 +3,12 @@
     python benchmarks/record.py NAME DIR...     adds to what is recorded as NAME
     python benchmarks/record.py NAME DIR... --command 'fedkd bench ...'    the first time
 
+``command.txt`` keeps that command. Where rows are left out on some data sets, it has a
+line for these too: ``fedkd bench SUITE --datasets ... --strategies ...``.
+
 Runs that are recorded stay, whether or not their own folders are still there: a table that
 takes longer than one sitting is recorded piece by piece. A piece is one seed of a setting
-with all rows that the command asks for. What is there of an unfinished one waits in
+with all rows that a command asks for. What is there of an unfinished one waits in
 ``begun.csv``, in no table, until the rest is recorded. Then ``python benchmarks/tables.py``
 makes the pages anew, which name what is missing.
 """
@@ -18,7 +21,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from holes import Place, asked_for, axes_of, place_of, suite_of
+from holes import Place, asked_for, axes_of, place_of, suites_of
 from laststages import read_stages, write_stages
 from tables import RESULTS, items, renewed, sections
 
@@ -54,8 +57,9 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
         ConfigError: If a source ran something else than the command asks for, holds
             another result of a run that is recorded, or no piece is finished yet.
     """
-    command = (folder / "command.txt").read_text("utf-8").strip()
-    asked = suite_of(command, registry)
+    commands = (folder / "command.txt").read_text("utf-8").strip()
+    suites = suites_of(commands, registry)
+    asked = suites[0]
     reports = {source: read_report([ResultsFolder(source)]) for source in sources}
     for source, report in reports.items():
         _check_same(asked, source, report.suites.values())
@@ -63,11 +67,11 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
     tables = {str(path): read_results(path) for path in known}
     tables |= {str(source): report.rows for source, report in reports.items()}
     kept = {row.run_id for row in tables.get(str(folder / DONE), ())}
-    rows, left = _whole(merge_results(tables), kept, asked_for(asked, registry))
+    rows, left = _whole(merge_results(tables), kept, asked_for(suites, registry))
     if not rows:
         raise ConfigError(
             f"{listing(map(str, sources))}: no seed of a setting has all rows that "
-            f"{command!r} asks for; there is nothing to record yet."
+            f"{commands!r} asks for; there is nothing to record yet."
         )
     tuning = merged_tuning(
         [

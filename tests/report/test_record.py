@@ -86,6 +86,28 @@ def test_a_piece_is_added_to_pieces_whose_runs_are_gone(recording, folder, tmp_p
     assert not (folder / "begun.csv").exists()
 
 
+def test_a_further_command_asks_for_fewer_rows_elsewhere(recording, folder, tmp_path):
+    registry = load_registry(quiet=True)
+    fewer = "fedkd bench smoke --strategies fedavg --seeds 0 --set clients=2"
+    (folder / "command.txt").write_text(
+        f"{COMMAND.replace('0-2', '0')}\n{fewer} --set partition.alpha=0.1\n"
+    )
+    _bench(tmp_path / "first", ["fedavg", "ccvr"], [0])
+    _bench(tmp_path / "second", ["fedavg"], [0], **{"partition.alpha": 0.1})
+    sources = [tmp_path / "first", tmp_path / "second"]
+    assert recording.record(folder, sources, registry) == []
+    rows = read_results(folder / "results.csv")
+    assert [(row.strategy, row.alpha) for row in rows] == [
+        ("fedavg", 0.5),
+        ("ccvr", 0.5),
+        ("fedavg", 0.1),
+    ]
+    asked = sys.modules["holes"].asked_for(
+        recording.suites_of((folder / "command.txt").read_text(), registry), registry
+    )
+    assert sys.modules["holes"].holes(rows, asked) == []
+
+
 def test_another_protocol_and_no_finished_piece_are_refused(
     recording, folder, tmp_path
 ):

@@ -63,9 +63,10 @@ def test_recorded_rows_say_what_their_global_accuracy_is_of(folder):
 def test_the_command_of_a_page_runs_the_cell_that_it_names(tables, folder):
     """It is parsed as the command line is, and asks for a run as it was recorded."""
     text = (ROOT / "docs" / "results" / f"{folder.name}.md").read_text("utf-8")
-    _, again = re.findall(r"```sh\nfedkd bench (.*)\n```", text)
+    *_, again = re.findall(r"```sh\nfedkd bench (.*)\n```", text)
     registry, pages = load_registry(quiet=True), tables.pages_of_results
-    runs = pages.asked_for(pages.suite_of(f"fedkd bench {again}", registry), registry)
+    suites = pages.suites_of(f"fedkd bench {again}", registry)
+    runs = pages.asked_for(suites, registry)
     first = next(r for r in read_results(folder / "results.csv") if r.status == "done")
     asked = {(one.strategy, one.dataset, one.partition, one.seed) for one in runs}
     assert asked == {(first.strategy, first.dataset, first.partition, first.seed)}
@@ -78,7 +79,7 @@ def test_what_a_command_asks_for_and_nobody_ran_is_named(tables):
     rows = read_results(folder / "results.csv")
     command = (folder / "command.txt").read_text("utf-8")
     registry = load_registry(quiet=True)
-    asked = holes.asked_for(holes.suite_of(command, registry), registry)
+    asked = holes.asked_for(holes.suites_of(command, registry), registry)
     assert holes.holes(rows, asked) == []
     label, axes = rows[0].strategy, rows[0].axes
     one = {(r.strategy, r.seed, r.axes) for r in rows} & {(label, 1, axes)}
