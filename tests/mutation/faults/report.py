@@ -78,22 +78,29 @@ FAULTS = [
     dict(
         name="report: the best is bold whatever its interval",
         path=STANDINGS,
-        old="if pair is None or not pair.is_separated:",
+        old="if pair is None or pair.side != better:",
         new="if pair is None:",
         tests=STATS,
     ),
     dict(
         name="report: the second is underlined whatever its interval",
         path=STANDINGS,
-        old="if len(ranked) > 2 and _pair(runs, ranked, 1, column).is_separated:",
+        old="if len(ranked) > 2 and _pair(runs, ranked, 1, column).side == better:",
         new="if len(ranked) > 2:",
         tests=STATS,
     ),
     dict(
         name="report: the lowest is best",
         path=STANDINGS,
-        old="sign = -1 if column.higher_is_better else 1",
-        new="sign = 1",
+        old="better = 1 if column.higher_is_better else -1",
+        new="better = -1",
+        tests=STATS,
+    ),
+    dict(
+        name="report: the best is bold where it is separated below the runner-up",
+        path=STANDINGS,
+        old="if pair is None or pair.side != better:",
+        new="if pair is None or not pair.side:",
         tests=STATS,
     ),
     dict(
