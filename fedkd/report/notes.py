@@ -228,8 +228,9 @@ def mixed_data(rows: Sequence[Row]) -> list[str]:
         )
         warnings.append(
             f"WARNING: runs of one seed saw different data splits: {text}. Their "
-            "differences are not paired and are left out. A partitioner that draws from "
-            "anything but its own stream does this, and so do files that were changed."
+            "differences are not paired, and they and their ranks are left out. A "
+            "partitioner that draws from anything but its own stream does this, and so do "
+            "files that were changed."
         )
     for dataset, parts in changed_parts(rows).items():
         warnings.append(

@@ -311,6 +311,21 @@ def test_no_difference_is_one_sentence_and_no_warning():
     assert rank(found) == (
         "Mean ranks say nothing: no result differs between the strategies."
     )
+    # Nor does one that differs below the decimals of tables.
+    near = [
+        row
+        for place, label in enumerate("abc")
+        for row in rows(label, *[50.0 + place / 1000] * 12)
+    ]
+    assert rank(near) == rank(found)
+
+
+def test_a_block_whose_runs_saw_different_splits_is_not_ranked():
+    found = ranked_blocks(12)
+    found[3] = dataclasses.replace(found[3], split_hash="other")
+    assert rank(found).blocks == 11
+    torn = [dataclasses.replace(row, split_hash=row.run_id) for row in found]
+    assert rank(torn).endswith("here: 3 competitors in 0 blocks.")
 
 
 def test_what_friedmans_test_does_not_find_separates_nobody():

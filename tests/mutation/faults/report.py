@@ -134,8 +134,15 @@ FAULTS = [
     dict(
         name="report: what looks equal has ranks of its own",
         path=RANKS,
-        old="[sign * round(value, column.decimals) for value in line]",
-        new="[sign * value for value in line]",
+        old="[round(values[label][block], column.decimals) for label in labels]",
+        new="[values[label][block] for label in labels]",
+        tests=STATS,
+    ),
+    dict(
+        name="report: blocks of different splits are ranked",
+        path=RANKS,
+        old="for block, value in every.items() if block not in torn}",
+        new="for block, value in every.items()}",
         tests=STATS,
     ),
     dict(
