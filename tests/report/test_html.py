@@ -4,6 +4,7 @@ One small results folder and one page for all tests; those that need a browser d
 Chromium, and are skipped where there is none.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -242,6 +243,18 @@ def test_clients_classes_and_costs_are_drawn_as_they_were_measured(report):
         (3e6, True, False),
         (3e6, True, True),
         (3e6, False, False),
+    ]
+
+
+def test_who_has_a_run_without_a_result_is_on_no_front_of_a_chart(report):
+    lost = row(ODD, 0.0, 3, global_accuracy=None, status="failed")
+    torn = dataclasses.replace(report, rows=[*report.rows, lost])
+    first, _ = charts_of(torn, lines_of(report), warnings.warn)["settings"]
+    points = first["costs"]["bytes"]
+    assert [(p["competes"], p["front"]) for p in points] == [
+        (True, True),
+        (False, False),
+        (False, False),
     ]
 
 
