@@ -97,14 +97,14 @@ def meaning(rows: Sequence[Row], table: Table) -> list[str]:
         "local": "mean over the clients, each on its own test shard: of the "
         "client's own model where the strategy has one, else of the global model, ",
     }.get(column.scope, "")
+    has_lost = any(UNDEFINED in entry.counts for entry in table.entries.values())
+    lost = [f"A run that is {UNDEFINED} has no such value."] * has_lost
     if column in (GLOBAL, LOCAL):
-        return [f"Percent, {where}after the last round."]
+        return [f"Percent, {where}after the last round.", *lost]
     place = f"{where}after the last round."
     lines = [column.about, f"{place[0].upper()}{place[1:]}"]
     lines.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
-    if any(UNDEFINED in entry.counts for entry in table.entries.values()):
-        lines.append(f"A run that is {UNDEFINED} has no such value.")
-    return lines
+    return lines + lost
 
 
 def signs(table: Table, column: Column | None = None) -> list[str]:

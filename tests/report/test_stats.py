@@ -224,6 +224,23 @@ def test_who_has_no_global_model_competes_in_local_accuracy():
     assert marks(found, column=LOCAL) == {"own": "best", "a": ""}
 
 
+def test_who_lacks_a_local_accuracy_that_others_have_does_not_compete_in_it():
+    found = [
+        row
+        for label, values in (("a", (60.0, 61.0, 62.0)), ("b", (50.0, 51.0, 52.0)))
+        for seed, value in enumerate(values)
+        for row in rows(label, 1.0, first=seed, local_accuracy=value)
+    ]
+    assert marks(found, column=LOCAL)["a"] == "leading"
+    found[0] = dataclasses.replace(found[0], local_accuracy=None)
+    table = summarise(found, column=LOCAL)
+    entry = table.entries["a", table.settings[0]]
+    assert (entry.counts, entry.n, entry.mark) == ({"undefined": 1, "done": 2}, 2, "")
+    none = [dataclasses.replace(row, local_accuracy=None) for row in found]
+    table = summarise(none, column=LOCAL)
+    assert {str(entry.counts) for entry in table.entries.values()} == {"{'done': 3}"}
+
+
 def test_a_target_of_global_accuracy_is_of_the_global_model():
     (soon,) = RoundsTo(TargetConfig(target=80)).columns("soon")
     (local,) = RoundsTo(TargetConfig(target=80, of="local_accuracy")).columns("local")
