@@ -136,8 +136,10 @@ def _metrics(world: World) -> list[Plain]:
             if (one := _curve(world, label, rows, column))
         ]
         if curves:
-            title, unit = column.title, column.unit
-            metrics.append({"title": title, "unit": unit, "curves": curves})
+            told = {
+                name: getattr(column, name) for name in ("title", "unit", "decimals")
+            }
+            metrics.append({**told, "curves": curves})
     return metrics
 
 
