@@ -229,10 +229,13 @@ def _best(table: Table, setting: Setting) -> str:
     if not standing.ranked or standing.pair is None:
         return ""
     best, second, pair = *standing.ranked[:2], standing.pair
-    verdict = "separated" if pair.is_separated else "not separated"
+    verdict = "separated" if "best" in standing.marks.values() else "not separated"
+    where = f"{verdict} from the runner-up, `{second}`"
+    if standing.is_worse_in_pair:
+        where = f"worse than the runner-up, `{second}`, on their common seeds"
     return (
         f"`{best}` has the best mean of those with a global model that compete; it is "
-        f"{verdict} from the runner-up, `{second}`: {_shown(pair)}."
+        f"{where}: {_shown(pair)}."
     )
 
 
@@ -246,9 +249,7 @@ def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
 
     def those(sign: int) -> str:
         ordered = sorted(tested.items(), key=lambda item: -(item[1].mean or 0))
-        shown = (
-            f"`{la}` {_shown(pair)}" for la, pair in ordered if _side(pair) == sign
-        )
+        shown = (f"`{la}` {_shown(pair)}" for la, pair in ordered if pair.side == sign)
         return "; ".join(shown) or "none"
 
     number = counted(len(tested), "comparison")
@@ -258,12 +259,6 @@ def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
         f"{start}not separated from `{base}`: {those(0)}. Of {number} at 95 %, "
         f"{len(tested) * 0.05:.2g} would leave 0 by chance alone.",
     ]
-
-
-def _side(pair: Pair) -> int:
-    """Return 1 or -1 for what is separated above or below, 0 for what is not."""
-    above = 1 if (pair.mean or 0) > 0 else -1
-    return above if pair.is_separated else 0
 
 
 def _shown(pair: Pair) -> str:
@@ -289,11 +284,13 @@ def _costs(one: Recorded) -> str:
             for label in one.table.strategies
             if (runs := done(groups.get((label, setting), []), GLOBAL))
         }
+        # Nothing is a multiple of a baseline that has no result here.
+        others = means.get(base or "", [0.0] * len(COSTS))
         for label, costs in means.items():
             values = one.table.entries[label, setting].values
             times = [
                 f"{amount(cost)} ({cost / other:.3g} x)" if other else amount(cost)
-                for cost, other in zip(costs, means.get(base or "", costs), strict=True)
+                for cost, other in zip(costs, others, strict=True)
             ]
             body.append([titles[setting], label, spread(values), *times])
     header = ["setting", "strategy", "accuracy", *(name for name, _ in COSTS)]

@@ -81,8 +81,16 @@ class Facts:
         else:
             named = {**(self.metrics.get("measured") or {})}
             named["global"] = self.metrics.get("global_accuracy")
-            value, where = named.get(self.title), "the whole test set"
+            value, where = named.get(self.title), self._tested_on()
         return {"accuracy": value, "on": where}
+
+    def _tested_on(self) -> str:
+        """Return which part of the test set models that are no client's are measured on."""
+        options = (self.config.get("dataset") or {}).get("options") or {}
+        share = options.get("test_fraction")
+        if share is None or share == 1:
+            return "the whole test set"
+        return f"the part {share:g} of the test set, as test_fraction says"
 
 
 def write_model(model: nn.Module, path: Path, facts: Facts) -> list[Path]:

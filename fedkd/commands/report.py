@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -212,7 +213,7 @@ def _render(report: Report, output_format: str, asked: Asked) -> str:
     """Return the report as text."""
     writers: dict[str, Callable[[], str]] = {
         "markdown": lambda: page_of(report),
-        "html": lambda: html_of(report, _remark),
+        "html": lambda: html_of(report, _remark, _again()),
         "latex": lambda: _latex(report, asked),
         "json": lambda: _json(report),
         "csv": lambda: tidy_text(report.rows, report.columns),
@@ -223,6 +224,21 @@ def _render(report: Report, output_format: str, asked: Asked) -> str:
     text = io.StringIO()
     _print_table(report, Console(file=text, width=WIDTH))
     return text.getvalue()
+
+
+def _again() -> str:
+    """Return the line that makes the page again: the folders and options as given."""
+    given = click.get_current_context().params
+    words = ["fedkd", "report", *map(str, given["folders"]), "--format", "html"]
+    options = {
+        "--out": [given["out"]],
+        "--reported": given["papers"],
+        "--target": [given["target"]],
+        "--plugin": given["plugin_files"],
+    }
+    for name, values in options.items():
+        words += [w for v in values if v is not None for w in (name, str(v))]
+    return shlex.join(words)
 
 
 def _latex(report: Report, asked: Asked) -> str:

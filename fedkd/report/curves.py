@@ -90,7 +90,9 @@ def draw_curves(
             fill_panel(axis, ordered, panel, span=span_of(ordered))
         finish_y(axes[0], column)
         handles = [handle(curve) for curve in ordered]
-        names = [f"{named(curve)}  {curve.final:.1f}" for curve in ordered]
+        # A picture needs no second decimal of a percentage; of a loss it needs all.
+        digits = 1 if column.unit == "%" else column.decimals
+        names = [f"{named(curve)}  {curve.final:.{digits}f}" for curve in ordered]
         figure.legend(
             handles, names, loc="outside lower center", ncols=columns, handlelength=2.6
         )

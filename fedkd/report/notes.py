@@ -97,14 +97,14 @@ def meaning(rows: Sequence[Row], table: Table) -> list[str]:
         "local": "mean over the clients, each on its own test shard: of the "
         "client's own model where the strategy has one, else of the global model, ",
     }.get(column.scope, "")
+    has_lost = any(UNDEFINED in entry.counts for entry in table.entries.values())
+    lost = [f"A run that is {UNDEFINED} has no such value."] * has_lost
     if column in (GLOBAL, LOCAL):
-        return [f"Percent, {where}after the last round."]
+        return [f"Percent, {where}after the last round.", *lost]
     place = f"{where}after the last round."
     lines = [column.about, f"{place[0].upper()}{place[1:]}"]
     lines.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
-    if any(UNDEFINED in entry.counts for entry in table.entries.values()):
-        lines.append(f"A run that is {UNDEFINED} has no such value.")
-    return lines
+    return lines + lost
 
 
 def signs(table: Table, column: Column | None = None) -> list[str]:
@@ -152,15 +152,15 @@ def _unseparated(table: Table) -> list[str]:
     titles, _ = column_titles(table.settings)
     places = [table.standings.get(one, Standing()) for one in table.settings]
     told = [
-        (title, place.pair)
+        (title, place)
         for title, place in zip(titles, places, strict=True)
         if "leading" in place.marks.values()
     ]
-    few = [title for title, pair in told if pair and pair.n < LEAST_SEEDS]
+    few = [t for t, place in told if place.pair and place.pair.n < LEAST_SEEDS]
     lines = []
     # Of many settings with too few seeds, one sentence says it.
     if len(few) > 1:
-        told = [(title, pair) for title, pair in told if title not in few]
+        told = [(title, place) for title, place in told if title not in few]
         where = "everywhere" if len(few) == len(titles) else f"on {'; '.join(few)}"
         lines = [
             f"Best and runner-up have fewer than {LEAST_SEEDS} seeds in common {where}, "
@@ -171,7 +171,8 @@ def _unseparated(table: Table) -> list[str]:
     return [*whys, *lines]
 
 
-def _why(pair: Pair | None) -> str:
+def _why(place: Standing) -> str:
+    pair = place.pair
     if pair is None:
         return "Runs of one seed saw different splits, so nothing is paired."
     who = f"{pair.first} above {pair.second}"
@@ -182,10 +183,17 @@ def _why(pair: Pair | None) -> str:
         equal = "" if few else " with equal differences"
         seeds = counted(pair.n, "common seed")
         return f"{who}: {seeds}{equal}; an interval takes {takes} or more."
+    if place.is_worse_in_pair:
+        return (
+            f"{who}: {difference(pair)}, so {pair.first} is worse on the "
+            f"{counted(pair.n, 'common seed')} and leads by other ones."
+        )
     return f"{who}: {difference(pair)}, {_needed(pair)}."
 
 
 def _needed(pair: Pair) -> str:
+    if pair.looks_equal:
+        return "so they look equal at these decimals"
     seeds = pair.seeds_needed
     if seeds is None:
         return f"more than {MOST_SEEDS:,} seeds would separate them at this spread"
@@ -220,8 +228,9 @@ def mixed_data(rows: Sequence[Row]) -> list[str]:
         )
         warnings.append(
             f"WARNING: runs of one seed saw different data splits: {text}. Their "
-            "differences are not paired and are left out. A partitioner that draws from "
-            "anything but its own stream does this, and so do files that were changed."
+            "differences are not paired, and they and their ranks are left out. A "
+            "partitioner that draws from anything but its own stream does this, and so do "
+            "files that were changed."
         )
     for dataset, parts in changed_parts(rows).items():
         warnings.append(

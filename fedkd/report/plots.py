@@ -118,15 +118,20 @@ def draw_all(
     for folder in folders or (out,):
         for row in read_results(folder.results):
             every.setdefault(row.strategy)
-            if row.status == "done" and row.run_id not in homes:
+            if row.run_id not in homes:
                 homes[row.run_id] = folder.run(row.run_id)
                 rows.append(row)
     groups = group(rows)
-    settings = list(dict.fromkeys(setting for _, setting in groups))
+    finished = {
+        key: own
+        for key, some in groups.items()
+        if (own := [row for row in some if row.status == "done"])
+    }
+    settings = list(dict.fromkeys(setting for _, setting in finished))
     shown = looks([*every], references)
     drawn = Drawn()
     for setting, slug in slugs_of(settings).items():
-        runs = {name: some for (name, own), some in groups.items() if own == setting}
+        runs = {name: some for (name, own), some in finished.items() if own == setting}
         page = _Page(Place(out.plots, slug, kind), setting, homes, drawn)
         page.curves(runs, shown, [GLOBAL, LOCAL, *columns])
         page.costs(groups, setting, shown)

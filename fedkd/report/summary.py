@@ -12,6 +12,7 @@ from typing import TypeVar
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
+    LOCAL,
     UNDEFINED,
     Groups,
     Setting,
@@ -101,6 +102,8 @@ def summarise(
     strategy), or who has no global model where the column is of that.
     """
     groups = group(rows)
+    # Older results may have no local accuracy at all; then nobody lacks it.
+    asked = column is GLOBAL or (column is LOCAL and bool(done(rows, LOCAL)))
     strategies = _ordered(label for label, _ in groups)
     settings = _ordered(setting for _, setting in groups)
     torn = {setting for setting, _ in split_conflicts(rows)}
@@ -109,7 +112,7 @@ def summarise(
     table: dict[tuple[str, Setting], TableField] = {}
     for setting in settings:
         entries = {
-            label: _entry(groups.get((label, setting), []), column)
+            label: _entry(groups.get((label, setting), []), column, asked)
             for label in strategies
         }
         rivals = _rivals(groups, setting, entries, references)
@@ -144,10 +147,10 @@ def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _entry(runs: Sequence[Row], column: Column) -> TableField:
+def _entry(runs: Sequence[Row], column: Column, asked: bool) -> TableField:
     return TableField(
         tuple(row.value(column.name) for row in done(runs, column)),
-        dict(Counter(_status(row, column) for row in runs)),
+        dict(Counter(_status(row, column, asked) for row in runs)),
         is_of_clients=is_of_global(column) and without_global(runs),
     )
 
@@ -169,8 +172,14 @@ def _rivals(
     }
 
 
-def _status(row: Row, column: Column) -> str:
-    """Return what became of a run, as far as a column is concerned."""
-    asked = column.name in row.metrics or column is GLOBAL
-    lacks = asked and row.value(column.name) is None
+def _status(row: Row, column: Column, asked: bool) -> str:
+    """Return what became of a run, as far as a column is concerned.
+
+    Args:
+        row: The run.
+        column: Which.
+        asked: Whether all runs were to have a value of it.
+    """
+    is_due = asked or column.name in row.metrics
+    lacks = is_due and row.value(column.name) is None
     return UNDEFINED if lacks and row.status == "done" else row.status

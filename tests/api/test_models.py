@@ -177,6 +177,18 @@ def test_weights_and_what_they_expect_are_enough_to_go_on(small, tmp_path):
     assert facts["run"]["config_hash"] == small.row.config_hash
 
 
+def test_what_is_beside_a_model_says_on_which_test_images_it_was_measured(small):
+    facts = Facts(small.federation.data, "global", None, None, small.config, {})
+    assert facts.plain()["measured"]["on"] == "the whole test set"
+    options = {**small.config["dataset"]["options"], "test_fraction": 0.1}
+    part = {**small.config, "dataset": {"name": "digits", "options": options}}
+    assert replace(facts, config=part).plain()["measured"]["on"] == (
+        "the part 0.1 of the test set, as test_fraction says"
+    )
+    of_client = replace(facts, config=part, client=0).plain()["measured"]
+    assert of_client["on"] == "the client's test images"
+
+
 def test_torch_export_gives_a_program_for_batches_of_any_size(small, tmp_path):
     options = {"dim": 8, "heads": 2, "depth": 1}
     vit = fedkd.load_registry(quiet=True).model("vit")((1, 8, 8), 10, **options).eval()

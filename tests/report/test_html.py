@@ -4,10 +4,13 @@ One small results folder and one page for all tests; those that need a browser d
 Chromium, and are skipped where there is none.
 """
 
+import dataclasses
 import functools
 import json
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import warnings
 from html.parser import HTMLParser
@@ -22,7 +25,7 @@ from fedkd.errors import ConfigError
 from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
-from fedkd.report.html.rendering import html_of, render
+from fedkd.report.html.rendering import TEMPLATES, html_of, render
 from fedkd.report.html.view import page_view
 from fedkd.report.reading import lines_of, page_of, read_report
 from fedkd.report.results import Row, write_results
@@ -30,6 +33,7 @@ from fedkd.report.results import Row, write_results
 ODD = "</script><script>alert(1)</script>"
 BOLD = "<b>dog</b>"  # which Plotly would draw as such
 PLOTLY = "plotly.js v"
+NODE = shutil.which("node")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SUITE = """
 name: toy
@@ -212,6 +216,7 @@ def test_curves_are_means_and_ranges_over_seeds_against_four_axes(report):
     assert [one["title"] for one in first["metrics"]] == [
         "Global accuracy", "Local accuracy",
     ]  # fmt: skip
+    assert [first["metrics"][0][name] for name in ("unit", "decimals")] == ["%", 2]
     curve = first["metrics"][0]["curves"][0]
     assert curve == {
         "strategy": 0, "seeds": 3, "mean": [79.0, 80.0, 81.0], "low": [78.0, 79.0, 80.0],
@@ -245,6 +250,18 @@ def test_clients_classes_and_costs_are_drawn_as_they_were_measured(report):
     ]
 
 
+def test_who_has_a_run_without_a_result_is_on_no_front_of_a_chart(report):
+    lost = row(ODD, 0.0, 3, global_accuracy=None, status="failed")
+    torn = dataclasses.replace(report, rows=[*report.rows, lost])
+    first, _ = charts_of(torn, lines_of(report), warnings.warn)["settings"]
+    points = first["costs"]["bytes"]
+    assert [(p["competes"], p["front"]) for p in points] == [
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
+
+
 def test_a_damaged_file_costs_its_chart_and_is_told(toy, report, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(toy.path, copy)
@@ -275,10 +292,19 @@ def test_the_commands_are_what_was_called_and_what_runs_it_again(toy, report):
         "fedkd bench 'a b'",
         f"fedkd bench {suite} --out {toy.path}-again",
         f"fedkd bench {suite} --out {toy.path}-again --strategies fedavg --seeds 0",
-        f"fedkd report {toy.path} --format html",
     ]
     assert origin.facts == (("fedkd", "1"), ("cpu", "<i>"))
     assert origin.suite == SUITE
+
+
+def test_what_runs_it_again_names_the_plugins_of_the_first_time(toy, tmp_path):
+    copy = ResultsFolder(tmp_path / "copy")
+    shutil.copytree(toy.path, copy.path)
+    called = ["fedkd", "--plugin", "a b.py", "bench", "x", "--plugin=c.py"]
+    copy.environment.write_text(json.dumps({"command": called}))
+    (origin,) = page_view(read_report([copy]), warnings.warn).origins
+    for command in origin.commands[1:]:
+        assert "-again --plugin 'a b.py' --plugin c.py" in command.line
 
 
 def test_results_alone_are_a_page_without_charts(tmp_path):
@@ -316,7 +342,37 @@ def test_the_command_writes_the_page_into_the_folder_or_where_it_is_told(
     assert main(["report", *both, "--format", "html"]) == 2
     assert "no place for the page. Add --out FILE." in capsys.readouterr().err
     assert main(["report", both[0], "--format", "html", "--out", str(target)]) == 0
-    assert target.read_text() == toy.page.read_text()
+    # They differ in the command that makes them.
+    again = f"fedkd report {toy.path} --format html"
+    assert target.read_text() == toy.page.read_text().replace(
+        again, f"{again} --out {target}"
+    )
+
+
+def test_the_command_that_makes_the_page_is_on_it(toy, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "both.html"
+    other.mkdir()
+    write_results([row("more", 50.0, 0)], other / "results.csv")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("")
+    called = ["report", str(toy.path), str(other), "--format", "html"]
+    called += ["--out", str(out), "--target", "80.0", "--plugin", str(plugin)]
+    assert main(called) == 0
+    commands = re.findall(r"<code>(fedkd report .*)</code>", out.read_text())
+    assert commands == [shlex.join(["fedkd", *called])]
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node on the path")
+def test_counts_of_lost_runs_are_no_numbers_to_sort_by():
+    source = (TEMPLATES / "page.js").read_text("utf-8")
+    own = source[source.index("  const leading") : source.index("  function compare")]
+    lost = ["5 failed", "3 undefined", "2 diverged, 1 failed", "failed", "-", ""]
+    known = ["80.00", "-1,234.50 ± 0.07 (n=2, 1 failed)", "3 to 20", "**9e-05**"]
+    script = (
+        f"{own}; console.log(JSON.stringify({json.dumps(lost + known)}.map(numberOf)))"
+    )
+    said = subprocess.run([NODE, "-e", script], capture_output=True, check=True)
+    assert json.loads(said.stdout) == [None] * 6 + [80.0, -1234.5, 3.0, 9e-05]
 
 
 @pytest.fixture(scope="module")

@@ -181,6 +181,17 @@ def test_the_legend_begins_with_the_best(tmp_path, monkeypatch):
     assert named == [*["high", "low"] * 3, *["low", "high"] * 3]
 
 
+def test_the_legend_shows_an_end_as_tables_do_but_for_percent(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.legend",
+        lambda figure, handles, names, **how: said.extend(names),
+    )
+    for column in (GLOBAL, LOSS):
+        draw_curves([curve("a", 0.034)], column, tmp_path / "x.png", "two")
+    assert said == ["a  0.0", "a  0.034"]
+
+
 def curve(label, ends, **changes):
     x = np.linspace(ends / 5, ends, 5)
     values = {"values": np.tile(x, (2, 1)), "rounds": x, "examples": x} | changes

@@ -4,11 +4,13 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fedkd.plugins.registry import load_registry
-from fedkd.report.results import read_results
+from fedkd.report.results import Row, read_results
+from fedkd.report.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(p.parent for p in (ROOT / "benchmarks/results").glob("*/table.md"))
@@ -89,6 +91,43 @@ def test_what_a_command_asks_for_and_nobody_ran_is_named(tables):
     assert others
     for line in others:
         assert line.endswith(", seeds 3, 4: all rows")
+
+
+def rows(label, *accuracies, dataset="digits", **changes):
+    shared = {"status": "done", "global_of": "model", "split_hash": dataset, **changes}
+    return [
+        Row(
+            "toy", label, dataset, "iid", None, "cnn", 2, 3, seed,
+            global_accuracy=accuracy, run_id=f"{label}-{dataset}-{seed}", **shared,
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def test_words_say_who_leads_and_is_worse_on_the_common_seeds(tables):
+    found = [
+        *rows("a", 50.0, 51.0, 50.5, 90.0, 91.0, 92.0),
+        *rows("b", 52.0, 53.2, 52.4),
+    ]
+    table = summarise(found)
+    assert tables.pages_of_results._best(table, *table.settings) == (
+        "`a` has the best mean of those with a global model that compete; it is worse than "
+        "the runner-up, `b`, on their common seeds: -2.03 [-2.41, -1.65]."
+    )
+
+
+def test_costs_are_no_multiples_of_a_baseline_without_a_result(tables):
+    cost = {"client_examples": 1000}
+    found = [
+        *rows("fedavg", 50.0, **cost),
+        *rows("a", 50.0, client_examples=10),
+        *rows("fedavg", None, dataset="mnist", status="diverged"),
+        *rows("a", 50.0, dataset="mnist", **cost),
+    ]
+    one = SimpleNamespace(rows=found, table=summarise(found))
+    lines = tables.pages_of_results._costs(one).splitlines()[2:5]
+    images = [line.split("|")[4].strip() for line in lines]
+    assert images == ["1,000 (1 x)", "10 (0.01 x)", "1,000"]
 
 
 def test_words_say_what_paired_intervals_leave_zero():

@@ -1,6 +1,7 @@
 """Accuracy beside costs, and the diagram of mean ranks: numbers and files."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,15 @@ def test_references_and_who_has_no_global_model_do_not_compete():
     assert competes == {"a": True, "central": False, "fedbn": False}
 
 
+def test_who_has_a_run_without_a_result_is_in_no_front():
+    lost = replace(rows("b", 90.0, None)[1], status="failed", seconds=None)
+    found = [*rows("a", 60.0, 60.0), *rows("b", 90.0), lost]
+    assert points_of(found, "seconds") == [
+        Point("a", 60.0, 1.0, True),
+        Point("b", 90.0, 1.0, False),
+    ]
+
+
 def test_the_front_is_whom_nobody_beats_in_both():
     every = [
         Point("good", 80.0, 10.0, True),
@@ -74,6 +84,17 @@ def test_a_bench_has_a_picture_of_costs_where_two_strategies_know_theirs(tmp_pat
     assert path.name == "costs-digits-iid-cnn.png"
     assert path.read_bytes().startswith(PNG)
     assert drawn(tmp_path / "one", rows("a", 80.0)).files == []
+
+
+def test_pictures_hollow_who_has_a_run_without_a_result(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "fedkd.report.plots.draw_pareto",
+        lambda panels, shown, path, title: seen.append(panels["bytes"]),
+    )
+    lost = replace(rows("b", 90.0, None)[1], status="failed")
+    drawn(tmp_path, [*rows("a", 60.0, 60.0), *rows("b", 90.0), lost])
+    assert [(p.label, p.competes) for p in seen[0]] == [("a", True), ("b", False)]
 
 
 def blocks():

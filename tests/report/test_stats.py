@@ -8,6 +8,7 @@ import pytest
 from fedkd.metrics.classification import Loss
 from fedkd.metrics.targets import RoundsTo, TargetConfig
 from fedkd.report.grouping import LOCAL, is_of_global
+from fedkd.report.notes import verdicts
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import (
     Interval,
@@ -110,7 +111,7 @@ def test_a_pair_has_mean_deviation_and_interval_of_its_common_seeds():
     assert (pair.first, pair.second, pair.n) == ("b", "fedavg", 3)
     assert (pair.mean, pair.std) == (2.0, 1.0)
     assert ends(pair.interval) == (-0.484, 4.484)
-    assert (pair.is_separated, pair.seeds_needed) == (False, 4)
+    assert (pair.side, pair.seeds_needed) == (0, 4)
 
 
 def test_pairs_of_local_accuracy_are_of_local_accuracy():
@@ -153,6 +154,44 @@ def test_the_second_is_underlined_only_where_it_is_separated_from_the_third():
     assert marks(found) == {"c": "", "b": "", "a": "best"}
 
 
+def test_who_is_worse_on_the_common_seeds_is_not_separated_by_them():
+    # a - b on seeds 0 to 2: -2, -2.2, -1.9, all of [-2.41, -1.65] below 0.
+    found = [
+        *rows("a", 50.0, 51.0, 50.5, 90.0, 91.0, 92.0),
+        *rows("b", 52.0, 53.2, 52.4),
+    ]
+    assert marks(found) == {"a": "leading", "b": ""}
+    table = summarise(found)
+    (place,) = table.standings.values()
+    assert (place.pair.side, place.is_worse_in_pair) == (-1, True)
+    assert verdicts(table)[1] == (
+        "a above b: -2.03 ± 0.15 [-2.41, -1.65], so a is worse on the 3 common seeds and "
+        "leads by other ones."
+    )
+    # So of the second and the third, and where lower is better.
+    top = rows("top", *[99.0, 99.5, 99.2] * 2)
+    assert marks([*found, *top]) == {"a": "", "b": "", "top": "best"}
+    (column, _) = Loss().columns("loss")
+    losses = [
+        dataclasses.replace(row, metrics={"global_loss": -row.global_accuracy})
+        for row in found
+    ]
+    assert marks(losses, column=column) == {"a": "leading", "b": ""}
+    (place,) = summarise(losses, column=column).standings.values()
+    assert (place.pair.side, place.is_worse_in_pair) == (1, True)
+
+
+def test_a_leader_that_looks_equal_on_the_common_seeds_is_told_so():
+    found = [
+        *rows("a", 50.0, 60.0, 70.0),
+        *rows("b", 49.99, 60.005, 69.993),
+        *rows("c", 1.0, 2.0, 3.0),
+    ]
+    assert verdicts(summarise(found))[1] == (
+        "a above b: +0.00 ± 0.01 [-0.02, +0.02], so they look equal at these decimals."
+    )
+
+
 def test_the_runner_up_is_told_with_the_seeds_that_would_separate_it():
     found = [*rows("b", 80.0, 71.0, 62.0), *rows("a", 81.0, 73.0, 65.0)]
     table = summarise([*found, *rows("top", 99.0, 99.0, 99.0)], {"top"})
@@ -183,6 +222,23 @@ def test_who_has_no_global_model_competes_in_local_accuracy():
                 label, 1.0, first=seed, local_accuracy=float(value), global_of=of
             )
     assert marks(found, column=LOCAL) == {"own": "best", "a": ""}
+
+
+def test_who_lacks_a_local_accuracy_that_others_have_does_not_compete_in_it():
+    found = [
+        row
+        for label, values in (("a", (60.0, 61.0, 62.0)), ("b", (50.0, 51.0, 52.0)))
+        for seed, value in enumerate(values)
+        for row in rows(label, 1.0, first=seed, local_accuracy=value)
+    ]
+    assert marks(found, column=LOCAL)["a"] == "leading"
+    found[0] = dataclasses.replace(found[0], local_accuracy=None)
+    table = summarise(found, column=LOCAL)
+    entry = table.entries["a", table.settings[0]]
+    assert (entry.counts, entry.n, entry.mark) == ({"undefined": 1, "done": 2}, 2, "")
+    none = [dataclasses.replace(row, local_accuracy=None) for row in found]
+    table = summarise(none, column=LOCAL)
+    assert {str(entry.counts) for entry in table.entries.values()} == {"{'done': 3}"}
 
 
 def test_a_target_of_global_accuracy_is_of_the_global_model():
@@ -272,6 +328,21 @@ def test_no_difference_is_one_sentence_and_no_warning():
     assert rank(found) == (
         "Mean ranks say nothing: no result differs between the strategies."
     )
+    # Nor does one that differs below the decimals of tables.
+    near = [
+        row
+        for place, label in enumerate("abc")
+        for row in rows(label, *[50.0 + place / 1000] * 12)
+    ]
+    assert rank(near) == rank(found)
+
+
+def test_a_block_whose_runs_saw_different_splits_is_not_ranked():
+    found = ranked_blocks(12)
+    found[3] = dataclasses.replace(found[3], split_hash="other")
+    assert rank(found).blocks == 11
+    torn = [dataclasses.replace(row, split_hash=row.run_id) for row in found]
+    assert rank(torn).endswith("here: 3 competitors in 0 blocks.")
 
 
 def test_what_friedmans_test_does_not_find_separates_nobody():

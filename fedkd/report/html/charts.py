@@ -49,7 +49,7 @@ class World:
 
     report: Report
     groups: Groups
-    """Of the runs that are done."""
+    """Of all runs."""
     setting: Setting
     labels: Sequence[str]
     """All strategies; a number of one is its place here."""
@@ -57,10 +57,11 @@ class World:
     """Of ``metrics.jsonl``, by ``run_id``."""
 
     def runs(self) -> Iterable[tuple[str, list[Row]]]:
-        """Yield the strategies of the setting with their runs."""
+        """Yield the strategies of the setting with their runs that are done."""
         for (label, setting), rows in self.groups.items():
-            if setting == self.setting:
-                yield label, rows
+            done = [row for row in rows if row.status == "done"]
+            if setting == self.setting and done:
+                yield label, done
 
     def seeds(self) -> list[int]:
         """Return the seeds of all runs, sorted."""
@@ -80,13 +81,16 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
         remark: Is given a sentence on what cannot be read.
     """
     lines = {row.run_id: own for row, own in runs}
-    groups = group([row for row in report.rows if row.status == "done"])
-    labels = list(dict.fromkeys(label for label, _ in groups))
+    groups = group(report.rows)
+    done = [
+        key for key, rows in groups.items() if any(r.status == "done" for r in rows)
+    ]
+    labels = list(dict.fromkeys(label for label, _ in done))
     # As in pictures: of all strategies, whether their runs are done or not.
     shown = looks(
         [*dict.fromkeys(row.strategy for row in report.rows)], report.references
     )
-    titles = titles_of(setting for _, setting in groups)
+    titles = titles_of(setting for _, setting in done)
     worlds = [World(report, groups, one, labels, lines) for one in titles]
     return {
         "strategies": [_look(report, groups, label, shown[label]) for label in labels],
@@ -132,8 +136,10 @@ def _metrics(world: World) -> list[Plain]:
             if (one := _curve(world, label, rows, column))
         ]
         if curves:
-            title, unit = column.title, column.unit
-            metrics.append({"title": title, "unit": unit, "curves": curves})
+            told = {
+                name: getattr(column, name) for name in ("title", "unit", "decimals")
+            }
+            metrics.append({**told, "curves": curves})
     return metrics
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,17 @@ def _origin(place: ResultsFolder, report: Report) -> Origin:
 def _commands(
     place: ResultsFolder, facts: Mapping[str, Any], row: Row | None
 ) -> list[Command]:
-    """Return what was called, and what makes all, one run or this page again."""
-    called = facts.get("command")
+    """Return what was called, and what makes all or one run again."""
+    known = facts.get("command")
+    is_list = isinstance(known, Sequence) and not isinstance(known, str)
+    called = [str(word) for word in known] if known and is_list else []
     lines = []
-    if isinstance(called, Sequence) and not isinstance(called, str):
-        line = shlex.join(map(str, called))
-        lines.append(
-            Command("What was called when the last of these runs was made:", line)
-        )
+    if called:
+        about = "What was called when the last of these runs was made:"
+        lines.append(Command(about, shlex.join(called)))
     if row is not None:
         again = ["fedkd", "bench", str(place.suite), "--out", f"{place.path}-again"]
+        again += _plugins_in(called)
         one = ["--strategies", row.strategy, "--seeds", str(row.seed)]
         lines += [
             Command("All of it again, into a new folder:", shlex.join(again)),
@@ -79,8 +81,15 @@ def _commands(
                 shlex.join([*again, *one]),
             ),
         ]
-    page = ["fedkd", "report", str(place.path), "--format", "html"]
-    return [*lines, Command("This page again:", shlex.join(page))]
+    return lines
+
+
+def _plugins_in(called: Sequence[str]) -> list[str]:
+    """Return the options of a command that name plug-ins of one file."""
+    apart = [after for before, after in pairwise(called) if before == "--plugin"]
+    joined = [word.removeprefix("--plugin=") for word in called if "--plugin=" in word]
+    files = dict.fromkeys([*apart, *joined])
+    return [word for file in files for word in ("--plugin", file)]
 
 
 def _shown(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

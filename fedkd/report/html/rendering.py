@@ -12,18 +12,19 @@ from fedkd.report.reading import Remark, Report
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def html_of(report: Report, remark: Remark) -> str:
+def html_of(report: Report, remark: Remark, again: str = "") -> str:
     """Return the page of a report, with its styles, scripts, data and images inside.
 
     Args:
         report: What was read.
         remark: Is given a sentence on what cannot be shown.
+        again: The command that makes the page; empty if none did.
 
     Raises:
         ConfigError: If Jinja2 or Plotly is not installed.
         DataError: If ``chosen.json`` of a folder is damaged.
     """
-    return render(page_view(report, remark))
+    return render(page_view(report, remark, again))
 
 
 def render(page: Page) -> str:

@@ -50,6 +50,8 @@ class Page:
     lists: tuple[Part, ...] = ()
     """What suites, logs and environments say."""
     origins: tuple[Origin, ...] = ()
+    again: str = ""
+    """The command that makes the page; empty if none did."""
 
     def target(self, entry: Entry) -> str:
         """Return what a link calls the runs that an entry is of; empty if of none."""
@@ -75,12 +77,13 @@ class Page:
         return any(map(self.has, CHARTS))
 
 
-def page_view(report: Report, remark: Remark) -> Page:
+def page_view(report: Report, remark: Remark, again: str = "") -> Page:
     """Return what a page says of a report.
 
     Args:
         report: What was read.
         remark: Is given a sentence on what cannot be shown.
+        again: The command that makes the page; empty if none did.
 
     Raises:
         DataError: If ``chosen.json`` of a folder is damaged.
@@ -104,6 +107,7 @@ def page_view(report: Report, remark: Remark) -> Page:
         names={key: f"{cell[0]}, {titles[cell[1]]}" for cell, key in cells.items()},
         lists=tuple(told_of(report)),
         origins=tuple(origins_of(report)),
+        again=again,
     )
 
 

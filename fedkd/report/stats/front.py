@@ -35,7 +35,8 @@ class Point:
     cost: float
     """Mean of a cost over the same runs."""
     competes: bool
-    """Whether it is no reference, and has a global model where the quality is of one."""
+    """Whether it is no reference, every run of it has the quality, and it has a global
+    model where that is of one."""
 
 
 def points(
@@ -48,7 +49,8 @@ def points(
     """Return a point for every strategy of a setting whose runs all know the cost.
 
     Args:
-        groups: Rows by strategy and setting.
+        groups: Rows by strategy and setting: all of them, for who has a run without a
+            result does not compete.
         setting: Which.
         cost: One of :data:`COSTS`.
         references: Labels of strategies that do not compete.
@@ -62,7 +64,8 @@ def points(
         if rows and len(known) == len(rows):
             out = is_of_global(column) and without_global(runs)
             quality = statistics.fmean(row.value(column.name) for row in rows)
-            competes = label not in references and not out
+            is_whole = len(rows) == len(runs)
+            competes = label not in references and not out and is_whole
             found.append(Point(label, quality, statistics.fmean(known), competes))
     return found
 

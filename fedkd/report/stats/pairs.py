@@ -50,10 +50,17 @@ class Pair:
         return mean_interval(self.values, self.decimals)
 
     @property
-    def is_separated(self) -> bool:
-        """Whether that interval leaves 0."""
+    def side(self) -> int:
+        """1 or -1 where that interval lies above or below 0; else 0."""
         interval = self.interval
-        return interval is not None and interval.leaves_zero
+        if interval is None or not interval.leaves_zero:
+            return 0
+        return 1 if interval.low > 0 else -1
+
+    @property
+    def looks_equal(self) -> bool:
+        """Whether there is a mean, and it is 0 as far as tables show it."""
+        return self.mean is not None and round(self.mean, self.decimals) == 0
 
     @property
     def seeds_needed(self) -> int | None:

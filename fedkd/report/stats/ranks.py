@@ -19,6 +19,7 @@ from fedkd.report.grouping import (
     done,
     group,
     is_of_global,
+    split_conflicts,
     without_global,
 )
 from fedkd.report.results import Row
@@ -83,7 +84,7 @@ def rank(
     """Rank the competitors over all blocks in which each of them has a result.
 
     References do not compete; nor, where the global model is ranked, do strategies that
-    have none.
+    have none. A block whose runs saw different splits is left out.
 
     Returns:
         The ranking; the sentence that says why there is none if there are fewer than
@@ -103,7 +104,11 @@ def rank(
             f"Mean ranks and their tests need {LEAST_STRATEGIES} competitors with results "
             f"in {LEAST_BLOCKS} blocks (setting x seed); here: {here}."
         )
-    table = [[values[label][block] for label in labels] for block in blocks]
+    # What looks equal in a table is a tie.
+    table = [
+        [round(values[label][block], column.decimals) for label in labels]
+        for block in blocks
+    ]
     if all(len(set(line)) == 1 for line in table):
         return "Mean ranks say nothing: no result differs between the strategies."
     left_out = tuple(label for label in values if label not in labels)
@@ -115,12 +120,15 @@ def _values(
 ) -> dict[str, dict[tuple[Setting, int], float]]:
     """Return the competitors' values by block."""
     values: dict[str, dict[tuple[Setting, int], float]] = {}
+    torn = set(split_conflicts(rows))
     for (label, setting), runs in group(rows).items():
         out = is_of_global(column) and without_global(runs)
         if label not in references and not out:
-            known = values.setdefault(label, {})
-            for row in done(runs, column):
-                known[setting, row.seed] = row.value(column.name)
+            every = {
+                (setting, r.seed): r.value(column.name) for r in done(runs, column)
+            }
+            own = {block: value for block, value in every.items() if block not in torn}
+            values.setdefault(label, {}).update(own)
     return values
 
 
@@ -144,8 +152,7 @@ def _ranking(
     from scipy import stats  # noqa: PLC0415
 
     sign = -1 if column.higher_is_better else 1
-    shown = [[sign * round(value, column.decimals) for value in line] for line in table]
-    ranks = stats.rankdata(shown, axis=1)
+    ranks = stats.rankdata([[sign * value for value in line] for line in table], axis=1)
     means = dict(zip(labels, map(statistics.fmean, ranks.T.tolist()), strict=True))
     statistic, p_value = stats.friedmanchisquare(*ranks.T)
     k, n = len(labels), len(blocks)

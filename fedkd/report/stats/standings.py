@@ -13,8 +13,8 @@ from fedkd.report.results import Row
 from fedkd.report.stats.pairs import Pair, paired
 
 Mark: TypeAlias = Literal["", "best", "second", "leading"]
-"""``best`` and ``second`` are separated from who comes after them; ``leading`` has the best
-mean and is not, or not from all that look equal in the table."""
+"""``best`` and ``second`` are separated from who comes after them, and better; ``leading``
+has the best mean and is not, or not from all that look equal in the table."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Standing:
     pair: Pair | None = None
     """The best above the runner-up; None without two competitors, or where a seed had
     several splits, so that nothing is paired."""
+    is_worse_in_pair: bool = False
+    """Whether the best is worse than the runner-up on the seeds that both have: its mean
+    is better by other seeds."""
 
 
 def standing(
@@ -36,9 +39,9 @@ def standing(
     """Rank competitors by their means, and mark what their runs separate.
 
     The best is marked ``best`` if the interval of its mean paired difference from the
-    runner-up leaves 0, and then the runner-up ``second`` if the same is so of it and the
-    third. A best that is not separated is ``leading``, and whoever looks equal to it in
-    the table is too. Nobody is marked where all look equal.
+    runner-up leaves 0 on the better side, and then the runner-up ``second`` if the same
+    is so of it and the third. A best that is not separated is ``leading``, and whoever
+    looks equal to it in the table is too. Nobody is marked where all look equal.
 
     Args:
         runs: Of every competitor, by label: all of them done.
@@ -50,18 +53,20 @@ def standing(
         for label, rows in runs.items()
     }
     shown = {label: round(mean, column.decimals) for label, mean in means.items()}
-    sign = -1 if column.higher_is_better else 1
-    ranked = tuple(sorted(means, key=lambda label: sign * means[label]))
+    better = 1 if column.higher_is_better else -1
+    ranked = tuple(sorted(means, key=lambda label: -better * means[label]))
     if len(ranked) < 2 or len(set(shown.values())) < 2:
         return Standing(ranked)
     pair = _pair(runs, ranked, 0, column) if is_paired else None
-    if pair is None or not pair.is_separated:
+    # Of unequal seeds the order of means may be another one than that of pairs.
+    if pair is None or pair.side != better:
         leading: dict[str, Mark] = {
             label: "leading" for label in ranked if shown[label] == shown[ranked[0]]
         }
-        return Standing(ranked, leading, pair)
+        ahead = round(pair.mean or 0, pair.decimals) if pair else 0
+        return Standing(ranked, leading, pair, is_worse_in_pair=better * ahead < 0)
     marks: dict[str, Mark] = {ranked[0]: "best"}
-    if len(ranked) > 2 and _pair(runs, ranked, 1, column).is_separated:
+    if len(ranked) > 2 and _pair(runs, ranked, 1, column).side == better:
         marks[ranked[1]] = "second"
     return Standing(ranked, marks, pair)
 

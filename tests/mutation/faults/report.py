@@ -78,22 +78,29 @@ FAULTS = [
     dict(
         name="report: the best is bold whatever its interval",
         path=STANDINGS,
-        old="if pair is None or not pair.is_separated:",
+        old="if pair is None or pair.side != better:",
         new="if pair is None:",
         tests=STATS,
     ),
     dict(
         name="report: the second is underlined whatever its interval",
         path=STANDINGS,
-        old="if len(ranked) > 2 and _pair(runs, ranked, 1, column).is_separated:",
+        old="if len(ranked) > 2 and _pair(runs, ranked, 1, column).side == better:",
         new="if len(ranked) > 2:",
         tests=STATS,
     ),
     dict(
         name="report: the lowest is best",
         path=STANDINGS,
-        old="sign = -1 if column.higher_is_better else 1",
-        new="sign = 1",
+        old="better = 1 if column.higher_is_better else -1",
+        new="better = -1",
+        tests=STATS,
+    ),
+    dict(
+        name="report: the best is bold where it is separated below the runner-up",
+        path=STANDINGS,
+        old="if pair is None or pair.side != better:",
+        new="if pair is None or not pair.side:",
         tests=STATS,
     ),
     dict(
@@ -127,8 +134,15 @@ FAULTS = [
     dict(
         name="report: what looks equal has ranks of its own",
         path=RANKS,
-        old="[sign * round(value, column.decimals) for value in line]",
-        new="[sign * value for value in line]",
+        old="[round(values[label][block], column.decimals) for label in labels]",
+        new="[values[label][block] for label in labels]",
+        tests=STATS,
+    ),
+    dict(
+        name="report: blocks of different splits are ranked",
+        path=RANKS,
+        old="for block, value in every.items() if block not in torn}",
+        new="for block, value in every.items()}",
         tests=STATS,
     ),
     dict(

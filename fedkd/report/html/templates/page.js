@@ -9,19 +9,21 @@
 
   const MISSING = new Set(["", "-"]);
   const leading = /^[^\d+-]{0,2}([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/i;
+  // A count of runs without a result is no value: "2 diverged, 1 failed".
+  const lost = /^\d+ (?:diverged|failed|skipped|undefined)\b/;
   const order = new Intl.Collator("en", { numeric: true });
 
   /** The number that a cell begins with; null where it has none. */
   function numberOf(text) {
-    const match = leading.exec(text);
+    const match = lost.test(text) ? null : leading.exec(text);
     return match ? Number(match[1].replaceAll(",", "")) : null;
   }
 
   function compare(a, b, isNumber, sign) {
     const [x, y] = isNumber ? [numberOf(a), numberOf(b)] : [a, b];
-    const [lost, other] = isNumber ? [x === null, y === null] : [MISSING.has(a), MISSING.has(b)];
+    const [absent, other] = isNumber ? [x === null, y === null] : [MISSING.has(a), MISSING.has(b)];
     // What is not there is last, whichever way the others go.
-    if (lost || other) return lost - other;
+    if (absent || other) return absent - other;
     return sign * (isNumber ? x - y : order.compare(x, y));
   }
 
@@ -203,6 +205,7 @@
   function drawCurves() {
     const metric = world().metrics[Number(one("#metric").value)];
     const axis = radio("axis");
+    const digits = `.${metric?.decimals}f`;
     const layout = layoutOf(AXES[axis], metric ? `${metric.title} (${metric.unit})` : "");
     const log = one("#log").checked;
     if (log) Object.assign(layout.xaxis, { type: "log", dtick: "D2" });
@@ -224,7 +227,7 @@
         x, y: curve.mean, name: plain(label), mode: "lines+markers", line: { color: ink, dash, width: 2 },
         marker: { color: ink, symbol, size: 7, maxdisplayed: 8 },
         customdata: curve.low.map((low, i) => [curve.rounds[i], low, curve.high[i]]),
-        hovertemplate: "%{y:.2f}" + (curve.seeds > 1 ? " (%{customdata[1]:.2f} to %{customdata[2]:.2f})" : "")
+        hovertemplate: `%{y:${digits}}` + (curve.seeds > 1 ? ` (%{customdata[1]:${digits}} to %{customdata[2]:${digits}})` : "")
           + `, round %{customdata[0]}, ${axis === "rounds" ? "" : "%{x:.4~g} " + ({ bytes: "MB", simulated: AXES.simulated }[axis] ?? axis)}`,
       });
     }
