@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedkd.algorithms.fleet import Fleet
 from fedkd.algorithms.mosaic.config import MetaConfig, TeacherConfig
 from fedkd.algorithms.mosaic.generators import ImageSource
-from fedkd.ops.averaging import weighted_average
+from fedkd.ops.averaging import normalised, weighted_average
 from fedkd.ops.ema import WeightAverage
 from fedkd.ops.ensembles import LogitEnsemble
 from fedkd.ops.optimisers import Adam
@@ -73,7 +73,8 @@ def class_experts(
     """Return expert_c = sum_k n_kc w_k / sum_k n_kc by class (released code).
 
     An expert of a class that one client holds is that client's state bit for bit; a class
-    that none holds has no expert.
+    that none holds has no expert. Classes that the clients hold in equal shares have one
+    expert, which is there under each of them.
 
     Args:
         states: The clients' model states.
@@ -82,8 +83,14 @@ def class_experts(
     Raises:
         ValueError: If the states differ in their entries or their number is not K.
     """
-    present = torch.nonzero(counts_KC.sum(0)).flatten().tolist()
-    return {c: weighted_average(states, counts_KC[:, c]) for c in present}
+    experts: dict[int, dict[str, Tensor]] = {}
+    by_shares: dict[tuple[float, ...], dict[str, Tensor]] = {}
+    for c in torch.nonzero(counts_KC.sum(0)).flatten().tolist():
+        shares = tuple(normalised(counts_KC[:, c]).tolist())
+        if shares not in by_shares:
+            by_shares[shares] = weighted_average(states, counts_KC[:, c])
+        experts[c] = by_shares[shares]
+    return experts
 
 
 class Gate(nn.Module):

@@ -112,7 +112,8 @@ class LogitEnsemble(nn.Module):
 
         Args:
             members: Map images ``[B, C, H, W]`` to logits ``[B, classes]``; their weights
-                stay as they are from the first answer on.
+                stay as they are from the first answer on. One that is there several times
+                answers once.
             fuse: Makes one answer of the members' logits ``[K, B, classes]``.
             how: Members answer one by one; stacked, which needs one architecture; or
                 stacked where that pays: on a GPU, with several of one architecture. With
@@ -120,6 +121,9 @@ class LogitEnsemble(nn.Module):
         """
         super().__init__()
         self.members = nn.ModuleList(members)
+        self._distinct = list(dict.fromkeys(members))
+        places = {member: i for i, member in enumerate(self._distinct)}
+        self._places = [places[member] for member in members]
         self.fuse = fuse
         self._stack = how == "stack" or (how == "auto" and pays(members))
         self._stacked: list[Stacked] = []  # in a list: copies, not further members
@@ -133,10 +137,13 @@ class LogitEnsemble(nn.Module):
         """Return every member's logits of images ``[B, C, H, W]``; ``[K, B, classes]``."""
         # Hooks, such as those on BatchNorm layers, see only what is called.
         if not self._stack or has_hooks(self.members):
-            return torch.stack([member(x) for member in self.members])
+            answers = [member(x) for member in self._distinct]
+            return torch.stack([answers[place] for place in self._places])
         if not self._stacked:
-            self._stacked.append(Stacked(list(self.members)))
+            self._stacked.append(Stacked(self._distinct))
         logits_KBC: Tensor = self._stacked[0](x)
+        if len(self._distinct) < len(self._places):
+            logits_KBC = logits_KBC[self._places]
         return logits_KBC
 
     def heads(self, features_ND: Tensor) -> Tensor:

@@ -30,6 +30,14 @@ def test_the_expert_of_a_class_that_one_client_holds_is_its_state_bit_for_bit():
             assert torch.equal(experts[label][name], value), name
 
 
+def test_classes_that_are_held_in_equal_shares_have_one_expert():
+    counts = torch.tensor([[6, 0, 2, 0], [3, 5, 1, 9]])
+    experts = class_experts([state(1.0), state(4.0)], counts)
+    assert [experts[c]["w"].item() for c in range(4)] == [2.0, 4.0, 2.0, 4.0]
+    assert experts[0] is experts[2]
+    assert experts[1] is experts[3]
+
+
 def test_a_class_without_images_has_no_expert():
     experts = class_experts([state(1.0), state(2.0)], torch.tensor([[0, 4], [0, 4]]))
     assert list(experts) == [1]

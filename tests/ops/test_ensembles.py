@@ -159,3 +159,17 @@ def test_stacked_members_answer_as_one_by_one_and_hooks_see_them():
     members[1][1].register_forward_hook(lambda *_: seen.append(1))
     stack(x)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("how", ["loop", "stack"])
+def test_a_member_that_is_there_twice_answers_once(how):
+    torch.manual_seed(0)
+    one, other = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2))
+    x = torch.randn(5, 1, 2, 2)
+    got = LogitEnsemble([one, other, one], how=how).each(x)
+    torch.testing.assert_close(got, torch.stack([one(x), other(x), one(x)]))
+    asked = []
+    for name, member in (("one", one), ("other", other)):
+        member[1].register_forward_hook(lambda *_, name=name: asked.append(name))
+    LogitEnsemble([one, other, one], how="loop")(x)
+    assert asked == ["one", "other"]
