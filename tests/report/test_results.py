@@ -523,6 +523,14 @@ def test_suites_are_kept_apart_only_where_they_hold_the_same_cell():
     assert [s.suite for s in summarise(apart).settings] == ["x", "y"]
 
 
+def test_seeds_of_two_suites_or_of_other_rounds_make_no_mean():
+    first, other = rows_of("a", 1.0, 2.0), rows_of("a", 9.0, 9.0, 8.0)[2:]
+    for changes in ({"suite": "y"}, {"rounds": 7}, {"precision": "bf16"}):
+        late = [dataclasses.replace(row, **changes) for row in other]
+        entries = summarise(first + late).entries.values()
+        assert [entry.mean for entry in entries] == [1.5, 8.0]
+
+
 def test_titles_hold_only_what_differs():
     rows = [
         *rows_of("a", 1.0),
