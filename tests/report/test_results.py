@@ -32,6 +32,7 @@ from fedkd.report.stages import last_values, stage_table
 from fedkd.report.stats.pairs import against
 from fedkd.report.summary import baseline_of, summarise
 from fedkd.report.table import entry_text, table_markdown
+from fedkd.report.targets import with_target
 from fedkd.report.terminal import table_rich
 from fedkd.report.text import amount, spread
 from fedkd.simulation.metrics import read_metrics
@@ -324,6 +325,18 @@ def test_merging_names_the_metric_in_which_a_run_differs():
     one, two = (row("a", metrics={"loss": value}) for value in (0.5, 0.6))
     with pytest.raises(ConfigError, match=r"\(loss is 0.5 and 0.6\)"):
         merge_results({"x": [one], "y": [two]})
+
+
+def test_a_target_is_called_plainly_and_takes_no_place_of_the_suites_own():
+    def lines(row):
+        return [{"round": 1, "global_accuracy": 50.0, "bytes_up": 1, "bytes_down": 1}]
+
+    own = row(metrics={"rounds_to_0_00001": 7})
+    (found,), columns = with_target([own], lines, 1e-5)
+    assert found.metrics == {"rounds_to_0_00001": 7, "bytes_to_0_00001": 2}
+    assert [column.name for column in columns] == list(found.metrics)
+    for target, end in ((80.0, "80"), (12.5, "12_5"), (100 / 3, "33_3333")):
+        assert with_target([], lines, target)[1][0].name == f"rounds_to_{end}"
 
 
 def losses(strategy, *values):
