@@ -164,7 +164,8 @@ class Results:
             )
         drawn = draw_all(
             ResultsFolder(Path(to or self.folders[0])),
-            folders=[ResultsFolder(path) for path in self.folders],
+            rows=self.rows,
+            homes=self._report.folders,
             references=self._report.references,
             columns=self._report.columns,
         )

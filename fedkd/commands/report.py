@@ -110,8 +110,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         )
     if out is not None and out.is_dir() and not asked.figures:
         raise ConfigError(f"--out {out}: it is a folder; give a file.")
-    read = [ResultsFolder(folder) for folder in folders]
-    report = _read(read, plugin_files, papers)
+    report = _read([ResultsFolder(one) for one in folders], plugin_files, papers)
     if asked.figures:
         draw_asked(asked, report, out, folders)
         return
@@ -127,7 +126,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         click.echo(_render(report, kind, asked), nl=False)
     if draws:
         home = ResultsFolder(out.parent if out is not None else folders[0])
-        _draw(home, read, report, asked.figure_format or "png")
+        _draw(home, report, asked.figure_format or "png")
 
 
 def _check(
@@ -176,13 +175,12 @@ def _read(
     return report
 
 
-def _draw(
-    home: ResultsFolder, read: Sequence[ResultsFolder], report: Report, kind: str
-) -> None:
+def _draw(home: ResultsFolder, report: Report, kind: str) -> None:
     """Draw the figures of the bench."""
     drawn = draw_all(
         home,
-        folders=read,
+        rows=report.rows,
+        homes=report.folders,
         references=report.references,
         columns=report.columns,
         kind=kind,

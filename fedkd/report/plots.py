@@ -84,7 +84,8 @@ class Drawn:
 def draw_all(
     out: ResultsFolder,
     *,
-    folders: Sequence[ResultsFolder] = (),
+    rows: Sequence[Row] | None = None,
+    homes: Mapping[str, RunFolder] | None = None,
     references: Collection[str] = (),
     columns: Sequence[Column] = (),
     kind: str = "png",
@@ -103,7 +104,9 @@ def draw_all(
 
     Args:
         out: The results folder.
-        folders: Results folders to read in place of ``out``.
+        rows: What is drawn, as :func:`~fedkd.report.results.merge_results` joins it; what
+            is in ``out`` if None.
+        homes: Folders of the runs by ``run_id``; those in ``out`` if None.
         references: Labels of strategies that are drawn as references.
         columns: Of metrics beside accuracy. Their local means have no picture, nor
             has what is of no round.
@@ -112,15 +115,9 @@ def draw_all(
     Raises:
         DataError: If ``results.csv`` is damaged. Any other file that is costs its picture.
     """
-    rows: list[Row] = []
-    every: dict[str, None] = {}
-    homes: dict[str, RunFolder] = {}
-    for folder in folders or (out,):
-        for row in read_results(folder.results):
-            every.setdefault(row.strategy)
-            if row.run_id not in homes:
-                homes[row.run_id] = folder.run(row.run_id)
-                rows.append(row)
+    rows = read_results(out.results) if rows is None else rows
+    homes = homes or {row.run_id: out.run(row.run_id) for row in rows}
+    shown = looks([*dict.fromkeys(row.strategy for row in rows)], references)
     groups = group(rows)
     finished = {
         key: own
@@ -128,7 +125,6 @@ def draw_all(
         if (own := [row for row in some if row.status == "done"])
     }
     settings = list(dict.fromkeys(setting for _, setting in finished))
-    shown = looks([*every], references)
     drawn = Drawn()
     for setting, slug in slugs_of(settings).items():
         runs = {name: some for (name, own), some in finished.items() if own == setting}

@@ -123,6 +123,9 @@ LATER = frozenset(
     }
 )
 """Columns that results of earlier versions lack; then they have their defaults."""
+NOT_ASKED = "NA"
+"""Stands in the file for a metric that a run was not asked for; what it was asked for and
+is not defined is an empty field."""
 COUNTS = frozenset({"rejected", *COUNTED})
 """Columns beside those of metrics that are there only where something was counted: answers
 of clients that the server has left out, and clients that faults have hit."""
@@ -154,7 +157,8 @@ def csv_text(rows: Iterable[Row]) -> str:
     """Return ``rows`` as CSV with a header; equal rows give equal text.
 
     Accuracies are rounded to 4 decimals, seconds to 3, other metrics to 6. Values that
-    are missing or not finite are empty. Line breaks inside a reason become spaces.
+    are missing or not finite are empty; of a metric that a run was not asked for it says
+    :data:`NOT_ASKED`. Line breaks inside a reason become spaces.
     """
     every = list(rows)
     axes = (name for row in every for name, _ in row.axes if name not in COLUMNS)
@@ -165,8 +169,19 @@ def csv_text(rows: Iterable[Row]) -> str:
     writer.writerow(header)
     for row in every:
         plain = row.plain()
-        writer.writerow([plain_text(name, plain.get(name), COLUMNS) for name in header])
+        writer.writerow([_text(name, plain) for name in header])
     return text.getvalue()
+
+
+def _text(name: str, plain: Mapping[str, Any]) -> str:
+    if name not in plain and _may_be_unasked(name):
+        return NOT_ASKED
+    return plain_text(name, plain.get(name), COLUMNS)
+
+
+def _may_be_unasked(name: str) -> bool:
+    """Say whether a column is of a metric; a count that is not there is of nothing."""
+    return name not in COLUMNS and name not in COUNTS and not is_axis(name)
 
 
 def read_results(path: Path) -> list[Row]:
@@ -233,6 +248,8 @@ def _measured_together(rows: Iterable[Row]) -> list[Row]:
     joined: dict[Row, Row] = {}
     for row in rows:
         trained = _result(replace(row, config_hash="", run_id="", metrics={}))
+        # An axis may be all that tells two runs apart.
+        trained = replace(trained, axes=row.axes)
         first = joined.setdefault(trained, row)
         if first is row:
             continue
@@ -316,5 +333,10 @@ def _row(header: Sequence[str], record: Sequence[str], where: str) -> Row:
             f"{where}: found {len(record)} fields, expected {len(header)}; the line "
             "is damaged."
         )
-    values = zip(header, record, strict=True)
-    return Row.of({name: value_of(name, text, where, COLUMNS) for name, text in values})
+    return Row.of(
+        {
+            name: value_of(name, text, where, COLUMNS)
+            for name, text in zip(header, record, strict=True)
+            if text != NOT_ASKED or not _may_be_unasked(name)
+        }
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
 from fedkd.metrics.metric_set import MetricSet
@@ -18,7 +20,7 @@ def with_target(
     """Return rows with the rounds and bytes to a global accuracy, and their columns.
 
     They are those that the metrics ``rounds_to`` and ``bytes_to`` would have measured.
-    Rows that are not done, or left no rounds, stay as they are.
+    Rows that are not done, left no rounds, or have such a column stay as they are.
 
     Args:
         rows: What was run.
@@ -29,10 +31,10 @@ def with_target(
         ConfigError: If the target is not from 0 to 100.
     """
     config = TargetConfig(target=target)
-    asked = {
-        f"rounds_to_{target:g}".replace(".", "_"): RoundsTo(config),
-        f"bytes_to_{target:g}".replace(".", "_"): BytesTo(config),
-    }
+    # Digits as in the labels of a suite, and of a small number without its exponent.
+    digits = np.format_float_positional(float(f"{target:g}"), trim="-")
+    end = digits.replace(".", "_")
+    asked = {f"rounds_to_{end}": RoundsTo(config), f"bytes_to_{end}": BytesTo(config)}
     metrics = MetricSet(asked)
     found = []
     for row in rows:
@@ -44,6 +46,6 @@ def with_target(
             for name, value in values.items()
             if name in asked and not isinstance(value, list)
         }
-        found.append(replace(row, metrics={**row.metrics, **known}))
+        found.append(replace(row, metrics={**known, **row.metrics}))
     columns = [metrics.columns[name] for name in asked]
     return found, tuple(columns)

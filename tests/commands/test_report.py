@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.report.results import COLUMNS, Row, write_results
+from fedkd.report.tuning import Chosen, Tuning, write_tuning
 
 PLUGIN = '''
 import fedkd
@@ -183,6 +185,58 @@ def test_folders_of_one_suite_with_other_rounds_are_no_seeds_of_one_thing(
     late = bench(tmp_path / "late", found, SUITE.replace("rounds: 3", "rounds: 9"))
     err = report(capsys, quick, late, "--plugin", plugin, code=2).err
     assert "ran suite 'quick' with different 'rounds'" in err
+
+
+CUT = SUITE.partition("strategies:")[0] + "strategies: "
+SEARCHED = "[fedprox]\nvalidation: 0.1\nsearch: {trials: 1, seeds: 9, training.lr: [1]}"
+
+
+def two(tmp_path, first, second):
+    """Write two folders of one suite, a seed each; their strategies and more are given."""
+    both = zip("ab", rows("fedprox", 80.0, 81.0), (first, second), strict=True)
+    return [bench(tmp_path / name, [row], CUT + more) for name, row, more in both]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ("[fedprox]", "[fedprox]\nvalidation: 0.4", "validation"),
+        ("[fedprox]", "[fedprox]\npublic: {share: 0.1}", "public"),
+        ("[fedprox]", "[{name: fedprox, mu: 50}]", "strategies.fedprox"),
+        ("[fedprox]", "[{name: fedprox, rounds: 2}]", "strategies.fedprox"),
+        ("[fedprox]", "[{name: fedprox, training: {lr: 1}}]", "strategies.fedprox"),
+        ("[fedprox]", "[{name: fedavg, label: fedprox}]", "strategies.fedprox"),
+        ("[{name: gone, some: 1}]", "[{name: gone, some: 2}]", "strategies.gone"),
+        ("[fedprox]\nvalidation: 0.1", SEARCHED, "strategies.fedprox"),
+    ],
+)
+def test_runs_of_other_options_are_no_seeds_of_one_thing(
+    capsys, tmp_path, first, second, key
+):
+    err = report(capsys, *two(tmp_path, first, second), code=2).err
+    assert f"ran suite 'quick' with different '{key}'" in err
+
+
+def test_options_that_come_to_the_same_are_seeds_of_one_thing(capsys, tmp_path):
+    same = "[{name: fedprox, mu: 0.01, rounds: 3}, {name: fedavg, training: {lr: 1}}]"
+    out = report(capsys, *two(tmp_path, "[fedprox]", same), "--format", "json").out
+    assert [one["n"] for one in json.loads(out)["means"]] == [2]
+
+
+def test_what_searches_chose_differs_by_setting_and_not_by_folder(capsys, tmp_path):
+    folders = two(tmp_path, SEARCHED, SEARCHED)
+
+    def chosen(folder, rate, setting):
+        one = Chosen("fedprox", setting, {"training.lr": rate}, 80.0, 1, 0)
+        tuning = Tuning("m", "grid", (9,), (one,), 1, 1, 1, 1, 1.0)
+        write_tuning(tuning, ResultsFolder(Path(folder)))
+
+    chosen(folders[0], 0.1, "digits, iid, cnn")
+    chosen(folders[1], 0.2, "mnist, iid, cnn")
+    report(capsys, *folders, "--no-plots")
+    chosen(folders[1], 0.2, "digits, iid, cnn")
+    err = report(capsys, *folders, code=2).err
+    assert "different 'strategies.fedprox, as chosen for digits, iid, cnn'" in err
 
 
 def test_a_folder_without_results_is_refused(capsys, tmp_path):

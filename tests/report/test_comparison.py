@@ -96,6 +96,25 @@ def test_a_cell_that_lost_its_result_is_a_failure_and_a_new_one_is_none():
     assert comparison.has_failed
 
 
+def test_cells_are_the_same_though_one_side_has_more_of_an_axis_or_of_suites():
+    short = [
+        dataclasses.replace(row, rounds=5) for row in rows("a", 80.0) + rows("b", 50.0)
+    ]
+    less = rows("a", 70.0) + short[1:]
+    found = compare(short + rows("a", 70.0), less, columns=[GLOBAL])
+    assert [(change.strategy, change.verdict) for change in found.changes] == [
+        ("b", "equal"),
+        ("a", "equal"),
+    ]
+    (((label, setting), what),) = found.lost.items()
+    assert (label, setting.axes, what) == ("a", (("rounds", "5"),), "missing")
+    assert not found.new
+    late = [dataclasses.replace(row, suite="late") for row in less]
+    for before, after in ((less, less + late), (less + late, less)):
+        found = compare(before, after, columns=[GLOBAL])
+        assert [change.verdict for change in found.changes] == ["equal", "equal"]
+
+
 def test_other_options_of_a_cell_are_told():
     before, after = rows("a", 80.0, config_hash="x"), rows("a", 80.0, config_hash="y")
     (others,) = compare(before, after).differing.values()

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from fedkd.api.results import load
 from fedkd.base.folders import ResultsFolder
+from fedkd.cli import main
 from fedkd.errors import DataError
 from fedkd.metrics.classification import Loss
 from fedkd.metrics.fairness import WorstClient
@@ -101,18 +104,37 @@ def test_runs_that_left_no_files_have_no_pictures(tmp_path):
     assert drawn(tmp_path, [one]) == []
 
 
-def test_runs_of_several_folders_are_drawn_together(tmp_path):
-    for name, strategy in (("a", "fedavg"), ("b", "mosaic")):
-        write_results([run(tmp_path / name, strategy)], tmp_path / name / "results.csv")
-    drawn = draw_all(
-        ResultsFolder(tmp_path),
-        folders=[ResultsFolder(tmp_path / name) for name in "ab"],
-    ).files
-    assert [path.name for path in drawn] == [
-        "accuracy-digits-dirichlet0.1-cnn.png",
-        "partition-digits-dirichlet0.1-cnn-s0.png",
+@pytest.mark.parametrize("door", ["command", "python"])
+def test_runs_of_several_folders_are_drawn_together_and_a_joined_one_once(
+    tmp_path, monkeypatch, door
+):
+    shown = {}
+    monkeypatch.setattr(
+        "fedkd.report.plots.draw_curves",
+        lambda curves, column, path, title: shown.update(
+            {curve.label: len(curve.values) for curve in curves}
+        ),
+    )
+    joined = replace(run(tmp_path / "b"), run_id="again", metrics={"m": 1.0})
+    (home,) = (tmp_path / "b" / "runs").iterdir()
+    home.rename(home.with_name(joined.run_id))
+    there = {
+        "a": [run(tmp_path / "a", seed=s) for s in (0, 1)],
+        "b": [joined, run(tmp_path / "b", "mosaic")],
+    }
+    for name, found in there.items():
+        write_results(found, tmp_path / name / "results.csv")
+    folders = [str(tmp_path / name) for name in there]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is no suite
+        if door == "python":
+            load(*folders).plot(tmp_path)
+        else:
+            main(["report", *folders, "--plots", "--out", str(tmp_path / "t.txt")])
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
+        "partition-digits-dirichlet0.1-cnn-s0.png"
     ]
-    assert drawn[0].parent == tmp_path / "plots"
+    assert shown == {"fedavg": 2, "mosaic": 1}
 
 
 def test_equal_results_give_equal_pictures(tmp_path):

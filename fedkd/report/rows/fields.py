@@ -46,11 +46,6 @@ def is_axis(name: str) -> bool:
     return "." in name or name in AXIS_COLUMNS
 
 
-def is_percent(name: str) -> bool:
-    """Say whether a column is an accuracy, which is from 0 to 100."""
-    return name.endswith("accuracy")
-
-
 def plain_text(name: str, value: Any, own: Collection[str]) -> str:
     """Return a value as text that does not depend on platform or locale.
 
@@ -114,13 +109,13 @@ def _number(name: str, text: str, where: str, own: Collection[str]) -> float:
     except ValueError:
         number = math.nan
     low: float = LEAST.get(name, 0) if name in own else -math.inf
-    high = math.inf
-    if is_percent(name):
-        low, high = 0, 100
+    # What a metric calls accuracy may have another unit than percent.
+    is_percent = name in own and name.endswith("accuracy")
+    high = 100 if is_percent else math.inf
     if math.isfinite(number) and low <= number <= high:
         return number
     kind = "a whole number" if name in WHOLE else "a number"
-    if is_percent(name):
+    if is_percent:
         kind = "a percentage from 0 to 100"
     elif name in own:
         kind += f" from {low:g} on"
