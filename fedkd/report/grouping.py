@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -60,34 +59,47 @@ Groups = dict[tuple[str, Setting], list[Row]]
 """Rows by strategy and setting, both in order of appearance."""
 
 
-def group(rows: Sequence[Row]) -> Groups:
+def group(rows: Sequence[Row], beside: Sequence[Row] = ()) -> Groups:
     """Return the rows of every strategy and setting.
 
-    Suites are kept apart only where they hold the same strategy, setting and seed.
+    Rounds and precision are kept apart where runs of one suite, strategy and setting
+    differ in them; suites where two of them hold the same strategy and setting, for only
+    runs of one suite are held to be seeds of one thing.
+
+    Args:
+        rows: What is grouped.
+        beside: Rows of another side, whose groups these are held against: what must be
+            told apart on either side is on both.
     """
-    settings = [Setting.of(row) for row in rows]
-    told = _told_apart(rows, settings)
-    if told:
-        settings = [Setting.of(row, apart=told) for row in rows]
-    if len({row.suite for row in rows}) > 1:
-        pairs = zip(rows, settings, strict=True)
-        seen = Counter((row.strategy, setting, row.seed) for row, setting in pairs)
-        if any(number > 1 for number in seen.values()):
-            settings = [Setting.of(row, row.suite, told) for row in rows]
+    sides = (rows, beside)
+    told = [name for name in APART if any(_differs(side, name) for side in sides)]
+    by_suite = any(_suites_meet(side, told) for side in sides)
     groups: Groups = {}
-    for row, setting in zip(rows, settings, strict=True):
+    for row in rows:
+        setting = Setting.of(row, row.suite if by_suite else "", told)
         groups.setdefault((row.strategy, setting), []).append(row)
     return groups
 
 
-def _told_apart(rows: Sequence[Row], settings: Sequence[Setting]) -> list[str]:
-    """Return the columns of :data:`APART` in which runs of one suite and seed differ."""
-    values: dict[str, dict[object, set[object]]] = {name: {} for name in APART}
-    for row, setting in zip(rows, settings, strict=True):
-        key = (row.suite, row.strategy, setting, row.seed)
-        for name in APART:
-            values[name].setdefault(key, set()).add(getattr(row, name))
-    return [name for name in APART if any(len(v) > 1 for v in values[name].values())]
+def _differs(rows: Sequence[Row], name: str) -> bool:
+    """Say whether runs of a suite's strategy and setting differ in a column."""
+    first: dict[object, object] = {}
+    for row in rows:
+        key = (row.suite, row.strategy, Setting.of(row))
+        value = getattr(row, name)
+        if first.setdefault(key, value) != value:
+            return True
+    return False
+
+
+def _suites_meet(rows: Sequence[Row], apart: Collection[str]) -> bool:
+    """Say whether two suites hold the same strategy and setting."""
+    first: dict[object, str] = {}
+    for row in rows:
+        key = (row.strategy, Setting.of(row, apart=apart))
+        if first.setdefault(key, row.suite) != row.suite:
+            return True
+    return False
 
 
 def done(runs: Sequence[Row], column: Column) -> list[Row]:

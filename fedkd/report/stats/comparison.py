@@ -172,7 +172,7 @@ def compare(
         level: Confidence of the intervals.
         facts: How runs of each side were configured; only their rows tell if None.
     """
-    old, new = group(before), group(after)
+    old, new = group(before, after), group(after, before)
     changes: list[Change] = []
     lost: dict[Cell, str] = {}
     lost_seeds: dict[tuple[Cell, int], str] = {}
