@@ -19,6 +19,7 @@ from fedkd.errors import ConfigError, NotApplicableError, counted, listing
 from fedkd.ops.layers import entries_by_layer
 from fedkd.party import ModelSpec
 from fedkd.simulation.faults.config import NO_FAULTS
+from fedkd.simulation.faults.plan import Plan
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Requires, Strategy
@@ -96,6 +97,18 @@ def check_batches(federation: Federation, protocol: Protocol) -> None:
                 f"of {described(federation.data.shape)} ({error}). Give a larger "
                 "batch_size."
             ) from None
+
+
+def check_files(federation: Federation, protocol: Protocol) -> None:
+    """Refuse files of faults and speeds that are not of these clients.
+
+    Raises:
+        ConfigError: If the file of availability names a client that there is not, or the
+            one of devices lacks one.
+    """
+    Plan(protocol.faults, 0, len(federation)).available(0)
+    if protocol.clock is not None:
+        protocol.clock.check(len(federation))
 
 
 def arranged(
