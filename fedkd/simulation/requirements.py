@@ -116,10 +116,11 @@ def arranged(
 ) -> tuple[Federation, Protocol]:
     """Return the world that a strategy runs in: as it is, or pooled into one client.
 
-    Pooled, the one client has all data and the server's model, and takes as many local
-    steps a round as the clients of a round take together. Each side has the public
-    images that the strategy declares. Where all data are in one place no answer is on
-    its way: faults and simulated time are left out there, but for poisoned data.
+    Pooled, the one client has all data and the server's model. It takes as many
+    ``local_steps`` a round as the clients of a round take together; of ``local_epochs``
+    as many as each of them, over all data. Each side has the public images that the
+    strategy declares. Where all data are in one place no answer is on its way: faults and
+    simulated time are left out there, but for poisoned data.
     """
     if not strategy.pools_clients:
         return federation.offering(strategy.requires), protocol
