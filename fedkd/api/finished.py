@@ -166,10 +166,8 @@ class FinishedRun:
         cell = recorded_cell(RunFolder(self.folder), registry)
         builder = RunBuilder(registry, self._root, CPU)
         world, _ = builder.federation(cell)
-        protocol, seed = cell.parts.protocol, cell.run.seed
-        return Run.of(
-            builder.strategy(cell), world, protocol, seed, name=cell.run.strategy
-        )
+        given = (builder.strategy(cell), world, cell.parts.protocol, cell.run.seed)
+        return Run.of(*given, name=cell.run.strategy, is_over=True)
 
     @cached_property
     def _ended(self) -> tuple[Run, Any]:

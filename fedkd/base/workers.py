@@ -47,10 +47,17 @@ class Worker:
         self.process: multiprocessing.Process = context.Process(
             target=_work, args=(main, method, theirs, *arguments), daemon=daemon
         )
-        with _interrupts_held(), warnings.catch_warnings():
-            # Threads of this process: none of them holds a lock that a worker needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
+        try:
+            with _interrupts_held(), warnings.catch_warnings():
+                # Threads of this process: none of them holds a lock that a worker needs.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self.process.start()
+        except BaseException:
+            # What was held back arrives at the end of the block, and nobody else knows
+            # of this worker yet.
+            if self.process.pid is not None:
+                self.end()
+            raise
         theirs.close()
 
     def give(self, message: Any) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from fedkd.base import sums, yamlfile
-from fedkd.base.files import json_text
+from fedkd.base.files import json_mapping, json_text
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.sealed import changed_text
 from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import PAUSED, finished_row
-from fedkd.harness.environment import describe
+from fedkd.harness.environment import describe, with_earlier
 from fedkd.harness.folder import require_there, seeds_in
 from fedkd.harness.live.lines import View
 from fedkd.harness.precheck import Foreseen, check_cells
@@ -53,7 +53,11 @@ thousand rows after each of a thousand short cells would take longer than the ce
 
 @dataclass(frozen=True)
 class Settings:
-    """How a suite is run; none of it changes a result, but the device."""
+    """How a suite is run.
+
+    None of it changes a result, but for rounding: another device, and the executors
+    ``graphs`` and ``stacked``.
+    """
 
     out: ResultsFolder
     data_root: Path
@@ -319,14 +323,16 @@ class Bench:
 
     def _record(self, todo: Sequence[Cell]) -> None:
         """Write what is run, and where."""
-        settings = self.settings
-        sums.write_summed(settings.out.suite, yamlfile.dump(self.whole.plain()))
+        settings, out = self.settings, self.settings.out
+        sums.write_summed(out.suite, yamlfile.dump(self.whole.plain()))
         if todo:
             place = describe(
                 self.registry, settings.device, self.jobs, settings.command
             )
             place["data_root"] = str(settings.data_root)
-            sums.write_summed(settings.out.environment, json_text(place))
+            has_runs = next(out.every_run(), None) is not None
+            before = json_mapping(out.environment) if has_runs else None
+            sums.write_summed(out.environment, json_text(with_earlier(place, before)))
 
 
 class _Recorder:

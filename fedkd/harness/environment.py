@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from fedkd._version import __version__
 from fedkd.base.machine import cores
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import Registry
+from fedkd.report.description import EARLIER, places_of
+from fedkd.suite.grid import canonical
 
 try:
     import resource
@@ -29,6 +31,10 @@ THREADS = 1
 """Threads of every cell: sums in another order are other bits, so results must not
 depend on how many cells run side by side."""
 
+PLACES = 20
+"""Places of earlier calls that are kept."""
+_OF_A_CALL = ("started", "command", "jobs", "data_root")
+"""What ``environment.json`` says of a call, which changes no result."""
 _PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pydantic", "pluggy",
     "safetensors",
@@ -164,6 +170,26 @@ def describe(
             for plugin in registry.plugins
         ],
     }
+
+
+def with_earlier(
+    place: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what ``environment.json`` holds in a folder with runs of earlier calls.
+
+    Args:
+        place: Where the call runs, as :func:`describe` says it.
+        before: What the file held before it; None without runs of earlier calls.
+    """
+    places = {} if before is None else {_kind(one): one for one in places_of(before)}
+    places.pop(_kind(place), None)
+    earlier = list(places.values())[-PLACES:]
+    return {**place, **({EARLIER: earlier} if earlier else {})}
+
+
+def _kind(place: Mapping[str, Any]) -> str:
+    """Return what of a place may change results, as one text."""
+    return canonical({k: v for k, v in place.items() if k not in _OF_A_CALL})
 
 
 def commit() -> str | None:

@@ -18,6 +18,7 @@ from fedkd.errors import FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import machine, reproducible
 from fedkd.ops.training import TrainingConfig, steps_of
+from fedkd.report.description import places_of
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.requirements import arranged
 from fedkd.simulation.sides import Sides
@@ -190,9 +191,9 @@ def _beside(out: ResultsFolder) -> Iterator[ResultsFolder]:
 
 
 def _is_like(environment: Path, here: Mapping[str, Any]) -> bool:
-    """Say whether runs were made on a machine like this one."""
-    there = json_mapping(environment) or {}
-    return all(there.get(name) == value for name, value in here.items())
+    """Say whether all runs of a folder were made on a machine like this one."""
+    places = places_of(json_mapping(environment) or {})
+    return all(one.get(name) == here[name] for one in places for name in here)
 
 
 def _of_run(run: RunFolder, names: set[tuple[str, str, int]]) -> tuple[str, Ran | None]:

@@ -15,7 +15,8 @@ from fedkd.errors import (
 )
 from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.options import Resolved
-from fedkd.simulation.requirements import fitted
+from fedkd.simulation.faults.poisoning import require_room
+from fedkd.simulation.requirements import check_files, fitted
 from fedkd.simulation.sides import Sides
 from fedkd.suite.grid import Cell
 
@@ -53,8 +54,8 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         where: How messages call the suite.
 
     Raises:
-        ConfigError: If data cannot be split as asked, or batches are too small for a
-            model.
+        ConfigError: If data cannot be split as asked, batches are too small for a model,
+            or faults or speeds are not of these data and clients.
         FedKDError: If every cell has a partitioner or a model that fails.
     """
     foreseen = Foreseen()
@@ -120,7 +121,9 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
     protocol, run = cell.parts.protocol, cell.run
     try:
         strategy = builder.strategy(cell)
+        require_room(federation.data, protocol.faults)
         world = fitted(strategy, federation, protocol, run.seed, run.strategy)
+        check_files(*world)
     except NotApplicableError as error:
         return _Fit(skips=error.reason)
     except ConfigError as error:

@@ -31,6 +31,9 @@ STARTED = "started, fedkd"
 KIND = RuntimeWarning
 """What this package warns with."""
 
+EARLIER = "earlier"
+"""Key of ``environment.json``: where earlier calls ran, as far as it was elsewhere."""
+
 LISTED = 20
 """Clients up to which a page lists them one by one."""
 
@@ -168,9 +171,22 @@ def provenance_lines(path: Path) -> list[str]:
     None, too, of a damaged one; see :mod:`fedkd.base.sums` for how that is said.
     """
     try:
-        return _provenance(parse_json(read_bytes(path)))
+        places = places_of(parse_json(read_bytes(path)))
+        return list(dict.fromkeys(line for one in places for line in _provenance(one)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def places_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return where the runs of a folder were made, the place of the last call last.
+
+    Args:
+        facts: What its ``environment.json`` holds.
+    """
+    earlier = facts.get(EARLIER)
+    others = earlier if isinstance(earlier, list) else []
+    last = {name: value for name, value in facts.items() if name != EARLIER}
+    return [*(one for one in others if isinstance(one, Mapping)), last]
 
 
 def _provenance(facts: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from fedkd.errors import ConfigError, NotApplicableError, counted, listing
 from fedkd.ops.layers import entries_by_layer
 from fedkd.party import ModelSpec
 from fedkd.simulation.faults.config import NO_FAULTS
+from fedkd.simulation.faults.plan import Plan
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.protocol import Protocol
 from fedkd.strategy import Requires, Strategy
@@ -98,15 +99,28 @@ def check_batches(federation: Federation, protocol: Protocol) -> None:
             ) from None
 
 
+def check_files(federation: Federation, protocol: Protocol) -> None:
+    """Refuse files of faults and speeds that are not of these clients.
+
+    Raises:
+        ConfigError: If the file of availability names a client that there is not, or the
+            one of devices lacks one.
+    """
+    Plan(protocol.faults, 0, len(federation)).available(0)
+    if protocol.clock is not None:
+        protocol.clock.check(len(federation))
+
+
 def arranged(
     strategy: Strategy[Any, Any, Any], federation: Federation, protocol: Protocol
 ) -> tuple[Federation, Protocol]:
     """Return the world that a strategy runs in: as it is, or pooled into one client.
 
-    Pooled, the one client has all data and the server's model, and takes as many local
-    steps a round as the clients of a round take together. Each side has the public
-    images that the strategy declares. Where all data are in one place no answer is on
-    its way: faults and simulated time are left out there, but for poisoned data.
+    Pooled, the one client has all data and the server's model. It takes as many
+    ``local_steps`` a round as the clients of a round take together; of ``local_epochs``
+    as many as each of them, over all data. Each side has the public images that the
+    strategy declares. Where all data are in one place no answer is on its way: faults and
+    simulated time are left out there, but for poisoned data.
     """
     if not strategy.pools_clients:
         return federation.offering(strategy.requires), protocol

@@ -16,7 +16,7 @@ from fedkd.ops.training import TrainingConfig, train
 from fedkd.party import ModelSpec, Party, Trainer
 from fedkd.payload import Weights
 from fedkd.simulation.federation import Federation
-from fedkd.simulation.precision import arithmetic, check_precision, widened
+from fedkd.simulation.precision import arithmetic, widened
 from fedkd.simulation.protocol import Protocol
 from fedkd.simulation.store.memories import ClientMemories
 from fedkd.simulation.untouched import Untouched, refuse_alias
@@ -28,7 +28,6 @@ class Sides:
     """Both sides of a run, made when they are called on; owns the clients' memories."""
 
     def __init__(self, federation: Federation, protocol: Protocol, seed: int) -> None:
-        check_precision(protocol.precision, federation.device)
         self.federation = federation
         self.protocol = protocol
         self.seed = seed

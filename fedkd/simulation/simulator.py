@@ -25,8 +25,9 @@ from fedkd.simulation.federation import Federation
 from fedkd.simulation.gallery import save_pictures
 from fedkd.simulation.identity import identity
 from fedkd.simulation.measure import Measured, Measuring
+from fedkd.simulation.precision import check_precision
 from fedkd.simulation.protocol import Protocol
-from fedkd.simulation.requirements import fitted, warn_untested
+from fedkd.simulation.requirements import check_files, fitted, warn_untested
 from fedkd.simulation.sampling import sampled
 from fedkd.simulation.sides import Sides
 from fedkd.simulation.store.answers import Answers
@@ -156,11 +157,18 @@ class Run:
         name: str = "",
         executor: Choice = SERIAL,
         metrics: Mapping[str, Metric] | None = None,
+        is_over: bool = False,
     ) -> Run:
-        """Return the run of a strategy, if it can run there; see :func:`simulate`."""
+        """Return the run of a strategy, if it can run there; see :func:`simulate`.
+
+        One that is over is only read, which any device can do.
+        """
         label = name or type(strategy).__name__.lower()
         federation = poisoned(federation, protocol.faults, seed)
         federation, protocol = fitted(strategy, federation, protocol, seed, label)
+        if not is_over:
+            check_precision(protocol.precision, federation.device)
+            check_files(federation, protocol)
         warn_untested(federation)
         sides = Sides(federation, protocol, seed)
         asked = MetricSet(metrics, validated=federation.validation is not None)

@@ -103,6 +103,18 @@ def test_a_run_of_a_rich_world_is_put_together_as_it_was():
     assert kinds == ["Mlp", "Linear", "Mlp"]
 
 
+def test_a_run_in_tf32_is_read_without_a_gpu(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        # Where there is no GPU to make it on, such a run computes as one in float32.
+        for place in ("harness.bench", "simulation.simulator"):
+            patch.setattr(f"fedkd.{place}.check_precision", lambda *_: None)
+        keys = {**SUITE, "strategies": ["fedavg"], "precision": "tf32"}
+        (run,) = fedkd.bench(keys, out=tmp_path, progress=False).runs
+    assert run.config["protocol"]["precision"] == "tf32"
+    model = FinishedRun(run.folder).model()
+    assert accuracy(model, run) == pytest.approx(run.metrics["global_accuracy"])
+
+
 def test_a_model_is_a_copy(results):
     run = results.run(strategy="fedavg")
     first = run.model()

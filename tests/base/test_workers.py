@@ -1,5 +1,6 @@
 """Worker processes: what they send arrives, and none of them outlives its master."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -70,6 +71,26 @@ def test_ctrl_c_is_left_to_the_master(start):
     os.kill(worker.process.pid, signal.SIGINT)
     worker.give(2)
     assert worker.take() == (2, "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_while_a_worker_starts_leaves_none_behind(monkeypatch, method):
+    kind = type(multiprocessing.get_context(method).Process())
+    start, begun = kind.start, []
+
+    def interrupted(self):
+        start(self)
+        begun.append(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(kind, "start", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Worker(stubborn, method=method, daemon=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [process.is_alive() for process in begun] == [False]
 
 
 def test_a_dead_worker_is_noticed_by_who_listens(start):

@@ -85,6 +85,30 @@ def test_a_bench_leaves_what_the_contract_says(bench):
     assert environment["cpu"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")
 
 
+def test_a_table_names_every_place_in_which_its_runs_were_made(bench, monkeypatch):
+    def place():
+        return json.loads(Path("out/environment.json").read_text("utf-8"))
+
+    for seed, commit in (
+        ("0", "aa"),
+        ("1", "bb"),
+        ("2", "aa"),
+        ("3", "cc"),
+        ("3", "dd"),
+    ):
+        monkeypatch.setattr("fedkd.harness.environment.commit", lambda c=commit: c)
+        assert bench("toy-mean", "--seeds", seed) == 0
+    # The last one had nothing to do.
+    assert place()["commit"] == "cc"
+    assert [one["commit"] for one in place()["earlier"]] == ["bb", "aa"]
+    page = Path("out/table.md").read_text("utf-8")
+    assert re.findall(", commit (..),", page) == ["bb", "aa", "cc"]
+    assert page.count("1 thread a cell") == 1, "what is equal is said once"
+    # Of runs that are made anew none is left.
+    assert bench("toy-mean", "--seeds", "0-3", "--fresh") == 0
+    assert (place()["commit"], place().get("earlier")) == ("dd", None)
+
+
 def test_strategies_of_a_seed_share_the_split_and_seeds_do_not(bench):
     bench("toy-mean, fedavg")
     by_seed = {0: set(), 1: set()}
@@ -401,14 +425,15 @@ def test_a_dry_run_knows_runs_of_the_folders_beside_it_on_this_machine(bench, ca
     # With other options, or on another machine, a run tells nothing.
     assert bench("toy-mean", "--set", "training.local_steps=3", "--dry-run") == 0
     place = Path("other/environment.json")
-    there = {**json.loads(place.read_text("utf-8")), "cpu": "abacus"}
-    place.write_text(json.dumps(there), encoding="utf-8")
-    capsys.readouterr()
-    assert bench("toy-mean", "--dry-run") == 0
-    shown = capsys.readouterr().out
-    assert "seconds from" not in shown
-    # What it trained on is the same on every machine.
-    assert len(re.findall(r"toy-mean .* 108 +0 +[?]", shown)) == 2
+    there = json.loads(place.read_text("utf-8"))
+    for elsewhere in ({"cpu": "abacus"}, {"earlier": [{**there, "cpu": "abacus"}]}):
+        place.write_text(json.dumps(there | elsewhere), encoding="utf-8")
+        capsys.readouterr()
+        assert bench("toy-mean", "--dry-run") == 0
+        shown = capsys.readouterr().out
+        assert "seconds from" not in shown
+        # What it trained on is the same on every machine.
+        assert len(re.findall(r"toy-mean .* 108 +0 +[?]", shown)) == 2
     assert not Path("out").exists()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
@@ -135,6 +136,33 @@ def test_a_folder_that_disappears_ends_the_bench_in_one_sentence(home, capsys):
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("fedkd: out has disappeared while the bench was writing")
     assert not Path("out/results.csv").exists()
+
+
+BEFORE = {
+    "what is run is written": ("fedkd.harness.bench.Bench._record", "1"),
+    "data are read": ("fedkd.harness.builder.RunBuilder.federation", "1"),
+    "workers have started": ("fedkd.harness.workers._ready", "2"),
+}
+
+
+@pytest.mark.parametrize(("target", "jobs"), BEFORE.values(), ids=BEFORE)
+def test_a_folder_that_is_moved_away_is_not_made_anew(
+    home, capsys, monkeypatch, target, jobs
+):
+    owner, _, name = target.rpartition(".")
+    function = getattr(pkgutil.resolve_name(owner), name)
+
+    def moved(*given):
+        # Not at the check, before which nothing is in the folder.
+        if Path("out/suite.yaml").exists() or name == "_record":
+            Path("out").rename("moved")
+        return function(*given)
+
+    monkeypatch.setattr(target, moved)
+    assert main([*arguments("toy-mean, fedavg"), "--jobs", jobs]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("fedkd: out has disappeared while the bench was writing")
+    assert not Path("out").exists()
 
 
 @pytest.mark.filterwarnings("default:.*without locks")

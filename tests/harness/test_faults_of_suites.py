@@ -143,3 +143,32 @@ def test_from_the_command_line_to_the_results(tmp_path, monkeypatch, capsys):
         progress=False,
     )
     assert once.row.config_hash == bad.config_hash
+
+
+IMPOSSIBLE = {
+    "faults={backdoor: {share: 0.5, target: 12}}": "expected a class from 0 to 9.",
+    "faults={availability: here.csv}": "found client 9 from round 1 to 2, expected a",
+    "clock={devices: fast.csv}": "found no line for client 2, expected a line with two",
+}
+
+
+@pytest.mark.parametrize(("assigned", "said"), IMPOSSIBLE.items())
+def test_faults_that_cannot_be_are_known_before_the_first_cell(
+    tmp_path, monkeypatch, capsys, assigned, said
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.csv").write_text("client,first,last\n0,1,2\n9,1,2\n")
+    (tmp_path / "fast.csv").write_text("client,compute,bandwidth\n0,8,1\n1,8,1\n")
+    (tmp_path / "x.yaml").write_text(json.dumps(SUITE))
+    assert main(["bench", "x.yaml", "--set", assigned, "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_files_of_clients_hold_up_no_strategy_that_has_all_data_in_one_place(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fast.csv").write_text("client,compute,bandwidth\n1,8,1\n")
+    keys = {"strategies": ["central"], "clock": {"devices": "fast.csv"}}
+    (tmp_path / "x.yaml").write_text(json.dumps({**SUITE, **keys}))
+    assert main(["bench", "x.yaml", "--dry-run"]) == 0

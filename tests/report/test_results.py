@@ -442,12 +442,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
 def test_a_written_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "usual").write_text("")
-    write_atomic(tmp_path / "deep" / "er" / "file", b"\x00")
+    write_atomic(tmp_path / "file", b"\x00")
     modes = [
-        stat.S_IMODE((tmp_path / name).stat().st_mode)
-        for name in ("usual", "deep/er/file")
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "file")
     ]
     assert modes[0] == modes[1]
+
+
+def test_a_folder_that_is_gone_is_not_made_anew_by_a_write(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "gone" / "file", "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_with_a_number_that_is_not_finite_is_refused(tmp_path):

@@ -1,11 +1,14 @@
 """Which executor a run gets, and how that is recorded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fedkd import testing
 from fedkd.cli import main
 from fedkd.errors import ConfigError
+from fedkd.harness.request import Request, opened
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import merge_results, read_results
 from fedkd.report.table import table_markdown
@@ -101,6 +104,26 @@ def test_the_table_and_the_results_name_the_engine(tmp_path, jobs):
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "- Clients' turns: graphs." in page
     assert "- Arithmetic: bf16 (autocast; weights and payloads are float32)." in page
+
+
+def test_a_suite_in_tf32_is_foreseen_on_the_cpu_beside_workers_with_a_gpu():
+    suite = {
+        "name": "two",
+        "rounds": 1,
+        "clients": 2,
+        "seeds": [0, 1],
+        "datasets": "digits",
+        "partitions": "iid",
+        "models": "linear",
+        "training": {"local_steps": 1, "batch_size": 4},
+        "precision": "tf32",
+        "strategies": ["fedavg"],
+    }
+    bench = opened(Request(suite, jobs=2, device="cpu"))
+    bench.settings = replace(bench.settings, device=torch.device("cuda:0"))
+    builder, foreseen = bench.check()
+    assert builder.device.type == "cpu"
+    assert foreseen.failing == {}
 
 
 def test_a_suite_in_tf32_is_refused_on_a_cpu_before_any_cell(tmp_path, capsys):

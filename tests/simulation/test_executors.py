@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from fedkd.plugins.registry import load_registry
 from fedkd.simulation import executors
 from fedkd.simulation.executors import Choice
 from fedkd.simulation.executors.processes import Processes
+from fedkd.simulation.executors.worker import attempted, heard
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import simulate
 
@@ -67,6 +69,7 @@ class Harm(FedAvg):
             Path(self.config.flag).write_text("done")
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.kind == "odd" and client.id >= 1:
+            warnings.warn("something is odd", Much, stacklevel=2)
             raise Odd("found this", client.id)
         if self.config.kind == "warn":
             warnings.warn(f"client {client.id} has too much", Much, stacklevel=2)
@@ -166,9 +169,50 @@ def test_a_killed_worker_changes_no_number(harm, tmp_path):
 
 @pytest.mark.parametrize("choice", ["serial", Choice("processes", 3)])
 def test_an_exception_arrives_with_its_type_and_message(harm, choice):
-    with pytest.raises(Exception, match="found this and 1") as caught:
+    with (
+        pytest.warns(Warning, match="something is odd"),
+        pytest.raises(Exception, match="found this and 1") as caught,
+    ):
         harm("odd", choice)
     assert type(caught.value).__name__ == "Odd"
+
+
+class Stubborn(Exception):
+    """Does not travel."""
+
+    def __reduce__(self):
+        raise TypeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "arguments"),
+    [
+        (RuntimeError("cannot read", "file.bin"), "RuntimeError", None),
+        (RuntimeError(3, "x"), "RuntimeError", None),
+        (Stubborn(3, "x"), "Stubborn", ("(3, 'x')",)),
+    ],
+)
+@pytest.mark.filterwarnings("always")
+def test_a_fault_is_raised_as_what_it_was_after_what_was_warned_of(
+    error, name, arguments
+):
+    said = []
+
+    def turn():
+        with heard(said):
+            warnings.warn("something is odd", UserWarning, stacklevel=1)
+            raise error
+
+    error.add_note("of client 3")
+    fault = pickle.loads(pickle.dumps(attempted(turn, said)))
+    with (
+        pytest.warns(UserWarning, match="something is odd"),
+        pytest.raises(RuntimeError) as caught,
+    ):
+        fault.throw()
+    assert type(caught.value).__name__ == name
+    assert caught.value.args == (arguments or error.args)
+    assert caught.value.__notes__ == ["of client 3"]
 
 
 def test_divergence_is_divergence_in_another_process():
@@ -289,7 +333,10 @@ def test_ray_gives_the_bits_of_one_with_a_worker_killed_too(harm, tmp_path):
         assert_same(whole, harm("kill", Choice("ray", 2), "other"))
         assert (tmp_path / "other").exists(), "nobody was killed"
         assert_same(run("fedbn", "serial"), run("fedbn", Choice("ray", 2)))
-        with pytest.raises(Exception, match="found this and 1") as caught:
+        with (
+            pytest.warns(Warning, match="something is odd"),
+            pytest.raises(Exception, match="found this and 1") as caught,
+        ):
             harm("odd", Choice("ray", 2))
         assert str(caught.value) == "found this and 1"
         assert ray.is_initialized()

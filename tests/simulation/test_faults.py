@@ -466,3 +466,6 @@ def test_a_round_takes_as_long_as_the_slowest_that_answers(tmp_path):
     path.write_text("client,compute,bandwidth\n0,8,1\n")
     with pytest.raises(ConfigError, match="found no line for client 2"):
         ClockConfig(devices=str(path)).speeds(0, 2)
+    with pytest.raises(ConfigError, match="found no line for client 1"):
+        run(1, clock={"devices": str(path)}, folder=tmp_path / "r")
+    assert not (tmp_path / "r").exists(), "known before anything is trained or written"

@@ -12,10 +12,11 @@ from typing import Any
 from fedkd.base.bounds import read_text
 from fedkd.base.files import json_mapping
 from fedkd.base.folders import ResultsFolder
+from fedkd.report.description import EARLIER
 from fedkd.report.reading import Report
 from fedkd.report.results import Row
 
-LEFT_OUT = ("command", "plugins")
+LEFT_OUT = ("command", "plugins", EARLIER)
 """Facts that are shown otherwise."""
 
 
@@ -34,7 +35,7 @@ class Origin:
     folder: str
     commands: tuple[Command, ...]
     facts: tuple[tuple[str, str], ...]
-    """What ``environment.json`` says of machine and versions."""
+    """What ``environment.json`` says of machine and versions, at the last call."""
     suite: str
     """The text of ``suite.yaml``; empty if there is none."""
 

@@ -153,19 +153,20 @@ def _turn(
     """Do a turn in a worker of Ray."""
     torch.set_num_threads(1)
     turns = _turns(key, shared)
+    said: Said = []
 
     def do() -> tuple[_Tree, TurnRecord, Said]:
         started = time.perf_counter()
         k, this_round, training, scores = work
         store = put_together(*memory)
         orders = Orders(this_round, training, lambda _: (None, 0), scores)
-        with heard() as said:
+        with heard(said):
             up, known = turns.local(k, put_together(*down), orders, store)
         known["seconds"] = round(time.perf_counter() - started, 4)
         tree = take_apart((up, store), f"{turns.name}.local (client {k})")
         return tree, known, said
 
-    return attempted(do)
+    return attempted(do, said)
 
 
 def _turns(key: str, shared: list[Any]) -> Turns:

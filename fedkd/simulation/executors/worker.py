@@ -12,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -68,6 +68,10 @@ class Wiring:
     """Paths of shared memory."""
 
 
+Said = list[tuple[type[Warning], str]]
+"""Warnings of another process: of what kind, and the sentence."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What a strategy raised in another process."""
@@ -75,57 +79,63 @@ class Fault:
     error: BaseException
     trace: str
     """The traceback there."""
+    name: str = ""
+    """Of its class, where that cannot travel and the error has but its message."""
+    said: Said = field(default_factory=list)
+    """What it had warned of before."""
 
     @staticmethod
-    def of(error: BaseException) -> Fault:
+    def of(error: BaseException, said: Said) -> Fault:
         """Make an exception fit to travel; its type and message always do."""
-        trace = "".join(traceback.format_exception(error))
-        notes = getattr(error, "__notes__", [])
+        trace, name = "".join(traceback.format_exception(error)), ""
         try:
             ForkingPickler.loads(ForkingPickler.dumps(error))
         # An exception may refuse to travel with whatever it likes.
         except Exception:
-            error = RuntimeError(type(error).__name__, str(error))
+            name, notes = type(error).__name__, getattr(error, "__notes__", [])
+            error = RuntimeError(str(error))
             error.__notes__ = notes
-        return Fault(error, trace)
+        return Fault(error, trace, name, said)
 
     def throw(self) -> None:
         """Raise it here, with the other process's traceback as its cause."""
+        warn_again(self.said)
         error = self.error
-        if type(error) is RuntimeError and len(error.args) == 2:
-            kind, text = error.args
+        if self.name:
             notes = getattr(error, "__notes__", [])
-            error = type(kind, (RuntimeError,), {})(text)
+            error = type(self.name, (RuntimeError,), {})(*error.args)
             error.__notes__ = notes
         raise error from Elsewhere(f"\n{self.trace}")
 
 
-def attempted(do: Callable[[], Result]) -> Result | Fault:
-    """Return what ``do`` returns, or the fault of the exception that it raises."""
+def attempted(do: Callable[[], Result], said: Said | None = None) -> Result | Fault:
+    """Return what ``do`` returns, or the fault of the exception that it raises.
+
+    Args:
+        do: A turn.
+        said: What it has warned of, if that is :func:`heard`.
+    """
     try:
         return do()
     except KeyboardInterrupt:
         raise
     # A strategy's code may raise anything; the main process raises it again.
     except BaseException as error:
-        return Fault.of(error)
-
-
-Said = list[tuple[type[Warning], str]]
-"""Warnings of another process: of what kind, and the sentence."""
+        return Fault.of(error, said or [])
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[Said]:
-    """Collect the warnings of the block, which :func:`warn_again` gives in the main one."""
-    said: Said = []
+def heard(said: Said) -> Iterator[None]:
+    """Add the warnings of the block, which :func:`warn_again` gives in the main one."""
     with warnings.catch_warnings(record=True) as caught:
-        yield said
-        for warning in caught:
-            kind = warning.category
-            # One of a library's own may be unknown to the main process.
-            known = kind if kind.__module__ == "builtins" else RuntimeWarning
-            said.append((known, str(warning.message)))
+        try:
+            yield
+        finally:
+            for warning in caught:
+                kind = warning.category
+                # One of a library's own may be unknown to the main process.
+                known = kind if kind.__module__ == "builtins" else RuntimeWarning
+                said.append((known, str(warning.message)))
 
 
 def warn_again(said: Said) -> None:
@@ -166,10 +176,13 @@ class WorkerState:
         downs = _Broadcasts(self.down, shared)
         orders = Orders(shared.round, shared.training, downs.of, shared.scores)
         for place in iter(lambda: self.queue.take(self.number, shared.offer), None):
-            turn = functools.partial(self._turn, shared.tasks[place], orders)
-            self.pipe.send((place, attempted(turn)))
+            said: Said = []
+            turn = functools.partial(self._turn, shared.tasks[place], orders, said)
+            self.pipe.send((place, attempted(turn, said)))
 
-    def _turn(self, task: Task, orders: Orders) -> tuple[Place, TurnRecord, Said]:
+    def _turn(
+        self, task: Task, orders: Orders, said: Said
+    ) -> tuple[Place, TurnRecord, Said]:
         started = time.perf_counter()
         moving = Phases()
         memory: Any = {}
@@ -178,7 +191,7 @@ class WorkerState:
         remembers = bool(memory)
         with measured(moving, "transport"):
             down, size = orders.broadcast(task.down)
-        with heard() as said:
+        with heard(said):
             up, known = self.turns.local(task.client, down, orders, memory)
         # The main process counts what it has read; then the memory is free again.
         if self.up.number(0) == self._sent:

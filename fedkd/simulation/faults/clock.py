@@ -119,6 +119,15 @@ class ClockConfig(Config):
             self.bandwidth.of(seed, "clock", "bandwidth", k),
         )
 
+    def check(self, clients: int) -> None:
+        """Refuse a file of devices that lacks one of the clients.
+
+        Raises:
+            ConfigError: As :meth:`speeds`.
+        """
+        for k in range(clients if self.devices is not None else 0):
+            self.speeds(0, k)
+
     def seconds(self, seed: int, k: int, record: Mapping[str, Any]) -> float:
         """Return how long a client's turn takes.
 

@@ -50,7 +50,7 @@ def poisoned(federation: Federation, faults: FaultConfig, seed: int) -> Federati
     twin.__dict__.pop("exams", None)
     inputs = data.x_train
     if faults.backdoor is not None:
-        _require_room(data, faults.backdoor)
+        require_room(data, faults)
         inputs = inputs.clone()
         for k in sorted(plan.malicious("backdoor")):
             own = _chosen(federation.clients[k].indices, faults.backdoor, seed, k)
@@ -99,7 +99,16 @@ def _chosen(own: Tensor, how: BackdoorConfig, seed: int, k: int) -> Tensor:
     return own[places.to(own.device)]
 
 
-def _require_room(data: LabelledSet, how: BackdoorConfig) -> None:
+def require_room(data: LabelledSet, faults: FaultConfig) -> None:
+    """Refuse a backdoor that the data have no room for.
+
+    Raises:
+        ConfigError: If the data are no images, or have no such class, or are smaller than
+            the patch.
+    """
+    how = faults.backdoor
+    if how is None:
+        return
     if kind_of(data.shape) != "images":
         raise ConfigError(
             f"faults.backdoor: found {described(data.shape)}, expected images, which a "
