@@ -12,6 +12,9 @@ BIN := .venv/bin
 CODE := fedkd algorithms datasets models benchmarks tests docs
 
 export PYTHON
+# Tests and benches start Python hundreds of times; without its files of bytecode each start
+# compiles fedkd anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bench test check format lint types docs docs-check site benchmark benchmark-check mutate fuzz clean
