@@ -7,6 +7,20 @@ MEAN = "tests/ops/test_averaging.py"
 
 FAULTS = [
     dict(
+        name="variates: an answer counts at the client whether it was taken or not",
+        path="algorithms/drift/variates.py",
+        old="return kept.after if kept.round == sent.taken else kept.before",
+        new="return kept.after",
+        tests="tests/algorithms/test_variates.py",
+    ),
+    dict(
+        name="variates: late answers count",
+        path="algorithms/drift/variates.py",
+        old=" if one.round == round.index)",
+        new=")",
+        tests="tests/algorithms/test_variates.py",
+    ),
+    dict(
         name="fedavg: by default clients weigh the same",
         path=AVERAGING,
         old='weights: Literal["examples", "uniform"] = "examples"',
