@@ -131,6 +131,8 @@ def summed(rule: Rule, parts: Iterable[Weights], zero: Weights) -> dict[str, Ten
             total = {n: value + one[n] for n, value in total.items()}
         return total
     every = list(parts)
+    if not every:
+        return dict(zero)
     joint = rule.combine(every, [1.0] * len(every), zero)
     return {n: len(every) * joint[n] for n in zero}
 

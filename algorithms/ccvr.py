@@ -18,8 +18,11 @@ CCVR = Preset(
     {"calibrate": {}},
     deviations=(
         "Calibration is the last of the run's rounds, so FedAvg trains one round less "
-        "than without it; with partial participation the clients of that round are "
-        "asked.",
+        "than without it. All clients are asked in it, whatever the participation, as "
+        "in Algorithm 1.",
+        "A class that no answer of that round is of has no virtual features and no part "
+        "in the softmax: its row of the last layer stays, beside others that have "
+        "moved.",
         "Amounts (200 virtual features of each class, 500 steps of SGD at 0.01 with "
         "momentum 0.9) are ours, after trials on Fashion-MNIST.",
         "Where no client has a feature below 0 (after a ReLU), virtual features are set "

@@ -33,7 +33,11 @@ LAST_STEP = (
     "`calibrate: {}` among the options of a strategy whose clients have the server's "
     "architecture, and which has a global model, makes the last of its rounds that of "
     "CCVR: clients send moments of the features by class, and the server trains the last "
-    "layer on features drawn from them. The strategy itself trains one round less."
+    "layer on features drawn from them. The strategy itself trains one round less. In "
+    "that round all clients are asked, whatever `participation` says. Where answers are "
+    "lost and none is of a class, its row of the last layer stays as it was beside others "
+    "that are trained anew, and accuracy may fall: in a trial on the digits with three "
+    "classes a client, from 85.3 % to 79.4 where three clients of ten had answered."
 )
 AVERAGES = (
     "`average: median` among the options of a strategy, or `average: {name: trimmed_mean, "

@@ -2,9 +2,11 @@
 
 ``calibrate: {}`` beside any strategy of one architecture with a global model makes its
 last round that of CCVR (Luo et al., NeurIPS 2021, arXiv:2106.05001, Algorithm 1): every
-client computes count, mean and covariance of the model's features by class (Eq. 3) and
-sends them; the server pools them (Eqs. 4 and 5), draws M_c virtual features of each class
-c from N(mu_c, Sigma_c), and trains the classifier on them with the cross-entropy.
+client, whatever the participation, computes count, mean and covariance of the model's
+features by class (Eq. 3) and sends them; the server pools them (Eqs. 4 and 5), draws M_c
+virtual features of each class c from N(mu_c, Sigma_c), and trains the classifier on them
+with the cross-entropy. A class that no answer is of, where answers are lost, is left out
+of the softmax: its row stays.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Question:
 class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
     """A method, and calibration in its last round."""
 
+    last_asks_all = True
     method_class: ClassVar[type[Strategy[Any, Any, Any]]]
 
     def __init__(self, config: Any = None) -> None:
@@ -196,7 +199,10 @@ def _made(
 
 
 def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> int:
-    """Train the last layer of a model, in place, on virtual features of every class.
+    """Train the last layer of a model, in place, on virtual features of known classes.
+
+    The others have no part in the softmax: pushed down by every step, they would never be
+    predicted again.
 
     Args:
         model: Made of features and a head; the features are left alone.
@@ -206,7 +212,7 @@ def calibrate(model: nn.Module, known: FeatureMoments, how: Calibration) -> int:
     Returns:
         The virtual features that went through a step.
     """
-    return train_head(model, *draw(known, how.per_class), how)
+    return train_head(model, *draw(known, how.per_class), how, known.classes)
 
 
 def _features(client: Client) -> Iterator[tuple[Tensor, Tensor]]:

@@ -152,6 +152,9 @@ class Strategy(ABC, Generic[State, Down, Up]):
     """Whether the simulator puts all clients' data into one client first: central
     training, which is a reference and no federated method."""
 
+    last_asks_all: ClassVar[bool] = False
+    """Whether all clients take part in the last round, whatever ``participation`` says."""
+
     model_fields: tuple[str, ...] = ()
     """Fields of an answer that hold entries of the client's own model, by name, with its
     types and shapes: the server takes no others."""

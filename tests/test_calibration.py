@@ -1,5 +1,6 @@
 """CCVR: the last round replayed by hand, what it leaves alone, and what it refuses."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -14,8 +15,10 @@ from fedkd.algorithms.fedbn import FedBN
 from fedkd.base.randomness import torch_stream
 from fedkd.calibration import Calibration, calibrate, calibrated
 from fedkd.errors import ConfigError, FedKDError
-from fedkd.ops.gaussians import moments, pooled
+from fedkd.ops.gaussians import draw, moments, pooled
+from fedkd.ops.heads import train_head
 from fedkd.simulation.executors.base import Serial
+from fedkd.strategy import read_weights
 
 SEED, ROUNDS = 3, 3
 SHORT = {"per_class": 20, "steps": 30, "batch_size": 16}
@@ -206,12 +209,57 @@ def test_it_travels_to_another_process():
     assert calibrated(FedAvg) is calibrated(FedAvg)
 
 
-def test_calibration_learns_classes_that_the_head_has_forgotten():
+@pytest.mark.parametrize("participation", [1, 2, 1.0])
+def test_all_clients_are_asked_in_the_last_round(participation):
+    federation = testing.toy_federation(3)
+    protocol = testing.toy_protocol(ROUNDS, participation=participation)
+    lines = simulate(ccvr(), federation, protocol, SEED).history
+    usual = protocol.clients_per_round()
+    assert [len(line["clients"]) for line in lines] == [usual, usual, 3]
+    plain = simulate(FedAvg(), federation, protocol, SEED).history
+    assert [list(line["clients"]) for line in lines[:2]] == [
+        list(line["clients"]) for line in plain[:2]
+    ]
+
+
+def features_and_moments():
     torch.manual_seed(0)
     model = testing.toy_federation(3).build_spec(ModelSpec("cnn"), SEED)
     centres = torch.randn(3, model.feature_size).relu() * 3
     labels = torch.arange(3).repeat(40)
     x = (centres[labels] + 0.3 * torch.randn(120, model.feature_size)).relu()
+    return model, x, labels
+
+
+def test_a_class_that_no_answer_is_of_keeps_its_row():
+    model, x, labels = features_and_moments()
+    before = read_weights(model)
+    known = pooled([moments([(x[labels != 1], labels[labels != 1])], 3)], 3)
+    number = calibrate(model, known, Calibration(weight_decay=0.0))
+    assert number > 0
+    after = read_weights(model)
+    for n in ("classifier.weight", "classifier.bias"):
+        assert torch.equal(after[n][1], before[n][1])
+        assert not torch.equal(after[n][0], before[n][0])
+        assert not torch.equal(after[n][2], before[n][2])
+    two = model.head(x)[labels != 1][:, [0, 2]].argmax(1)
+    assert ((two == 1) == (labels[labels != 1] == 2)).all()
+
+
+def test_with_all_classes_known_the_softmax_is_that_of_all_bit_for_bit():
+    model, x, labels = features_and_moments()
+    other, how = copy.deepcopy(model), Calibration()
+    known = pooled([moments([(x, labels)], 3)], 3)
+    torch.manual_seed(1)
+    calibrate(model, known, how)
+    torch.manual_seed(1)
+    train_head(other, *draw(known, how.per_class), how)
+    theirs = other.state_dict()
+    assert all(torch.equal(w, theirs[n]) for n, w in model.state_dict().items())
+
+
+def test_calibration_learns_classes_that_the_head_has_forgotten():
+    model, x, labels = features_and_moments()
     with torch.no_grad():
         model.classifier.weight[2] = 0
         model.classifier.bias[2] = -20

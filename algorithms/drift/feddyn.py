@@ -9,7 +9,9 @@ Code: github.com/alpemreacar/FedDyn.
 Deviations: all clients have the same alpha, as in the paper; the code gives a client
     alpha times the mean number of images over its own. What is measured is the mean of
     the clients' weights, as in the code; clients are sent that mean and the correction
-    together, as in the paper. Buffers (BatchNorm) are averaged, not corrected.
+    together, as in the paper. Buffers (BatchNorm) are averaged, not corrected. A client
+    whose last answer was lost or late goes on from the g_k that it had before, and a late
+    answer is averaged but pulls nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +28,20 @@ from fedkd.algorithms.averaging import (
     Global,
     PlainConfig,
     Update,
-    at_rest,
     summed,
     zeros,
 )
+from fedkd.algorithms.drift.variates import (
+    Answered,
+    Asked,
+    Variates,
+    at_rest,
+    in_time,
+    keep,
+    own,
+)
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Round, Server
-
-_MEMORY = "h"
 
 
 class FedDynConfig(PlainConfig):
@@ -54,16 +62,18 @@ class FedDyn(Averaging):
 
     def __init__(self, config: FedDynConfig | None = None) -> None:
         super().__init__(config)
-        self.choices = Choices(first=at_rest, starts=_corrected, moved=self._moved)
+        self.choices = Choices(
+            first=at_rest, starts=_corrected, sent=_asked, moved=self._moved
+        )
 
-    def train(self, client: Client, sent: None) -> None:
+    def train(self, client: Client, sent: Asked) -> Answered:
         """Train with the regulariser; move h_k by what the client has moved."""
         alpha = self.config.alpha
         if not alpha:
             client.train()
-            return
+            return Answered(None, sent.round)
         model, device = client.model, client.device
-        kept: Weights = client.memory.get(_MEMORY, zeros(model))
+        kept = own(client, sent)
         start = {n: p.detach().clone() for n, p in model.named_parameters()}
         # alpha (w - w_t + h_k) is alpha (w - anchor).
         anchor = {n: p - kept[n].to(device) for n, p in start.items()}
@@ -74,10 +84,12 @@ class FedDyn(Averaging):
                     p.grad += alpha * (p.detach() - anchor[n])
 
         client.train(gradient=regularised)
-        client.memory[_MEMORY] = {
+        renewed = {
             n: kept[n] + (p.detach() - start[n]).cpu()
             for n, p in model.named_parameters()
         }
+        keep(client, sent, kept, renewed)
+        return Answered(None, sent.round)
 
     def _moved(
         self,
@@ -91,22 +103,29 @@ class FedDyn(Averaging):
 
         With another average, that of the moves stands for each client of the round.
         """
-        del round
         if not self.config.alpha:
             return Global(mean, besides=state.besides)
+        variates: Variates = state.besides
         sent, number = _corrected(state), len(server.clients)
+        clients = in_time(ups, round)
         moves = (
-            {n: (up.weights[n] - sent[n]) / number for n in state.besides}
-            for up in ups.values()
+            {n: (ups[k].weights[n] - sent[n]) / number for n in variates.mean}
+            for k in clients
         )
-        total = summed(self.rule, moves, zeros(server.model))
-        h = {n: value + total[n] for n, value in state.besides.items()}
-        return Global(mean, besides=h)
+        change = summed(self.rule, moves, zeros(server.model))
+        return Global(mean, besides=variates.moved(change, clients, round))
+
+
+def _asked(state: Global, client_id: int, round: Round) -> Asked:
+    """Say which answer counts in h; h itself is in the weights."""
+    variates: Variates = state.besides
+    return variates.asked(client_id, round)
 
 
 def _corrected(state: Global) -> Weights:
     """Return what clients start from: the mean and the mean of all h_k."""
+    variates: Variates = state.besides
     return {
         **state.weights,
-        **{n: state.weights[n] + h for n, h in state.besides.items()},
+        **{n: state.weights[n] + h for n, h in variates.mean.items()},
     }

@@ -5,7 +5,7 @@ Paper: Jhunjhunwala, Wang, Joshi, "FedExP: Speeding Up Federated Averaging via
 Algorithm: Algorithm 1: eta_g = max(1, sum_k ||D_k||^2 / (2 M (||mean D||^2 + eps))) for
     the moves D_k of the M clients of a round; what is offered is the mean of the last
     two models of the server (section 3, "averaging last two iterates"); after the first
-    round, as in the code, it is the only one that was trained.
+    round with an answer it is, as in the code, the only one that was trained.
 Code: github.com/Divyansh03/FedExP, commit 34b05a2.
 Deviations: norms are over parameters; buffers (BatchNorm) are averaged. The code adds eps
     times the number of the round's clients, and shrinks eps by 0.998^2 in each round; here
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from fedkd.algorithms.averaging import (
@@ -40,8 +41,8 @@ class FedExPConfig(PlainConfig):
     """eps, added to the squared norm of the mean move; the paper tunes it, and the code
     has 0.001, for EMNIST 0.1, times the number of the round's clients."""
     average_last: bool = True
-    """Measure the mean of the server's last two models, after the first round its only
-    trained one; clients go on from the last."""
+    """Measure the mean of the server's last two models, after the first round with an
+    answer its only trained one; clients go on from the last."""
 
 
 class FedExP(Averaging):
@@ -70,6 +71,7 @@ class FedExP(Averaging):
         round: Round,
     ) -> Global:
         """Return w + eta_g mean(D_k), or what is offered in its place."""
+        del round
         before: Weights = state.besides
         names = [n for n, _ in server.model.named_parameters()]
         eta = step_size(before, mean, ups, names, self.config)
@@ -78,7 +80,8 @@ class FedExP(Averaging):
         for n in names:
             last[n] = before[n] + eta * (mean[n] - before[n])
         offered = dict(last)
-        if self.config.average_last and round.index:
+        trained = any(not torch.equal(before[n], server.initial[n]) for n in names)
+        if self.config.average_last and trained:
             for n in names:
                 offered[n] = (before[n] + last[n]) / 2
         return Global(offered, besides=last)

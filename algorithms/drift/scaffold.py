@@ -7,7 +7,9 @@ Code: none by the authors.
 Deviations: c_k+ of option II, c_k - c + (x - y_k) / (K eta_l), is the mean of the
     gradients that the client has seen, and is computed as this mean: the same for the
     paper's plain SGD, and still a mean of gradients under momentum, weight decay and
-    clipping. Buffers (BatchNorm) have no variates; they are averaged.
+    clipping. Buffers (BatchNorm) have no variates; they are averaged. A client whose last
+    answer was lost or late goes on from the variate that it had before, and the server
+    takes no change of a variate from a late answer.
 """
 
 from __future__ import annotations
@@ -27,15 +29,21 @@ from fedkd.algorithms.averaging import (
     Global,
     PlainConfig,
     Update,
-    at_rest,
     summed,
     zeros,
+)
+from fedkd.algorithms.drift.variates import (
+    Answered,
+    Asked,
+    Variates,
+    at_rest,
+    in_time,
+    keep,
+    own,
 )
 from fedkd.payload import Weights
 from fedkd.strategy import Client, Party, Round, Server
 from fedkd.weights import buffers_kept
-
-_MEMORY = "c"
 
 
 class ScaffoldConfig(PlainConfig):
@@ -59,18 +67,20 @@ class Scaffold(Averaging):
 
     def __init__(self, config: ScaffoldConfig | None = None) -> None:
         super().__init__(config)
-        self.choices = Choices(first=at_rest, sent=variate, moved=self._moved)
+        self.choices = Choices(first=at_rest, sent=_asked, moved=self._moved)
 
     def expected(self, down: Global, party: Party) -> Update | None:
         """The model, and besides it a change of every variate that was sent."""
         like = super().expected(down, party)
-        return None if like is None else replace(like, besides=down.besides)
+        besides = Answered(down.besides.mean, down.besides.round)
+        return None if like is None else replace(like, besides=besides)
 
-    def train(self, client: Client, sent: Weights) -> Weights:
+    def train(self, client: Client, sent: Asked) -> Answered:
         """Train with corrected gradients; return how c_k has changed."""
         model, device = client.model, client.device
-        kept: Weights = client.memory.get(_MEMORY, zeros(model))
-        correction = {n: (c - kept[n]).to(device) for n, c in sent.items()}
+        assert sent.mean is not None, "c is sent to every client"
+        kept = own(client, sent)
+        correction = {n: (c - kept[n]).to(device) for n, c in sent.mean.items()}
         renewed = None
         if self.config.option == "I":
             renewed = _whole_gradient(client)
@@ -85,8 +95,9 @@ class Scaffold(Averaging):
         report = client.train(gradient=corrected)
         if renewed is None:
             renewed = {n: (g / report.steps).cpu() for n, g in seen.items()}
-        client.memory[_MEMORY] = renewed
-        return {n: value - kept[n] for n, value in renewed.items()}
+        keep(client, sent, kept, renewed)
+        change = {n: value - kept[n] for n, value in renewed.items()}
+        return Answered(change, sent.round)
 
     def _moved(
         self,
@@ -100,24 +111,23 @@ class Scaffold(Averaging):
 
         With another average, that of the changes stands for each client of the round.
         """
-        del round
-        changes = (up.besides for up in ups.values())
-        number = len(server.clients)
+        variates: Variates = state.besides
+        clients, number = in_time(ups, round), len(server.clients)
+        changes = (ups[k].besides.change for k in clients)
         total = summed(self.rule, changes, zeros(server.model))
-        c = {n: v + total[n] / number for n, v in state.besides.items()}
+        change = {n: value / number for n, value in total.items()}
         eta = self.config.server_lr
         moved = dict(mean)
         if eta != 1:
-            for n in c:
+            for n in change:
                 moved[n] = state.weights[n] + eta * (mean[n] - state.weights[n])
-        return Global(moved, besides=c)
+        return Global(moved, besides=variates.moved(change, clients, round))
 
 
-def variate(state: Global, client_id: int, round: Round) -> Weights:
+def _asked(state: Global, client_id: int, round: Round) -> Asked:
     """Send c beside the weights."""
-    del client_id, round
-    c: Weights = state.besides
-    return c
+    variates: Variates = state.besides
+    return variates.asked(client_id, round, variates.mean)
 
 
 def _whole_gradient(client: Client) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Ways in which one client's images look different from another's.
 
-Each takes images ``[n, C, H, W]`` in 0..255, eight numbers in -1..1 that are the client's
-own, a strength in 0..1, and a stream for what differs from image to image. With strength
-0 nothing changes.
+Each takes images ``[n, C, H, W]`` in 0..255, numbers in -1..1 that are the client's own
+(:func:`level_count` of them), a strength in 0..1, and a stream for what differs from image
+to image. With strength 0 nothing changes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from torch import Tensor
 from torch.nn import functional
 
 Levels = NDArray[np.float64]
-"""Eight numbers in -1..1."""
+"""Numbers in -1..1."""
 Look = Callable[[Tensor, Levels, float, np.random.Generator], Tensor]
 
 LEVELS = 8
+"""Numbers of a client for images of up to four channels."""
 _GREY = 64.0
 """Grey levels of 255 by which colours are moved, and the deviation of noise, at most."""
+
+
+def level_count(channels: int) -> int:
+    """Return how many numbers a client has for images of so many channels."""
+    return max(LEVELS, 2 * channels)
 
 
 def rotated(
@@ -32,7 +38,10 @@ def rotated(
     del rng
     angle = math.pi * strength * float(levels[0])
     cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
+    # Both sides go from -1 to 1 whatever their lengths; pixels turn.
+    wide = x.shape[3] / x.shape[2]
+    rows = [[cos, -sin / wide, 0.0], [sin * wide, cos, 0.0]]
+    matrix = torch.tensor(rows).expand(len(x), 2, 3)
     grid = functional.affine_grid(matrix, list(x.shape), align_corners=False)
     return functional.grid_sample(x, grid, align_corners=False)
 
@@ -42,10 +51,10 @@ def coloured(
 ) -> Tensor:
     """Scale each channel by up to 1 +- 1 and move it by up to 64 levels of grey."""
     del rng
-    channels = x.shape[1]
-    half = LEVELS // 2
-    numbers = torch.from_numpy(strength * levels).float().view(2, half, 1, 1)
-    gain, offset = numbers[:, :channels]
+    numbers = torch.from_numpy(strength * levels).float()
+    # Channels beyond four have a pair each, behind the numbers of the first four.
+    pairs = torch.cat([numbers[:LEVELS].view(2, -1), numbers[LEVELS:].view(-1, 2).T], 1)
+    gain, offset = pairs[:, : x.shape[1], None, None]
     return torch.addcmul(_GREY * offset, x, 1 + gain)
 
 

@@ -17,7 +17,7 @@ from fedkd.base.randomness import numpy_stream
 from fedkd.config import Config
 from fedkd.data.images import LabelledSet
 from fedkd.data.inputs import described, kind_of
-from fedkd.data.looks import LEVELS, LOOKS
+from fedkd.data.looks import LOOKS, level_count
 from fedkd.errors import ConfigError, counted, listing
 from fedkd.partition.dirichlet import Dirichlet, DirichletConfig
 
@@ -184,9 +184,12 @@ class _Client:
 
     def inputs(self, x: Tensor, half: str) -> Tensor:
         """Return images uint8 ``[n, C, H, W]``, or vectors ``[n, D]``, as it sees them."""
+        if not len(x):
+            return x
         made = x.cpu()
+        count = level_count(made.shape[1])
         for feature in self._shift.features:
-            levels = numpy_stream(*self._name, feature).uniform(-1, 1, LEVELS)
+            levels = numpy_stream(*self._name, feature).uniform(-1, 1, count)
             rng = numpy_stream(*self._name, feature, half)
             look, strength = LOOKS[feature], self._shift.strength
             pieces = [

@@ -115,7 +115,11 @@ def load_head(model: nn.Module, weights: Weights) -> nn.Module:
 
 
 def train_head(
-    model: nn.Module, features: Tensor, labels: Tensor, how: HeadTraining
+    model: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    how: HeadTraining,
+    classes: Tensor | None = None,
 ) -> int:
     """Train a model's head, in place, by the cross-entropy on features and labels.
 
@@ -127,6 +131,8 @@ def train_head(
         features: ``[N, D]``.
         labels: Int64 ``[N]``.
         how: Amounts and rates.
+        classes: Those of the softmax, ascending, int64 ``[c]``; the rows of others get no
+            gradient. All of them if None.
 
     Returns:
         The features that went through a step.
@@ -134,6 +140,9 @@ def train_head(
     parameters = [model.get_parameter(name) for name in head_entries(model)]
     device = parameters[0].device
     features, labels = features.to(device), labels.to(device)
+    if classes is not None:
+        classes = classes.to(device)
+        labels = torch.searchsorted(classes, labels)
     sgd = Sgd(lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
     stepper = sgd.start(parameters)
     head = head_of(model)
@@ -141,6 +150,8 @@ def train_head(
     number = 0
     for chosen in _chosen(len(labels), how.batch_size, how.steps):
         logits = head(features[chosen])
+        if classes is not None:
+            logits = logits[:, classes]
         stepper.step(functional.cross_entropy(logits, labels[chosen]))
         number += len(chosen)
     stepper.zero_grad()

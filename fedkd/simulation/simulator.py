@@ -251,8 +251,11 @@ class Run:
 
     def sample(self, index: int) -> Round:
         """Return round ``index`` with its clients."""
-        here = self.transit.available(index, self.protocol.clients_per_round())
-        return sampled(self.protocol, self.sides.seed, index, here)
+        protocol, last = self.protocol, index == self.protocol.rounds - 1
+        everyone = last and self.strategy.last_asks_all
+        count = protocol.clients if everyone else protocol.clients_per_round()
+        here = self.transit.available(index, count)
+        return sampled(protocol, self.sides.seed, index, count, here)
 
     def _round(self, state: Any, round: Round) -> tuple[Any, Metrics]:
         started = time.perf_counter()

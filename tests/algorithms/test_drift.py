@@ -19,6 +19,7 @@ from fedkd.algorithms.drift.fedopt import FedOptConfig, stepped
 from fedkd.base.randomness import torch_stream
 from fedkd.data.images import ClientData
 from fedkd.ops.training import TrainingConfig
+from fedkd.simulation.faults.config import FaultConfig
 
 SEED, ROUNDS = 5, 3
 REGISTRY = load_registry()
@@ -158,7 +159,7 @@ def test_scaffold_is_algorithm_1(server_lr):
     state = run("scaffold", {"server_lr": server_lr}, weight_decay=0.0)
     replay = ScaffoldReplay(server_lr)
     agree(state.weights, replay.go())
-    agree(state.besides, replay.c, atol=1e-5)
+    agree(state.besides.mean, replay.c, atol=1e-5)
 
 
 class ScaffoldOption1(ScaffoldReplay):
@@ -224,7 +225,7 @@ def test_scaffolds_variates_sum_to_the_servers():
     replay = ScaffoldReplay()
     replay.go()
     own = {n: sum(c[n] for c in replay.own) / 3 for n in replay.names}
-    agree(state.besides, own, atol=1e-5)
+    agree(state.besides.mean, own, atol=1e-5)
 
 
 def test_scaffold_sends_as_much_again_as_fedavg_for_its_parameters():
@@ -406,7 +407,7 @@ class FedDynReplay(Replay):
 def test_feddyn_is_algorithm_1():
     state, replay = run("feddyn", {"alpha": 0.1}), FedDynReplay(0.1)
     agree(state.weights, replay.go())
-    agree(state.besides, {n: -h / 0.1 for n, h in replay.h.items()})
+    agree(state.besides.mean, {n: -h / 0.1 for n, h in replay.h.items()})
 
 
 def test_feddyn_reaches_the_joint_optimum_of_two_parabolas():
@@ -480,6 +481,32 @@ def test_after_one_round_fedexp_offers_what_was_trained():
     federation, protocol = world()
     once = protocol.model_copy(update={"rounds": 1})
     state = simulate(strategy, federation, once, SEED).state
+    assert all(torch.equal(state.weights[n], w) for n, w in state.besides.items())
+
+
+def test_fedexp_offers_no_mean_with_the_untrained_model(tmp_path):
+    """Nobody can be sampled in the first round, after which the run is cut off."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text("client,first,last\n0,2,9\n1,2,9\n2,2,9\n")
+    changes = {"faults": FaultConfig(availability=str(trace)), "rounds": 2}
+    federation, protocol = world()
+    protocol = protocol.model_copy(update=changes)
+
+    def cut_off(line):
+        raise KeyboardInterrupt
+
+    def go(on_round=None):
+        strategy, _ = REGISTRY.strategy("fedexp", {})
+        given = {"folder": tmp_path / "run", "checkpoint_every": 1}
+        return simulate(
+            strategy, federation, protocol, SEED, on_round=on_round, **given
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        go(cut_off)
+    result = go()
+    assert [len(line["clients"]) for line in result.history] == [3]
+    state = result.state
     assert all(torch.equal(state.weights[n], w) for n, w in state.besides.items())
 
 

@@ -51,6 +51,27 @@ def test_the_test_half_has_an_image_once_for_each_client_that_is_tested_on_it():
     assert world.data.notes[-1].endswith("as they see them: 46 images.")
 
 
+@pytest.mark.parametrize("feature", LOOKS)
+def test_a_client_may_have_no_image_to_be_tested_or_validated_on(feature):
+    shift, none = ShiftConfig(features=(feature,)), np.arange(0)
+    world = shifted(DATA, SHARDS, [none, TESTS[1]], shift, 0, [np.arange(30, 33), none])
+    assert [len(shard) for shard in world.test_shards] == [0, len(TESTS[1])]
+    usual = moved(features=(feature,))
+    assert torch.equal(world.data.x_test, usual.data.x_test[usual.test_shards[1]])
+
+
+@pytest.mark.parametrize("feature", LOOKS)
+def test_images_may_have_more_than_four_channels(feature):
+    six = torch.cat([DATA.x_train, DATA.x_train.flip(3)], 1)
+    six = torch.cat([six] * (6 // six.shape[1] + 1), 1)[:, :6]
+    test = six[: len(DATA.x_test)]
+    statistics = {"mean": (0.5,) * 6, "std": (0.25,) * 6}
+    data = replace(DATA, x_train=six, x_test=test, **statistics)
+    world = moved(data=data, features=(feature,))
+    assert world.data.x_train.shape == six.shape
+    assert not torch.equal(world.data.x_train, six)
+
+
 def test_images_that_no_client_has_stay_and_so_does_the_set_before():
     before = DATA.x_train.clone()
     world = moved(features=("colour",), strength=1.0)

@@ -7,6 +7,34 @@ MEAN = "tests/ops/test_averaging.py"
 
 FAULTS = [
     dict(
+        name="calibration: classes that nobody has are in the softmax",
+        path="fedkd/calibration.py",
+        old="per_class), how, known.classes)",
+        new="per_class), how)",
+        tests="tests/test_calibration.py",
+    ),
+    dict(
+        name="calibration: the last round asks a sample",
+        path="fedkd/calibration.py",
+        old="last_asks_all = True",
+        new="last_asks_all = False",
+        tests="tests/test_calibration.py",
+    ),
+    dict(
+        name="variates: an answer counts at the client whether it was taken or not",
+        path="algorithms/drift/variates.py",
+        old="return kept.after if kept.round == sent.taken else kept.before",
+        new="return kept.after",
+        tests="tests/algorithms/test_variates.py",
+    ),
+    dict(
+        name="variates: late answers count",
+        path="algorithms/drift/variates.py",
+        old=" if one.round == round.index)",
+        new=")",
+        tests="tests/algorithms/test_variates.py",
+    ),
+    dict(
         name="fedavg: by default clients weigh the same",
         path=AVERAGING,
         old='weights: Literal["examples", "uniform"] = "examples"',

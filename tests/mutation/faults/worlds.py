@@ -82,10 +82,17 @@ FAULTS = [
         tests=OF_LOOKS,
     ),
     dict(
+        name="rotation: sides of other lengths count as equal",
+        path=LOOKS,
+        old="-sin / wide",
+        new="-sin",
+        tests=OF_LOOKS,
+    ),
+    dict(
         name="colour: gain and offset change places",
         path=LOOKS,
-        old="gain, offset = numbers",
-        new="offset, gain = numbers",
+        old="gain, offset = pairs",
+        new="offset, gain = pairs",
         tests=OF_LOOKS,
     ),
     dict(
