@@ -16,8 +16,9 @@ def write_atomic(path: Path, content: bytes | str, aside: Path | None = None) ->
     """Write ``content`` to ``path``; readers see the old file or the new one.
 
     The content goes to a temporary file beside ``path``, is forced to the disk and
-    takes the name of ``path`` in one step. Missing folders are made. Text is UTF-8 and
-    keeps its line ends; bytes of file names that are no UTF-8 are written as escapes.
+    takes the name of ``path`` in one step. Its folder must be there: one that somebody
+    has moved away meanwhile is not made anew. Text is UTF-8 and keeps its line ends;
+    bytes of file names that are no UTF-8 are written as escapes.
 
     Args:
         path: The file.
@@ -30,7 +31,6 @@ def write_atomic(path: Path, content: bytes | str, aside: Path | None = None) ->
     """
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from fedkd.base.files import write_atomic
+from fedkd.base.folders import made_folder
 
 STYLES = {"ok": "green", "partly": "yellow", "broken": "bold red", "disabled": "dim"}
 """How words of a status are drawn on a terminal."""
@@ -167,3 +171,12 @@ def _draw(title: str, columns: Sequence[str], texts: list[list[str]]) -> None:
         # Text, because a summary may hold square brackets, which are markup to rich.
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console().print(table)
+
+
+def write_asked(path: Path, text: str) -> None:
+    """Write a file where the user wants it; folders that are missing are made.
+
+    Raises:
+        ConfigError: If the folder, or one above it, is a file.
+    """
+    write_atomic(made_folder(path.parent) / path.name, text)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from fedkd.base import yamlfile
-from fedkd.base.files import write_atomic
 from fedkd.commands.common import (
     Strict,
     WholeNumber,
     format_option,
     plugin_option,
     print_table,
+    write_asked,
 )
 from fedkd.commands.data import root_option
 from fedkd.commands.heat_map import COLUMNS, colour_console, print_heat_map
@@ -115,7 +115,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         f"{images.shown()}, {_shown(chosen)}, {counted(clients, 'client')}, seed {seed}"
     )
     if csv_file:
-        write_atomic(Path(csv_file), split.to_csv(classes))
+        write_asked(Path(csv_file), split.to_csv(classes))
     if png_file:
         _draw(split, classes, Path(png_file), title)
     if output_format == "json":

@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from fedkd.base.files import write_atomic
 from fedkd.base.folders import ResultsFolder
-from fedkd.commands.common import Strict, plugin_option
+from fedkd.commands.common import Strict, plugin_option, write_asked
 from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.report.html.rendering import html_of
@@ -118,7 +117,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         report = aimed(report, target)
     kind = output_format or "table"
     if out is not None:
-        write_atomic(out, _render(report, kind, asked))
+        write_asked(out, _render(report, kind, asked))
         click.echo(f"Written: {out}", err=True)
     elif kind == "table":
         _print_table(report, Console())

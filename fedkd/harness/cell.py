@@ -81,7 +81,7 @@ def run_cell(
     Args:
         cell: The run.
         builder: Where data and models come from.
-        folder: The run's own folder; made if missing.
+        folder: The run's own folder; made if missing, the one above it is not.
         on_round: Called with each round's metrics.
         executor: Where clients do their turns.
 
@@ -90,7 +90,7 @@ def run_cell(
             no other cell would survive either.
     """
     files = RunFolder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     sweep(folder)
     told = _Told(cell, builder.registry.notify, on_round, folder)
     with _log(files) as log, reproducible(builder.device):
@@ -200,7 +200,7 @@ def _write_row(row: Row, folder: RunFolder) -> None:
 def failed_row(cell: Cell, folder: Path, reason: str) -> Row:
     """Record a cell whose process died, in its folder too; return its row."""
     row = _row(cell, _Outcome(reason=reason), None, None)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     files = RunFolder(folder)
     with _log(files) as log:
         _say(log, f"failed {reason}")

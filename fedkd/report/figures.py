@@ -167,6 +167,7 @@ def figure_in(
         )
         written = io.BytesIO()
         figure.savefig(written, format=kind, metadata=KINDS[kind], **around)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, written.getvalue())
 
 

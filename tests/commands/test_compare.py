@@ -26,6 +26,7 @@ def places(tmp_path):
     before = [*rows("fedavg", 80.0, 60.0, 70.0), *rows("mine", 80.0, 60.0, 70.0)]
     after = [*rows("fedavg", 80.0, 60.0, 70.0), *rows("mine", 77.0, 56.6, 67.4)]
     for name, found in (("a", before), ("b", after)):
+        (tmp_path / name).mkdir()
         write_results(found, tmp_path / name / "results.csv")
     return str(tmp_path / "a"), str(tmp_path / "b")
 

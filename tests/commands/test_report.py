@@ -53,6 +53,7 @@ def rows(label, *accuracies, suite="quick", **changes):
 
 def bench(folder, found, suite=SUITE):
     """Write a results folder with one line of metrics a run."""
+    folder.mkdir(exist_ok=True)
     write_results(found, folder / "results.csv")
     if suite:
         (folder / "suite.yaml").write_text(f"name: {found[0].suite}{suite}")

@@ -180,6 +180,7 @@ def test_a_suite_names_papers_and_its_hash_does_not_change(tmp_path):
 
 
 def test_a_report_shows_a_paper_that_is_named(tmp_path, paper, capsys):
+    (tmp_path / "r").mkdir()
     write_results(rows("fedavg", 70.0), tmp_path / "r" / "results.csv")
     options = ("--format", "markdown", "--no-plots", "--reported", paper)
     assert main(["report", str(tmp_path / "r"), *options]) == 0
