@@ -74,6 +74,7 @@ def test_the_front_is_whom_nobody_beats_in_both():
 
 
 def drawn(out, found, **options):
+    out.mkdir(exist_ok=True)
     write_results(found, out / "results.csv")
     return draw_all(ResultsFolder(out), **options)
 
