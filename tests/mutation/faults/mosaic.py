@@ -322,8 +322,8 @@ FAULTS = [
     _fault(
         "experts are given to the gate in reverse",
         "teacher",
-        "for weights in averages.values()], apart",
-        "for weights in reversed(averages.values())], apart",
+        "for one in averages.values()], apart",
+        "for one in reversed(averages.values())], apart",
         f"{_WIRING} -k speaks_for_it",
     ),
     _fault(
