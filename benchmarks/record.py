@@ -221,7 +221,7 @@ def _write_table(
     origin = items(kept.get("Provenance", ""))
     warned = items(kept.get("Warnings", ""))
     lists = {
-        "Protocol": protocol_lines(asked.model_copy(update={"seeds": seeds}), registry),
+        "Protocol": protocol_lines(asked.with_seeds(seeds), registry),
         "Tuning": tuning_lines(ResultsFolder(folder)),
         "Provenance": _once(origin, *(one.provenance for one in said)),
         "Warnings": _once(warned, *(one.warned for one in said)),

@@ -22,6 +22,7 @@ from fedkd.data.images import ImageSet, LabelledSet
 from fedkd.errors import ConfigError, FedKDError, cause, listing
 from fedkd.metrics.metric_set import BY_CLIENT
 from fedkd.party import ModelSpec
+from fedkd.suite.grid import TEST_FRACTION
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ class Facts:
     def _tested_on(self) -> str:
         """Return which part of the test set models that are no client's are measured on."""
         options = (self.config.get("dataset") or {}).get("options") or {}
-        share = options.get("test_fraction")
+        share = options.get(TEST_FRACTION)
         if share is None or share == 1:
             return "the whole test set"
-        return f"the part {share:g} of the test set, as test_fraction says"
+        return f"the part {share:g} of the test set, as {TEST_FRACTION} says"
 
 
 def write_model(model: nn.Module, path: Path, facts: Facts) -> list[Path]:

@@ -86,12 +86,12 @@ class Results:
             ConfigError: If there is no such column, no such run, or more than one.
         """
         there = [row.plain() for row in self.rows]
-        known = [*COLUMNS, *dict.fromkeys(name for one in there for name in one)]
+        known = dict.fromkeys([*COLUMNS, *(name for one in there for name in one)])
         odd = [name for name in wanted if name not in known]
         if odd:
             raise ConfigError(
                 f"run: found {odd[0]!r}, expected columns of results.csv: "
-                f"{listing(dict.fromkeys(known), 40)}."
+                f"{listing(known, 40)}."
             )
         hits = [
             run
