@@ -9,9 +9,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -19,6 +20,9 @@ PATIENCE = 5.0
 """Seconds a worker has to end by itself."""
 GRACE = 0.5
 """Seconds a worker that is told to end has before it is killed."""
+AFRESH = "forkserver" if sys.platform.startswith("linux") else "spawn"
+"""How a worker starts that takes nothing of its master's: forked from a process that has
+imported what it needs, once for all workers, where that is safe."""
 
 
 class Worker:
@@ -28,7 +32,7 @@ class Worker:
         self,
         main: Callable[..., None],
         *arguments: Any,
-        method: str = "spawn",
+        method: str = AFRESH,
         daemon: bool = False,
     ) -> None:
         """Start the worker.
@@ -36,16 +40,20 @@ class Worker:
         Args:
             main: What it does; called with its end of the pipe, then ``arguments``.
             arguments: What it is given; they travel unless it is forked.
-            method: How it starts: ``spawn``, or ``fork``, which neither CUDA nor torch's
-                threads survive.
+            method: How it starts: afresh, by ``forkserver`` or ``spawn``; or by ``fork``,
+                which neither CUDA nor torch's threads survive.
             daemon: Whether Python ends it when this process ends and has not done so;
                 such a worker can start no processes itself.
         """
         context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([main.__module__])
         self.pipe: Connection
         self.pipe, theirs = context.Pipe()
         self.process: multiprocessing.Process = context.Process(
-            target=_work, args=(main, method, theirs, *arguments), daemon=daemon
+            target=_work,
+            args=(main, method, dict(os.environ), theirs, *arguments),
+            daemon=daemon,
         )
         try:
             with _interrupts_held(), warnings.catch_warnings():
@@ -82,7 +90,7 @@ class Worker:
         return self.process.exitcode
 
     def stop(self) -> None:
-        """Let a spawned worker that waits for a message end by itself.
+        """Let a worker that was started afresh and waits for a message end by itself.
 
         A forked one holds both ends of its pipe and waits on; it is terminated.
         """
@@ -101,7 +109,11 @@ class Worker:
 
 
 def _work(
-    main: Callable[..., None], method: str, pipe: Connection, *arguments: Any
+    main: Callable[..., None],
+    method: str,
+    environment: Mapping[str, str],
+    pipe: Connection,
+    *arguments: Any,
 ) -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -109,6 +121,10 @@ def _work(
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_master, daemon=True).start()
+    if method == "forkserver":
+        # The server has that of the time when it was started.
+        os.environ.clear()
+        os.environ.update(environment)
     main(pipe, *arguments)
     if method == "fork":
         # Not by the interpreter's way out: it would write what the master had not

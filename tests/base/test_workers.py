@@ -16,6 +16,13 @@ from fedkd.base.workers import Worker
 METHODS = [
     "spawn",
     pytest.param(
+        "forkserver",
+        marks=pytest.mark.skipif(
+            "forkserver" not in multiprocessing.get_all_start_methods(),
+            reason="no server of forks",
+        ),
+    ),
+    pytest.param(
         "fork", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
     ),
 ]
@@ -58,8 +65,24 @@ def test_messages_go_to_and_fro(start):
     assert worker.take() == ("this", "more")
 
 
-def test_a_worker_that_waits_ends_by_itself():
-    worker = Worker(echo, "")
+def tells_environment(pipe):
+    pipe.send((dict(os.environ), os.getcwd()))
+
+
+def test_a_worker_has_the_environment_and_folder_of_now(start, monkeypatch, tmp_path):
+    start(echo, "")  # whatever serves later workers is there
+    monkeypatch.setenv("NEW", "1")
+    monkeypatch.delenv("PATH")
+    monkeypatch.chdir(tmp_path)
+    environment, folder = start(tells_environment).take()
+    assert environment.get("NEW") == "1"
+    assert "PATH" not in environment
+    assert folder == str(tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_a_worker_that_waits_ends_by_itself(method):
+    worker = Worker(echo, "", method=method)
     worker.stop()
     assert worker.process.exitcode == 0
 
