@@ -22,7 +22,9 @@ def fingerprint(value: object) -> Print:
     It is the same in every process for what :mod:`fedkd.payload` lets travel. Other
     objects are followed through their attributes, modules through their state.
     """
-    return dict(_leaves(value, "", ()))
+    leaves: Print = {}
+    _add_leaves(leaves, value, "", ())
+    return leaves
 
 
 def difference(before: Print, after: Print) -> str | None:
@@ -38,50 +40,59 @@ def difference(before: Print, after: Print) -> str | None:
     return first or "its value"
 
 
-def _leaves(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+def _add_leaves(leaves: Print, value: Any, path: str, above: tuple[int, ...]) -> None:
     if id(value) in above:
-        yield path, f"the {type(value).__name__} that it is in"
+        leaves[path] = f"the {type(value).__name__} that it is in"
         return
     children = _children(value)
     if children is None:
-        yield path, _text(value)
+        leaves[path] = _text(value)
         return
     # Kind and length: an empty list is no empty dict, and neither is nothing.
-    yield path, f"{type(value).__name__} of {len(children)}"
+    leaves[path] = f"{type(value).__name__} of {len(children)}"
+    inside = (*above, id(value))
     for name, child in children.items():
-        inner = f"{path}.{name}" if path else str(name)
-        yield from _leaves(child, inner, (*above, id(value)))
+        _add_leaves(leaves, child, f"{path}.{name}" if path else str(name), inside)
 
 
 def _children(value: Any) -> dict[Any, Any] | None:
     """Return what a value is made of, by name; None for a leaf."""
+    if isinstance(value, _LEAVES):
+        return None
     if isinstance(value, Mapping | tuple | list):
         return dict(value.items() if isinstance(value, Mapping) else enumerate(value))
     if isinstance(value, nn.Module):
         return dict(value.state_dict(keep_vars=True))
     if inspect.ismethod(value):
         return {value.__name__: value.__self__}
-    if isinstance(value, _LEAVES) or callable(value):
+    if callable(value):
         return None
     if dataclasses.is_dataclass(value):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return dict(vars(value)) if hasattr(value, "__dict__") else None
 
 
-_LEAVES = (Tensor, np.ndarray, torch.Generator, type, str, int, float, set, frozenset)
+_LEAVES = (str, int, float, Tensor, np.ndarray, torch.Generator, type, set, frozenset)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, torch.Generator):
         value = value.get_state()
     if isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return f"{value.dtype}{tuple(value.shape)}{_digest(plain.numpy().tobytes())}"
+        return f"{value.dtype}{tuple(value.shape)}{_digest(_bytes(value))}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}{_digest(value.tobytes())}"
     if isinstance(value, set | frozenset):
         return repr(sorted(map(repr, value)))
     return value.hex() if isinstance(value, float) else repr(value)
+
+
+def _bytes(value: Tensor) -> bytes:
+    plain = value.detach().cpu()
+    try:
+        return plain.numpy().tobytes()
+    except TypeError:  # NumPy has no bfloat16 and its like
+        return plain.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _digest(data: bytes) -> str:
