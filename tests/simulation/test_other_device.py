@@ -13,7 +13,6 @@ import torch
 from strategy_settings import SETTINGS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from fedkd import PublicData, testing
 from fedkd.data.images import Augmentation
@@ -59,24 +58,32 @@ class There(Tensor):
         return THIS.dispatch(function, args, kwargs or {})
 
 
+def mapped(change, value):
+    """Apply ``change`` to what is in lists: arguments of operations are no deeper trees."""
+    if isinstance(value, list | tuple):
+        return type(value)([mapped(change, item) for item in value])
+    return change(value)
+
+
+def tensors_in(*values):
+    found = []
+    mapped(lambda v: found.append(v) if isinstance(v, Tensor) else None, values)
+    return found
+
+
 def dispatched(function, args, kwargs):
-    flat, spec = tree_flatten((args, kwargs))
-    tensors = [a for a in flat if isinstance(a, Tensor)]
-    there = [a for a in tensors if isinstance(a, There)]
+    tensors = tensors_in(args, list(kwargs.values()))
+    there = [t for t in tensors if isinstance(t, There)]
     name = function._schema.name
     check(name, args, tensors, there)
     device = kwargs.get("device")
     to_there = bool(there) if device is None else torch.device(device) == DEVICE
-    if device is not None:
-        flat = ["cpu" if isinstance(a, torch.device) else a for a in flat]
-    inner = [a.here if isinstance(a, There) else a for a in flat]
-    plain_args, plain_kwargs = tree_unflatten(inner, spec)
-    if device is not None:
-        plain_kwargs = {**plain_kwargs, "device": torch.device("cpu")}
+    plain_args = mapped(values_of, args)
+    plain_kwargs = {key: mapped(values_of, value) for key, value in kwargs.items()}
     found = function(*plain_args, **plain_kwargs)
-    if name == "aten::_to_copy" and any(found is t for t in inner):
+    if name == "aten::_to_copy" and found is plain_args[0]:
         found = found.clone()
-    known = {id(a.here): a for a in there}
+    known = {id(t.here): t for t in there}
 
     def back(value):
         if not isinstance(value, Tensor) or isinstance(value, There):
@@ -87,7 +94,13 @@ def dispatched(function, args, kwargs):
             return value
         return There(value) if to_there else value
 
-    return tree_map(back, found)
+    return mapped(back, found)
+
+
+def values_of(value):
+    if isinstance(value, There):
+        return value.here
+    return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
 def check(name, args, tensors, there):
@@ -260,8 +273,7 @@ def test_no_step_waits_for_the_device(name, device, monkeypatch):
 
 def waits_for_device(function, args, kwargs):
     name = function._schema.name
-    flat, _ = tree_flatten((args, kwargs))
-    there = any(isinstance(a, There) for a in flat)
+    there = isinstance(args[0], There) if args else False
     if name in WAITS:
         return there
     if name == "aten::copy_":
