@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 
 from fedkd.api.given import each
 from fedkd.errors import ConfigError, listing, suggestion
+from fedkd.harness.request import Request
 from fedkd.plugins.options import option_names
 from fedkd.plugins.registry import Registry
+from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
 
 Named: TypeAlias = str | Mapping[str, Any]
@@ -65,6 +67,28 @@ def words_of(wishes: Overrides) -> tuple[str, ...]:
     for text in wishes.assignments:
         words += ["--set", text]
     return tuple(words)
+
+
+def command_of(suite: str, request: Request) -> tuple[str, ...]:
+    """Return the words of a command that asks for the same, for the record.
+
+    Args:
+        suite: What the command calls the suite.
+        request: What is asked for.
+    """
+    words = ["fedkd", "bench", suite, *words_of(request.wishes)]
+    alone = ("out", "data_root", "chosen", "device", "executor", "jobs")
+    usual = {"device": "auto", "executor": AUTO}
+    for name in alone:
+        value = getattr(request, name)
+        if value not in (None, usual.get(name)):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for option, values in (
+        ("--plugin", request.plugin_files),
+        ("--observer", request.observers),
+    ):
+        words += [word for value in values for word in (option, str(value))]
+    return (*words, "--fresh") if request.fresh else tuple(words)
 
 
 @dataclass(frozen=True)

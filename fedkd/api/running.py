@@ -7,10 +7,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedkd.api.asked import Models, Named, Setting, lone_suite, wishes_of, words_of
+from fedkd.api.asked import Models, Named, Setting, command_of, lone_suite, wishes_of
 from fedkd.api.finished import FinishedRun
 from fedkd.api.given import each, files_given, maybe_path, only, require, warn
 from fedkd.api.notebook import view_of
@@ -100,8 +101,8 @@ def bench(  # noqa: PLR0913 - the options of the command
         plots=False,
         plugin_files=tuple(files_given(plugins, "fedkd.bench: plugins")),
         observers=tuple(each(observers, "fedkd.bench: observers")),
-        command=("fedkd", "bench", named, *words_of(wishes)),
     )
+    request = replace(request, command=command_of(named, request))
     results, _ = said_in_python(overrides)(_carried_out)(request, progress)
     failed = [run for run in results if run.row and run.row.status == "failed"]
     if failed:
@@ -169,8 +170,8 @@ def run(  # noqa: PLR0913 - the parts of a run
         jobs=1,
         plots=False,
         plugin_files=tuple(files),
-        command=("fedkd", "bench", NAMELESS),
     )
+    request = replace(request, command=command_of(NAMELESS, request))
     with said_in_python(options):
         done, cells = _carried_out(request, progress, kept, alone="fedkd.run")
         return _lone_run(done, cells[0])

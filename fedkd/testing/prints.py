@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,7 +44,7 @@ def _add_leaves(leaves: Print, value: Any, path: str, above: tuple[int, ...]) ->
     if id(value) in above:
         leaves[path] = f"the {type(value).__name__} that it is in"
         return
-    children = _children(value)
+    children = None if isinstance(value, _LEAVES) else _children(value)
     if children is None:
         leaves[path] = _text(value)
         return
@@ -57,8 +57,6 @@ def _add_leaves(leaves: Print, value: Any, path: str, above: tuple[int, ...]) ->
 
 def _children(value: Any) -> dict[Any, Any] | None:
     """Return what a value is made of, by name; None for a leaf."""
-    if isinstance(value, _LEAVES):
-        return None
     if isinstance(value, Mapping | tuple | list):
         return dict(value.items() if isinstance(value, Mapping) else enumerate(value))
     if isinstance(value, nn.Module):

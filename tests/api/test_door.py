@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from house import ROOT
+from toy_suite import toy_suite
 
 import fedkd
 from fedkd.api.worlds import KEYS
@@ -90,6 +91,23 @@ def test_the_command_and_the_door_write_the_same_rows(home, results):
         for folder in ("command", "door")
     ]
     assert lines[0] == lines[1]
+
+
+def test_the_record_of_a_bench_is_a_command_that_gives_the_same_rows(tmp_path):
+    suite = tmp_path / "toy.yaml"
+    suite.write_text(toy_suite())
+    given = {"plugins": [TOY], "observers": ["csv"], "data_root": tmp_path / "none"}
+    fedkd.bench(
+        suite, **given, rounds=2, out=tmp_path / "a b", executor="serial",
+        fresh=True, progress=False,
+    )  # fmt: skip
+    facts = json.loads((tmp_path / "a b" / "environment.json").read_text())
+    program, *words = facts["command"]
+    assert program == "fedkd"
+    assert {"--data-root", "--executor", "--fresh", "--observer"} < set(words)
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert main([*words, "--plain", "--no-plots"]) == 0
+    assert rows(tmp_path / "again") == rows(tmp_path / "a b")
 
 
 def test_a_mapping_is_the_suite_that_a_file_of_it_would_be(home, tmp_path):

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from house import ROOT
 from safetensors.numpy import save_file
 
 from fedkd.base.folders import ResultsFolder
@@ -305,6 +306,16 @@ def test_what_runs_it_again_names_the_plugins_of_the_first_time(toy, tmp_path):
     (origin,) = page_view(read_report([copy]), warnings.warn).origins
     for command in origin.commands[1:]:
         assert "-again --plugin 'a b.py' --plugin c.py" in command.line
+        assert "--chosen" not in command.line
+
+
+def test_what_runs_it_again_takes_the_values_that_a_search_chose(toy, tmp_path):
+    copy = ResultsFolder(tmp_path / "copy")
+    shutil.copytree(toy.path, copy.path)
+    shutil.copy(ROOT / "benchmarks" / "results" / "seven" / "chosen.json", copy.chosen)
+    (origin,) = page_view(read_report([copy]), warnings.warn).origins
+    for command in origin.commands[1:]:
+        assert f"-again --chosen {copy.chosen}" in command.line
 
 
 def test_results_alone_are_a_page_without_charts(tmp_path):

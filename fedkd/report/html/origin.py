@@ -74,6 +74,9 @@ def _commands(
     if row is not None:
         again = ["fedkd", "bench", str(place.suite), "--out", f"{place.path}-again"]
         again += _plugins_in(called)
+        if place.chosen.exists():
+            # Else the search would be made again.
+            again += ["--chosen", str(place.chosen)]
         one = ["--strategies", row.strategy, "--seeds", str(row.seed)]
         lines += [
             Command("All of it again, into a new folder:", shlex.join(again)),
