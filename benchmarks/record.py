@@ -31,8 +31,9 @@ from fedkd.base.runname import RunName
 from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines
-from fedkd.report.reading import PROTOCOL, Report, lines_of, read_report, told
+from fedkd.report.reading import Report, lines_of, read_report, told
 from fedkd.report.results import Row, csv_text, merge_results, read_results
+from fedkd.report.rows.joinable import PROTOCOL
 from fedkd.report.tuning import Tuning, read_tuning, tuning_lines
 from fedkd.suite.suite import Suite
 

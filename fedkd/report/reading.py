@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,28 +13,22 @@ from fedkd.base.sealed import changed_text, damaged, sound_row
 from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.metrics.base import Line
 from fedkd.metrics.columns import Column
-from fedkd.plugins.options import Resolved, resolve
+from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
 from fedkd.report.reported import reported_part, reported_section
 from fedkd.report.results import COUNTS, Row, merge_results, read_results
+from fedkd.report.rows.joinable import check_protocols, check_things
 from fedkd.report.stages import stage_part, stage_table
 from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
-from fedkd.report.tuning import read_tuning, tuning_lines
+from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
-from fedkd.simulation.protocol import Protocol
 from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.reported import Reported, load_reported
-from fedkd.suite.search import space_of
-from fedkd.suite.spread import spread_strategies
 from fedkd.suite.suite import Suite, load_suite
 
-_PROTOCOL = (key for key in Protocol.model_fields if key != "evaluation")
-PROTOCOL = (*_PROTOCOL, "public", "validation")
-"""What runs of one suite share, whatever their seeds and when they are measured. What is
-held out, for all to see or for validation, no client trains on."""
 Remark = Callable[[str], None]
 """Is given a sentence on what is left out."""
 
@@ -106,10 +99,10 @@ def read_report(
     for place, some in tables.items() if rows else ():
         if not some:
             remark(f"{place} holds no run, and is left out.")
-    _check_protocols(suites)
+    check_protocols(suites)
     # Last: whatever is wrong with the folders is told without loading any plug-in.
     registry = load_registry(plugin_files)
-    _check_strategies(suites, registry)
+    check_things(suites, registry)
     references = _references(suites.values(), rows, registry, remark)
     columns = _columns(suites, rows, registry, remark)
     _check_percent(columns, rows, remark)
@@ -243,79 +236,6 @@ def _check_percent(
                 f"({counted(len(odd), 'run')}). Was results.csv changed by hand? A metric "
                 "that may be outside has another unit."
             )
-
-
-def _check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
-    """Refuse folders of one suite name whose runs are no seeds of the same thing.
-
-    Raises:
-        ConfigError: Naming the folders and the first key in which they differ.
-    """
-    _check_same(suites, lambda _, suite: {key: getattr(suite, key) for key in PROTOCOL})
-
-
-def _check_strategies(
-    suites: Mapping[ResultsFolder, Suite], registry: Registry
-) -> None:
-    """Refuse folders of one suite name that gave a strategy different options.
-
-    Raises:
-        ConfigError: Naming the folders and the first strategy in which they differ.
-        DataError: If ``chosen.json`` of one of several folders is damaged.
-    """
-    _check_same(suites, lambda _, suite: _asked(suite, registry))
-    # What a search chose hangs on the setting.
-    _check_same(suites, _chosen)
-
-
-def _check_same(
-    suites: Mapping[ResultsFolder, Suite],
-    said: Callable[[ResultsFolder, Suite], Mapping[str, object]],
-) -> None:
-    """Refuse folders of one suite name that say different things under one key."""
-    names = Counter(suite.name for suite in suites.values())
-    first: dict[tuple[str, str], tuple[ResultsFolder, object]] = {}
-    for folder, suite in suites.items():
-        for key, value in said(folder, suite).items() if names[suite.name] > 1 else ():
-            other, known = first.setdefault((suite.name, key), (folder, value))
-            if known != value:
-                raise ConfigError(
-                    f"{other.path} and {folder.path} ran suite {suite.name!r} with "
-                    f"different '{key}'; their runs are no seeds of one thing. Report "
-                    "them apart, or give one of the suites another name."
-                )
-
-
-def _asked(suite: Suite, registry: Registry) -> dict[str, object]:
-    """Return how each strategy of a suite was asked for, defaults and all, by key."""
-    asked: dict[str, object] = {}
-    usual = suite.training.model_dump()
-    for entry in suite.strategies:
-        at = f"{suite.where}: strategies.{entry.label}"
-        try:
-            for one in spread_strategies(registry, [entry]):
-                thing = resolve(registry, "strategies", one.name, one.options, at)
-                space = suite.search and space_of(
-                    registry, suite.search, one.name, one.search
-                )
-                asked[f"strategies.{one.label}"] = (
-                    thing.plain(),
-                    one.rounds or suite.rounds,
-                    {**usual, **one.training},
-                    bool(space),
-                )
-        except FedKDError:  # without its plug-in, defaults are not known
-            asked[f"strategies.{entry.label}"] = entry.plain()
-    return asked
-
-
-def _chosen(folder: ResultsFolder, suite: Suite) -> dict[str, object]:
-    """Return what a search chose for each strategy and setting, by key."""
-    tuning = read_tuning(folder) if suite.search else None
-    return {
-        f"strategies.{one.strategy}, as chosen for {one.setting}": one.values
-        for one in (tuning.chosen if tuning else ())
-    }
 
 
 def _suite(folder: ResultsFolder, remark: Remark) -> Suite | None:

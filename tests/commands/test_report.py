@@ -218,6 +218,35 @@ def test_runs_of_other_options_are_no_seeds_of_one_thing(
     assert f"ran suite 'quick' with different '{key}'" in err
 
 
+@pytest.mark.parametrize(
+    ("key", "thing", "option", "one", "other"),
+    [
+        ("datasets", "digits", "test_fraction", 0.5, 0.6),
+        ("partitions", "shards", "per_client", 2, 3),
+        ("models", "cnn", "hidden", 8, 9),
+    ],
+)
+def test_one_label_of_other_options_is_refused(  # noqa: PLR0917
+    capsys, tmp_path, key, thing, option, one, other
+):
+    before = next(x for x in SUITE.splitlines() if x.startswith(f"{key}:"))
+
+    def labelled(value):
+        entry = f"{key}: [{{name: {thing}, {option}: {value}, label: mine}}]"
+        return SUITE.replace(before, entry)
+
+    a, b, same = (
+        bench(tmp_path / folder, [row], labelled(value))
+        for folder, row, value in zip(
+            "abc", rows("toy-mean", 80.0, 81.0, 82.0), (one, other, one), strict=True
+        )
+    )
+    err = report(capsys, a, b, code=2).err
+    assert f"ran suite 'quick' with different '{key}.mine'" in err
+    out = report(capsys, a, same, "--format", "json").out
+    assert [one["n"] for one in json.loads(out)["means"]] == [2]
+
+
 def test_options_that_come_to_the_same_are_seeds_of_one_thing(capsys, tmp_path):
     same = "[{name: fedprox, mu: 0.01, rounds: 3}, {name: fedavg, training: {lr: 1}}]"
     out = report(capsys, *two(tmp_path, "[fedprox]", same), "--format", "json").out

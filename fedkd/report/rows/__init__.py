@@ -1,1 +1,1 @@
-"""Fields of ``results.csv``: what kind of value each column has, and within what bounds."""
+"""Rows of ``results.csv``: what their fields may hold, and whose rows may be joined."""

@@ -1,0 +1,126 @@
+"""Whose rows may be joined: folders whose suites mean the same by the same names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.plugins.options import resolve
+from fedkd.plugins.registry import Registry
+from fedkd.report.tuning import read_tuning
+from fedkd.simulation.protocol import Protocol
+from fedkd.suite.entries import Listed
+from fedkd.suite.search import space_of
+from fedkd.suite.spread import spread, spread_strategies
+from fedkd.suite.suite import Suite
+
+_PROTOCOL = (key for key in Protocol.model_fields if key != "evaluation")
+PROTOCOL = (*_PROTOCOL, "public", "validation")
+"""What runs of one suite share, whatever their seeds and when they are measured. What is
+held out, for all to see or for validation, no client trains on."""
+
+
+def check_protocols(suites: Mapping[ResultsFolder, Suite]) -> None:
+    """Refuse folders of one suite name whose runs are no seeds of the same thing.
+
+    Raises:
+        ConfigError: Naming the folders and the first key in which they differ.
+    """
+    _check_same(suites, lambda _, suite: {key: getattr(suite, key) for key in PROTOCOL})
+
+
+def check_things(suites: Mapping[ResultsFolder, Suite], registry: Registry) -> None:
+    """Refuse folders of one suite name that call different things by one name.
+
+    Strategies have a label, which does not tell their options; data sets, partitions and
+    models may have one.
+
+    Raises:
+        ConfigError: Naming the folders and the first thing in which they differ.
+        DataError: If ``chosen.json`` of one of several folders is damaged.
+    """
+    _check_same(suites, lambda _, suite: _asked(suite, registry))
+    _check_same(suites, lambda _, suite: _labelled(suite, registry))
+    # What a search chose hangs on the setting.
+    _check_same(suites, _chosen)
+
+
+def _check_same(
+    suites: Mapping[ResultsFolder, Suite],
+    said: Callable[[ResultsFolder, Suite], Mapping[str, object]],
+) -> None:
+    """Refuse folders of one suite name that say different things under one key."""
+    names = Counter(suite.name for suite in suites.values())
+    first: dict[tuple[str, str], tuple[ResultsFolder, object]] = {}
+    for folder, suite in suites.items():
+        for key, value in said(folder, suite).items() if names[suite.name] > 1 else ():
+            other, known = first.setdefault((suite.name, key), (folder, value))
+            if known != value:
+                raise ConfigError(
+                    f"{other.path} and {folder.path} ran suite {suite.name!r} with "
+                    f"different '{key}'; their runs are no seeds of one thing. Report "
+                    "them apart, or give one of the suites another name."
+                )
+
+
+def _asked(suite: Suite, registry: Registry) -> dict[str, object]:
+    """Return how each strategy of a suite was asked for, defaults and all, by key."""
+    asked: dict[str, object] = {}
+    usual = suite.training.model_dump()
+    for entry in suite.strategies:
+        at = f"{suite.where}: strategies.{entry.label}"
+        try:
+            for one in spread_strategies(registry, [entry]):
+                thing = resolve(registry, "strategies", one.name, one.options, at)
+                space = suite.search and space_of(
+                    registry, suite.search, one.name, one.search
+                )
+                asked[f"strategies.{one.label}"] = (
+                    thing.plain(),
+                    one.rounds or suite.rounds,
+                    {**usual, **one.training},
+                    bool(space),
+                )
+        except FedKDError:  # without its plug-in, defaults are not known
+            asked[f"strategies.{entry.label}"] = entry.plain()
+    return asked
+
+
+def _labelled(suite: Suite, registry: Registry) -> dict[str, object]:
+    """Return the options of what has a label in place of them, defaults and all, by key."""
+    found: dict[str, object] = {}
+    listed = {
+        "datasets": ("datasets", suite.datasets),
+        "partitions": ("partitioners", suite.partitions),
+    }
+    for key, (kind, entries) in listed.items():
+        for entry in (entry for entry in entries if entry.label):
+            at = f"{suite.where}: {key}.{entry.name}"
+            plain = _options(registry, kind, entry, at)
+            found |= {f"{key}.{label}": options for label, options in plain.items()}
+    mixes = {f"models.{mix.label}": mix.plain() for mix in suite.models if mix.label}
+    return found | mixes
+
+
+def _options(
+    registry: Registry, kind: str, entry: Listed, where: str
+) -> dict[str | None, object]:
+    """Return the options of what an entry stands for, by label."""
+    try:
+        return {
+            one.label: resolve(registry, kind, one.name, one.options, where).plain()
+            for one in spread(registry, kind, [entry])
+        }
+    except FedKDError:  # without its plug-in, defaults are not known
+        return {entry.label: entry.plain()}
+
+
+def _chosen(folder: ResultsFolder, suite: Suite) -> dict[str, object]:
+    """Return what a search chose for each strategy and setting, by key."""
+    tuning = read_tuning(folder) if suite.search else None
+    return {
+        f"strategies.{one.strategy}, as chosen for {one.setting}": one.values
+        for one in (tuning.chosen if tuning else ())
+    }
