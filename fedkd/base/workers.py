@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +21,21 @@ PATIENCE = 5.0
 """Seconds a worker has to end by itself."""
 GRACE = 0.5
 """Seconds a worker that is told to end has before it is killed."""
-AFRESH = "forkserver" if sys.platform.startswith("linux") else "spawn"
-"""How a worker starts that takes nothing of its master's: forked from a process that has
-imported what it needs, once for all workers, where that is safe."""
+LONGEST = 70
+"""Bytes of the folder for temporary files in which a socket's path is not too long."""
+
+
+def afresh() -> str:
+    """Return how a worker starts that takes nothing of its master's.
+
+    On Linux it is forked from a process that has imported what workers need, once for all
+    of them, and has done nothing else; elsewhere that is not safe, and it is spawned.
+    """
+    if not sys.platform.startswith("linux"):
+        return "spawn"
+    # There the server has its socket.
+    short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST
+    return "forkserver" if short else "spawn"
 
 
 class Worker:
@@ -32,7 +45,7 @@ class Worker:
         self,
         main: Callable[..., None],
         *arguments: Any,
-        method: str = AFRESH,
+        method: str | None = None,
         daemon: bool = False,
     ) -> None:
         """Start the worker.
@@ -40,11 +53,12 @@ class Worker:
         Args:
             main: What it does; called with its end of the pipe, then ``arguments``.
             arguments: What it is given; they travel unless it is forked.
-            method: How it starts: afresh, by ``forkserver`` or ``spawn``; or by ``fork``,
-                which neither CUDA nor torch's threads survive.
+            method: How it starts: as :func:`afresh` says if None; or by ``fork``, which
+                neither CUDA nor torch's threads survive.
             daemon: Whether Python ends it when this process ends and has not done so;
                 such a worker can start no processes itself.
         """
+        method = method or afresh()
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([main.__module__])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -78,6 +79,19 @@ def test_a_worker_has_the_environment_and_folder_of_now(start, monkeypatch, tmp_
     assert environment.get("NEW") == "1"
     assert "PATH" not in environment
     assert folder == str(tmp_path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="spawned there anyway")
+def test_a_worker_is_spawned_where_a_server_can_have_no_socket(monkeypatch, tmp_path):
+    assert workers.afresh() == "forkserver"
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert workers.afresh() == "spawn"
+    worker = Worker(echo, "")
+    worker.give(1)
+    assert worker.take() == (1, "")
+    worker.stop()
 
 
 @pytest.mark.parametrize("method", METHODS[:2])

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from fedkd.base.phases import phase
-from fedkd.base.workers import AFRESH, Worker
+from fedkd.base.workers import Worker, afresh
 from fedkd.errors import ConfigError
 from fedkd.ops.training import TrainingConfig
 from fedkd.simulation.executors.base import Executor
@@ -86,7 +86,7 @@ class Processes(Executor):
         # A fork shares all data and takes no time; CUDA does not survive it, and on
         # systems other than Linux neither do their own libraries.
         cuda = torch.cuda.is_initialized()
-        return "fork" if sys.platform.startswith("linux") and not cuda else AFRESH
+        return "fork" if sys.platform.startswith("linux") and not cuda else afresh()
 
     def answers(self, orders: Orders) -> Iterator[tuple[int, Answer]]:
         """Yield what this process and the others have done, as it comes."""
