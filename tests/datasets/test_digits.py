@@ -1,12 +1,14 @@
 """The digits of scikit-learn: scale, split, constants."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from fedkd.datasets import digits
 from fedkd.datasets.digits import Digits, is_test
 
 
@@ -70,6 +72,20 @@ def test_images_keep_their_labels(data):
     assert data.y_test.tolist() == found.target[chosen].tolist()
     first = torch.from_numpy(found.images[chosen][0] * 255 / 16).round()
     assert torch.equal(data.x_test[0, 0].double(), first)
+
+
+def test_they_are_read_without_scikit_learn_which_takes_seconds_to_import(
+    data, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert torch.equal(Digits().load(Path()).x_train, data.x_train)
+
+
+def test_where_its_file_is_elsewhere_scikit_learn_finds_it(data, monkeypatch):
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    found = Digits().load(Path())
+    for part in ("x_train", "y_train", "x_test", "y_test"):
+        assert torch.equal(getattr(found, part), getattr(data, part))
 
 
 def test_nothing_is_augmented(data):
