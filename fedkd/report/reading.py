@@ -90,7 +90,10 @@ def read_report(
         for file in sums.changed(path):
             remark(changed_text(file))
         for row in tables[str(path)]:
-            run = places.setdefault(row.run_id, folder.run(row.run_id))
+            run = folder.run(row.run_id)
+            known = places.setdefault(row.run_id, run)
+            if run.metrics.is_file() and not known.metrics.is_file():
+                places[row.run_id] = run  # of several folders, the one with curves
             if run.result.is_file() and sound_row(run) is None:
                 remark(damaged(run))
         if (suite := _suite(folder, remark)) is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
+from fedkd.report.reading import read_report
 from fedkd.report.results import COLUMNS, Row, write_results
 from fedkd.report.tuning import Chosen, Tuning, write_tuning
 
@@ -171,6 +172,15 @@ def test_the_same_run_in_two_folders_counts_once(capsys, quick, plugin, tmp_path
     copy = bench(tmp_path / "copy", rows("toy-mean", 80.0, 82.0, 84.0))
     out = report(capsys, quick, copy, "--plugin", plugin, "--format", "json").out
     assert [one["n"] for one in json.loads(out)["means"]] == [3, 3]
+
+
+def test_of_two_folders_with_a_run_the_one_with_its_curves_counts(tmp_path):
+    found = rows("toy-mean", 80.0)
+    bare, whole = (ResultsFolder(Path(bench(tmp_path / name, found))) for name in "ab")
+    bare.run(found[0].run_id).metrics.unlink()
+    for folders in ((bare, whole), (whole, bare)):
+        report = read_report(folders, remark=lambda _: None)
+        assert report.folders[found[0].run_id] == whole.run(found[0].run_id)
 
 
 def test_two_results_of_one_run_are_refused(capsys, quick, plugin, tmp_path):
