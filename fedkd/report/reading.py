@@ -90,12 +90,7 @@ def read_report(
         for file in sums.changed(path):
             remark(changed_text(file))
         for row in tables[str(path)]:
-            run = folder.run(row.run_id)
-            known = places.setdefault(row.run_id, run)
-            if run.metrics.is_file() and not known.metrics.is_file():
-                places[row.run_id] = run  # of several folders, the one with curves
-            if run.result.is_file() and sound_row(run) is None:
-                remark(damaged(run))
+            _place(folder.run(row.run_id), row, places, remark)
         if (suite := _suite(folder, remark)) is not None:
             suites[folder] = suite
     rows = merge_results(tables)
@@ -111,6 +106,17 @@ def read_report(
     _check_percent(columns, rows, remark)
     sources = _papers(suites.values(), papers, remark)
     return Report(places, rows, suites, references, columns, registry, sources)
+
+
+def _place(
+    run: RunFolder, row: Row, places: dict[str, RunFolder], remark: Remark
+) -> None:
+    """Note where a row's run is; of several folders that have it, the one with curves."""
+    known = places.setdefault(row.run_id, run)
+    if run.metrics.is_file() and not known.metrics.is_file():
+        places[row.run_id] = run
+    if run.result.is_file() and sound_row(run) is None:
+        remark(damaged(run))
 
 
 def aimed(report: Report, target: float) -> Report:
