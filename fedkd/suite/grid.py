@@ -146,10 +146,8 @@ def _without_twins(cells: Sequence[Cell], where: str) -> list[Cell]:
 def _at(suite: Suite, registry: Registry, axes: Axes, blind: bool) -> list[Cell]:
     """Return the cells of a suite at one point of its axes."""
     where = suite.where
-    datasets = _listed(registry, "datasets", "datasets", suite.datasets, where)
-    partitions = _listed(
-        registry, "partitioners", "partitions", suite.partitions, where
-    )
+    datasets = listed(registry, "datasets", "datasets", suite.datasets, where)
+    partitions = listed(registry, "partitioners", "partitions", suite.partitions, where)
     _no_twins("shifts", [shift.model_dump() for shift in suite.shifts], where)
     mixes = _mixes(registry, suite)
     strategies = _strategies(registry, suite)
@@ -243,7 +241,7 @@ def _training(
     return build(TrainingConfig, {**merged, **own}, f"{where}.training")
 
 
-def _listed(
+def listed(
     registry: Registry, kind: str, key: str, entries: Sequence[Listed], where: str
 ) -> list[tuple[str | None, Resolved]]:
     """Return labels and things; the label is None where the suite gives none."""

@@ -12,8 +12,9 @@ from fedkd.plugins.registry import Registry
 from fedkd.report.tuning import read_tuning
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import Listed
+from fedkd.suite.grid import listed
 from fedkd.suite.search import space_of
-from fedkd.suite.spread import spread, spread_strategies
+from fedkd.suite.spread import spread_strategies
 from fedkd.suite.suite import Suite
 
 _PROTOCOL = (key for key in Protocol.model_fields if key != "evaluation")
@@ -91,30 +92,27 @@ def _asked(suite: Suite, registry: Registry) -> dict[str, object]:
 def _labelled(suite: Suite, registry: Registry) -> dict[str, object]:
     """Return the options of what has a label in place of them, defaults and all, by key."""
     found: dict[str, object] = {}
-    listed = {
+    kinds = {
         "datasets": ("datasets", suite.datasets),
         "partitions": ("partitioners", suite.partitions),
     }
-    for key, (kind, entries) in listed.items():
+    for key, (kind, entries) in kinds.items():
         for entry in (entry for entry in entries if entry.label):
-            at = f"{suite.where}: {key}.{entry.name}"
-            plain = _options(registry, kind, entry, at)
+            plain = _options(registry, kind, key, entry, suite.where)
             found |= {f"{key}.{label}": options for label, options in plain.items()}
     mixes = {f"models.{mix.label}": mix.plain() for mix in suite.models if mix.label}
     return found | mixes
 
 
 def _options(
-    registry: Registry, kind: str, entry: Listed, where: str
+    registry: Registry, kind: str, key: str, entry: Listed, where: str
 ) -> dict[str | None, object]:
     """Return the options of what an entry stands for, by label."""
     try:
-        return {
-            one.label: resolve(registry, kind, one.name, one.options, where).plain()
-            for one in spread(registry, kind, [entry])
-        }
+        things = listed(registry, kind, key, [entry], where)
     except FedKDError:  # without its plug-in, defaults are not known
         return {entry.label: entry.plain()}
+    return {label: thing.plain() for label, thing in things}
 
 
 def _chosen(folder: ResultsFolder, suite: Suite) -> dict[str, object]:
