@@ -149,6 +149,20 @@ def test_faults_are_caught_or_survive_and_the_sources_stay(house, capsys):
     assert "fails without the fault: FAILED" in shown
 
 
+def test_each_planted_fault_has_a_whole_second_of_its_own(house, tmp_path):
+    # Python takes a compiled file for that of a source of its size and whole second.
+    copy = mutate.Copy(tmp_path / "copy")
+    planted = copy.root / "fedkd" / "__init__.py"
+    copy.run = lambda tests, limit: (int(planted.stat().st_mtime), "")
+    wrong = [
+        Fault("here", text, "fedkd/__init__.py", "a + b", text, ())
+        for text in ("a - b", "a * b", "a / b")
+    ]
+    seconds = [int(planted.stat().st_mtime)]
+    seconds += [copy.with_fault(fault, 100)[0] for fault in wrong]
+    assert len(set(seconds)) == 4
+
+
 def test_what_hangs_is_ended_with_what_it_started(tmp_path):
     code = "import subprocess; subprocess.run(['sleep', '60'])"
     assert mutate.run_python(tmp_path, ("-c", code), 1.5) == (None, "ran past 1.5 s")
