@@ -123,15 +123,6 @@ def test_no_bit_depends_on_the_budget(monkeypatch, name, options, models, execut
     assert len(shelves) == 3, "one file a round"
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_no_bit_depends_on_the_budget_on_a_cluster(monkeypatch):
-    pytest.importorskip("ray")
-    whole = outcome(*STRATEGIES[0], "serial")
-    monkeypatch.setattr(answers, "BUDGET", 0)
-    assert outcome(*STRATEGIES[0], Choice("ray", 2)) == whole
-
-
 MEMORY = """
 import sys
 from pathlib import Path

@@ -1,7 +1,6 @@
 """Executors: the same bits everywhere, whatever dies in the middle."""
 
 import csv
-import functools
 import json
 import os
 import pickle
@@ -26,6 +25,7 @@ from fedkd.simulation.executors.processes import Processes
 from fedkd.simulation.executors.worker import attempted, heard
 from fedkd.simulation.federation import Federation
 from fedkd.simulation.simulator import simulate
+from fedkd.simulation.store import answers
 
 try:
     with warnings.catch_warnings():
@@ -282,28 +282,30 @@ def test_an_end_of_the_main_process_leaves_none_behind(tmp_path, blow):
         time.sleep(0.05)
 
 
-@functools.cache
-def smoke(folder, executor):
-    out = folder / executor
+def smoke(folder, *executor):
     command = [
         sys.executable, "-W", "ignore", "-m", "fedkd", "bench", "smoke", "--plain",
-        "--no-plots", "--executor", executor, "--workers", "2", "--out", str(out),
+        "--no-plots", "--workers", "2", "--out", str(folder), "--executor", *executor,
         "--strategies", "mosaic", "--jobs", "2",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = (out / "results.csv").read_text(encoding="utf-8")
+    text = (folder / "results.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     times = [name for name in rows[0] if name in ("peak_memory_bytes", "engine")]
     times += [name for name in rows[0] if "seconds" in name]
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
 
 
+@pytest.fixture(scope="module")
+def smoke_alone(tmp_path_factory):
+    """The rows of the smoke suite's Mosaic, without workers."""
+    return smoke(tmp_path_factory.mktemp("smoke") / "out", "serial")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("other", ["processes", pytest.param("ray", marks=needs_ray)])
-def test_the_smoke_suite_gives_the_same_results(tmp_path_factory, other):
-    folder = tmp_path_factory.getbasetemp()
-    assert smoke(folder, other) == smoke(folder, "serial")
+def test_the_smoke_suite_gives_the_same_results(tmp_path, smoke_alone):
+    assert smoke(tmp_path / "out", "processes") == smoke_alone
 
 
 def heard_of(harm, choice):
@@ -323,25 +325,9 @@ def test_what_a_worker_warns_of_is_heard_in_the_main_process(harm):
 @needs_ray
 @quiet
 @pytest.mark.slow
-def test_ray_gives_the_bits_of_one_with_a_worker_killed_too(harm, tmp_path):
+def test_a_ray_that_a_run_has_started_is_ended(harm):
     assert heard_of(harm, Choice("ray", 2)) == EVERY
-    assert not ray.is_initialized(), "a Ray that the run started is ended"
-    # Starting one takes ten seconds; one that runs is taken, and left.
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        whole = harm("none", "serial")
-        assert_same(whole, harm("kill", Choice("ray", 2), "other"))
-        assert (tmp_path / "other").exists(), "nobody was killed"
-        assert_same(run("fedbn", "serial"), run("fedbn", Choice("ray", 2)))
-        with (
-            pytest.warns(Warning, match="something is odd"),
-            pytest.raises(Exception, match="found this and 1") as caught,
-        ):
-            harm("odd", Choice("ray", 2))
-        assert str(caught.value) == "found this and 1"
-        assert ray.is_initialized()
-    finally:
-        ray.shutdown()
+    assert not ray.is_initialized()
 
 
 @needs_ray
@@ -350,6 +336,50 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ConfigError, match="no Ray cluster answers"):
         run("fedavg", Choice("ray", 2, ray_address="auto"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a Ray that runs, which takes ten seconds to start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield found["address"]
+        assert ray.is_initialized(), "a run ended a Ray that was there before it"
+        ray.shutdown()
+
+
+@needs_ray
+@quiet
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+class TestOnRay:
+    def test_a_run_whose_worker_is_killed_has_the_bits_of_one(self, harm, tmp_path):
+        whole = harm("none", "serial")
+        assert_same(whole, harm("kill", Choice("ray", 2), "other"))
+        assert (tmp_path / "other").exists(), "nobody was killed"
+
+    def test_what_a_client_keeps_comes_back(self):
+        assert_same(run("fedbn", "serial"), run("fedbn", Choice("ray", 2)))
+
+    def test_answers_in_a_file_have_the_bits_of_those_in_memory(self, monkeypatch):
+        whole = run("fedavg", "serial")
+        monkeypatch.setattr(answers, "BUDGET", 0)
+        assert_same(whole, run("fedavg", Choice("ray", 2)))
+
+    def test_a_fault_is_raised_as_what_it_was(self, harm):
+        with (
+            pytest.warns(Warning, match="something is odd"),
+            pytest.raises(Exception, match="found this and 1") as caught,
+        ):
+            harm("odd", Choice("ray", 2))
+        assert str(caught.value) == "found this and 1"
+
+    def test_the_smoke_suite_gives_the_same_results(
+        self, cluster, tmp_path, smoke_alone
+    ):
+        rows = smoke(tmp_path / "out", "ray", "--ray-address", cluster)
+        assert rows == smoke_alone
 
 
 def test_auto_takes_processes_where_that_pays(monkeypatch):
