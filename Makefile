@@ -31,8 +31,9 @@ venv: ## Make .venv and install fedkd with its tools into it, if that is not don
 bench: venv ## Run a suite and print its table: quick, or what ARGS says
 	@$(BIN)/fedkd bench $(ARGS)
 
+# Neighbours stay in one process, where they share what is made once for a module.
 test: venv ## Run the tests
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 # What takes one core runs side by side; the tests take all there are.
 check: venv ## All that must pass: format, lint, types, docs, tests

@@ -19,6 +19,8 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from fedkd.base.machine import cores  # noqa: E402
+
 # The same examples each time, and few; HYPOTHESIS_PROFILE=long draws many new ones.
 hypothesis.settings.register_profile(
     "short", derandomize=True, max_examples=20, deadline=None, database=None
@@ -33,6 +35,13 @@ DATA = Path(_given).expanduser().resolve() if _given else None
 """Folder of the real data files, or None."""
 if DATA is not None:
     os.environ["FEDKD_DATA"] = str(DATA)  # tests change the working folder
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_auto_num_workers():
+    """Return one process more than cores: many tests wait for others that they start."""
+    given = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return None if given else cores() + 1  # None: as pytest-xdist itself says
 
 
 def pytest_collection_modifyitems(items):
