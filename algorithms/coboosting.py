@@ -45,6 +45,21 @@ SOFTNESS = 4.0
 class HardSynthesisConfig(SynthesisConfig):
     """How images are made: as in DENSE, with more weight on hard ones."""
 
+    batch_size: int = Field(128, ge=2)
+    """Images in a batch; released code: 128, in its script."""
+    inversion_over_clients: Literal["mean", "sum"] = "mean"
+    """How L_BN is taken over clients; released code: the mean, where it has L_BN at all.
+    A client without BatchNorm adds 0."""
+    adversarial_weight: float = Field(1.0, ge=0)
+    """Weight of L_adv, which looks for images on which student and ensemble differ;
+    released code: 1."""
+    augment: bool = True
+    """Whether models see generated images cropped and flipped, as the data set has it
+    for training images. Released code: when the student learns from them, and not while
+    they are made."""
+    first_in_train_mode: bool = False
+    """Whether the student is in train mode while the first batch is made, so that these
+    images move its BatchNorm statistics. Released code: no."""
     difficulty: float = Field(1.0, ge=0)
     """h: L_CE counts an image (1 - p_y)^h, p_y the ensemble's probability of its label;
     released code: 1. 0 is DENSE."""

@@ -1,7 +1,6 @@
 """The ensemble of the clients' models. A reference, not a competitor.
 
-Paper: none; what data-free distillation is held against (DENSE, arXiv:2112.12371v2,
-    calls it "ensemble" in its tables).
+Paper: none; what data-free distillation is held against.
 Algorithm: each client trains its own model, as in ``local``, and sends it; the server
     answers with the mean of all models' logits, (1/K) sum_k f_k(x).
 Code: none.

@@ -15,7 +15,9 @@ class HeteroFLConfig(Config):
     its number of images."""
     scaler: bool = True
     """Whether the outputs of narrowed layers are divided by the client's width in
-    training, before normalisation and activation: the paper's Scaler."""
+    training, before normalisation and activation: the paper's Scaler. Not those that
+    BatchNorm reads, which undoes any factor: with one after every layer (resnet18, vgg11,
+    mobilenet) it changes nothing."""
     masked: bool = True
     """Whether the local loss sees 0 in place of the logits of classes that the client does
     not have: the paper's masked cross-entropy."""

@@ -1,7 +1,7 @@
 """SDA-FL: clients share synthetic images, which the server labels and all train on.
 
 Paper: Li, Shao, Mao, Wang, Zhang, "Federated Learning with GAN-based Data Synthesis for
-    Non-IID Clients", FL-IJCAI 2022, arXiv:2206.05507v1.
+    Non-IID Clients", FL-IJCAI 2022, arXiv:2206.05507.
 Algorithm: as its abstract has it; the text could not be read. Each client trains a GAN on
     its images once and sends synthetic images; the server pools them and labels them anew
     in every round; clients train on their own images and on those of the pool whose label

@@ -1,7 +1,7 @@
 """DFRD: data-free distillation of the clients' ensemble into the global model.
 
 Paper: Luo, Wang, Fu, Li, Lan, Gao, "DFRD: Data-Free Robustness Distillation for
-    Heterogeneous Federated Learning", NeurIPS 2023, arXiv:2309.13546v2. Its full text
+    Heterogeneous Federated Learning", NeurIPS 2023, arXiv:2309.13546. Its full text
     could not be read; what follows rests on its abstract, memory and the code of a
     relative by its first author.
 Algorithm: the clients' models are aggregated; a conditional generator learns images that

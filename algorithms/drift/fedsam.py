@@ -33,8 +33,8 @@ class FedSAMConfig(AverageConfig):
     """Hyper-parameters of FedSAM."""
 
     rho: float = Field(0.05, ge=0)
-    """rho, how far the perturbed model is away; Foret et al. have 0.05, the scripts of
-    Caldarola et al. 0.5. 0 is FedAvg, bit for bit."""
+    """rho, how far the perturbed model is away; Foret et al. have 0.05, the script of
+    Caldarola et al. 0.1. 0 is FedAvg, bit for bit."""
 
 
 class FedSAM(Averaging):

@@ -1,7 +1,7 @@
 """FedFTG: FedAvg whose global model is fine-tuned on hard images, without data.
 
 Paper: Zhang, Shen, Ding, Tao, Duan, "Fine-tuning Global Model via Data-Free Knowledge
-    Distillation for Non-IID Federated Learning", CVPR 2022, arXiv:2203.09249v2. Its full
+    Distillation for Non-IID Federated Learning", CVPR 2022, arXiv:2203.09249. Its full
     text could not be read; what follows rests on its abstract, the released code and
     secondary sources.
 Algorithm: FedAvg; then a conditional generator looks for images on which the average and

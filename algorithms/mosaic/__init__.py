@@ -2,7 +2,7 @@
 
 Paper: Liu, Gao, Meng, Sun, Wu, Jin, Chen, Wang, Zeng, "Mosaic: Data-Free Knowledge
     Distillation via Mixture-of-Experts for Heterogeneous Distributed Environments",
-    arXiv:2505.19699v1. Its full text could not be read; what follows rests on its
+    arXiv:2505.19699. Its full text could not be read; what follows rests on its
     abstract, published summaries and the released code.
 Algorithm: four stages (Fig. 1), each in modules and with options of its own.
     - 1 local update: in ``strategy.py``; options ``warmup``, ``finetune_lr``.

@@ -82,21 +82,22 @@ class MetaConfig(Config):
     """How the meta model starts and is trained."""
 
     gate_start: float = Field(2.0, ge=0)
-    """Logit of the diagonal at the start, of a gate (``meta: gate``); 2 gives the class's
-    own expert 0.45 of 10."""
+    """Logit of the diagonal at the start, of a gate; 2 gives the class's own expert 0.45
+    of 10."""
     steps: int = Field(600, ge=0)
-    """Adam steps of the meta model; released code: 30 x 5, each on one batch."""
+    """Adam steps of the meta model; Mosaic's released code: 30 x 5, each on one batch."""
     batch_size: int = Field(128, ge=1)
-    """Prototypes in a step; released code: 128."""
+    """Prototypes in a step; Mosaic's released code: 128."""
     lr: float = Field(1e-2, gt=0)
-    """Adam's learning rate; released code: 1e-3."""
+    """Adam's learning rate; Mosaic's released code: 1e-3."""
     ema_decay: float = Field(0.99, ge=0, lt=1)
-    """Decay of the averaged copy that is used; released code: 0.99."""
+    """Decay of the averaged copy that is used; Mosaic's released code: 0.99."""
     ema_correction: bool = True
     """Whether the average forgets its start; without it 22 % of the initial weights
-    remain after 150 steps (released code)."""
+    remain after 150 steps (Mosaic's released code)."""
     holdout: float = Field(0.2, ge=0, lt=1)
-    """Share of prototypes kept to measure the meta model; released code: 0."""
+    """Share of prototypes kept to measure the meta model; Mosaic's released code:
+    0."""
 
 
 class TeacherConfig(MetaConfig):
@@ -161,28 +162,28 @@ class LessonConfig(Config):
     """How the student learns from the teacher, whatever it is shown."""
 
     steps: int = Field(300, ge=0)
-    """Adam steps; 0 switches generators, experts and distillation off. Released code:
-    1500 at alpha 0.01, 2500 at 0.1 and 1."""
+    """Adam steps; 0 switches generators, experts and distillation off. Mosaic's released
+    code: 1500 at alpha 0.01, 2500 at 0.1 and 1."""
     batch_size: int = Field(128, ge=1)
-    """Generated images in a step, or with ``sampling: each`` those of one generator;
-    released code: 32 from each."""
+    """What is generated for a step, or with ``sampling: each`` by one generator; Mosaic's
+    released code: 32 images from each."""
     sampling: Literal["proportional", "equal", "each"] = "proportional"
-    """How images are shared out among generators: by n_k, equally, or ``batch_size`` from
-    each of them, however many there are (released code)."""
+    """How a batch is shared out among generators: by n_k, equally, or ``batch_size`` from
+    each of them, however many there are (Mosaic's released code)."""
     lr: float = Field(1e-3, gt=0)
-    """Adam's learning rate; released code: 1e-4, CIFAR-100 1e-5."""
+    """Adam's learning rate; Mosaic's released code: 1e-4, CIFAR-100 1e-5."""
     cosine: bool = True
-    """Whether the rate falls to zero by a cosine; released code: no."""
+    """Whether the rate falls to zero by a cosine; Mosaic's released code: no."""
     temperature: float = Field(1.0, gt=0)
-    """T of the Kullback-Leibler term; released code: 1."""
+    """T of the Kullback-Leibler term; Mosaic's released code: 1."""
     kl_weight: float = Field(1.0, ge=0)
-    """Weight of T^2 KL(teacher || student); released code: 0.8."""
+    """Weight of T^2 KL(teacher || student); Mosaic's released code: 0.8."""
     ce_weight: float = Field(0.0, ge=0)
-    """Weight of the cross-entropy with the teacher's class; released code: 0.2."""
+    """Weight of the cross-entropy with the teacher's class; Mosaic's released code: 0.2."""
     overlap_weight: float = Field(0.0, ge=0)
-    """Weight of the symmetric term; released code: 1."""
+    """Weight of the symmetric term; Mosaic's released code: 1."""
     overlap: Literal["bhattacharyya", "jensen_shannon"] = "bhattacharyya"
-    """The symmetric term: what the released code computes and calls JSD, or the true
+    """The symmetric term: what Mosaic's released code computes and calls JSD, or the true
     Jensen-Shannon divergence."""
 
     @model_validator(mode="after")
@@ -209,7 +210,7 @@ class MosaicConfig(Config):
 
     warmup: int | float = Field(0.75, gt=0)
     """Rounds of FedAvg before distillation: a number, or a share of all rounds (a number
-    with a point, below 1). Released code: 41 of 80, after 300 more of FedAvg. Of a run
+    with a point, at most 1.0). Released code: 41 of 80, after 300 more of FedAvg. Of a run
     that has fewer rounds, all of them: the last one distils."""
     finetune_lr: float | None = Field(1e-3, gt=0)
     """Learning rate of the clients after distillation; null keeps the protocol's.
@@ -228,9 +229,18 @@ class MosaicConfig(Config):
 
     @model_validator(mode="after")
     def _warmup_is_a_share_or_a_number(self) -> MosaicConfig:
-        if isinstance(self.warmup, float) and self.warmup > 1:
-            raise ValueError(
-                f"warmup: found {self.warmup}; expected a whole number of rounds or a "
-                "share of at most 1.0"
-            )
+        check_warmup(self.warmup)
         return self
+
+
+def check_warmup(warmup: int | float) -> None:
+    """Refuse a share of the rounds that is more than all.
+
+    Raises:
+        ValueError: If it is a number with a point above 1.
+    """
+    if isinstance(warmup, float) and warmup > 1:
+        raise ValueError(
+            f"warmup: found {warmup}; expected a whole number of rounds or a share of at "
+            "most 1.0"
+        )

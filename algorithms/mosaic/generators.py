@@ -7,6 +7,7 @@ alone and send it once; the server draws from all of them.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -102,13 +103,23 @@ class GeneratorLosses:
         counts_C: Tensor,
         config: GeneratorConfig,
     ) -> None:
+        """Take the networks; warn if the inversion loss is wanted and has no layer."""
         self._classifier = classifier
         self._discriminator = discriminator
         self._config = config
         device = next(discriminator.parameters()).device
         self._mix_C = (counts_C / counts_C.sum()).to(device)
         small = int(counts_C.sum()) < config.inversion_below
-        self._invert = config.inversion_weight > 0 and small
+        wanted = config.inversion_weight > 0 and small
+        self._invert = wanted and bool(BatchNormMatcher(classifier).layers)
+        if wanted and not self._invert:
+            warnings.warn(
+                "a client's model has no batch normalisation, so its generator's "
+                "inversion loss is 0; if no client's has any, set "
+                "generator.inversion_weight to 0 to say that this is meant.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self.terms = WeightedTerms()
         """What the terms of :meth:`of_generator` were so far."""
 

@@ -18,7 +18,7 @@ Sizes: TypeAlias = tuple[int, ...]
 def width_budgets(clients: int, rho: float, sigma: float) -> list[float]:
     """Return R_i = 0.5^min(sigma, floor(rho i / N)) for i = 1..N.
 
-    The rule of DFRD (Luo et al., NeurIPS 2023, arXiv:2309.13546v2; released code:
+    The rule of DFRD (Luo et al., NeurIPS 2023, arXiv:2309.13546; released code:
     ``0.5 ** min(4, floor(rho*i/N))`` with rho in {5, 10, 20}; DFDG: sigma 2).
 
     Args:

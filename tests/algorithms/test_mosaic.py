@@ -23,6 +23,7 @@ from fedkd.algorithms.mosaic.generators import (
     split_batch,
     train_generator,
 )
+from fedkd.algorithms.mosaic.presets import CIFAR100_OPTIONS
 from fedkd.algorithms.mosaic.strategy import Broadcast, Mosaic
 from fedkd.algorithms.mosaic.teacher import Teacher
 from fedkd.config import build
@@ -37,8 +38,8 @@ REGISTRY = load_registry()
 TINY = GeneratorConfig(steps=2, batch_size=8, latent_size=4, width=2)
 
 
-def sides(classes=3):
-    federation = testing.toy_federation(data=testing.toy_images(classes))
+def sides(classes=3, models=("cnn",)):
+    federation = testing.toy_federation(models=models, data=testing.toy_images(classes))
     sides = Sides(federation, testing.toy_protocol(), 0)
     client = sides.client(1, sides.protocol.training)
     client.load(client.initial)
@@ -112,6 +113,20 @@ def test_inversion_is_for_clients_below_the_threshold_only():
         )
         torch.manual_seed(0)
         outcomes.append(train_generator(client, config).state_dict())
+    for name, value in outcomes[0].items():
+        assert torch.equal(value, outcomes[1][name])
+
+
+def test_without_batch_normalisation_the_inversion_loss_is_0_and_that_is_said():
+    client, _ = sides(models=("cnn-plain",))
+    config = TINY.model_copy(update={"inversion_weight": 10.0, "inversion_below": 999})
+    outcomes = []
+    torch.manual_seed(0)
+    with pytest.warns(RuntimeWarning, match="no batch normalisation"):
+        outcomes.append(train_generator(client, config).state_dict())
+    torch.manual_seed(0)
+    off = config.model_copy(update={"inversion_weight": 0.0})
+    outcomes.append(train_generator(client, off).state_dict())
     for name, value in outcomes[0].items():
         assert torch.equal(value, outcomes[1][name])
 
@@ -203,6 +218,13 @@ def test_the_released_meta_model_has_its_published_size():
     meta = MetaTransformer(10, 10, TeacherConfig())
     # 948,316 in the released code, with 110 values that nothing reads.
     assert sum(p.numel() for p in meta.parameters()) == 948_316 - 110
+
+
+def test_the_released_meta_model_of_cifar100_has_its_published_size():
+    config = TeacherConfig(**CIFAR100_OPTIONS["teacher"])
+    meta = MetaTransformer(100, 100, config)
+    # 20,425,396 in the released code, with 200 values that nothing reads.
+    assert sum(p.numel() for p in meta.parameters()) == 20_425_396 - 200
 
 
 def test_the_released_meta_model_cannot_tell_experts_apart():

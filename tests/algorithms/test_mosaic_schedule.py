@@ -96,6 +96,14 @@ def test_the_code_preset_has_341_rounds_before_and_39_after_distillation():
     assert 380 - warmup_rounds(config.warmup, 380) == 39
 
 
+@pytest.mark.parametrize("name", ["mosaic", "mosaic-features"])
+def test_a_share_of_the_rounds_is_at_most_all(name):
+    with pytest.raises(
+        ConfigError, match=r"warmup: found 20\.0; expected a whole number"
+    ):
+        load_registry().strategy(name, {"warmup": 20.0})
+
+
 class NobodyInTheSecond(Serial):
     """The turns of all clients, of whose answers none arrives in the second round."""
 

@@ -1,7 +1,7 @@
 """Mosaic in feature space: generators, experts and meta model behind a common body.
 
 Paper: none: this is an extension of this project. It goes from Mosaic (Liu et al.,
-    arXiv:2505.19699v1), whose generators make images, to virtual features as CCVR has
+    arXiv:2505.19699), whose generators make images, to virtual features as CCVR has
     them (Luo et al., NeurIPS 2021, arXiv:2106.05001).
 Algorithm: Mosaic's four stages, on features of the averaged model instead of images.
     - Rounds of FedAvg (``warmup``).

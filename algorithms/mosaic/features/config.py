@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from fedkd.algorithms.mosaic.config import LessonConfig, MetaConfig
+from fedkd.algorithms.mosaic.config import LessonConfig, MetaConfig, check_warmup
 from fedkd.config import Config
 from fedkd.ops.heads import HeadTraining
 
@@ -95,3 +95,8 @@ class MosaicFeaturesConfig(Config):
     """Experts and meta model."""
     distil: HeadLessonConfig = HeadLessonConfig()
     """Distillation."""
+
+    @model_validator(mode="after")
+    def _warmup_is_a_share_or_a_number(self) -> MosaicFeaturesConfig:
+        check_warmup(self.warmup)
+        return self
