@@ -13,9 +13,17 @@ Deviations: the mean is weighted by sample counts (the released code averages un
 
 from __future__ import annotations
 
-from fedkd.algorithms.averaging import Averaging, Parted, private_buffers
+import warnings
+
+from fedkd.algorithms.averaging import (
+    Averaging,
+    Choices,
+    Global,
+    Parted,
+    private_buffers,
+)
 from fedkd.ops.averaging import batch_norm_entries
-from fedkd.strategy import Client, Party
+from fedkd.strategy import Client, Party, Server
 
 
 def stays_local(party: Party) -> frozenset[str]:
@@ -23,10 +31,22 @@ def stays_local(party: Party) -> frozenset[str]:
     return batch_norm_entries(party.model) | private_buffers(party)
 
 
+def started(server: Server) -> Global:
+    """Return the initial weights of what is shared; warn where that is all."""
+    if not batch_norm_entries(server.model):
+        warnings.warn(
+            "the model has no batch normalisation, so no layer stays at the clients and "
+            "this is FedAvg. Choose another model, or leave fedbn out.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Parted(stays_local).first(server)
+
+
 class FedBN(Averaging):
     """FedAvg without the BatchNorm layers, which stay at the clients."""
 
-    choices = Parted(stays_local).choices
+    choices = Choices(first=started, stays=stays_local)
 
     def train(self, client: Client, sent: None) -> None:
         """Train with the client's own BatchNorm (Algorithm 1, client)."""

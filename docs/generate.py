@@ -83,13 +83,22 @@ def strategies_page(registry: Registry) -> Iterator[str]:
         yield from strategy_card(each)
 
 
+SENDING = {
+    "down": "Server sends",
+    "up": "Client sends",
+    "last": "Client sends in the last round",
+}
+"""How the payloads of a card are called."""
+
+
 def reference_page(registry: Registry) -> Iterator[str]:
     """Yield the lines of the reference."""
     yield from ("# Reference", "", NOTE, "")
     yield "Strategies and their options have a page of their own:"
     yield "[algorithms/README.md](../algorithms/README.md)."
     yield from ("", "## Command line", "")
-    yield "Every command takes `--plugin FILE`, too. `fedkd COMMAND --help` says the same."
+    yield "Every command takes `--plugin FILE` before its name, and all but `compare`"
+    yield "behind it, too. `fedkd COMMAND --help` says the same."
     yield from _command("fedkd", cli, skip=set())
     for name, (module, _) in COMMANDS.items():
         found = importlib.import_module(f"fedkd.commands.{module}").command
@@ -97,8 +106,8 @@ def reference_page(registry: Registry) -> Iterator[str]:
     yield from ("", "## Keys of a suite", "")
     yield "A suite is a YAML file. Beside the name of a strategy, data set, partition or"
     yield "model stand its options, and beside a strategy also `label`, `rounds` and"
-    yield "`training` where they differ, `calibrate`, a last step for any of them, and"
-    yield "`average`, which replaces the mean of those that average."
+    yield "`training` where they differ, `calibrate`, a last step for those that have a"
+    yield "global model, and `average`, which replaces the mean of those that average."
     yield ""
     yield from _options(options_of(Suite))
     yield from ("", "### calibrate", "")
@@ -142,11 +151,14 @@ def strategy_card(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"- **{key}**: {_item(record[key.lower()])}"
     yield f"- **Needs**: {'; '.join(record['needs']) or 'nothing special'}."
     yield f"- **Average**: {record['average']}."
-    for direction, who in (("down", "Server"), ("up", "Client")):
-        fields = record["sends"][direction]["fields"]
+    for direction, payload in record["sends"].items():
+        fields = payload["fields"]
         names = [f"`{f['name']}` ({_sentence(f['description'])})" for f in fields]
-        yield f"- **{who} sends**: {'; '.join(names) or 'nothing that is declared'}."
-    options = [o for o in record["options"] if not is_preset or "preset" in o]
+        sent = "; ".join(names) or "nothing that is declared"
+        yield f"- **{SENDING[direction]}**: {sent}."
+    options = [
+        o for o in record["options"] if not is_preset or {"preset", "added"} & o.keys()
+    ]
     if options:
         yield from ("", "Options:", "")
         yield from _options(options)

@@ -22,9 +22,9 @@ from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from fedkd.averaged import OPTION, Composed, averaged, plain_class
-from fedkd.errors import ConfigError
+from fedkd.errors import NotApplicableError
 from fedkd.ops.gaussians import FeatureMoments, draw, moments, pooled
-from fedkd.ops.heads import HeadTraining, feature_size, train_head
+from fedkd.ops.heads import HeadTraining, train_head
 from fedkd.payload import Weights
 from fedkd.strategy import (
     Client,
@@ -40,7 +40,7 @@ _FORWARD = 256
 
 
 class Calibration(HeadTraining):
-    """How the last layer is calibrated (``calibrate: {}`` beside any strategy)."""
+    """How the last layer is calibrated (``calibrate: {}`` beside a strategy)."""
 
     per_class: int = Field(200, ge=1)
     """M_c, the number of virtual features of each class that any client has."""
@@ -71,6 +71,7 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
     """A method, and calibration in its last round."""
 
     last_asks_all = True
+    last_answer = FeatureMoments
     method_class: ClassVar[type[Strategy[Any, Any, Any]]]
 
     def __init__(self, config: Any = None) -> None:
@@ -83,8 +84,12 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         self.varying = (*self.method.varying, *(f.name for f in fields(FeatureMoments)))
         self.model_fields = self.method.model_fields
         needs = self.method.requires
-        # The method has one round less, and one at least.
-        self.requires = replace(needs, one_architecture=True, rounds=needs.rounds + 1)
+        self.requires = replace(
+            needs,
+            one_architecture=True,
+            equal_feature_size=True,
+            rounds=needs.rounds + 1,  # the method has one round less, and one at least
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the method and its options: the class itself is made when needed."""
@@ -94,10 +99,8 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         """Start the method, and make sure that there will be a layer to calibrate.
 
         Raises:
-            ConfigError: If its global model is not of the server's architecture, or
-                that has no features and head.
+            NotApplicableError: If its global model is not of the server's architecture.
         """
-        feature_size(server.model)
         method = self.method.init(server)
         return Calibrating(method, _global_weights(self.method, method, server))
 
@@ -229,7 +232,7 @@ def _global_weights(
     """Return the weights of the method's global model.
 
     Raises:
-        ConfigError: If it has none of the server's architecture.
+        NotApplicableError: If it has none of the server's architecture.
     """
     model = method.predictors(state, server).get("global")
     like = server.initial
@@ -237,10 +240,10 @@ def _global_weights(
     shapes = {name: value.shape for name, value in weights.items()}
     if shapes != {name: value.shape for name, value in like.items()}:
         what = "no global model" if model is None else f"a {type(model).__name__}"
-        raise ConfigError(
-            f"calibrate: found {what} in {type(method).__name__}, expected one of the "
-            "server's architecture, whose last layer is trained anew. Leave calibrate "
-            "out."
+        raise NotApplicableError(
+            type(method).__name__,
+            "with calibration needs a global model of the server's architecture, whose "
+            f"last layer is trained anew, but has {what}.",
         )
     return weights
 

@@ -155,6 +155,9 @@ class Strategy(ABC, Generic[State, Down, Up]):
     last_asks_all: ClassVar[bool] = False
     """Whether all clients take part in the last round, whatever ``participation`` says."""
 
+    last_answer: ClassVar[type | None] = None
+    """What clients send in the last round, where that is another payload; for the card."""
+
     model_fields: tuple[str, ...] = ()
     """Fields of an answer that hold entries of the client's own model, by name, with its
     types and shapes: the server takes no others."""

@@ -170,10 +170,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
         if search is not None:
+            _say(f"{used(bench)}.")
             tuned = _searched(bench, search, plain)
             if isinstance(tuned, int):
                 return tuned
             bench = tuned
+        elif bench.todo:
+            _say(f"{used(bench)}.")
         return _run(bench, plain)
 
 
@@ -202,8 +205,6 @@ def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
 
 def _run(bench: Bench, plain: bool) -> int:
     ran = {cell.run_id for cell in bench.todo}
-    if ran:
-        _say(f"{used(bench)}.")
     try:
         run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
     except KeyboardInterrupt as request:

@@ -81,6 +81,7 @@ def _not_applied(bench: Bench) -> str:
     choice = bench.settings.executor
     named = len(choice.candidates) == 1
     names = ["--executor"] * named + ["--profile"] * choice.profile
+    names += ["--observer"] * bool(bench.settings.observers)
     return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}" if names else ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fedkd.api.finished import FinishedRun
-from fedkd.base.folders import ResultsFolder, RunFolder
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.commands.common import Strict, plugin_option
 from fedkd.commands.data import root_option
 from fedkd.errors import ConfigError, counted
@@ -67,8 +67,9 @@ def _run_in(path: Path) -> Path:
     """Return the folder of the run that a path means.
 
     Raises:
-        ConfigError: If it means none, or several.
+        ConfigError: If it means none, or several, or a link in it leads out of it.
     """
+    refuse_links_out_of(path)
     if RunFolder(path).config.is_file():
         return path
     inside = [run.path for run in ResultsFolder(path).every_run()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,8 +71,7 @@ def show_plan(bench: Bench, foreseen: Foreseen, probe: bool) -> None:
         )
     for row in rows:
         table.add_row(*(Text(row[name]) for name in columns))
-    console = Console()
-    console.print(table, width=None if is_screen(console.file) else WIDE)
+    Console(width=None if is_screen(sys.stdout) else WIDE).print(table)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs, paces))
     for names, reason in strategies_by(bench, foreseen.skipped):
         click.echo(f"Skips {names}: {reason}")

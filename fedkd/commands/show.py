@@ -95,7 +95,11 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _payload(direction: str, payload: dict[str, Any]) -> Iterator[str]:
-    titles = {"down": "Server sends", "up": "Client sends"}
+    titles = {
+        "down": "Server sends",
+        "up": "Client sends",
+        "last": "Client sends in the last round",
+    }
     name = payload["type"] or "not declared"
     yield from _entry(titles[direction], _described(name, payload["description"]))
     for field in payload["fields"]:

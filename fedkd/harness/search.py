@@ -95,6 +95,8 @@ class Search:
         spaces = [study.space for study in self.studies]
         require_searchable(registry, config, spaces, suite.where)
         self.column = objective(suite, registry)
+        for study in dict.fromkeys(self._sources):
+            study.check(registry)
         self._tracks = [
             _Track(one, proposer(one, self.column.higher_is_better))
             for one, source in zip(self.studies, self._sources, strict=True)

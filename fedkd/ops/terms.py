@@ -94,7 +94,11 @@ def gradient_shares(terms: Mapping[str, Tensor], x: Tensor) -> dict[str, float]:
     """
     norms = {}
     for name, term in terms.items():
-        (slope,) = torch.autograd.grad(term, x, retain_graph=True, allow_unused=True)
+        slope = None
+        if term.requires_grad:  # one without a graph is a constant
+            (slope,) = torch.autograd.grad(
+                term, x, retain_graph=True, allow_unused=True
+            )
         norms[name] = 0.0 if slope is None else slope.norm().item()
     whole = sum(norms.values())
     return {name: norm / whole if whole else 0.0 for name, norm in norms.items()}

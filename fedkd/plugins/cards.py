@@ -15,6 +15,7 @@ from fedkd.config import build
 from fedkd.errors import ConfigError
 from fedkd.plugins.builders import config_of
 from fedkd.plugins.citations import Paper, entries_of, papers_of
+from fedkd.plugins.composing import composed
 from fedkd.plugins.entries import Entry
 from fedkd.plugins.fields import (
     dataclass_fields,
@@ -80,20 +81,28 @@ def _strategy(entry: Entry, target: Any) -> dict[str, Any]:
     preset = target if isinstance(target, Preset) else Preset(target)
     cls = preset.strategy
     keys = _keys(entry, target)
-    options = options_of(cls.Config)
+    # With what its options add to any strategy: how the server averages, a last step.
+    whole = composed("strategies", cls, preset.options)
+    options = options_of(whole.Config)
     down, up = _wire_types(cls)
+    sends = {"down": _payload(down), "up": _payload(up)}
+    if whole.last_answer is not None:
+        sends["last"] = _payload(whole.last_answer)
     body: dict[str, Any] = {
         "description": preset.doc or keys.pop("", "") or _doc(cls),
         "reference": cls.is_reference,
         **{key.lower(): keys.get(key, "") for key in KEYS},
         "bibtex": entries_of(papers(entry)),
-        "needs": needs_of(_requires(preset)),
+        "needs": needs_of(_requires(whole, preset.options)),
         "average": average_of(cls),
-        "sends": {"down": _payload(down), "up": _payload(up)},
+        "sends": sends,
         "options": options,
     }
     if isinstance(target, Preset):
         _override(options, target.options)
+        for option in options:
+            if option["name"].partition(".")[0] not in cls.Config.model_fields:
+                option["added"] = True
         body["preset_of"] = cls.__name__
         body["preset_deviations"] = list(target.deviations)
     return body
@@ -199,11 +208,12 @@ def _joined(lines: list[str]) -> str:
     return re.sub(r"\s*\n(?!- )\s*", " ", text)
 
 
-def _requires(preset: Preset) -> Requires:
+def _requires(
+    cls: type[Strategy[Any, Any, Any]], preset: Mapping[str, Any]
+) -> Requires:
     """Return what a strategy requires with the options of a preset."""
-    cls = preset.strategy
     try:
-        config = build(cls.Config, preset.options, cls.__name__)
+        config = build(cls.Config, preset, cls.__name__)
     except ConfigError:  # an option without a default
         return cls.requires
     return cls(config).requires

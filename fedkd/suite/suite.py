@@ -176,7 +176,9 @@ def locate(name_or_path: str) -> tuple[Path, str]:
     if path.is_file():
         return path, f"suite {path.name}"
     if path.suffix in (".yaml", ".yml"):
-        problem = "is a folder" if path.is_dir() else "there is no such file"
+        problem = "there is no such file"
+        if path.exists():
+            problem = "is a folder" if path.is_dir() else "is a pipe or a device"
         raise ConfigError(f"suite {name_or_path}: {problem}. Expected a YAML file.")
     raise ConfigError(
         f"unknown suite {name_or_path!r}.{suggestion(name_or_path, suite_names())} "

@@ -17,7 +17,7 @@ from fedkd.suite.axes import axis_text
 from fedkd.suite.entries import AMOUNTS, ListedStrategy, without_amounts
 from fedkd.suite.grid import Cell, arranged, grid
 from fedkd.suite.metrics import built, columns_of, metrics_of
-from fedkd.suite.search import SearchConfig, Space, space_of
+from fedkd.suite.search import Range, SearchConfig, Space, space_of
 from fedkd.suite.spread import spread, spread_mixes, spread_strategies
 from fedkd.suite.suite import Suite
 
@@ -81,6 +81,18 @@ class Study:
         """Rounds between two measurements of a trial."""
         return max(1, self.rounds // RUNGS) if self.search.prune else self.rounds
 
+    def check(self, registry: Registry) -> None:
+        """Make the runs of the ends of each range and of all that lists hold.
+
+        Raises:
+            ConfigError: If the strategy or its training cannot have one of these values.
+        """
+        tried = {path: _ends(one) for path, one in self.space.items()}
+        first = {path: values[0] for path, values in tried.items()}
+        for path, values in tried.items():
+            for value in values:
+                self.cells({**first, path: value}, registry)
+
     def cells(self, values: Values, registry: Registry) -> list[Cell]:
         """Return the runs of a trial, one for each seed of the search.
 
@@ -107,6 +119,11 @@ class Study:
             replace(cell, run=replace(cell.run, axes=axes))
             for cell in grid(suite, registry, blind=True)
         ]
+
+
+def _ends(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the ends of a range, or what a list holds."""
+    return (values.low, values.high) if isinstance(values, Range) else values
 
 
 def with_values(

@@ -48,6 +48,7 @@ def last_state(name, options, model, **protocol):
     return simulate(strategy, federation, testing.toy_protocol(4, **protocol), seed=3)
 
 
+@pytest.mark.filterwarnings("ignore:the model has no batch normalisation")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("participation", [1.0, 2])
 def test_it_is_fedavg_bit_for_bit(case, participation):
@@ -60,6 +61,11 @@ def test_it_is_fedavg_bit_for_bit(case, participation):
     for mine, theirs in zip(ours.history, fedavg.history, strict=True):
         assert mine["global_accuracy"] == theirs["global_accuracy"]
         assert mine["client_examples"] == theirs["client_examples"]
+
+
+def test_fedbn_says_where_it_is_fedavg():
+    with pytest.warns(RuntimeWarning, match="no layer stays at the clients"):
+        last_state("fedbn", {}, "cnn-plain")
 
 
 @pytest.mark.parametrize(

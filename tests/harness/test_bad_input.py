@@ -1,5 +1,6 @@
 """What a user can get wrong in a suite or on the command line is one clear sentence."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -225,12 +226,14 @@ def test_a_wrong_argument_is_named(complain, arguments, words):
         ("quik", "unknown suite 'quik'. Did you mean 'quick'?"),
         ("none.yaml", "suite none.yaml: there is no such file"),
         ("folder.yaml", "suite folder.yaml: is a folder"),
+        ("pipe.yaml", "suite pipe.yaml: is a pipe or a device"),
         ("folder", "unknown suite 'folder'"),
     ],
 )
 def test_a_suite_that_is_not_there(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("folder.yaml").mkdir()
+    os.mkfifo("pipe.yaml")
     Path("folder").mkdir()
     assert main(["bench", name]) == 2
     assert words in capsys.readouterr().err

@@ -282,6 +282,8 @@ def test_cells_that_were_skipped_are_not_called_done(bench, capsys):
     bench("toy-mean, fedavg", "--profile")
     said = capsys.readouterr().out
     assert "2 of 4 cells were done already. --profile is not applied to them.\n" in said
+    bench("toy-mean", "--observer", "csv")
+    assert "--observer is not applied to them.\n" in capsys.readouterr().out
 
 
 def test_ray_that_is_not_installed_is_refused_before_anything_runs(

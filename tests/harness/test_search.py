@@ -199,6 +199,13 @@ def test_a_strategy_of_one_round_has_one_in_its_trials(suite_of, registry):
             "the grid of fedavg has 4 points",
         ),
         ({"search": {**SEARCH, "metric": "global_acuracy"}}, "Did you mean 'global_acc"),
+        ({"search": {**SEARCH, "training.lrr": [0.1]}}, "lrr: unknown key"),
+        ({"search": {**SEARCH, "training.lr": [0.1, -1]}}, "lr: found -1"),
+        (
+            {"search": {**SEARCH, "method": "tpe", "training.momentum": {
+                "low": 0, "high": 1.2}}},
+            "momentum: found 1.2",
+        ),
         (
             {"search": None, "strategies": [{"name": "fedprox", "search": {
                 "strategy.mu": [1]}}]},

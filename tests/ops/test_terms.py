@@ -76,6 +76,8 @@ def test_terms_without_a_gradient_have_no_share():
     y = torch.ones(2, requires_grad=True)
     assert gradient_shares({"a": x.sum(), "b": y.sum()}, x) == {"a": 1.0, "b": 0.0}
     assert gradient_shares({"b": y.sum()}, x) == {"b": 0.0}
+    constant = torch.zeros(())
+    assert gradient_shares({"a": x.sum(), "c": constant}, x) == {"a": 1.0, "c": 0.0}
 
 
 def test_images_without_a_gradient_have_no_shares():

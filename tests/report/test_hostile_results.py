@@ -7,6 +7,7 @@ from safetensors.torch import save
 
 from fedkd.api.finished import FinishedRun
 from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
+from fedkd.commands.export import command as export
 from fedkd.errors import BoundsError, DataError
 from fedkd.harness.folder import held
 from fedkd.report.plots import read_counts, read_gallery
@@ -32,6 +33,7 @@ def test_a_link_out_of_a_results_folder_is_followed_by_nobody(folder):
         lambda: read_report([ResultsFolder(folder)]),
         lambda: held(ResultsFolder(folder)).__enter__(),
         lambda: FinishedRun(folder / "runs" / "one"),
+        lambda: export.main([str(folder), "--to", "m.pt"], standalone_mode=False),
     ):
         with pytest.raises(BoundsError, match=r"one/log leads to .*secret, outside of"):
             do()
