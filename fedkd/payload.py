@@ -78,9 +78,12 @@ def leaves(value: object, sender: str, path: str = "") -> list[tuple[str, Any]]:
     """Return every ``(path, leaf)`` of a tree, in a fixed order.
 
     Raises:
-        ContractError: If a leaf has a type that cannot travel.
+        ContractError: If a leaf or a key has a type that cannot travel.
     """
-    if isinstance(value, torch.Tensor | bool | int | float | str) or value is None:
+    if isinstance(value, torch.Tensor):
+        _require_dense(value, sender, path)
+        return [(path or "value", value)]
+    if isinstance(value, _SCALARS):
         return [(path or "value", value)]
     return [
         leaf
@@ -93,6 +96,13 @@ def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
     if is_frozen_dataclass(value):
         return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]  # type: ignore[arg-type]
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, _SCALARS):
+                raise ContractError(
+                    f"{sender} holds the key {key!r} ({type(key).__name__}) at "
+                    f"{path or 'its root'}; keys are numbers of Python, strings or None. "
+                    "Make it one, or a field of a frozen dataclass."
+                )
         return list(value.items())
     if isinstance(value, tuple | list):
         return list(enumerate(value))
@@ -103,6 +113,14 @@ def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
     )
 
 
+def _require_dense(tensor: torch.Tensor, sender: str, path: str) -> None:
+    if tensor.layout is not torch.strided:
+        raise ContractError(
+            f"{sender} holds {path or 'a tensor'} as {tensor.layout}; tensors that travel "
+            "are dense. Call .to_dense() on it, or send its parts."
+        )
+
+
 def encode(tree: object, sender: str = "tree") -> bytes:
     """Serialise a tree without pickle; a checksum covers all of it.
 
@@ -110,7 +128,7 @@ def encode(tree: object, sender: str = "tree") -> bytes:
     gives the same bits.
 
     Raises:
-        ContractError: If a leaf has a type that cannot travel.
+        ContractError: If a leaf or a key has a type that cannot travel.
     """
     structure, tensors = take_apart(tree, sender)
     # Copies: safetensors refuses tensors that share memory.
@@ -207,7 +225,7 @@ def take_apart(tree: object, sender: str = "tree") -> tuple[str, list[torch.Tens
     """Return the JSON form of a tree without its tensors, and the tensors themselves.
 
     Raises:
-        ContractError: If a leaf has a type that cannot travel.
+        ContractError: If a leaf or a key has a type that cannot travel.
     """
     tensors: list[torch.Tensor] = []
     return json.dumps(_describe(tree, sender, "", tensors)), tensors
@@ -244,6 +262,7 @@ def _rebuilt(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
 def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -> Any:
     """Return the JSON form of a tree and add its tensors, by number, to ``tensors``."""
     if isinstance(value, torch.Tensor):
+        _require_dense(value, sender, path)
         tensors.append(value)
         return {"t": str(len(tensors) - 1)}
     if isinstance(value, float):
@@ -251,7 +270,7 @@ def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -
     if isinstance(value, _SCALARS):
         return {"s": value}
     items = [
-        [key, _describe(child, sender, f"{path}.{key}", tensors)]
+        [key, _describe(child, sender, f"{path}.{key}" if path else str(key), tensors)]
         for key, child in _children(value, sender, path)
     ]
     if is_frozen_dataclass(value):

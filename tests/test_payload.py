@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from fuzz_mutations import joined, sealed, split
@@ -59,6 +60,30 @@ def test_a_tensor_with_a_graph_is_refused():
 def test_a_module_cannot_travel():
     with pytest.raises(ContractError, match="holds Linear at extra"):
         seal(Parcel({}, 0, torch.nn.Linear(1, 1)), "me")
+
+
+@pytest.mark.parametrize(
+    "key", [(0, 1), np.int64(3), frozenset("a")], ids=lambda k: type(k).__name__
+)
+def test_a_key_that_would_not_come_back_is_refused_with_its_place(key):
+    tree = {"a": {key: torch.zeros(2)}}
+    with pytest.raises(
+        ContractError, match=r"x\.local holds the key .* at a; keys are"
+    ):
+        encode(tree, "x.local")
+    with pytest.raises(
+        ContractError, match=r"x\.local holds the key .* at weights\.a;"
+    ):
+        seal(Parcel(tree), "x.local")
+
+
+def test_a_sparse_tensor_is_refused():
+    with pytest.raises(
+        ContractError, match=r"holds weights as torch.sparse_coo; tensors t"
+    ):
+        seal(Parcel(torch.eye(3).to_sparse()), "x.local")
+    with pytest.raises(ContractError, match=r"holds a as torch.sparse_coo; tensors th"):
+        encode({"a": torch.eye(3).to_sparse()})
 
 
 def test_a_tree_comes_back_as_it_was():

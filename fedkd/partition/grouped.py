@@ -95,6 +95,7 @@ class Groups(Partitioner):
         notes: list[str] = []
         for group in present:
             members, positions = np.flatnonzero(of == group), _where(groups, group)
+            _require_enough(group, len(positions), len(members), config.min_size)
             part = Dirichlet(within).split(
                 labels[positions], len(members), num_classes, random
             )
@@ -103,6 +104,21 @@ class Groups(Partitioner):
             # Its clients are numbered within the group.
             notes += [f"{note} (clients of group {group})" for note in part.notes]
         return Partition.of(lists, labels, num_classes, notes, of)
+
+
+def _require_enough(group: int, samples: int, clients: int, least: int) -> None:
+    """Refuse a group that is too small for its clients.
+
+    Raises:
+        ConfigError: Naming the group.
+    """
+    if samples < clients * least:
+        fewer = ", or the number of clients" if clients > 1 else ""
+        raise ConfigError(
+            f"groups: found {counted(samples, 'sample')} in group {group}, expected "
+            f"{clients * least} or more, {least} for each client of this group "
+            f"({clients}). Lower the option min_size{fewer}."
+        )
 
 
 def required(groups: Indices | None, name: str, labels: Indices) -> Indices:

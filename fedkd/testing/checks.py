@@ -183,7 +183,18 @@ def resuming_changes_nothing(make: Factory, folder: Path) -> None:
     whole = run(make(), rounds=4, folder=straight, checkpoint_every=2)
     with contextlib.suppress(InterruptedError):
         run(make(), rounds=4, folder=broken, checkpoint_every=2, on_round=_stop_at(3))
-    resumed = run(make(), rounds=4, folder=broken, checkpoint_every=2)
+    numbers: list[int] = []
+    resumed = run(
+        make(),
+        rounds=4,
+        folder=broken,
+        checkpoint_every=2,
+        on_round=lambda metrics: numbers.append(metrics["round"]),
+    )
+    assert numbers == [3, 4], (
+        f"the run went on with round {min(numbers)} and not with 3: its checkpoint could "
+        "not be read."
+    )
     path = difference(fingerprint(whole.state), fingerprint(resumed.state))
     remedy = "Keep all that lasts over rounds in the state, or in client.memory."
     assert path is None, f"resuming changed the state, at {path}. {remedy}"

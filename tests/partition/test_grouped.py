@@ -142,3 +142,15 @@ def test_the_groups_that_a_partitioner_is_given_cannot_be_written_to():
     scheme.groups = GROUPS.copy()
     with pytest.raises(ValueError, match="read-only"):
         dealt(scheme, "writes", LABELS, 3, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("clients", "end"),
+    [(8, r"min_size, or the number of clients\."), (2, r"the option min_size\.")],
+)
+def test_a_group_that_is_too_small_for_its_clients_is_named(clients, end):
+    partitioner = Groups(GroupsConfig(min_size=30))
+    partitioner.groups = np.repeat([0, 1], [500, 25])
+    words = rf"found 25 samples in group 1, expected {15 * clients} or more, .*{end}"
+    with pytest.raises(ConfigError, match=words):
+        partitioner.split(np.zeros(525, int), clients, 1, np.random.default_rng(0))
