@@ -183,6 +183,27 @@ def test_of_two_folders_with_a_run_the_one_with_its_curves_counts(tmp_path):
         assert report.folders[found[0].run_id] == whole.run(found[0].run_id)
 
 
+def test_a_seed_that_was_measured_oftener_in_one_folder_counts_once(
+    capsys, quick, plugin, tmp_path
+):
+    found = [
+        replace(row, run_id=f"{row.run_id}-often", config_hash="often")
+        for row in rows("toy-mean", 80.0, 82.0, 84.0)
+    ]
+    often = SUITE + "evaluation: {every: 2}\n"
+    other = bench(tmp_path / "often", found, often)
+    for row in found:
+        path = ResultsFolder(Path(other)).run(row.run_id).metrics
+        path.write_text('{"round": 1, "global_accuracy": 9.0}\n' + path.read_text())
+    for folders in ((quick, other), (other, quick)):
+        more = ("--plugin", plugin, "--format", "json")
+        read = json.loads(report(capsys, *folders, *more).out)
+        (entry,) = (one for one in read["means"] if one["strategy"] == "toy-mean")
+        assert (entry["n"], entry["global_accuracy_std"]) == (3, 2.0)
+        kept = {one["run_id"] for one in read["rows"] if one["strategy"] == "toy-mean"}
+        assert kept == {row.run_id for row in found}
+
+
 def test_two_results_of_one_run_are_refused(capsys, quick, plugin, tmp_path):
     other = bench(tmp_path / "other", rows("toy-mean", 80.0, 82.0, 85.0))
     err = report(capsys, quick, other, "--plugin", plugin, code=2).err

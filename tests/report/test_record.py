@@ -118,13 +118,15 @@ def test_another_protocol_and_no_finished_piece_are_refused(
     _bench(tmp_path / "half", ["fedavg"], [0])
     with pytest.raises(ConfigError, match="nothing to record yet"):
         recording.record(folder, [tmp_path / "half"], registry)
-    # As a search leaves that chose anew: one row, another learning rate.
+    # As a search leaves that chose anew: one row, another number of rounds.
     _bench(tmp_path / "one", ["fedavg", "ccvr"], [0])
     path = tmp_path / "one" / "results.csv"
     head, row, other = path.read_text().splitlines()
+    rounds = str(read_results(path)[0].rounds)
+    twin = row.replace("s0-", "s0-f").replace(f",{rounds},0,", f",{rounds}0,0,")
     (tmp_path / "one" / sums.NAME).unlink()
-    path.write_text("\n".join([head, row, row.replace("s0-", "s0-f"), other, ""]))
-    with pytest.raises(ConfigError, match=r"fedavg-.* are both fedavg, digits"):
+    path.write_text("\n".join([head, row, twin, other, ""]))
+    with pytest.raises(ConfigError, match=r"are both fedavg, digits.*, run with"):
         recording.record(folder, [tmp_path / "one"], registry)
     assert [path.name for path in folder.iterdir()] == ["command.txt"]
 
