@@ -308,6 +308,18 @@ def test_references_and_who_has_no_global_model_are_not_ranked():
     assert list(rank(found, {"central"}).mean_ranks) == ["a", "b", "c"]
 
 
+def test_who_has_no_global_model_is_not_ranked_where_its_runs_are_not_done_either():
+    found = [*ranked_blocks(4), *rows("fedbn", *[80.0] * 4, global_of="clients")]
+    for label in "abc":
+        found += rows(label, *[60.0] * 4, dataset="mnist")
+    skipped = {"dataset": "mnist", "status": "skipped", "global_of": ""}
+    found += rows("fedbn", *[None] * 4, **skipped)
+    found += rows("never", *[None] * 4, **skipped)
+    assert rank(found).endswith("here: 3 competitors in 8 blocks.")
+    found = [*ranked_blocks(), *rows("fedbn", 80.0, global_of="clients")]
+    assert rank([*found, *rows("fedbn", None, **skipped)]).left_out == ()
+
+
 def test_too_few_blocks_or_strategies_are_one_sentence():
     assert rank(ranked_blocks(9)) == (
         "Mean ranks and their tests need 3 competitors with results in 10 blocks "

@@ -120,15 +120,17 @@ def _values(
 ) -> dict[str, dict[tuple[Setting, int], float]]:
     """Return the competitors' values by block."""
     values: dict[str, dict[tuple[Setting, int], float]] = {}
+    groups = group(rows)
+    out = set(references)
+    if is_of_global(column):
+        # Runs that are not done do not say whether there is a global model.
+        out |= {label for (label, _), runs in groups.items() if without_global(runs)}
     torn = set(split_conflicts(rows))
-    for (label, setting), runs in group(rows).items():
-        out = is_of_global(column) and without_global(runs)
-        if label not in references and not out:
-            every = {
-                (setting, r.seed): r.value(column.name) for r in done(runs, column)
-            }
-            own = {block: value for block, value in every.items() if block not in torn}
-            values.setdefault(label, {}).update(own)
+    for (label, setting), runs in groups.items():
+        for row in done(runs, column) if label not in out else ():
+            own = values.setdefault(label, {})
+            if (block := (setting, row.seed)) not in torn:
+                own[block] = row.value(column.name)
     return values
 
 
