@@ -335,6 +335,20 @@ def test_who_was_skipped_in_most_blocks_is_left_out():
     assert ranking.left_out == ("d",)
 
 
+def test_who_has_all_blocks_that_are_ranked_is_not_left_out():
+    found = [
+        row
+        for start, label in enumerate("abc", start=1)
+        for first in (0, 10 * start)
+        for row in rows(label, *(50.0 + start for _ in range(10)), first=first)
+    ]
+    found += rows("d", *[99.0] * 12)
+    found += [*rows("e", *[98.0] * 5), *rows("e", *[98.0] * 11, first=41)]
+    ranking = rank(found)
+    assert (set(ranking.mean_ranks), ranking.blocks) == (set("abcd"), 10)
+    assert ranking.left_out == ("e",)
+
+
 def test_no_difference_is_one_sentence_and_no_warning():
     found = [row for label in "abc" for row in rows(label, *[50.0] * 10)]
     assert rank(found) == (

@@ -43,7 +43,7 @@ class Ranking:
     settings: int
     """Different settings among them; blocks of one setting differ in their seed only."""
     left_out: tuple[str, ...]
-    """Strategies without a result in any block that the others share."""
+    """Strategies that lack a result in one of these blocks or more."""
     chi_square: float
     """Friedman's statistic, with one degree of freedom less than strategies."""
     p_value: float
@@ -104,6 +104,8 @@ def rank(
             f"Mean ranks and their tests need {LEAST_STRATEGIES} competitors with results "
             f"in {LEAST_BLOCKS} blocks (setting x seed); here: {here}."
         )
+    # Who was put out first may have all the blocks that are left after another.
+    labels = [label for label in values if set(blocks) <= values[label].keys()]
     # What looks equal in a table is a tie.
     table = [
         [round(values[label][block], column.decimals) for label in labels]
