@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,18 @@ def test_costs_of_two_searches_add_up_and_one_is_counted_once(recording):
         recording.merged_tuning([one, _tuning("a", lr=0.3)])
     with pytest.raises(ConfigError, match="cannot be added"):
         recording.merged_tuning([one, _tuning("b", "c")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "loss"}, "in their metric: global and loss;"),
+        ({"method": "tpe"}, "in their method: grid and tpe;"),
+        ({"seeds": (7, 8)}, r"in their seeds: \(100,\) and \(7, 8\);"),
+    ],
+)
+def test_searches_of_two_kinds_are_not_added_up(recording, changes, told):
+    for settings in ("c", "a"):
+        other = replace(_tuning(settings), **changes)
+        with pytest.raises(ConfigError, match=told):
+            recording.merged_tuning([_tuning("a", "b"), other])
