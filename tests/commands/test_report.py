@@ -12,7 +12,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.report.reading import read_report
 from fedkd.report.results import COLUMNS, Row, write_results
-from fedkd.report.tuning import Chosen, Tuning, write_tuning
+from fedkd.report.tuning import Chosen, Tuning, tuning_lines, write_tuning
 
 PLUGIN = '''
 import fedkd
@@ -298,6 +298,22 @@ def test_what_searches_chose_differs_by_setting_and_not_by_folder(capsys, tmp_pa
     chosen(folders[1], 0.2, "digits, iid, cnn")
     err = report(capsys, *folders, code=2).err
     assert "different 'strategies.fedprox, as chosen for digits, iid, cnn'" in err
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (69.5, "m 69.50,"),
+        (100.0, "m 100.00,"),
+        (0.3412, "m 0.341,"),
+        (3.4e-4, "m 0.00034"),
+    ],
+)
+def test_the_score_of_a_search_has_digits_whatever_its_size(tmp_path, score, said):
+    one = Chosen("fedprox", "digits", {"training.lr": 0.1}, score, 1, 0)
+    folder = ResultsFolder(tmp_path)
+    write_tuning(Tuning("m", "grid", (9,), (one,), 1, 1, 1, 1, 1.0), folder)
+    assert said in tuning_lines(folder)[0]
 
 
 def test_a_folder_without_results_is_refused(capsys, tmp_path):
