@@ -135,6 +135,19 @@ def test_json_has_rows_and_means(capsys, quick, plugin):
     assert (first["strategy"], first["n"]) == ("toy-mean", 3)
     assert (first["global_accuracy_mean"], first["global_accuracy_std"]) == (82.0, 2.0)
     assert (first["reference"], second["reference"]) == (False, True)
+    assert "local_accuracy_mean" not in first
+
+
+def test_json_has_means_of_local_accuracy(capsys, tmp_path):
+    found = [
+        replace(row, local_accuracy=local)
+        for row, local in zip(
+            rows("fedavg", 1.0, 2.0, 3.0), (60.0, 61.0, 62.0), strict=True
+        )
+    ]
+    folder = bench(tmp_path / "quick", found, "")
+    (entry,) = json.loads(report(capsys, folder, "--format", "json").out)["means"]
+    assert (entry["local_accuracy_mean"], entry["local_accuracy_std"]) == (61.0, 1.0)
 
 
 def test_csv_has_the_columns_of_the_contract(capsys, quick, plugin):
