@@ -65,6 +65,16 @@ def test_equal_differences_are_an_interval_from_six_on():
     # Accuracies are written with four decimals: these are equal, too.
     assert mean_interval([0.2777, 0.2778, 0.2778]) is None
     assert mean_interval([0.2777, 0.2778, 0.2778], decimals=4) is not None
+    # One image of 4000: differences of 0.025, which round to 0.02 and to 0.03.
+    assert mean_interval([50.025 - 50.0, 50.025 - 50.0, 50.075 - 50.05]) is None
+
+
+def test_whole_numbers_that_differ_are_not_equal_though_their_spread_is_below_a_half():
+    # s = sqrt(0.2) = 0.447, t_4 = 2.7764: 2.7764 * 0.447 / sqrt(5) = 0.555.
+    found = [-4.0, -4.0, -4.0, -4.0, -5.0]
+    assert ends(mean_interval(found, decimals=0)) == (-4.755, -3.645)
+    assert seeds_needed(found, decimals=0) == 3
+    assert seeds_needed([-4.0] * 5, decimals=0) == 6
 
 
 def test_an_interval_that_ends_at_zero_does_not_leave_it():
