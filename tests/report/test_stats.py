@@ -98,6 +98,8 @@ def test_a_bootstrap_interval_is_of_means_of_five_drawn_with_replacement():
     assert ends(interval) == (1.8, 4.2)
     assert bootstrap_interval([1.0, 2.0, 3.0, 4.0]) is None
     assert ends(bootstrap_interval([7.0] * 5)) == (7.0, 7.0)
+    found = [83.61, 92.2, 97.1, 88.8, 90.4]
+    assert bootstrap_interval(found) == bootstrap_interval(found[::-1])
 
 
 def test_seeds_that_would_separate_two_strategies():

@@ -90,7 +90,7 @@ def bootstrap_interval(
 ) -> Interval | None:
     """Return the percentile interval of the mean over runs drawn with replacement.
 
-    Equal values give equal intervals: the draws are always the same.
+    Equal values give equal intervals, in whatever order: the draws are always the same.
 
     Args:
         values: One a run.
@@ -101,7 +101,7 @@ def bootstrap_interval(
     """
     if len(values) < LEAST_FOR_BOOTSTRAP:
         return None
-    return _bootstrap(tuple(values), level)
+    return _bootstrap(tuple(sorted(values)), level)
 
 
 @functools.lru_cache(maxsize=4096)
