@@ -95,14 +95,16 @@ def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
     """Return all that searches chose; what is part of another counts once.
 
     Raises:
-        ConfigError: If two chose different values for one strategy and setting, or share
-            a part of their trials only, so that their costs cannot be added.
+        ConfigError: If they are no searches of one kind, two chose different values for
+            one strategy and setting, or share a part of their trials only, so that their
+            costs cannot be added.
     """
     merged: Tuning | None = None
     for one in tunings:
         if merged is None:
             merged = one
             continue
+        _check_alike(merged, one)
         old = {(c.strategy, c.setting): c.values for c in merged.chosen}
         new = {(c.strategy, c.setting): c.values for c in one.chosen}
         for key in old.keys() & new.keys():
@@ -123,6 +125,21 @@ def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
                 "added. Record the folder of the one that searched all."
             )
     return merged
+
+
+def _check_alike(one: Tuning, other: Tuning) -> None:
+    """Refuse searches that cannot be told in one sentence.
+
+    Raises:
+        ConfigError: Naming the first thing in which they differ.
+    """
+    for name in ("metric", "method", "seeds"):
+        values = (getattr(one, name), getattr(other, name))
+        if values[0] != values[1]:
+            raise ConfigError(
+                f"Two searches differ in their {name}: {values[0]} and {values[1]}; "
+                "expected searches of one kind. Record one of them under another name."
+            )
 
 
 def _together(one: Tuning, other: Tuning) -> Tuning:

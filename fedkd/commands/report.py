@@ -93,7 +93,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Draw tables and figures from the results of 'fedkd bench'.
 
     Each DIR is a results folder. Several are joined into one table; a run that is in
-    more than one of them counts once.
+    more than one of them counts once, and two different results of one seed are
+    refused.
     """
     if output_format == "html" and not asked.figures:
         out = out or _page_in(folders)

@@ -13,7 +13,7 @@ from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.base.sealed import changed_text
 from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, DataError, FedKDError
-from fedkd.report.results import Row, read_results
+from fedkd.report.results import Row, merge_results, read_results
 from fedkd.report.stats.comparison import Comparison, compare
 from fedkd.report.stats.intervals import LEVEL
 
@@ -87,7 +87,7 @@ def read_place(place: Path) -> Side:
     """Return the rows of a results folder, or of a file of results.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is neither, or holds two results of one seed.
         DataError: If the file is damaged, or holds no run.
     """
     refuse_links_out_of(place)
@@ -105,6 +105,7 @@ def read_place(place: Path) -> Side:
         raise DataError(
             f"{path}: found no run, expected a line a run. Run the bench, or go on with it."
         )
+    rows = merge_results({str(path): rows})
     return Side(str(place), rows, {row.run_id: home.run(row.run_id) for row in rows})
 
 

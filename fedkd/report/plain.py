@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fedkd.metrics.columns import Column
-from fedkd.report.grouping import GLOBAL, LOCAL
+from fedkd.report.grouping import GLOBAL, LOCAL, done
 from fedkd.report.results import Row
 from fedkd.report.stats.pairs import against
 from fedkd.report.stats.ranks import rank
@@ -25,10 +25,11 @@ def plain_report(
         columns: Of metrics beside accuracy.
     """
     table = summarise(rows, references)
+    beside = [*((LOCAL,) if done(rows, LOCAL) else ()), *columns]
     ranking = rank(rows, references)
     return {
         "rows": [row.plain() for row in rows],
-        "means": _means(table, [summarise(rows, (), column) for column in columns]),
+        "means": _means(table, [summarise(rows, (), column) for column in beside]),
         "differences": _differences(rows, baseline_of(table)),
         "ranks": ranking if isinstance(ranking, str) else asdict(ranking),
     }

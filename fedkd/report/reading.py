@@ -93,7 +93,7 @@ def read_report(
             _place(folder.run(row.run_id), row, places, remark)
         if (suite := _suite(folder, remark)) is not None:
             suites[folder] = suite
-    rows = merge_results(tables)
+    rows = merge_results(tables, lambda row: _measured(places[row.run_id]))
     for place, some in tables.items() if rows else ():
         if not some:
             remark(f"{place} holds no run, and is left out.")
@@ -117,6 +117,12 @@ def _place(
         places[row.run_id] = run
     if run.result.is_file() and sound_row(run) is None:
         remark(damaged(run))
+
+
+def _measured(run: RunFolder) -> int:
+    """Return how many values a run has left over its rounds."""
+    lines = metrics_or_none(run)
+    return sum(value is not None for line in lines for value in line.values())
 
 
 def aimed(report: Report, target: float) -> Report:

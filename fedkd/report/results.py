@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -213,18 +213,23 @@ def read_results(path: Path) -> list[Row]:
     return _parse(text, path)
 
 
-def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+def merge_results(
+    tables: Mapping[str, Sequence[Row]], measured: Callable[[Row], int] = lambda _: 0
+) -> list[Row]:
     """Join the rows of several benches; the same run may be in more than one.
 
     A run that was made twice is equal but for its times, its memory and its engine; the
-    first of them counts. So does the first of two that differ in what was measured
-    only, with all that was.
+    first of them counts. Two runs of one strategy, setting and seed with equal results
+    are one as well, with all metrics of both: a seed counts once.
 
     Args:
         tables: Rows by where they came from, for messages.
+        measured: Says how much a run has measured; of two that are one, the one with
+            more counts.
 
     Raises:
-        ConfigError: If two places hold different results under one ``run_id``.
+        ConfigError: If two places hold different results under one ``run_id``, or two
+            runs of one strategy, setting and seed have different results.
     """
     merged: dict[str, Row] = {}
     owner: dict[str, str] = {}
@@ -237,29 +242,40 @@ def merge_results(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
                     f"{first} and {place} hold different results of run {row.run_id!r} "
                     f"({_difference(old, row)}). Report them apart, or remove one."
                 )
-    return _measured_together(merged.values())
+    return _one_a_seed(merged.values(), owner, measured)
 
 
-def _measured_together(rows: Iterable[Row]) -> list[Row]:
-    """Join runs that were trained alike, with equal results, and measured otherwise.
+def _one_a_seed(
+    rows: Iterable[Row], owner: Mapping[str, str], measured: Callable[[Row], int]
+) -> list[Row]:
+    """Return one row of each strategy, setting and seed.
 
-    Metrics change no training, but they are part of what a run is told.
+    Metrics, how often is measured and the version of a plug-in change what a run is told,
+    and need not change what it gives.
     """
-    joined: dict[Row, Row] = {}
+    joined: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        trained = _result(replace(row, config_hash="", run_id="", metrics={}))
-        # An axis may be all that tells two runs apart.
-        trained = replace(trained, axes=row.axes)
-        first = joined.setdefault(trained, row)
-        if first is row:
+        key = (row.precision, *(getattr(row, one.name) for one in fields(RunName)))
+        old = joined.setdefault(key, row)
+        if old is row:
             continue
-        # A run without a result may be equal to one of quite other options.
-        if row.status != "done" or first.metrics.keys() == row.metrics.keys():
-            joined[row] = row  # told something else that made no difference
-        else:
-            metrics = {**row.metrics, **first.metrics}
-            joined[trained] = replace(first, metrics=metrics)
+        one, other = _trained(old, row), _trained(row, old)
+        if one != other:
+            raise ConfigError(
+                f"{old.run_id} of {owner[old.run_id]} and {row.run_id} of "
+                f"{owner[row.run_id]} are both {row.title}, and their results differ "
+                f"({_difference(one, other)}); expected one result a seed. Report them "
+                "apart, or remove one."
+            )
+        kept, less = sorted((old, row), key=measured, reverse=True)
+        joined[key] = replace(kept, metrics={**less.metrics, **kept.metrics})
     return list(joined.values())
+
+
+def _trained(row: Row, other: Row) -> Row:
+    """Return the result of a run, with metrics that another was asked for as well."""
+    common = {k: v for k, v in row.metrics.items() if k in other.metrics}
+    return _result(replace(row, config_hash="", run_id="", metrics=common))
 
 
 def _result(row: Row) -> Row:

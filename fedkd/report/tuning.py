@@ -129,9 +129,11 @@ def _line(one: Chosen, tuning: Tuning) -> str:
     if one.score is None:
         return f"{one.strategy}, {one.setting}: as it was; none of {of} was done."
     values = ", ".join(f"{path} {value}" for path, value in one.values.items())
+    # Two decimals say nothing of a small loss.
+    score = f"{one.score:.2f}" if abs(one.score) >= 1 else amount(one.score)
     return (
-        f"{one.strategy}, {one.setting}: {values} ({tuning.metric} {one.score:.2f}, the "
-        f"best of {of})."
+        f"{one.strategy}, {one.setting}: {values} ({tuning.metric} {score}, the best of "
+        f"{of})."
     )
 
 

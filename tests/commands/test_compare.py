@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,15 @@ def test_results_of_two_suites_are_no_comparison(capsys, places, tmp_path):
 def test_a_place_without_results_is_refused(capsys, places, tmp_path):
     err = compare(capsys, places[0], str(tmp_path), code=2).err
     assert f"{tmp_path} holds no results; expected a results folder" in err
+
+
+def test_a_file_with_two_results_of_one_seed_is_refused(capsys, places, tmp_path):
+    one, two = (*rows("a", 80.0), *rows("a", 81.0))
+    twins = [one, replace(two, run_id="again")]
+    write_results(twins, tmp_path / "twins.csv")
+    _, err = compare(capsys, places[0], str(tmp_path / "twins.csv"), code=2)
+    assert "again of" in err
+    assert "expected one result a seed" in err
 
 
 @pytest.mark.filterwarnings("default:.*is not what was written there")

@@ -12,7 +12,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.report.reading import read_report
 from fedkd.report.results import COLUMNS, Row, write_results
-from fedkd.report.tuning import Chosen, Tuning, write_tuning
+from fedkd.report.tuning import Chosen, Tuning, tuning_lines, write_tuning
 
 PLUGIN = '''
 import fedkd
@@ -135,6 +135,19 @@ def test_json_has_rows_and_means(capsys, quick, plugin):
     assert (first["strategy"], first["n"]) == ("toy-mean", 3)
     assert (first["global_accuracy_mean"], first["global_accuracy_std"]) == (82.0, 2.0)
     assert (first["reference"], second["reference"]) == (False, True)
+    assert "local_accuracy_mean" not in first
+
+
+def test_json_has_means_of_local_accuracy(capsys, tmp_path):
+    found = [
+        replace(row, local_accuracy=local)
+        for row, local in zip(
+            rows("fedavg", 1.0, 2.0, 3.0), (60.0, 61.0, 62.0), strict=True
+        )
+    ]
+    folder = bench(tmp_path / "quick", found, "")
+    (entry,) = json.loads(report(capsys, folder, "--format", "json").out)["means"]
+    assert (entry["local_accuracy_mean"], entry["local_accuracy_std"]) == (61.0, 1.0)
 
 
 def test_csv_has_the_columns_of_the_contract(capsys, quick, plugin):
@@ -181,6 +194,27 @@ def test_of_two_folders_with_a_run_the_one_with_its_curves_counts(tmp_path):
     for folders in ((bare, whole), (whole, bare)):
         report = read_report(folders, remark=lambda _: None)
         assert report.folders[found[0].run_id] == whole.run(found[0].run_id)
+
+
+def test_a_seed_that_was_measured_oftener_in_one_folder_counts_once(
+    capsys, quick, plugin, tmp_path
+):
+    found = [
+        replace(row, run_id=f"{row.run_id}-often", config_hash="often")
+        for row in rows("toy-mean", 80.0, 82.0, 84.0)
+    ]
+    often = SUITE + "evaluation: {every: 2}\n"
+    other = bench(tmp_path / "often", found, often)
+    for row in found:
+        path = ResultsFolder(Path(other)).run(row.run_id).metrics
+        path.write_text('{"round": 1, "global_accuracy": 9.0}\n' + path.read_text())
+    for folders in ((quick, other), (other, quick)):
+        more = ("--plugin", plugin, "--format", "json")
+        read = json.loads(report(capsys, *folders, *more).out)
+        (entry,) = (one for one in read["means"] if one["strategy"] == "toy-mean")
+        assert (entry["n"], entry["global_accuracy_std"]) == (3, 2.0)
+        kept = {one["run_id"] for one in read["rows"] if one["strategy"] == "toy-mean"}
+        assert kept == {row.run_id for row in found}
 
 
 def test_two_results_of_one_run_are_refused(capsys, quick, plugin, tmp_path):
@@ -277,6 +311,22 @@ def test_what_searches_chose_differs_by_setting_and_not_by_folder(capsys, tmp_pa
     chosen(folders[1], 0.2, "digits, iid, cnn")
     err = report(capsys, *folders, code=2).err
     assert "different 'strategies.fedprox, as chosen for digits, iid, cnn'" in err
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (69.5, "m 69.50,"),
+        (100.0, "m 100.00,"),
+        (0.3412, "m 0.341,"),
+        (3.4e-4, "m 0.00034"),
+    ],
+)
+def test_the_score_of_a_search_has_digits_whatever_its_size(tmp_path, score, said):
+    one = Chosen("fedprox", "digits", {"training.lr": 0.1}, score, 1, 0)
+    folder = ResultsFolder(tmp_path)
+    write_tuning(Tuning("m", "grid", (9,), (one,), 1, 1, 1, 1, 1.0), folder)
+    assert said in tuning_lines(folder)[0]
 
 
 def test_a_folder_without_results_is_refused(capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,13 +119,15 @@ def test_another_protocol_and_no_finished_piece_are_refused(
     _bench(tmp_path / "half", ["fedavg"], [0])
     with pytest.raises(ConfigError, match="nothing to record yet"):
         recording.record(folder, [tmp_path / "half"], registry)
-    # As a search leaves that chose anew: one row, another learning rate.
+    # As a search leaves that chose anew: one row, another number of rounds.
     _bench(tmp_path / "one", ["fedavg", "ccvr"], [0])
     path = tmp_path / "one" / "results.csv"
     head, row, other = path.read_text().splitlines()
+    rounds = str(read_results(path)[0].rounds)
+    twin = row.replace("s0-", "s0-f").replace(f",{rounds},0,", f",{rounds}0,0,")
     (tmp_path / "one" / sums.NAME).unlink()
-    path.write_text("\n".join([head, row, row.replace("s0-", "s0-f"), other, ""]))
-    with pytest.raises(ConfigError, match=r"fedavg-.* are both fedavg, digits"):
+    path.write_text("\n".join([head, row, twin, other, ""]))
+    with pytest.raises(ConfigError, match=r"are both fedavg, digits.*, run with"):
         recording.record(folder, [tmp_path / "one"], registry)
     assert [path.name for path in folder.iterdir()] == ["command.txt"]
 
@@ -149,3 +152,18 @@ def test_costs_of_two_searches_add_up_and_one_is_counted_once(recording):
         recording.merged_tuning([one, _tuning("a", lr=0.3)])
     with pytest.raises(ConfigError, match="cannot be added"):
         recording.merged_tuning([one, _tuning("b", "c")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "loss"}, "in their metric: global and loss;"),
+        ({"method": "tpe"}, "in their method: grid and tpe;"),
+        ({"seeds": (7, 8)}, r"in their seeds: \(100,\) and \(7, 8\);"),
+    ],
+)
+def test_searches_of_two_kinds_are_not_added_up(recording, changes, told):
+    for settings in ("c", "a"):
+        other = replace(_tuning(settings), **changes)
+        with pytest.raises(ConfigError, match=told):
+            recording.merged_tuning([_tuning("a", "b"), other])

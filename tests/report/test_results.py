@@ -301,8 +301,8 @@ def test_runs_that_differ_in_what_was_measured_only_are_one_run():
     most = row("a", run_id="a-3", config_hash="3", metrics={"loss": 0.5, "to": 7})
     (found,) = merge_results({"x": [plain], "y": [more], "z": [most]})
     assert found == dataclasses.replace(plain, metrics={"loss": 0.5, "to": 7})
-    other = row("a", accuracy=81.0, run_id="a-4", metrics={"loss": 0.4})
-    assert merge_results({"x": [plain], "y": [other]}) == [plain, other]
+    found = merge_results({"x": [plain], "y": [more]}, lambda row: len(row.metrics))
+    assert found == [more]
 
 
 def test_runs_at_two_values_of_an_axis_are_not_one_though_their_results_are_equal():
@@ -316,9 +316,45 @@ def test_runs_at_two_values_of_an_axis_are_not_one_though_their_results_are_equa
     assert found == [dataclasses.replace(one, metrics={"loss": 0.5}) for one in at("")]
 
 
-def test_runs_that_were_told_different_things_are_two_though_their_results_are_equal():
-    one, two = row("a", run_id="a-1"), row("a", run_id="a-2")
-    assert merge_results({"x": [one], "y": [two]}) == [one, two]
+def test_a_seed_counts_once_whatever_its_runs_were_told_beside_their_setting():
+    def of(end, **changes):
+        return [
+            row("a", seed, run_id=f"a-{seed}-{end}", config_hash=end, **changes)
+            for seed in range(3)
+        ]
+
+    merged = merge_results({"x": of("1"), "y": of("2")})
+    assert merged == of("1")
+    assert text_of(merged, "a") == "80.00 ± 0.00"
+    skipped = {"accuracy": None, "status": "skipped", "reason": "no"}
+    assert merge_results({"x": of("1", **skipped), "y": of("2", **skipped)}) == of(
+        "1", **skipped
+    )
+    # Other rounds, precisions and suites are no other runs of one seed.
+    apart = [of("2", rounds=9), of("3", precision="bf16"), of("4", suite="late")]
+    tables = {str(i): rows for i, rows in enumerate([of("1"), *apart])}
+    assert len(merge_results(tables)) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"accuracy": 81.0}, "global_accuracy is 80.0 and 81.0"),
+        ({"metrics": {"loss": 0.6, "to": 7}}, "loss is 0.5 and 0.6"),
+        ({"split_hash": "other"}, "split_hash is 'split0' and 'other'"),
+    ],
+)
+def test_two_results_of_one_seed_are_refused_and_both_runs_named(changes, differs):
+    one = row("a", run_id="a-1", metrics={"loss": 0.5})
+    two = row("a", run_id="a-2", **{"metrics": {"loss": 0.5}, **changes})
+    wanted = (
+        "a-1 of x and a-2 of y are both a, digits, dirichlet 0.1, cnn, seed 0, and their "
+        f"results differ ({differs}); expected one result a seed. Report them apart, or "
+        "remove one."
+    )
+    with pytest.raises(ConfigError) as caught:
+        merge_results({"x": [one], "y": [two]})
+    assert str(caught.value) == wanted
 
 
 def test_merging_names_the_metric_in_which_a_run_differs():

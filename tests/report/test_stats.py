@@ -65,6 +65,16 @@ def test_equal_differences_are_an_interval_from_six_on():
     # Accuracies are written with four decimals: these are equal, too.
     assert mean_interval([0.2777, 0.2778, 0.2778]) is None
     assert mean_interval([0.2777, 0.2778, 0.2778], decimals=4) is not None
+    # One image of 4000: differences of 0.025, which round to 0.02 and to 0.03.
+    assert mean_interval([50.025 - 50.0, 50.025 - 50.0, 50.075 - 50.05]) is None
+
+
+def test_whole_numbers_that_differ_are_not_equal_though_their_spread_is_below_a_half():
+    # s = sqrt(0.2) = 0.447, t_4 = 2.7764: 2.7764 * 0.447 / sqrt(5) = 0.555.
+    found = [-4.0, -4.0, -4.0, -4.0, -5.0]
+    assert ends(mean_interval(found, decimals=0)) == (-4.755, -3.645)
+    assert seeds_needed(found, decimals=0) == 3
+    assert seeds_needed([-4.0] * 5, decimals=0) == 6
 
 
 def test_an_interval_that_ends_at_zero_does_not_leave_it():
@@ -88,6 +98,8 @@ def test_a_bootstrap_interval_is_of_means_of_five_drawn_with_replacement():
     assert ends(interval) == (1.8, 4.2)
     assert bootstrap_interval([1.0, 2.0, 3.0, 4.0]) is None
     assert ends(bootstrap_interval([7.0] * 5)) == (7.0, 7.0)
+    found = [83.61, 92.2, 97.1, 88.8, 90.4]
+    assert bootstrap_interval(found) == bootstrap_interval(found[::-1])
 
 
 def test_seeds_that_would_separate_two_strategies():
@@ -308,6 +320,18 @@ def test_references_and_who_has_no_global_model_are_not_ranked():
     assert list(rank(found, {"central"}).mean_ranks) == ["a", "b", "c"]
 
 
+def test_who_has_no_global_model_is_not_ranked_where_its_runs_are_not_done_either():
+    found = [*ranked_blocks(4), *rows("fedbn", *[80.0] * 4, global_of="clients")]
+    for label in "abc":
+        found += rows(label, *[60.0] * 4, dataset="mnist")
+    skipped = {"dataset": "mnist", "status": "skipped", "global_of": ""}
+    found += rows("fedbn", *[None] * 4, **skipped)
+    found += rows("never", *[None] * 4, **skipped)
+    assert rank(found).endswith("here: 3 competitors in 8 blocks.")
+    found = [*ranked_blocks(), *rows("fedbn", 80.0, global_of="clients")]
+    assert rank([*found, *rows("fedbn", None, **skipped)]).left_out == ()
+
+
 def test_too_few_blocks_or_strategies_are_one_sentence():
     assert rank(ranked_blocks(9)) == (
         "Mean ranks and their tests need 3 competitors with results in 10 blocks "
@@ -321,6 +345,20 @@ def test_who_was_skipped_in_most_blocks_is_left_out():
     ranking = rank([*ranked_blocks(), *rows("d", 99.0, 99.0)])
     assert list(ranking.mean_ranks) == ["a", "b", "c"]
     assert ranking.left_out == ("d",)
+
+
+def test_who_has_all_blocks_that_are_ranked_is_not_left_out():
+    found = [
+        row
+        for start, label in enumerate("abc", start=1)
+        for first in (0, 10 * start)
+        for row in rows(label, *(50.0 + start for _ in range(10)), first=first)
+    ]
+    found += rows("d", *[99.0] * 12)
+    found += [*rows("e", *[98.0] * 5), *rows("e", *[98.0] * 11, first=41)]
+    ranking = rank(found)
+    assert (set(ranking.mean_ranks), ranking.blocks) == (set("abcd"), 10)
+    assert ranking.left_out == ("e",)
 
 
 def test_no_difference_is_one_sentence_and_no_warning():

@@ -61,7 +61,7 @@ def mean_interval(
     if n < LEAST_SEEDS:
         return None
     mean, spread = statistics.fmean(values), statistics.stdev(values)
-    if round(spread, decimals) == 0 and n < LEAST_EQUAL:
+    if _look_equal(values, decimals) and n < LEAST_EQUAL:
         return None
     half = _quantile(n - 1, level) * spread / math.sqrt(n)
     return Interval(mean - half, mean + half, level)
@@ -90,7 +90,7 @@ def bootstrap_interval(
 ) -> Interval | None:
     """Return the percentile interval of the mean over runs drawn with replacement.
 
-    Equal values give equal intervals: the draws are always the same.
+    Equal values give equal intervals, in whatever order: the draws are always the same.
 
     Args:
         values: One a run.
@@ -101,7 +101,7 @@ def bootstrap_interval(
     """
     if len(values) < LEAST_FOR_BOOTSTRAP:
         return None
-    return _bootstrap(tuple(values), level)
+    return _bootstrap(tuple(sorted(values)), level)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -138,12 +138,17 @@ def seeds_needed(
     mean, spread = abs(statistics.fmean(values)), statistics.stdev(values)
     if round(mean, decimals) == 0:
         return None
-    if round(spread, decimals) == 0:
+    if _look_equal(values, decimals):
         return LEAST_EQUAL
     for n in range(LEAST_SEEDS, MOST_SEEDS + 1):
         if _quantile(n - 1, level) * spread / math.sqrt(n) < mean:
             return n
     return None
+
+
+def _look_equal(values: Sequence[float], decimals: int) -> bool:
+    # Rounded one by one, 50.025 - 50 and 50.075 - 50.05 would be 0.02 and 0.03.
+    return round(max(values) - min(values), decimals) == 0
 
 
 def _quantile(freedom: float, level: float) -> float:

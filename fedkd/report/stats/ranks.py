@@ -43,7 +43,7 @@ class Ranking:
     settings: int
     """Different settings among them; blocks of one setting differ in their seed only."""
     left_out: tuple[str, ...]
-    """Strategies without a result in any block that the others share."""
+    """Strategies that lack a result in one of these blocks or more."""
     chi_square: float
     """Friedman's statistic, with one degree of freedom less than strategies."""
     p_value: float
@@ -104,6 +104,8 @@ def rank(
             f"Mean ranks and their tests need {LEAST_STRATEGIES} competitors with results "
             f"in {LEAST_BLOCKS} blocks (setting x seed); here: {here}."
         )
+    # Who was put out first may have all the blocks that are left after another.
+    labels = [label for label in values if set(blocks) <= values[label].keys()]
     # What looks equal in a table is a tie.
     table = [
         [round(values[label][block], column.decimals) for label in labels]
@@ -120,15 +122,17 @@ def _values(
 ) -> dict[str, dict[tuple[Setting, int], float]]:
     """Return the competitors' values by block."""
     values: dict[str, dict[tuple[Setting, int], float]] = {}
+    groups = group(rows)
+    out = set(references)
+    if is_of_global(column):
+        # Runs that are not done do not say whether there is a global model.
+        out |= {label for (label, _), runs in groups.items() if without_global(runs)}
     torn = set(split_conflicts(rows))
-    for (label, setting), runs in group(rows).items():
-        out = is_of_global(column) and without_global(runs)
-        if label not in references and not out:
-            every = {
-                (setting, r.seed): r.value(column.name) for r in done(runs, column)
-            }
-            own = {block: value for block, value in every.items() if block not in torn}
-            values.setdefault(label, {}).update(own)
+    for (label, setting), runs in groups.items():
+        for row in done(runs, column) if label not in out else ():
+            own = values.setdefault(label, {})
+            if (block := (setting, row.seed)) not in torn:
+                own[block] = row.value(column.name)
     return values
 
 
