@@ -43,7 +43,7 @@ FAULTS = [
     dict(
         name="report: equal differences of few seeds are an interval",
         path=INTERVALS,
-        old="if round(spread, decimals) == 0 and n < LEAST_EQUAL:",
+        old="if _look_equal(values, decimals) and n < LEAST_EQUAL:",
         new="if False:",
         tests=STATS,
     ),
@@ -120,8 +120,8 @@ FAULTS = [
     dict(
         name="report: who has no global model is ranked",
         path=RANKS,
-        old="if label not in references and not out:",
-        new="if label not in references:",
+        old="    if is_of_global(column):\n",
+        new="    if False:\n",
         tests=STATS,
     ),
     dict(
@@ -141,9 +141,23 @@ FAULTS = [
     dict(
         name="report: blocks of different splits are ranked",
         path=RANKS,
-        old="for block, value in every.items() if block not in torn}",
-        new="for block, value in every.items()}",
+        old="if (block := (setting, row.seed)) not in torn:",
+        new="if block := (setting, row.seed):",
         tests=STATS,
+    ),
+    dict(
+        name="report: who has all ranked blocks is left out",
+        path=RANKS,
+        old="[label for label in values if set(blocks) <= values[label].keys()]",
+        new="[label for label in values if label in labels]",
+        tests=STATS,
+    ),
+    dict(
+        name="report: a seed counts as often as it was run",
+        path="fedkd/report/results.py",
+        old="key = (row.precision, *(getattr",
+        new="key = (row.run_id, *(getattr",
+        tests="tests/report/test_results.py",
     ),
     dict(
         name="report: what Friedman's test does not find is told apart",
