@@ -1,5 +1,6 @@
 """FedBN: what stays at the clients, and what does not."""
 
+import pytest
 import torch
 
 from fedkd import testing
@@ -66,7 +67,8 @@ def test_group_normalisation_is_averaged():
     spec = ModelSpec("cnn", {"norm": "group"})
     strategy, _ = REGISTRY.strategy("fedbn", {})
     federation = testing.toy_federation(models=[spec])
-    result = simulate(strategy, federation, testing.toy_protocol(2), seed=0)
+    with pytest.warns(RuntimeWarning, match="no batch normalisation"):
+        result = simulate(strategy, federation, testing.toy_protocol(2), seed=0)
     model = federation.build_spec(spec, 0)
     assert result.state.weights.keys() == model.state_dict().keys()
 
