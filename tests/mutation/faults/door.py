@@ -152,4 +152,18 @@ FAULTS = [
         new='"scale": 1',
         tests=MODELS,
     ),
+    dict(
+        name="search: values are not tried before it starts",
+        path="fedkd/harness/search.py",
+        old="            study.check(registry)",
+        new="            pass",
+        tests="tests/harness/test_search.py -k cannot_be_searched",
+    ),
+    dict(
+        name="search: only one end of a range is tried",
+        path="fedkd/suite/trials.py",
+        old="    return (values.low, values.high) if isinstance(values, Range) else values",
+        new="    return (values.low,) if isinstance(values, Range) else values",
+        tests="tests/harness/test_search.py -k cannot_be_searched",
+    ),
 ]

@@ -747,4 +747,18 @@ FAULTS += [
         "",
         f"{_FEATURES} -k charged",
     ),
+    dict(
+        name="generators: the inversion loss is taken without BatchNorm",
+        path="algorithms/mosaic/generators.py",
+        old="        self._invert = wanted and bool(BatchNormMatcher(classifier).layers)",
+        new="        self._invert = wanted",
+        tests="tests/algorithms/test_mosaic.py -k without_batch_normalisation",
+    ),
+    dict(
+        name="mosaic-features: a warm-up of 20.0 rounds is taken for all of them",
+        path="algorithms/mosaic/features/config.py",
+        old="        check_warmup(self.warmup)",
+        new="        pass",
+        tests="tests/algorithms/test_mosaic_schedule.py -k share_of_the_rounds",
+    ),
 ]
