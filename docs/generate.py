@@ -20,7 +20,7 @@ import click
 from fedkd.calibration import Calibration
 from fedkd.cli import COMMANDS, cli
 from fedkd.hookspecs import GROUP
-from fedkd.plugins.cards import KEYS, card, docstring_keys
+from fedkd.plugins.cards import KEYS, SENDING, card, docstring_keys
 from fedkd.plugins.entries import Entry
 from fedkd.plugins.fields import options_of
 from fedkd.plugins.registry import Registry, load_registry
@@ -81,14 +81,6 @@ def strategies_page(registry: Registry) -> Iterator[str]:
         yield f"| [`{each['name']}`](#{each['name']}) | {each['summary']} | {link} |"
     for each in cards:
         yield from strategy_card(each)
-
-
-SENDING = {
-    "down": "Server sends",
-    "up": "Client sends",
-    "last": "Client sends in the last round",
-}
-"""How the payloads of a card are called."""
 
 
 def reference_page(registry: Registry) -> Iterator[str]:

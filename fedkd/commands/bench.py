@@ -169,14 +169,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if dry_run or probe:
         return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
-        if search is not None:
+        if search is not None or bench.todo:
             _say(f"{used(bench)}.")
+        if search is not None:
             tuned = _searched(bench, search, plain)
             if isinstance(tuned, int):
                 return tuned
             bench = tuned
-        elif bench.todo:
-            _say(f"{used(bench)}.")
         return _run(bench, plain)
 
 

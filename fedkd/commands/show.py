@@ -12,7 +12,7 @@ import click
 
 from fedkd.commands.common import Strict, format_option, plugin_option
 from fedkd.errors import ConfigError, listing, suggestion
-from fedkd.plugins.cards import KEYS, card, suite_card
+from fedkd.plugins.cards import KEYS, SENDING, card, suite_card
 from fedkd.plugins.entries import KINDS, Entry
 from fedkd.plugins.registry import Registry, load_registry
 
@@ -95,13 +95,8 @@ def lines_of(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _payload(direction: str, payload: dict[str, Any]) -> Iterator[str]:
-    titles = {
-        "down": "Server sends",
-        "up": "Client sends",
-        "last": "Client sends in the last round",
-    }
     name = payload["type"] or "not declared"
-    yield from _entry(titles[direction], _described(name, payload["description"]))
+    yield from _entry(SENDING[direction], _described(name, payload["description"]))
     for field in payload["fields"]:
         head = f"{field['name']} ({field['type']})"
         text = _described(head, field["description"])

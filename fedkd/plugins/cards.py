@@ -28,6 +28,12 @@ from fedkd.strategy import Preset, Requires, Strategy
 
 KEYS = ("Paper", "Algorithm", "Code", "Deviations")
 """The keys of the docstring of a strategy's module."""
+SENDING = {
+    "down": "Server sends",
+    "up": "Client sends",
+    "last": "Client sends in the last round",
+}
+"""How the payloads of a card are called."""
 _NEEDS = {
     "one_architecture": "one architecture for all clients and the server",
     "nested_widths": "one family of models at nested widths, the server's the widest",

@@ -192,8 +192,8 @@ def resuming_changes_nothing(make: Factory, folder: Path) -> None:
         on_round=lambda metrics: numbers.append(metrics["round"]),
     )
     assert numbers == [3, 4], (
-        f"the run went on with round {min(numbers)} and not with 3: its checkpoint could "
-        "not be read."
+        f"resuming ran the rounds {numbers} and not [3, 4]: the checkpoint after round 2 "
+        "could not be read."
     )
     path = difference(fingerprint(whole.state), fingerprint(resumed.state))
     remedy = "Keep all that lasts over rounds in the state, or in client.memory."
