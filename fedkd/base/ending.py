@@ -14,6 +14,8 @@ _FATAL = 128
 """What shells add to a signal's number for the exit code of a program that it ended."""
 _SAME = 0.25
 """Seconds in which a signal that comes again is one: ``timeout`` sends its own twice."""
+_ENDS = (signal.SIGINT, signal.SIGTERM)
+"""The signals that ask a process to end."""
 
 
 _asked_at = [0.0]
@@ -46,9 +48,7 @@ def ends_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.getsignal(number) for number in _ENDS}
     for number, handler in before.items():
         if handler not in (signal.SIG_IGN, None):
             signal.signal(number, _first)
@@ -60,9 +60,40 @@ def ends_in_order() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def asked_later() -> Iterator[None]:
+    """Hold signals to end back until the block is done; they arrive at its end.
+
+    They are blocked in this thread, and processes that start in the block inherit that.
+    Any other thread may be given them, for which Python calls the main thread's handler
+    at any line: there they are noted meanwhile.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    asked: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in _ENDS}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        for number, handler in handlers.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, lambda number, _: asked.append(number))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+        for each in asked:
+            signal.raise_signal(each)
+
+
 def _first(number: int, frame: FrameType | None) -> None:
     del frame
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in _ENDS:
         if signal.getsignal(each) is _first:
             signal.signal(each, _second)
     _asked_at[0] = time.monotonic()

@@ -13,9 +13,11 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from fedkd.base.ending import asked_later
 
 PATIENCE = 5.0
 """Seconds a worker has to end by itself."""
@@ -70,7 +72,7 @@ class Worker:
             daemon=daemon,
         )
         try:
-            with _interrupts_held(), warnings.catch_warnings():
+            with asked_later(), warnings.catch_warnings():
                 # Threads of this process: none of them holds a lock that a worker needs.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self.process.start()
@@ -151,16 +153,3 @@ def _end_with_master() -> None:
     assert master is not None, "runs in a child process"
     wait([master.sentinel])
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold signals to end back while a process starts; the new process inherits that."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def stubborn(pipe):
 
 def dies(pipe):
     os._exit(7)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine may take long to start a worker."""
+    monkeypatch.setattr(workers, "PATIENCE", 60.0)
 
 
 @pytest.fixture(params=METHODS)
@@ -110,24 +117,49 @@ def test_ctrl_c_is_left_to_the_master(start):
     assert worker.take() == (2, "")
 
 
+def raised_elsewhere():
+    """Give the signal to another thread, as the system may: it has not blocked it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.raise_signal(signal.SIGINT)
+
+
+def in_another_thread():
+    thread = threading.Thread(target=raised_elsewhere)
+    thread.start()
+    thread.join()
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_ctrl_c_while_a_worker_starts_leaves_none_behind(monkeypatch, method):
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "ask", [lambda: signal.raise_signal(signal.SIGINT), in_another_thread]
+)
+def test_ctrl_c_while_a_worker_starts_leaves_none_behind(
+    monkeypatch, method, when, ask
+):
     kind = type(multiprocessing.get_context(method).Process())
     start, begun = kind.start, []
 
     def interrupted(self):
+        if when == "before":
+            ask()
         start(self)
         begun.append(self)
-        os.kill(os.getpid(), signal.SIGINT)
+        if when == "after":
+            ask()
+        begun.append("whole")
 
     monkeypatch.setattr(kind, "start", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             Worker(stubborn, method=method, daemon=True)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert [process.is_alive() for process in begun] == [False]
+    process, whole = begun
+    assert not process.is_alive()
+    assert whole == "whole"
 
 
 def test_a_dead_worker_is_noticed_by_who_listens(start):
