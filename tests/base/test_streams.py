@@ -27,7 +27,7 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path, stream):
     reader = getattr(program, stream)
     assert reader.readline()
     reader.close()
-    assert program.wait(60) == 0
+    assert program.wait(120) == 0
     assert (tmp_path / "ended").exists()
 
 
@@ -43,7 +43,7 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path, stream):
 def test_text_comes_out_in_any_encoding(tmp_path, encoding, said):
     told = {**os.environ, "PYTHONIOENCODING": encoding}
     program = start(tmp_path, "stdout", stdout=subprocess.PIPE, env=told)
-    out, _ = program.communicate(timeout=60)
+    out, _ = program.communicate(timeout=120)
     assert out.splitlines()[-1] == said
     assert program.returncode == 0
 

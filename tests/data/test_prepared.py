@@ -304,7 +304,7 @@ def test_a_second_process_waits_and_uses_what_the_first_prepared(root):
         assert mine.read == []
         other.stdin.write("\n")
         other.stdin.flush()
-        thread.join(30)
+        thread.join(120)
     assert equal(done[0], Toy().load(root))
 
 

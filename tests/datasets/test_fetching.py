@@ -216,7 +216,7 @@ def test_two_processes_fetch_one_after_the_other(tmp_path):
     for process in both:
         process.start()
     for process in both:
-        process.join(30)
+        process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
     # The second one finds the files of the first.
     assert (tmp_path / "log").read_text().split() == ["begin", "end"]
