@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _FATAL = 128
@@ -45,19 +45,8 @@ def ends_in_order() -> Iterator[None]:
     signal that the process was started to ignore stays ignored, as does any signal where
     this is not the main thread.
     """
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(_first):
         yield
-        return
-    before = {number: signal.getsignal(number) for number in _ENDS}
-    for number, handler in before.items():
-        if handler not in (signal.SIG_IGN, None):
-            signal.signal(number, _first)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -71,24 +60,36 @@ def asked_later() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    asked: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in _ENDS}
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    try:
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        asked.callback(signal.raise_signal, number)
+
+    # What is left to do at the end is done, also if some of it raises.
+    with contextlib.ExitStack() as asked, contextlib.ExitStack() as end:
+        end.enter_context(_handled_by(note))
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        end.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
-        for number, handler in handlers.items():
-            if handler not in (signal.SIG_IGN, None):
-                signal.signal(number, lambda number, _: asked.append(number))
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number, handler in handlers.items():
-            if handler is not None:
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have signals to end handled so in the block, but for those that are ignored.
+
+    Where this is not the main thread, nothing is changed: it may not be.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with contextlib.ExitStack() as end:
+        for number in _ENDS:
+            before = signal.getsignal(number)
+            if before not in (signal.SIG_IGN, None):
+                end.callback(signal.signal, number, before)
                 signal.signal(number, handler)
-        for each in asked:
-            signal.raise_signal(each)
+        yield
 
 
 def _first(number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -64,6 +65,9 @@ class Worker:
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([main.__module__])
+        if method != "fork" and sys.platform != "win32":
+            # Where it runs already, a start does not let signals through that are held.
+            resource_tracker.ensure_running()
         self.pipe: Connection
         self.pipe, theirs = context.Pipe()
         self.process: multiprocessing.Process = context.Process(

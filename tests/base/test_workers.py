@@ -162,6 +162,36 @@ def test_ctrl_c_while_a_worker_starts_leaves_none_behind(
     assert whole == "whole"
 
 
+FIRST = """
+import multiprocessing, signal, sys
+sys.path.insert(0, {folder!r})
+import test_workers
+from fedkd.base.workers import Worker
+
+if __name__ == "__main__":
+    kind = type(multiprocessing.get_context({method!r}).Process())
+    start = kind.start
+    def watched(self):
+        start(self)
+        print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    kind.start = watched
+    Worker(test_workers.dies, method={method!r}, daemon=True).process.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="holds no signal")
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_is_held_to_the_end_of_the_first_start(method, tmp_path):
+    """The first start in a process starts more than the worker."""
+    (tmp_path / "first.py").write_text(
+        FIRST.format(folder=str(Path(__file__).parent), method=method)
+    )
+    done = subprocess.run(
+        [sys.executable, "first.py"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.stdout.decode() == "True\n", done.stderr.decode()
+
+
 def test_a_dead_worker_is_noticed_by_who_listens(start):
     worker = start(dies)
     assert worker.exit_code() == 7

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from toy_suite import PLUGIN, toy_suite
 
+from fedkd.base.ending import asked_later, ends_in_order
 from fedkd.cli import main
 from fedkd.report.results import read_results
+
+BOTH = {signal.SIGINT, signal.SIGTERM}
 
 
 def arguments(strategies):
@@ -118,6 +121,49 @@ def test_a_second_ctrl_c_ends_what_heeded_none():
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (130, "")
+
+
+@pytest.fixture
+def heard():
+    """Have a handler of both signals that raises; return what it was called with."""
+    asked = []
+
+    def hear(number, frame):
+        asked.append(number)
+        raise KeyboardInterrupt(number)
+
+    before = {each: signal.signal(each, hear) for each in BOTH}
+    yield asked
+    assert {signal.getsignal(each) for each in BOTH} == {hear}
+    assert not BOTH & signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def test_of_two_requests_that_were_held_back_none_is_lost(heard):
+    with pytest.raises(KeyboardInterrupt), asked_later():  # noqa: PT012 - at its end
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == []
+    assert set(heard) == BOTH
+
+
+@pytest.mark.parametrize("block", [asked_later, ends_in_order])
+def test_a_request_while_handlers_are_given_back_leaves_none_behind(
+    heard, block, monkeypatch
+):
+    mine, real = signal.getsignal(signal.SIGINT), signal.signal
+
+    def interrupted(number, handler):
+        real(number, handler)
+        if handler is mine:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), block():
+        pass
+    monkeypatch.undo()
+    assert set(heard) == BOTH
 
 
 def test_what_a_killed_process_had_begun_to_write_is_swept(home):
