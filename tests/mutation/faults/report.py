@@ -174,6 +174,20 @@ FAULTS = [
         tests="tests/report/test_results.py",
     ),
     dict(
+        name="report: a run that failed is another result than one that is done",
+        path="fedkd/report/results.py",
+        old="min(map(outcome, (one, other))) > 0",
+        new="True",
+        tests="tests/report/test_results.py",
+    ),
+    dict(
+        name="report: a run that failed counts before one that is done",
+        path="fedkd/report/results.py",
+        old="    if outcome(row) > outcome(old):\n        return row\n",
+        new="",
+        tests="tests/report/test_results.py",
+    ),
+    dict(
         name="report: what Friedman's test does not find is told apart",
         path=RANKS,
         old="        if not self.is_significant:\n            return (tuple(order),)\n",
