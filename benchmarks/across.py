@@ -32,11 +32,11 @@ def across(rows: Sequence[Row], table: Table, baselines: Sequence[str]) -> str:
     """
     if len({setting.dataset for setting in table.settings}) < 2:
         return ""
-    apart = table.references | table.without_global
     found: dict[str, dict[str, list[float]]] = {}
     for base in baselines:
-        for (label, _), pair in against(rows, base, GLOBAL).items():
-            if pair.mean is not None and label not in apart:
+        for (label, setting), pair in against(rows, base, GLOBAL).items():
+            competes = not table.entries[label, setting].is_of_clients
+            if pair.mean is not None and competes and label not in table.references:
                 found.setdefault(label, {}).setdefault(base, []).append(pair.mean)
     body = [
         [label, *(_cell(found[label].get(base, [])) for base in baselines)]

@@ -204,13 +204,14 @@ def _baselines(one: Recorded) -> list[str]:
 
 def _of_setting(one: Recorded, setting: Setting) -> list[str]:
     bases = _baselines(one)
-    apart = one.table.references | one.table.without_global
+    lacking = {key for key, entry in one.table.entries.items() if entry.is_of_clients}
+    apart = one.table.references | {la for la, there in lacking if there == setting}
     lines = [_best(one.table, setting)]
     for base in bases:
         lines += _against(
             base, _pairs(one, base, setting, GLOBAL, apart), "Global accuracy: "
         )
-    if one.table.without_global:
+    if lacking:
         pairs = _pairs(one, bases[0], setting, LOCAL, one.table.references)
         lines += _against(bases[0], pairs, "Local accuracy: ")
     return [line for line in lines if line]

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from holes import Place, asked_for, axes_of, place_of, suites_of
 from laststages import read_stages, write_stages
@@ -41,6 +42,8 @@ DONE = "results.csv"
 """What tables are made of."""
 BEGUN = "begun.csv"
 """Rows of unfinished pieces."""
+Choices = Mapping[tuple[str, str], Mapping[str, Any]]
+"""What was chosen, by strategy and setting."""
 
 
 def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Row]:
@@ -94,29 +97,30 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
 def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
     """Return all that searches chose; what is part of another counts once.
 
+    Values that a bench took from a search that is here are part of that search.
+
     Raises:
-        ConfigError: If they are no searches of one kind, two chose different values for
-            one strategy and setting, or share a part of their trials only, so that their
-            costs cannot be added.
+        ConfigError: If they are no searches of one kind, one is another bench's and no
+            part of one that is here, two chose different values for one strategy and
+            setting, or share a part of their trials only, so that their costs cannot be
+            added.
     """
     merged: Tuning | None = None
     for one in tunings:
         if merged is None:
             merged = one
             continue
-        _check_alike(merged, one)
+        _check_alike(merged, one, "metric", "method", "seeds")
         old = {(c.strategy, c.setting): c.values for c in merged.chosen}
         new = {(c.strategy, c.setting): c.values for c in one.chosen}
-        for key in old.keys() & new.keys():
-            if old[key] != new[key]:
-                raise ConfigError(
-                    f"Two searches chose different values for {', '.join(key)}: "
-                    f"{dict(old[key])} and {dict(new[key])}. Record one of them."
-                )
-        if new.keys() <= old.keys():
-            continue
-        if old.keys() <= new.keys():
-            merged = one
+        _check_values(old, new)
+        is_part = old.keys() <= new.keys() or new.keys() <= old.keys()
+        sides = (merged, one)
+        whole = max(sides, key=lambda side: (len(side.chosen), not side.taken))
+        if whole.taken or not is_part:
+            _check_alike(*sides, "taken")
+        if is_part:
+            merged = whole
         elif not old.keys() & new.keys():
             merged = _together(merged, one)
         else:
@@ -127,13 +131,27 @@ def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
     return merged
 
 
-def _check_alike(one: Tuning, other: Tuning) -> None:
+def _check_values(old: Choices, new: Choices) -> None:
+    """Refuse two choices for one strategy and setting.
+
+    Raises:
+        ConfigError: Naming the first, with both.
+    """
+    for key in old.keys() & new.keys():
+        if old[key] != new[key]:
+            raise ConfigError(
+                f"Two searches chose different values for {', '.join(key)}: "
+                f"{dict(old[key])} and {dict(new[key])}. Record one of them."
+            )
+
+
+def _check_alike(one: Tuning, other: Tuning, *names: str) -> None:
     """Refuse searches that cannot be told in one sentence.
 
     Raises:
         ConfigError: Naming the first thing in which they differ.
     """
-    for name in ("metric", "method", "seeds"):
+    for name in names:
         values = (getattr(one, name), getattr(other, name))
         if values[0] != values[1]:
             raise ConfigError(
@@ -197,7 +215,10 @@ def _whole(
 
 
 def _refuse_twins(rows: Sequence[Row], axes: Collection[str]) -> None:
-    """Refuse two runs of one place, as two choices of a search leave.
+    """Refuse two runs of one place, of which none could be left out.
+
+    Merging has left one of each name. Runs of one place have two names if they differ in
+    rounds, in precision or in an axis that the command does not have.
 
     Raises:
         ConfigError: Naming both.

@@ -113,6 +113,16 @@ def without_global(runs: Sequence[Row]) -> bool:
     return any(row.status == "done" and row.global_of == "clients" for row in runs)
 
 
+def nowhere_global(groups: Groups) -> frozenset[str]:
+    """Return the strategies that have no global model wherever their runs are done."""
+    found: dict[str, bool] = {}
+    for (label, _), runs in groups.items():
+        # Runs that are not done do not say whether there is one.
+        if any(row.status == "done" for row in runs):
+            found[label] = found.get(label, True) and without_global(runs)
+    return frozenset(label for label, lacks in found.items() if lacks)
+
+
 def is_of_global(column: Column) -> bool:
     """Say whether a column is of the global model, or of when that reached a target."""
     if column.scope == "rounds":

@@ -33,7 +33,8 @@ from fedkd.report.text import MISSING, measured_on, signed
 REFERENCE = "†"
 """Beside a strategy that is a reference."""
 OF_CLIENTS = "‡"
-"""Beside a strategy that has no global model."""
+"""Beside a strategy that has no global model; beside its number in a setting where it has
+none, if it has one in another."""
 LEADING = "≈"
 """Beside the best mean where it is not separated from the next."""
 UNKNOWN = (
@@ -108,7 +109,7 @@ def meaning(rows: Sequence[Row], table: Table) -> list[str]:
 
 
 def signs(table: Table, column: Column | None = None) -> list[str]:
-    """Return what the signs beside strategies mean, as far as there are any.
+    """Return what the signs of strategies mean, as far as there are any.
 
     Args:
         table: Has the strategies.
@@ -117,14 +118,17 @@ def signs(table: Table, column: Column | None = None) -> list[str]:
     lines = []
     if table.references:
         lines.append(f"{REFERENCE} is a reference and no competitor.")
+    out = (
+        ": its value here is the mean over the clients' own models, and does not compete"
+        if column is not None and is_of_global(column)
+        else ""
+    )
     if table.without_global:
-        out = (
-            ": its value here is the mean over the clients' own models, and does not "
-            "compete"
-            if column is not None and is_of_global(column)
-            else ""
-        )
         lines.append(f"{OF_CLIENTS} has no global model{out}.")
+    if any(entry.is_signed for entry in table.entries.values()):
+        lines.append(
+            f"{OF_CLIENTS} in some settings only has no global model there{out}."
+        )
     return lines
 
 

@@ -18,7 +18,7 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
 from fedkd.report.reported import reported_part, reported_section
-from fedkd.report.results import COUNTS, Row, merge_results, read_results
+from fedkd.report.results import COUNTS, Row, merge_results, outcome, read_results
 from fedkd.report.rows.joinable import check_protocols, check_things
 from fedkd.report.stages import stage_part, stage_table
 from fedkd.report.table import measured_parts, table_markdown, told_parts
@@ -76,7 +76,7 @@ def read_report(
     """
     tables: dict[str, list[Row]] = {}
     suites: dict[ResultsFolder, Suite] = {}
-    places: dict[str, RunFolder] = {}
+    found: dict[str, list[tuple[Row, RunFolder]]] = {}
     for folder in folders:
         path = folder.path
         refuse_links_out_of(path)
@@ -90,9 +90,13 @@ def read_report(
         for file in sums.changed(path):
             remark(changed_text(file))
         for row in tables[str(path)]:
-            _place(folder.run(row.run_id), row, places, remark)
+            run = folder.run(row.run_id)
+            found.setdefault(row.run_id, []).append((row, run))
+            if run.result.is_file() and sound_row(run) is None:
+                remark(damaged(run))
         if (suite := _suite(folder, remark)) is not None:
             suites[folder] = suite
+    places = {run_id: _place(some) for run_id, some in found.items()}
     rows = merge_results(tables, lambda row: _measured(places[row.run_id]))
     for place, some in tables.items() if rows else ():
         if not some:
@@ -108,15 +112,10 @@ def read_report(
     return Report(places, rows, suites, references, columns, registry, sources)
 
 
-def _place(
-    run: RunFolder, row: Row, places: dict[str, RunFolder], remark: Remark
-) -> None:
-    """Note where a row's run is; of several folders that have it, the one with curves."""
-    known = places.setdefault(row.run_id, run)
-    if run.metrics.is_file() and not known.metrics.is_file():
-        places[row.run_id] = run
-    if run.result.is_file() and sound_row(run) is None:
-        remark(damaged(run))
+def _place(found: Sequence[tuple[Row, RunFolder]]) -> RunFolder:
+    """Return where a run is: of folders whose row counts, the first with curves."""
+    _, run = max(found, key=lambda one: (outcome(one[0]), one[1].metrics.is_file()))
+    return run
 
 
 def _measured(run: RunFolder) -> int:

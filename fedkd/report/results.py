@@ -20,6 +20,9 @@ from fedkd.simulation.faults.config import COUNTED
 
 STATUSES = CHOICES["status"]
 """What can have become of a cell. Only ``done`` counts in a table."""
+OUTCOMES = ("", "diverged", "done")
+"""What training came to, the one that counts most last; ``failed`` and ``skipped`` are
+none, and stand for the first."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,8 @@ def merge_results(
 
     A run that was made twice is equal but for its times, its memory and its engine; the
     first of them counts. Two runs of one strategy, setting and seed with equal results
-    are one as well, with all metrics of both: a seed counts once.
+    are one as well, with all metrics of both: a seed counts once. One that failed or was
+    skipped gives way to one that did not; of two such ones the first counts.
 
     Args:
         tables: Rows by where they came from, for messages.
@@ -237,11 +241,14 @@ def merge_results(
         for row in rows:
             old = merged.setdefault(row.run_id, row)
             first = owner.setdefault(row.run_id, place)
-            if _result(old) != _result(row):
+            if _can_disagree(old, row) and _result(old) != _result(row):
                 raise ConfigError(
                     f"{first} and {place} hold different results of run {row.run_id!r} "
                     f"({_difference(old, row)}). Report them apart, or remove one."
                 )
+            merged[row.run_id] = _joined(old, row, measured)
+            if outcome(row) > outcome(old):
+                owner[row.run_id] = place
     return _one_a_seed(merged.values(), owner, measured)
 
 
@@ -260,16 +267,41 @@ def _one_a_seed(
         if old is row:
             continue
         one, other = _trained(old, row), _trained(row, old)
-        if one != other:
+        if _can_disagree(old, row) and one != other:
             raise ConfigError(
                 f"{old.run_id} of {owner[old.run_id]} and {row.run_id} of "
                 f"{owner[row.run_id]} are both {row.title}, and their results differ "
                 f"({_difference(one, other)}); expected one result a seed. Report them "
                 "apart, or remove one."
             )
-        kept, less = sorted((old, row), key=measured, reverse=True)
-        joined[key] = replace(kept, metrics={**less.metrics, **kept.metrics})
+        joined[key] = _joined(old, row, measured)
     return list(joined.values())
+
+
+def outcome(row: Row) -> int:
+    """Return how much what became of a run counts, as its place in :data:`OUTCOMES`."""
+    return OUTCOMES.index(row.status) if row.status in OUTCOMES else 0
+
+
+def _can_disagree(one: Row, other: Row) -> bool:
+    """Say whether two runs are to have one result: one is done, and the other ended too."""
+    return "done" in (one.status, other.status) and min(map(outcome, (one, other))) > 0
+
+
+def _joined(old: Row, row: Row, measured: Callable[[Row], int]) -> Row:
+    """Return the row that counts of two that are one, with what only the other says."""
+    if row is old or outcome(row) < outcome(old):
+        return old
+    if outcome(row) > outcome(old):
+        return row
+    is_more = row.status == "done" and measured(row) > measured(old)
+    kept, less = (row, old) if is_more else (old, row)
+    return replace(
+        kept,
+        notes=kept.notes or less.notes,
+        global_of=kept.global_of or less.global_of,
+        metrics={**less.metrics, **kept.metrics},
+    )
 
 
 def _trained(row: Row, other: Row) -> Row:

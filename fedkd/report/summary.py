@@ -19,6 +19,7 @@ from fedkd.report.grouping import (
     done,
     group,
     is_of_global,
+    nowhere_global,
     split_conflicts,
     without_global,
 )
@@ -42,6 +43,9 @@ class TableField:
     is_of_clients: bool = False
     """Whether it should be of a global model, there is none, and it is the mean over the
     clients' own models: it does not compete."""
+    is_signed: bool = False
+    """Whether there is no global model here, and the strategy has one in another setting:
+    the sign stands here, and not beside the strategy."""
 
     @property
     def n(self) -> int:
@@ -77,8 +81,8 @@ class Table:
     references: frozenset[str]
     """Strategies that are marked and never best."""
     without_global: frozenset[str] = frozenset()
-    """Strategies that have no global model in some setting. They are marked in every
-    table, and never best by a column of the global model."""
+    """Strategies that have no global model wherever their runs are done. They are marked
+    in every table, and never best by a column of the global model."""
     standings: Mapping[Setting, Standing] = field(default_factory=dict)
     """Who is best in each setting, and whether the runs tell so."""
 
@@ -107,7 +111,7 @@ def summarise(
     strategies = _ordered(label for label, _ in groups)
     settings = _ordered(setting for _, setting in groups)
     torn = {setting for setting, _ in split_conflicts(rows)}
-    lacking = {key for key, runs in groups.items() if without_global(runs)}
+    nowhere = nowhere_global(groups)
     standings: dict[Setting, Standing] = {}
     table: dict[tuple[str, Setting], TableField] = {}
     for setting in settings:
@@ -119,14 +123,16 @@ def summarise(
         standings[setting] = standing(rivals, column, setting not in torn)
         for label, entry in entries.items():
             mark = standings[setting].marks.get(label, "")
-            table[label, setting] = replace(entry, mark=mark)
+            lacks = without_global(groups.get((label, setting), []))
+            is_signed = lacks and label not in nowhere
+            table[label, setting] = replace(entry, mark=mark, is_signed=is_signed)
     return Table(
         column,
         strategies,
         settings,
         table,
         frozenset(references) & set(strategies),
-        without_global=frozenset(label for label, _ in lacking),
+        without_global=nowhere,
         standings=standings,
     )
 
@@ -138,7 +144,9 @@ def baseline_of(table: Table) -> str | None:
     """
     with_results = {label for (label, _), entry in table.entries.items() if entry.n}
     rest = [label for label in table.strategies if label not in table.references]
-    whole = [label for label in rest if label not in table.without_global]
+    signed = {label for (label, _), entry in table.entries.items() if entry.is_signed}
+    lacking = table.without_global | signed
+    whole = [label for label in rest if label not in lacking]
     ranked = ["fedavg", *whole, *rest, *table.strategies]
     return next((label for label in ranked if label in with_results), None)
 

@@ -24,6 +24,7 @@ from fedkd.report.grouping import (
 )
 from fedkd.report.notes import (
     LEADING,
+    OF_CLIENTS,
     PERCENT,
     bounds,
     difference,
@@ -146,7 +147,7 @@ def told_parts(
 
 
 def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
-    """Return a field: ``82.00 ± 2.00``; n where it differs; what is missing; its sign.
+    """Return a field: ``82.00 ± 2.00``; n where it differs; what is missing; its signs.
 
     Args:
         entry: Of the table.
@@ -162,6 +163,7 @@ def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
     remarks = remarks_on(entry, table)
     parts = [text, f"({', '.join(remarks)})" if remarks else ""]
     parts.append(LEADING if entry.mark == "leading" else "")
+    parts.append(OF_CLIENTS if entry.is_signed else "")
     return " ".join(filter(None, parts))
 
 
@@ -276,8 +278,10 @@ def _costs(
                 start = [titles[setting]] if several else []
                 costs = [amount(_mean_of(read, done)) for _, read in COSTS]
                 reached = [_reached(one, label, setting) for one in targets]
-                name = Entry(labelled(label, table), of=(label, setting))
-                body.append([*start, name, *costs, *reached])
+                sign = OF_CLIENTS if table.entries[label, setting].is_signed else ""
+                name = f"{labelled(label, table)} {sign}".rstrip()
+                own = Entry(name, of=(label, setting))
+                body.append([*start, own, *costs, *reached])
     if not body:
         return []
     start = ["setting"] if several else []
@@ -293,8 +297,9 @@ def _costs(
 
 
 def _reached(table: Table, label: str, setting: Setting) -> str:
-    """Return what it took to reach a target: a field without its mark."""
-    return entry_text(replace(table.entries[label, setting], mark=""), table)
+    """Return what it took to reach a target: a field without its marks."""
+    entry = replace(table.entries[label, setting], mark="", is_signed=False)
+    return entry_text(entry, table)
 
 
 def differences_parts(rows: Sequence[Row], table: Table) -> list[Part]:
@@ -330,6 +335,8 @@ def _differences_grid(pairs: Pairs, table: Table) -> Grid:
                 line.append(MISSING)
                 continue
             text = difference(pair) + (f" (n={pair.n})" if several else "")
+            sign = OF_CLIENTS if table.entries[label, setting].is_signed else ""
+            text = f"{text} {sign}".rstrip()
             line.append(Entry(text, of=(label, setting)))
         if any((label, setting) in pairs for setting in table.settings):
             body.append(line)

@@ -196,6 +196,19 @@ def test_of_two_folders_with_a_run_the_one_with_its_curves_counts(tmp_path):
         assert report.folders[found[0].run_id] == whole.run(found[0].run_id)
 
 
+def test_of_two_folders_with_a_run_the_one_in_which_it_is_done_counts(tmp_path):
+    found = rows("toy-mean", 80.0)
+    lost = [replace(found[0], status="failed", reason="OOM", global_accuracy=None)]
+    done, failed = (
+        ResultsFolder(Path(bench(tmp_path / name, some)))
+        for name, some in (("done", found), ("failed", lost))
+    )
+    for folders in ((done, failed), (failed, done)):
+        report = read_report(folders, remark=lambda _: None)
+        assert [row.status for row in report.rows] == ["done"]
+        assert report.folders[found[0].run_id] == done.run(found[0].run_id)
+
+
 def test_a_seed_that_was_measured_oftener_in_one_folder_counts_once(
     capsys, quick, plugin, tmp_path
 ):

@@ -54,6 +54,17 @@ def test_it_says_how_often_and_how_far_methods_are_above(across):
     assert "central" not in text
 
 
+def test_who_has_no_global_model_on_one_set_is_told_of_the_others(across):
+    rows = [
+        *_rows("fedavg", "mnist", 50.0),
+        *_rows("b", "mnist", 51.0),
+        *_rows("fedavg", "svhn", 50.0),
+        *_rows("b", "svhn", 90.0, of="clients"),
+    ]
+    text = across(rows, summarise(rows), ["fedavg"])
+    assert "1 of 1: +1.00 (+1.00 to +1.00)" in text
+
+
 def test_of_one_data_set_there_is_nothing_to_say(across):
     rows = _rows("fedavg", "mnist", 50.0) + _rows("b", "mnist", 51.0)
     assert across(rows, summarise(rows, set()), ["fedavg"]) == ""

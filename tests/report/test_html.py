@@ -231,6 +231,17 @@ def test_curves_are_means_and_ranges_over_seeds_against_four_axes(report):
     assert second["costs"] == {}
 
 
+def test_who_has_no_global_model_in_one_setting_is_signed_in_that_one(report):
+    found = [
+        dataclasses.replace(one, global_of="clients" if one.alpha is None else "model")
+        for one in report.rows
+    ]
+    own = dataclasses.replace(report, rows=found)
+    drawn = charts_of(own, lines_of(own), warnings.warn)
+    assert drawn["strategies"][0]["label"] == "fedavg"
+    assert [one["signed"] for one in drawn["settings"]] == [[], [0]]
+
+
 def test_clients_classes_and_costs_are_drawn_as_they_were_measured(report):
     first, _ = charts_of(report, lines_of(report), warnings.warn)["settings"]
     assert [one["seed"] for one in first["clients"]] == [0, 1, 2]

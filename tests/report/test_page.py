@@ -110,6 +110,32 @@ def test_who_has_no_global_model_is_marked_in_every_table():
     assert "**" not in tables[0]
 
 
+def test_who_has_no_global_model_in_one_setting_is_marked_there_and_not_elsewhere():
+    found = []
+    for label in ("fedavg", "fedprox"):
+        for buffers, of in (("average", "model"), ("local", "clients")):
+            found += rows(
+                label, 80.0, 60.0, 70.0, local_accuracy=50.0, seconds=1.0,
+                axes=(("buffers", buffers),), global_of=of,
+            )  # fmt: skip
+    (to,) = RoundsTo(TargetConfig(target=80)).columns("to")
+    found = [Row(**{**vars(one), "metrics": {"to": 7}}) for one in found]
+    page = table_markdown(found, title="t", columns=[to])
+    cells = {}
+    for title in ("Global accuracy", "Local accuracy", "Differences from fedavg"):
+        line = next(x for x in part(page, title).splitlines() if "| fedprox" in x)
+        cells[title] = [text.strip() for text in line.split("|")[1:-1]]
+        assert "‡ in some settings only has no global model there" in part(page, title)
+    assert [["‡" in text for text in line] for line in cells.values()] == [
+        [False, False, True]
+    ] * 3
+    costs = part(page, "Costs of a run").splitlines()
+    names = [line.split("|")[2].strip() for line in costs if "buffers" in line]
+    assert names == ["fedavg", "fedprox", "fedavg ‡", "fedprox ‡"]
+    assert all(line.count("‡") < 2 for line in costs if line.startswith("|"))
+    assert "‡ has no global model" not in page
+
+
 def test_what_it_took_to_reach_a_target_stands_among_the_costs():
     (rounds,) = RoundsTo(TargetConfig(target=80)).columns("rounds_to_80")
     (sent,) = BytesTo(TargetConfig(target=80)).columns("bytes_to_80")

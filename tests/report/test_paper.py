@@ -88,6 +88,19 @@ def test_numbers_are_in_columns_that_fit_them_and_marks_are_those_of_the_page():
     assert r"\label{tab:global-accuracy-my-suite}" in page
 
 
+def test_who_has_no_global_model_in_one_setting_has_the_sign_at_its_number():
+    found = [
+        *rows("a", 80.0, 90.0),
+        *rows("a", 80.0, 90.0, dataset="mnist", global_of="clients"),
+    ]
+    page = tables_latex(found, title="t").partition(r"\caption{Local")[0]
+    (line,) = lines_of(page, "a")
+    _, here, there = line.split(" & ")
+    assert "ddagger" not in here
+    assert r"\textsuperscript{$\ddagger$}" in there
+    assert r"$\ddagger$ in some settings only has no global model there" in page
+
+
 def test_what_is_not_separated_or_lost_is_in_the_notes():
     found = [
         *rows("a", 80.0, 90.0, 85.0),

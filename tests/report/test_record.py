@@ -119,7 +119,7 @@ def test_another_protocol_and_no_finished_piece_are_refused(
     _bench(tmp_path / "half", ["fedavg"], [0])
     with pytest.raises(ConfigError, match="nothing to record yet"):
         recording.record(folder, [tmp_path / "half"], registry)
-    # As a search leaves that chose anew: one row, another number of rounds.
+    # Another number of rounds makes another name, and no other place.
     _bench(tmp_path / "one", ["fedavg", "ccvr"], [0])
     path = tmp_path / "one" / "results.csv"
     head, row, other = path.read_text().splitlines()
@@ -152,6 +152,24 @@ def test_costs_of_two_searches_add_up_and_one_is_counted_once(recording):
         recording.merged_tuning([one, _tuning("a", lr=0.3)])
     with pytest.raises(ConfigError, match="cannot be added"):
         recording.merged_tuning([one, _tuning("b", "c")])
+
+
+def test_values_that_were_taken_from_a_recorded_search_are_part_of_it(recording):
+    own = _tuning("a", "b")
+    taken, less = replace(own, taken=True), replace(_tuning("a"), taken=True)
+    for sides in ([own, taken, less], [taken, own], [less, own], [own, less]):
+        assert recording.merged_tuning(sides) == own
+    assert recording.merged_tuning([less, taken]) == taken
+
+
+@pytest.mark.parametrize("settings", [("c",), ("a", "b", "c")])
+def test_a_search_of_the_benchs_own_and_others_that_it_took_are_not_one(
+    recording, settings
+):
+    sides = [_tuning("a", "b"), replace(_tuning(*settings), taken=True)]
+    for both in (sides, sides[::-1]):
+        with pytest.raises(ConfigError, match="in their taken: "):
+            recording.merged_tuning(both)
 
 
 @pytest.mark.parametrize(

@@ -357,6 +357,48 @@ def test_two_results_of_one_seed_are_refused_and_both_runs_named(changes, differ
     assert str(caught.value) == wanted
 
 
+@pytest.mark.parametrize("end", ["1", "2"])
+def test_a_run_that_failed_or_was_skipped_gives_way_to_one_that_ended(end):
+    done = row("a", run_id="a-1", config_hash="1")
+    failed = lost("a", 0, "failed", "OOM", run_id=f"a-{end}", split_hash="")
+    for ended in (done, lost("a", 0, "diverged", "NaN", run_id="a-1")):
+        assert merge_results({"x": [failed], "y": [ended]}) == [ended]
+        assert merge_results({"x": [ended], "y": [failed]}) == [ended]
+    # Of two without a result the first counts, whatever the reasons were.
+    other = dataclasses.replace(failed, run_id="a-1", reason="line 6")
+    assert merge_results({"x": [failed], "y": [other]}) == [failed]
+    skipped = dataclasses.replace(other, status="skipped")
+    assert merge_results({"x": [skipped], "y": [failed]}) == [skipped]
+
+
+def test_a_run_that_gives_way_has_no_part_in_a_refusal():
+    failed, one, two = (
+        lost("a", 0, "failed", "OOM", run_id="a-1"),
+        row("a", 0, 1.0, run_id="a-1"),
+        row("a", 0, 2.0, run_id="a-1"),
+    )
+    with pytest.raises(ConfigError, match=r"^y and z hold different results"):
+        merge_results({"x": [failed], "y": [one], "z": [two]})
+
+
+def test_a_run_that_diverged_is_no_other_one_that_is_done():
+    one, two = row("a", run_id="a-1"), lost("a", 0, "diverged", "NaN", run_id="a-2")
+    with pytest.raises(ConfigError, match="status is 'done' and 'diverged'"):
+        merge_results({"x": [one], "y": [two]})
+
+
+@pytest.mark.parametrize("end", ["1", "2"])
+def test_merging_keeps_what_only_one_of_two_equal_runs_says(end):
+    old = row("a", run_id="a-1")
+    new = row("a", run_id=f"a-{end}", global_of="clients", notes="few images")
+    said = {"global_of": "clients", "notes": "few images"}
+    for tables in ({"x": [old], "y": [new]}, {"x": [new], "y": [old]}):
+        (found,) = merge_results(tables)
+        assert {name: getattr(found, name) for name in said} == said
+        (entry,) = summarise([found]).entries.values()
+        assert entry.is_of_clients
+
+
 def test_merging_names_the_metric_in_which_a_run_differs():
     one, two = (row("a", metrics={"loss": value}) for value in (0.5, 0.6))
     with pytest.raises(ConfigError, match=r"\(loss is 0.5 and 0.6\)"):

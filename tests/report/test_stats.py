@@ -20,7 +20,7 @@ from fedkd.report.stats.intervals import (
 from fedkd.report.stats.pairs import against
 from fedkd.report.stats.ranks import Ranking, rank
 from fedkd.report.stats.standings import standing
-from fedkd.report.summary import summarise
+from fedkd.report.summary import baseline_of, summarise
 
 
 def rows(label, *accuracies, dataset="digits", first=0, **changes):
@@ -221,9 +221,29 @@ def test_who_has_no_global_model_does_not_compete_in_global_accuracy():
     (setting,) = summarise(found).settings
     assert summarise(found).entries["own", setting].is_of_clients
     assert not summarise(found, column=LOCAL).entries["own", setting].is_of_clients
+    # It has none in whatever setting its runs are not done in.
+    skipped = rows("own", None, dataset="mnist", status="skipped", global_of="")
+    assert summarise([*found, *skipped]).without_global == {"own"}
     # Results of an earlier version do not say, and nobody is put out for that.
     old = [dataclasses.replace(row, global_of="") for row in found]
     assert marks(old)["own"] == "best"
+
+
+def test_who_has_no_global_model_in_one_setting_is_signed_and_out_there_only():
+    found = [*rows("b", 80.0, 71.0, 62.0), *rows("a", 70.0, 60.0, 50.0)]
+    found += rows("b", 80.0, 71.0, 62.0, dataset="mnist", global_of="clients")
+    found += rows("a", 70.0, 60.0, 50.0, dataset="mnist")
+    table = summarise(found)
+    digits, mnist = table.settings
+    assert table.without_global == set()
+    signed = {key for key, entry in table.entries.items() if entry.is_signed}
+    assert signed == {("b", mnist)}
+    assert table.entries["b", digits].mark == "best"
+    assert table.standings[mnist].ranked == ("a",)
+    # Whoever has a global model everywhere is the better baseline.
+    assert baseline_of(table) == "a"
+    more = summarise(found, column=LOCAL)
+    assert {key for key, entry in more.entries.items() if entry.is_signed} == signed
 
 
 def test_who_has_no_global_model_competes_in_local_accuracy():
@@ -330,6 +350,16 @@ def test_who_has_no_global_model_is_not_ranked_where_its_runs_are_not_done_eithe
     assert rank(found).endswith("here: 3 competitors in 8 blocks.")
     found = [*ranked_blocks(), *rows("fedbn", 80.0, global_of="clients")]
     assert rank([*found, *rows("fedbn", None, **skipped)]).left_out == ()
+
+
+def test_who_has_no_global_model_in_one_setting_is_ranked_in_the_others():
+    found = ranked_blocks(12)
+    for label in "abc":
+        own = rows(label, *[60.0] * 12, dataset="mnist", global_of="clients")
+        found += own
+    ranking = rank(found)
+    assert ranking.mean_ranks == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert (ranking.blocks, ranking.settings) == (12, 1)
 
 
 def test_too_few_blocks_or_strategies_are_one_sentence():

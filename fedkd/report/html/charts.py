@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from fedkd.report.grouping import (
     Groups,
     Setting,
     group,
+    nowhere_global,
     titles_of,
     without_global,
 )
@@ -91,12 +92,16 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
         [*dict.fromkeys(row.strategy for row in report.rows)], report.references
     )
     titles = titles_of(setting for _, setting in done)
+    nowhere = nowhere_global(groups)
     worlds = [World(report, groups, one, labels, lines) for one in titles]
     return {
-        "strategies": [_look(report, groups, label, shown[label]) for label in labels],
+        "strategies": [
+            _look(report, label, shown[label], label in nowhere) for label in labels
+        ],
         "settings": [
             {
                 "title": title,
+                "signed": _signed(world, nowhere),
                 "metrics": _metrics(world),
                 "costs": _costs(world),
                 "clients": _clients(world),
@@ -107,13 +112,10 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
     }
 
 
-def _look(report: Report, groups: Groups, label: str, look: Look) -> Plain:
+def _look(report: Report, label: str, look: Look, is_nowhere: bool) -> Plain:
     """Return what a strategy is called, and how it is drawn everywhere."""
-    own = any(
-        without_global(rows) for (name, _), rows in groups.items() if name == label
-    )
     signs = [REFERENCE] if label in report.references else []
-    signs += [OF_CLIENTS] if own else []
+    signs += [OF_CLIENTS] if is_nowhere else []
     dash = (
         "solid" if look.dash == "-" else ",".join(f"{2 * x:g}px" for x in look.dash[1])
     )
@@ -123,6 +125,15 @@ def _look(report: Report, groups: Groups, label: str, look: Look) -> Plain:
         "dash": dash,
         "symbol": SYMBOLS[look.marker],
     }
+
+
+def _signed(world: World, nowhere: Collection[str]) -> list[int]:
+    """Return who has no global model in this setting, and has one in another."""
+    return [
+        world.labels.index(label)
+        for label, rows in world.runs()
+        if without_global(rows) and label not in nowhere
+    ]
 
 
 def _metrics(world: World) -> list[Plain]:

@@ -292,7 +292,8 @@ class _Floats:
         mean = _number(entry.mean, decimals)
         std = "" if entry.std is None else _number(entry.std, decimals)
         leading = escaped(LEADING) if entry.mark == "leading" else ""
-        signs = ",".join(filter(None, [leading, self._letter(entry)]))
+        own = escaped(OF_CLIENTS) if entry.is_signed else ""
+        signs = ",".join(filter(None, [leading, own, self._letter(entry)]))
         above = rf"{{\rlap{{\textsuperscript{{{signs}}}}}}}" if signs else ""
         if entry.mark == "second":
             return self.shapes[setting].padded(mean, std)[:-1] + above + "}"

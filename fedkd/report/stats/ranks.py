@@ -83,8 +83,8 @@ def rank(
 ) -> Ranking | str:
     """Rank the competitors over all blocks in which each of them has a result.
 
-    References do not compete; nor, where the global model is ranked, do strategies that
-    have none. A block whose runs saw different splits is left out.
+    References do not compete; nor, where the global model is ranked, do strategies in a
+    setting in which they have none. A block whose runs saw different splits is left out.
 
     Returns:
         The ranking; the sentence that says why there is none if there are fewer than
@@ -122,14 +122,12 @@ def _values(
 ) -> dict[str, dict[tuple[Setting, int], float]]:
     """Return the competitors' values by block."""
     values: dict[str, dict[tuple[Setting, int], float]] = {}
-    groups = group(rows)
-    out = set(references)
-    if is_of_global(column):
-        # Runs that are not done do not say whether there is a global model.
-        out |= {label for (label, _), runs in groups.items() if without_global(runs)}
     torn = set(split_conflicts(rows))
-    for (label, setting), runs in groups.items():
-        for row in done(runs, column) if label not in out else ():
+    for (label, setting), runs in group(rows).items():
+        if label in references or (is_of_global(column) and without_global(runs)):
+            continue
+        for row in done(runs, column):
+            # Not before: who has no result that counts is no competitor.
             own = values.setdefault(label, {})
             if (block := (setting, row.seed)) not in torn:
                 own[block] = row.value(column.name)

@@ -120,8 +120,22 @@ FAULTS = [
     dict(
         name="report: who has no global model is ranked",
         path=RANKS,
-        old="    if is_of_global(column):\n",
-        new="    if False:\n",
+        old="if label in references or (is_of_global(column) and without_global(runs)):",
+        new="if label in references:",
+        tests=STATS,
+    ),
+    dict(
+        name="report: who has no global model in one setting is ranked in none",
+        path=RANKS,
+        old="(is_of_global(column) and without_global(runs)):",
+        new="any(without_global(r) for key, r in group(rows).items() if label in key):",
+        tests=STATS,
+    ),
+    dict(
+        name="report: who has no global model in one setting has the sign in all",
+        path=GROUPING,
+        old="found[label] = found.get(label, True) and without_global(runs)",
+        new="found[label] = found.get(label, False) or without_global(runs)",
         tests=STATS,
     ),
     dict(
@@ -157,6 +171,20 @@ FAULTS = [
         path="fedkd/report/results.py",
         old="key = (row.precision, *(getattr",
         new="key = (row.run_id, *(getattr",
+        tests="tests/report/test_results.py",
+    ),
+    dict(
+        name="report: a run that failed is another result than one that is done",
+        path="fedkd/report/results.py",
+        old="min(map(outcome, (one, other))) > 0",
+        new="True",
+        tests="tests/report/test_results.py",
+    ),
+    dict(
+        name="report: a run that failed counts before one that is done",
+        path="fedkd/report/results.py",
+        old="    if outcome(row) > outcome(old):\n        return row\n",
+        new="",
         tests="tests/report/test_results.py",
     ),
     dict(

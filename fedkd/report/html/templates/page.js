@@ -188,6 +188,8 @@
   }
 
   const world = () => charts.settings[Number(one("#setting").value)];
+  /** A strategy's name, with the sign of no global model where it has none in this setting only. */
+  const nameOf = (place) => plain(charts.strategies[place].label) + (world().signed.includes(place) ? " ‡" : "");
   const chosen = () => new Set(all("#strategies input:checked").map((input) => Number(input.value)));
   const radio = (name) => one(`input[name="${name}"]:checked`).value;
 
@@ -217,14 +219,14 @@
     const shown = (metric?.curves ?? []).filter((curve) => own.has(curve.strategy) && curve[axis]);
     for (const curve of shown) {
       const x = curve[axis];
-      const { label, colour, dash, symbol } = charts.strategies[curve.strategy];
+      const { colour, dash, symbol } = charts.strategies[curve.strategy];
       const ink = colourOf(colour);
       if (curve.seeds > 1 && one("#bands").checked) {
         const edge = { mode: "lines", line: { width: 0.8, color: colourOf(colour, 0.45) }, hoverinfo: "skip", x };
         traces.push({ ...edge, y: curve.low }, { ...edge, y: curve.high, fill: "tonexty", fillcolor: colourOf(colour, 0.25 / Math.max(2, shown.length)) });
       }
       traces.push({
-        x, y: curve.mean, name: plain(label), mode: "lines+markers", line: { color: ink, dash, width: 2 },
+        x, y: curve.mean, name: nameOf(curve.strategy), mode: "lines+markers", line: { color: ink, dash, width: 2 },
         marker: { color: ink, symbol, size: 7, maxdisplayed: 8 },
         customdata: curve.low.map((low, i) => [curve.rounds[i], low, curve.high[i]]),
         hovertemplate: `%{y:${digits}}` + (curve.seeds > 1 ? ` (%{customdata[1]:${digits}} to %{customdata[2]:${digits}})` : "")
@@ -245,10 +247,10 @@
     if (Math.max(...costs) > 10 * least && !costs.includes(0)) Object.assign(layout.xaxis, { type: "log", dtick: "D2" });
     else layout.xaxis.rangemode = "tozero";
     const traces = points.map((point, i) => {
-      const { label, colour, symbol } = charts.strategies[point.strategy];
+      const { colour, symbol } = charts.strategies[point.strategy];
       const hollow = point.competes ? "" : "-open";
       return {
-        x: [costs[i]], y: [point.quality], name: plain(label), mode: "markers", cliponaxis: false,
+        x: [costs[i]], y: [point.quality], name: nameOf(point.strategy), mode: "markers", cliponaxis: false,
         marker: { color: colourOf(colour), symbol: symbol + hollow, size: 12, line: { width: hollow ? 2 : 0, color: colourOf(colour) } },
         hovertemplate: "%{y:.2f} % at %{x:.4~s}",
       };
@@ -276,7 +278,7 @@
     layout.xaxis = { ...layout.xaxis, type: "category", showgrid: false, nticks: innerWidth < 640 ? 10 : 30 };
     layout.yaxis = { ...layout.yaxis, type: "category", showgrid: false };
     layout.height = Math.max(220, 120 + 30 * shown.length);
-    const traces = shown.length === 0 ? [] : [heat(z, keys, shown.map((item) => plain(charts.strategies[item.strategy].label)), {
+    const traces = shown.length === 0 ? [] : [heat(z, keys, shown.map((item) => nameOf(item.strategy)), {
       zmin: 0, zmax: 100, texttemplate: keys.length <= room(7.5) ? "%{z:.0f}" : "",
       hovertemplate: "%{y}<br>client %{x}: %{z:.2f} %<extra></extra>", colorbar: bar("%"),
     })];
