@@ -240,8 +240,13 @@ def _global_weights(
     shapes = {name: value.shape for name, value in weights.items()}
     if shapes != {name: value.shape for name, value in like.items()}:
         what = "no global model" if model is None else f"a {type(model).__name__}"
+        if model is None and server.buffers == "local":
+            what += (
+                "; under the run's buffer policy 'local' the statistics of batch "
+                "normalisation stay with the clients"
+            )
         raise NotApplicableError(
-            type(method).__name__,
+            plain_class(type(method)).__name__,
             "with calibration needs a global model of the server's architecture, whose "
             f"last layer is trained anew, but has {what}.",
         )

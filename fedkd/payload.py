@@ -1,9 +1,11 @@
 """What crosses the wire: trees of tensors and scalars, sealed, counted, serialisable.
 
 A payload is a frozen dataclass whose fields are tensors, scalars, strings, ``None``,
-or mappings, tuples, lists and frozen dataclasses of these. Strategy states and client
-memories follow the same rule, so one codec serves the wire and the checkpoint. Nothing
-here uses pickle: tensors go through safetensors, the structure through JSON.
+or mappings, tuples, lists and frozen dataclasses of these. Tensors are dense, of a type
+that safetensors holds; a subclass of dict, tuple or list, such as a named tuple, would
+come back as the plain one and is refused. Strategy states and client memories follow the
+same rule, so one codec serves the wire and the checkpoint. Nothing here uses pickle:
+tensors go through safetensors, the structure through JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import json
 import math
 import sys
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -27,6 +31,9 @@ Weights: TypeAlias = Mapping[str, torch.Tensor]
 """A model's state by entry name, as ``state_dict`` gives it: parameters and buffers."""
 
 _SCALARS = (bool, int, float, str, type(None))
+_BUILT_IN = (dict, tuple, list)
+_PLAIN = (*_BUILT_IN, OrderedDict, torch.Size)
+"""Beside the built-in ones what PyTorch gives: copies are equal to them in all we read."""
 _SEAL = rb"\"checksum\": \"%08x\""
 _UNSEALED = _SEAL % 0
 """What the header has in place of the checksum while that is computed."""
@@ -44,7 +51,7 @@ def seal(payload: object, sender: str) -> int:
 
     Raises:
         ContractError: If it is not a frozen dataclass, or holds anything but detached
-            CPU tensors, scalars and containers of these.
+            dense CPU tensors, scalars and containers of these that come back as they are.
     """
     if not is_frozen_dataclass(payload):
         raise ContractError(
@@ -78,10 +85,10 @@ def leaves(value: object, sender: str, path: str = "") -> list[tuple[str, Any]]:
     """Return every ``(path, leaf)`` of a tree, in a fixed order.
 
     Raises:
-        ContractError: If a leaf or a key has a type that cannot travel.
+        ContractError: If a leaf, a container or a key has a type that cannot travel.
     """
     if isinstance(value, torch.Tensor):
-        _require_dense(value, sender, path)
+        _require_portable(value, sender, path)
         return [(path or "value", value)]
     if isinstance(value, _SCALARS):
         return [(path or "value", value)]
@@ -95,6 +102,7 @@ def leaves(value: object, sender: str, path: str = "") -> list[tuple[str, Any]]:
 def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
     if is_frozen_dataclass(value):
         return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]  # type: ignore[arg-type]
+    _require_plain(value, sender, path)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, _SCALARS):
@@ -113,12 +121,42 @@ def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
     )
 
 
-def _require_dense(tensor: torch.Tensor, sender: str, path: str) -> None:
-    if tensor.layout is not torch.strided:
+def _require_plain(value: object, sender: str, path: str) -> None:
+    """Refuse a container that would come back as one of another kind."""
+    plain = next((kind for kind in _BUILT_IN if isinstance(value, kind)), None)
+    if plain is not None and type(value) not in _PLAIN:
         raise ContractError(
-            f"{sender} holds {path or 'a tensor'} as {tensor.layout}; tensors that travel "
-            "are dense. Call .to_dense() on it, or send its parts."
+            f"{sender} holds {type(value).__name__} at {path or 'its root'}, which would "
+            f"come back as a plain {plain.__name__}. Make it one, or a frozen dataclass."
         )
+
+
+def _require_portable(tensor: torch.Tensor, sender: str, path: str) -> None:
+    """Refuse a tensor that would not come back."""
+    if tensor.is_nested:  # and strided, as it says
+        found, way = "nested", ".unbind()"
+    elif tensor.layout is not torch.strided:
+        found, way = str(tensor.layout), ".to_dense()"
+    elif tensor.is_quantized:
+        found, way = str(tensor.dtype), ".dequantize()"
+    elif not _held(tensor.dtype):
+        found, way = str(tensor.dtype), ".to() with another type"
+    else:
+        return
+    raise ContractError(
+        f"{sender} holds {path or 'a tensor'} as {found}; tensors that travel are dense, "
+        f"of a type that safetensors holds. Call {way} on it, or send its parts."
+    )
+
+
+@cache
+def _held(dtype: torch.dtype) -> bool:
+    """Say whether safetensors, which lists them nowhere, holds values of a type."""
+    try:
+        load_tensors(save_tensors({"value": torch.empty(1, dtype=dtype)}))
+    except KeyError:
+        return False
+    return True
 
 
 def encode(tree: object, sender: str = "tree") -> bytes:
@@ -128,7 +166,7 @@ def encode(tree: object, sender: str = "tree") -> bytes:
     gives the same bits.
 
     Raises:
-        ContractError: If a leaf or a key has a type that cannot travel.
+        ContractError: If a leaf, a container or a key has a type that cannot travel.
     """
     structure, tensors = take_apart(tree, sender)
     # Copies: safetensors refuses tensors that share memory.
@@ -225,7 +263,7 @@ def take_apart(tree: object, sender: str = "tree") -> tuple[str, list[torch.Tens
     """Return the JSON form of a tree without its tensors, and the tensors themselves.
 
     Raises:
-        ContractError: If a leaf or a key has a type that cannot travel.
+        ContractError: If a leaf, a container or a key has a type that cannot travel.
     """
     tensors: list[torch.Tensor] = []
     return json.dumps(_describe(tree, sender, "", tensors)), tensors
@@ -262,7 +300,7 @@ def _rebuilt(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
 def _describe(value: Any, sender: str, path: str, tensors: list[torch.Tensor]) -> Any:
     """Return the JSON form of a tree and add its tensors, by number, to ``tensors``."""
     if isinstance(value, torch.Tensor):
-        _require_dense(value, sender, path)
+        _require_portable(value, sender, path)
         tensors.append(value)
         return {"t": str(len(tensors) - 1)}
     if isinstance(value, float):

@@ -167,6 +167,19 @@ def test_what_has_no_global_model_cannot_be_calibrated():
         run(calibrated(Ensemble)())
 
 
+def test_what_cannot_be_calibrated_is_called_by_its_own_name():
+    options = {"average": "median", "calibrate": {}}
+    strategy, _ = load_registry().strategy("fedbn", options)
+    with pytest.raises(NotApplicableError, match=r"^FedBN with calibration needs"):
+        run(strategy)
+
+
+def test_where_buffers_stay_at_clients_the_policy_is_named():
+    said = r"has no global model; under the run's buffer policy 'local' the stat.* stay"
+    with pytest.raises(NotApplicableError, match=said):
+        run(ccvr(), buffers="local")
+
+
 def quiet(strategy, *silent, rounds=ROUNDS):
     """Run where nobody answers in some rounds; return the state and the last metrics."""
 

@@ -1,8 +1,11 @@
 """Payloads: what may travel, what it weighs, and that it arrives unchanged."""
 
 import json
+import re
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -77,13 +80,80 @@ def test_a_key_that_would_not_come_back_is_refused_with_its_place(key):
         seal(Parcel(tree), "x.local")
 
 
-def test_a_sparse_tensor_is_refused():
-    with pytest.raises(
-        ContractError, match=r"holds weights as torch.sparse_coo; tensors t"
-    ):
-        seal(Parcel(torch.eye(3).to_sparse()), "x.local")
-    with pytest.raises(ContractError, match=r"holds a as torch.sparse_coo; tensors th"):
-        encode({"a": torch.eye(3).to_sparse()})
+class Pair(NamedTuple):
+    a: int
+    b: float
+
+
+class Longer(list):
+    """A list of its own kind."""
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Pair(1, 2.0), "tuple"),
+        (Counter("aab"), "dict"),
+        (defaultdict(list, a=[1]), "dict"),
+        (Longer([1]), "list"),
+        (torch.ones(2, 2).max(0), "tuple"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_container_that_would_come_back_as_another_is_refused(value, plain):
+    words = rf"x\.local holds \w+ at {{}}, which would come back as a plain {plain}\."
+    with pytest.raises(ContractError, match=words.format(r"weights\.a")):
+        seal(Parcel({"a": value}), "x.local")
+    with pytest.raises(ContractError, match=words.format("its root")):
+        encode(value, "x.local")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict(a=1),
+        MappingProxyType({"a": 1}),
+        torch.nn.Linear(1, 1).state_dict(),
+        torch.Size([2, 3]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_containers_of_python_and_pytorch_come_back_equal(value):
+    seal(Parcel({}, 0, value), "me")
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor", "ignore:.*nested tensors")
+@pytest.mark.parametrize(
+    ("made", "found", "way"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "torch.sparse_coo", ".to_dense()"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)]), "nested", ".unbind()"),
+        (
+            lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+            "torch.qint8",
+            ".dequantize()",
+        ),
+        (
+            lambda: torch.ones(2, dtype=torch.complex128),
+            "torch.complex128",
+            ".to() with another type",
+        ),
+        (
+            lambda: torch.empty(2, dtype=torch.float4_e2m1fn_x2),
+            "torch.float4_e2m1fn_x2",
+            ".to() with another type",
+        ),
+    ],
+    ids=["sparse", "nested", "quantized", "complex128", "float4"],
+)
+def test_a_tensor_that_would_not_come_back_is_refused_with_the_mend(made, found, way):
+    said = re.escape(f" as {found}; tensors that travel are dense, of a type th")
+    mend = re.escape(f"Call {way} on it, or send its parts.")
+    with pytest.raises(ContractError, match=f"x.local holds weights{said}.*{mend}"):
+        seal(Parcel(made()), "x.local")
+    with pytest.raises(ContractError, match=f"x.local holds a{said}.*{mend}"):
+        encode({"a": made()}, "x.local")
 
 
 def test_a_tree_comes_back_as_it_was():

@@ -18,10 +18,10 @@ from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.environment import one_thread
 from fedkd.harness.folder import held
-from fedkd.harness.live.lines import make_view
+from fedkd.harness.live.lines import View, make_view
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.request import Request, checked, opened, run_left
-from fedkd.harness.search import Search
+from fedkd.harness.search import Search, ViewOf
 from fedkd.report.terminal import table_rich
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
@@ -169,14 +169,27 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if dry_run or probe:
         return _plan(bench, search, probe)
     with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
-        if search is not None or bench.todo:
-            _say(f"{used(bench)}.")
+        view_of = _views(plain)
         if search is not None:
-            tuned = _searched(bench, search, plain)
+            tuned = _searched(bench, search, view_of)
             if isinstance(tuned, int):
                 return tuned
             bench = tuned
-        return _run(bench, plain)
+        return _run(bench, view_of)
+
+
+def _views(plain: bool) -> ViewOf:
+    """Return what shows a bench that has cells to run, and first says what that uses."""
+    said = False
+
+    def view_of(bench: Bench) -> View:
+        nonlocal said
+        if not said:
+            _say(f"{used(bench)}.")
+            said = True
+        return make_view(bench.cells, bench.rows, plain)
+
+    return view_of
 
 
 def _plan(bench: Bench, search: Search | None, probe: bool) -> int:
@@ -202,10 +215,10 @@ def _some_run(bench: Bench, foreseen: Foreseen) -> bool:
     return done or len(foreseen.skipped | foreseen.failing) < len(bench.todo)
 
 
-def _run(bench: Bench, plain: bool) -> int:
+def _run(bench: Bench, view_of: ViewOf) -> int:
     ran = {cell.run_id for cell in bench.todo}
     try:
-        run_left(bench, lambda: make_view(bench.cells, bench.rows, plain), _say)
+        run_left(bench, lambda: view_of(bench), _say)
     except KeyboardInterrupt as request:
         if bench.reported:
             bench.write(whole=len(bench.reported) <= WHOLE_AT_ONCE)
@@ -218,13 +231,13 @@ def _run(bench: Bench, plain: bool) -> int:
     return code
 
 
-def _searched(bench: Bench, search: Search, plain: bool) -> Bench | int:
+def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
     """Run the search of a suite; return its bench with what was chosen.
 
     The exit code if it was interrupted, which is said.
     """
     try:
-        tuned = search.run(lambda trials: make_view(trials.cells, trials.rows, plain))
+        tuned = search.run(view_of)
     except KeyboardInterrupt as request:
         again = shlex.join(bench.settings.command)
         click.echo(

@@ -45,13 +45,16 @@ class Foreseen:
             raise DataError("\n".join(self.lost))
 
 
-def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Foreseen:
+def check_cells(
+    cells: Sequence[Cell], builder: RunBuilder, where: str, lenient: bool = False
+) -> Foreseen:
     """Put together what each cell runs on, and hold it against its strategy's needs.
 
     Args:
         cells: The cells that are to run.
         builder: Where their data and models come from.
         where: How messages call the suite.
+        lenient: Whether a cell fails, and not all, whose strategy and training cannot be.
 
     Raises:
         ConfigError: If data cannot be split as asked, batches are too small for a model,
@@ -78,7 +81,7 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         # What a strategy needs hangs on no seed.
         fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
-            fits[fit] = _fit(cell, builder, where)
+            fits[fit] = _fit(cell, builder, where, lenient)
         if fits[fit].skips:
             foreseen.skipped[cell.run_id] = fits[fit].skips
         if fits[fit].fails:
@@ -111,11 +114,11 @@ class _Fit:
     fails: str = ""
 
 
-def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
+def _fit(cell: Cell, builder: RunBuilder, where: str, lenient: bool) -> _Fit:
     """Hold the strategy of a cell against its world, and start it there.
 
     Raises:
-        ConfigError: If no strategy could.
+        ConfigError: If no strategy could, unless it is to be lenient.
     """
     federation, _ = builder.federation(cell)
     protocol, run = cell.parts.protocol, cell.run
@@ -127,6 +130,8 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
     except NotApplicableError as error:
         return _Fit(skips=error.reason)
     except ConfigError as error:
+        if lenient:
+            return _Fit(fails=str(error))
         raise ConfigError(f"{where}: {error}") from None
     except KeyboardInterrupt:
         raise

@@ -24,6 +24,9 @@ Optuna's default."""
 class Proposer(Protocol):
     """Proposes the values of a study's trials, one after the other."""
 
+    known: Sequence[Values]
+    """Those of all trials, if they hang on no score; else none."""
+
     def ask(self) -> Values | None:
         """Return the values of the next trial; None if there is none."""
 
@@ -50,6 +53,7 @@ class _Fixed:
     """Values that do not hang on scores."""
 
     def __init__(self, trials: Sequence[Values]) -> None:
+        self.known = trials
         self._trials = iter(trials)
 
     def ask(self) -> Values | None:
@@ -145,6 +149,7 @@ class _Estimator:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=start),
         )
         self._trial: Any = None
+        self.known: Sequence[Values] = ()
 
     def ask(self) -> Values | None:
         if not self._left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ from functools import partial
 
 import torch
 
+from fedkd.base.runname import RunName
+from fedkd.errors import ConfigError
 from fedkd.harness.bench import Bench
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.cell import finished_row
@@ -42,6 +45,7 @@ class _Trial:
 
     values: Values
     cells: Sequence[Cell]
+    """Its runs; none if the strategy or its training cannot have these values."""
     score: float | None = None
     pruned: bool = False
 
@@ -78,7 +82,7 @@ class Search:
     """The search of a bench; its trials are in a folder within the bench's own."""
 
     def __init__(self, bench: Bench, config: SearchConfig) -> None:
-        """Check the search; run nothing.
+        """Check the search and, unless they hang on scores, all of its trials; run nothing.
 
         Args:
             bench: Of the suite as it is written.
@@ -95,13 +99,13 @@ class Search:
         spaces = [study.space for study in self.studies]
         require_searchable(registry, config, spaces, suite.where)
         self.column = objective(suite, registry)
-        for study in dict.fromkeys(self._sources):
-            study.check(registry)
         self._tracks = [
             _Track(one, proposer(one, self.column.higher_is_better))
             for one, source in zip(self.studies, self._sources, strict=True)
             if one.space and one is source
         ]
+        for track in self._tracks:
+            track.study.check(registry, track.proposals.known)
         self._trials = Bench(
             _of_trials(suite, config),
             registry,
@@ -116,6 +120,11 @@ class Search:
         return len(self._tracks) * self.config.trials * len(self.config.seeds)
 
     @property
+    def _hangs_on_scores(self) -> bool:
+        """Whether what is tried hangs on the scores before."""
+        return self.config.method == "tpe"
+
+    @property
     def done(self) -> int:
         """How many runs of trials have a result so far."""
         return len(self._trials.done)
@@ -124,7 +133,9 @@ class Search:
         """Run all trials that are not done, choose, and return the bench as it was tuned.
 
         A trial that is done is not run again, and proposals hang on nothing but the
-        seeds and the scores before: a search that goes on chooses what it would have.
+        seeds and the scores before: a search that goes on chooses what it would have. A
+        trial that cannot be, of values that hang on scores, has no score, as one has none
+        that fails.
 
         Args:
             view_of: Makes what shows the trials.
@@ -137,7 +148,7 @@ class Search:
             shutil.rmtree(out.path, ignore_errors=True)
         out.runs.mkdir(parents=True, exist_ok=True)
         # What hangs on scores is asked for one by one, the rest at once.
-        at_once = 1 if self.config.method == "tpe" else self.config.trials
+        at_once = 1 if self._hangs_on_scores else self.config.trials
         for _ in range(0, self.config.trials, at_once):
             self._wave(view_of, at_once)
         write_tuning(self._tuning(), bench.settings.out)
@@ -156,8 +167,7 @@ class Search:
             for _ in range(number):
                 values = track.proposals.ask()
                 if values is not None:
-                    cells = track.study.cells(values, self._bench.registry)
-                    track.trials.append(_Trial(values, cells))
+                    track.trials.append(_Trial(values, self._cells(track, values)))
                     wave.append((track, track.trials[-1]))
         for rung in range(max((len(t.study.rungs) for t, _ in wave), default=0)):
             active = [
@@ -172,6 +182,16 @@ class Search:
                     trial.pruned = track.proposals.ends(trial.score, done)
         for track, trial in wave:
             track.proposals.tell(trial.score, trial.pruned)
+
+    def _cells(self, track: _Track, values: Values) -> list[Cell]:
+        """Return the runs of a trial; none, which is a warning, if there can be none."""
+        try:
+            return track.study.cells(values, self._bench.registry)
+        except ConfigError as error:
+            # Known ones were checked, so this one hangs on scores: others are finished.
+            said = f"{error} This trial has no score; the others are run."
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            return []
 
     def _until(self, track: _Track, trial: _Trial, done: int) -> list[Cell]:
         """Return a trial's cells that are to be run up to a round."""
@@ -192,7 +212,8 @@ class Search:
         if not todo:
             return
         builder = self._builder()
-        check_cells(todo, builder, trials.suite.where).require_data()
+        lenient = self._hangs_on_scores  # there are finished trials
+        check_cells(todo, builder, trials.suite.where, lenient).require_data()
         with closing(view_of(trials)) as view:
             trials.run(builder, view, todo)
 
@@ -212,7 +233,7 @@ class Search:
         return self.column.value(line)
 
     def _score(self, trial: _Trial, done: int) -> float | None:
-        """Return the mean over a trial's seeds; None if one of them has none."""
+        """Return the mean over a trial's seeds; None if one of them, or it, has none."""
         scores: list[float] = []
         for cell in trial.cells:
             row = self._trials.done.get(cell.run_id)
@@ -222,13 +243,13 @@ class Search:
             if score is None:
                 return None
             scores.append(score)
-        return statistics.fmean(scores)
+        return statistics.fmean(scores) if scores else None
 
     def _tuning(self) -> Tuning:
         """Return what was chosen, and what all trials cost."""
         chosen = []
         for track in self._tracks:
-            best, run = track.best(self.column), track.trials[0].cells[0].run
+            best, run = track.best(self.column), self._run_of(track.study)
             chosen.append(
                 Chosen(
                     track.study.entry.label,
@@ -255,9 +276,13 @@ class Search:
             families=self._families(),
         )
 
+    def _run_of(self, study: Study) -> RunName:
+        """Return the name of a run of a study's setting, with the values of the suite."""
+        return study.cells({}, self._bench.registry)[0].run
+
     def _families(self) -> dict[str, tuple[str, ...]]:
         """Return which data sets took the values of another setting, by that setting."""
-        runs = {id(track.study): track.trials[0].cells[0].run for track in self._tracks}
+        runs = {id(track.study): self._run_of(track.study) for track in self._tracks}
         families: dict[str, dict[str, None]] = {}
         for study, source in zip(self.studies, self._sources, strict=True):
             if source is not study and source.space:

@@ -193,7 +193,8 @@ def check_demand(
             f"{num_classes - 1}; the data set names {counted(num_classes, 'class')}."
         )
     if clients * min_size > number:
-        also = f" or the option {option}" if min_size > 1 else ""
+        # With less than a sample for each client, the option alone does not help.
+        also = f" or the option {option}" if number >= clients else ""
         raise ConfigError(
             f"{counted(clients, 'client')} with {counted(min_size, 'sample')} each, or "
             "more, need "

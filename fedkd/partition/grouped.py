@@ -113,11 +113,13 @@ def _require_enough(group: int, samples: int, clients: int, least: int) -> None:
         ConfigError: Naming the group.
     """
     if samples < clients * least:
-        fewer = ", or the number of clients" if clients > 1 else ""
+        # With less than a sample for each client, no min_size helps.
+        ways = ["the option min_size"] if samples >= clients else []
+        ways += ["the number of clients"] if clients > 1 else []
         raise ConfigError(
             f"groups: found {counted(samples, 'sample')} in group {group}, expected "
             f"{clients * least} or more, {least} for each client of this group "
-            f"({clients}). Lower the option min_size{fewer}."
+            f"({clients}). Lower {', or '.join(ways)}."
         )
 
 

@@ -81,17 +81,25 @@ class Study:
         """Rounds between two measurements of a trial."""
         return max(1, self.rounds // RUNGS) if self.search.prune else self.rounds
 
-    def check(self, registry: Registry) -> None:
-        """Make the runs of the ends of each range and of all that lists hold.
+    def check(self, registry: Registry, known: Sequence[Values]) -> None:
+        """Make the runs of what will be tried, as far as that is known.
+
+        Those are the ends of each range and all that lists hold, one at a time with the
+        first of the others; and trials whose values hang on no score.
+
+        Args:
+            registry: Where names are looked up.
+            known: The values of these trials.
 
         Raises:
-            ConfigError: If the strategy or its training cannot have one of these values.
+            ConfigError: If the strategy or its training cannot have some of these values.
         """
-        tried = {path: _ends(one) for path, one in self.space.items()}
-        first = {path: values[0] for path, values in tried.items()}
-        for path, values in tried.items():
-            for value in values:
-                self.cells({**first, path: value}, registry)
+        ends = {path: _ends(one) for path, one in self.space.items()}
+        first = {path: values[0] for path, values in ends.items()}
+        alone = [{**first, path: v} for path, values in ends.items() for v in values]
+        # By their text: 1 and 1.0 are equal, and an option may take one of them only.
+        for values in {repr(one): one for one in (*alone, *known)}.values():
+            self.cells(values, registry)
 
     def cells(self, values: Values, registry: Registry) -> list[Cell]:
         """Return the runs of a trial, one for each seed of the search.
@@ -114,11 +122,14 @@ class Study:
                 "checkpoint_every": self.rung if self.search.prune else usual_points,
             }
         )
-        axes = (*self.axes, *((path, axis_text(v)) for path, v in values.items()))
-        return [
-            replace(cell, run=replace(cell.run, axes=axes))
-            for cell in grid(suite, registry, blind=True)
-        ]
+        words = [(path, axis_text(value)) for path, value in values.items()]
+        try:
+            cells = grid(suite, registry, blind=True)
+        except ConfigError as error:
+            tried = ", ".join(f"{path} {value}" for path, value in words)
+            raise ConfigError(f"{error} Tried by the search: {tried}.") from None
+        axes = (*self.axes, *words)
+        return [replace(cell, run=replace(cell.run, axes=axes)) for cell in cells]
 
 
 def _ends(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:

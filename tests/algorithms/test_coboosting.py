@@ -8,7 +8,9 @@ from torch import nn
 from fedkd import testing
 from fedkd.algorithms.coboosting import (
     Boosted,
+    BoostedDistilConfig,
     CoBoostingConfig,
+    HardSynthesisConfig,
     moved_weights,
     perturbed,
 )
@@ -42,6 +44,34 @@ def run(name, options, models=("cnn",), rounds=1):
     strategy, _ = REGISTRY.strategy(name, options)
     federation = testing.toy_federation(models=models)
     return simulate(strategy, federation, testing.toy_protocol(rounds), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("ours", "others"),
+    [
+        (
+            HardSynthesisConfig,
+            {
+                "clip_norm",
+                "inversion_weight",
+                "adversarial_mask",
+                "adversarial_temperature",
+            },
+        ),
+        (BoostedDistilConfig, {"weight_decay", "cosine", "clip_norm", "temperature"}),
+    ],
+)
+def test_options_that_are_told_anew_are_those_of_dense(ours, others):
+    """They have its types and bounds, and its defaults but where those are the point."""
+    (dense,) = ours.__bases__
+    differ = set()
+    for name, theirs in dense.model_fields.items():
+        mine = ours.model_fields[name]
+        bounds = (mine.annotation, mine.metadata)
+        assert bounds == (theirs.annotation, theirs.metadata), name
+        if mine.default != theirs.default:
+            differ.add(name)
+    assert differ == others
 
 
 @pytest.mark.parametrize("models", [("cnn",), ("cnn", "mlp")])

@@ -316,7 +316,7 @@ def test_the_live_files_record_the_plug_in(bench):
 def test_a_data_set_that_is_missing_fails_its_cells_and_no_others(bench, capsys, jobs):
     wanted = ["--set", "datasets=[toy-missing, toy]", "--seeds", "0"]
     assert bench("toy-mean, fedavg", *wanted, jobs=jobs) == 1
-    used, said, *_ = capsys.readouterr().err.splitlines()
+    said, used, *_ = capsys.readouterr().err.splitlines()
     assert used.startswith("fedkd: uses cpu: ")
     assert said.startswith("fedkd: toy-missing: there is no file ")
     assert said.endswith("toy.bin. Its cells will fail, the others run.")
@@ -348,7 +348,7 @@ def test_a_partitioner_that_breaks_a_rule_fails_its_cells_and_no_others(bench, c
     Path("twice.py").write_text(TWICE)
     wanted = ["--set", "partitions=[twice, iid]", "--seeds", "0", "--rounds", "1"]
     assert bench("toy-mean", *wanted, "--plugin", "twice.py") == 1
-    said = capsys.readouterr().err.splitlines()[1]
+    said = capsys.readouterr().err.splitlines()[0]
     expected = (
         "the partitioner 'twice' (3 clients, seed 0), line 9 of twice.py: a split has "
         "sample 7 3 times; expected each sample at most once, at one client."

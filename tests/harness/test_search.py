@@ -19,10 +19,11 @@ from fedkd.harness.search import Search
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
 from fedkd.report.tuning import read_tuning, tuning_lines
+from fedkd.simulation import requirements
 from fedkd.suite.grid import grid
 from fedkd.suite.overrides import Overrides, load_overridden
 from fedkd.suite.suite import load_suite
-from fedkd.suite.trials import studies_of
+from fedkd.suite.trials import Study, studies_of
 
 PLUGIN = str(Path(__file__).parents[1] / "plugins" / "toy_plugin.py")
 SEARCH = {
@@ -218,6 +219,87 @@ def test_what_cannot_be_searched_is_refused(suite_of, registry, values, words):
         search_of(suite_of(**values), registry)
 
 
+NO_SCORE = "This trial has no score; the others are run."
+
+
+@pytest.fixture
+def searched_together(monkeypatch):
+    """Two options of which each can have its values, but not both their last ones."""
+    own = {"strategy.adapts": ["round", "never"], "strategy.alpha_decay": [0.0, 0.02]}
+    apfl = {"name": "apfl", "search": own}
+    for key, value in {"strategies": [apfl], "rounds": 1}.items():
+        monkeypatch.setitem(TOY, key, value)
+    return {"training.lr": [1e-3], "trials": 12}
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_combinations_that_are_known_are_checked_before_anything_is_written(
+    run, searched_together, capsys, method
+):
+    search = {**searched_together, "method": method}
+    for arguments in (["--dry-run"], []):
+        assert run(*arguments, code=2, **search) is None
+        said = capsys.readouterr().err
+        assert "alpha does not move with adapts: never" in said
+        tried = "strategy.adapts never, strategy.alpha_decay 0.02."
+        assert f"Tried by the search: training.lr 0.001, {tried}" in said
+        assert not Path("out").exists()
+
+
+@pytest.mark.filterwarnings(f"always:.*{NO_SCORE}")
+def test_what_an_estimator_proposes_and_cannot_be_has_no_score(
+    run, searched_together, capsys
+):
+    search = {**searched_together, "method": "tpe", "trials": 8}
+    (one,) = run(**search)
+    assert (one.trials, one.score is None) == (8, False)
+    assert dict(one.values)["strategy.adapts"] in {"round", "never"}
+    said = capsys.readouterr().err
+    assert f"never, strategy.alpha_decay 0.02. {NO_SCORE}" in said
+    for row in read_results(Path("out/search/results.csv")):
+        values = row.value("strategy.adapts"), row.value("strategy.alpha_decay")
+        assert (row.status, values) != ("done", ("never", "0.02"))
+    assert run(**search) == (one,)
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{NO_SCORE}")
+def test_a_search_of_which_no_trial_can_be_leaves_values_as_they_were(
+    run, searched_together, monkeypatch
+):
+    cells = Study.cells
+
+    def refused(self, values, registry):
+        if values:
+            raise ConfigError("that cannot be.")
+        return cells(self, values, registry)
+
+    monkeypatch.setattr(Study, "check", lambda *_: None)
+    monkeypatch.setattr(Study, "cells", refused)
+    (one,) = run(**{**searched_together, "method": "tpe", "trials": 2})
+    assert (one.trials, one.score, one.values) == (2, None, {})
+
+
+def test_a_batch_that_a_model_cannot_have_costs_an_estimator_one_trial(
+    run, monkeypatch
+):
+    monkeypatch.setitem(TOY, "strategies", ["fedavg"])
+    check = requirements.check_batches
+
+    def checked(federation, protocol):
+        if protocol.training.batch_size == 1:
+            raise ConfigError("training.batch_size: found 1, expected at least 2.")
+        check(federation, protocol)
+
+    monkeypatch.setattr(requirements, "check_batches", checked)
+    search = {"training.batch_size": [8, 1], "trials": 4}
+    (one,) = run(**search, method="tpe")
+    assert one.values["training.batch_size"] == 8
+    rows = read_results(Path("out/search/results.csv"))
+    assert {row.status for row in rows} == {"done", "failed"}
+    run(**search, out="drawn", code=2)
+    assert not list(Path("drawn/search/runs").iterdir())
+
+
 def test_without_optuna_a_sentence_names_the_extra(suite_of, registry, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install 'fedkd\[search\]'"):
@@ -243,7 +325,10 @@ def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
         assert scores[str(one.values["training.lr"])] == one.score
         assert one.values["training.lr"] != TOY["training"]["lr"]
         assert one.trials == 4
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    # Once, before the first trial, and not again before the table.
+    assert told.startswith("fedkd: uses cpu: ")
+    assert told.count("uses cpu") == 1
     page = Path("out/table.md").read_text("utf-8")
     for line in tuning_lines(ResultsFolder(Path("out"))):
         assert line in said
@@ -257,7 +342,9 @@ def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
     trials = load_suite("out/search/suite.yaml")
     assert (trials.search, trials.seeds) == (None, (100,))
     before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("metrics.jsonl")}
+    capsys.readouterr()
     assert run() == chosen
+    assert "uses cpu" not in capsys.readouterr().err
     assert before == {
         p: p.stat().st_mtime_ns for p in Path("out").rglob("metrics.jsonl")
     }

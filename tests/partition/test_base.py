@@ -167,6 +167,11 @@ def test_a_minimal_size_that_cannot_be_met_is_refused():
     )
 
 
+def test_with_less_than_a_sample_for_each_client_no_minimal_size_helps():
+    with pytest.raises(ConfigError, match=r"clients\. Lower the number of clients\.$"):
+        check_demand(LABELS, 8, 3, 2)
+
+
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
 def test_labels_that_are_no_class_are_refused(labels):
     with pytest.raises(DataError, match="expected 0 to 2"):

@@ -145,12 +145,23 @@ def test_the_groups_that_a_partitioner_is_given_cannot_be_written_to():
 
 
 @pytest.mark.parametrize(
-    ("clients", "end"),
-    [(8, r"min_size, or the number of clients\."), (2, r"the option min_size\.")],
+    ("samples", "clients", "least", "ways"),
+    [
+        (25, 8, 30, "the option min_size, or the number of clients"),
+        (25, 2, 30, "the option min_size"),
+        (2, 6, 1, "the number of clients"),
+        (2, 6, 30, "the number of clients"),
+    ],
 )
-def test_a_group_that_is_too_small_for_its_clients_is_named(clients, end):
-    partitioner = Groups(GroupsConfig(min_size=30))
-    partitioner.groups = np.repeat([0, 1], [500, 25])
-    words = rf"found 25 samples in group 1, expected {15 * clients} or more, .*{end}"
+def test_a_group_that_is_too_small_is_told_with_what_helps(
+    samples, clients, least, ways
+):
+    partitioner = Groups(GroupsConfig(min_size=least))
+    partitioner.groups = np.repeat([0, 1], [500, samples])
+    words = (
+        rf"found {samples} samples in group 1, expected {clients // 2 * least} or more, "
+        rf".*\. Lower {ways}\."
+    )
+    labels = np.zeros(500 + samples, int)
     with pytest.raises(ConfigError, match=words):
-        partitioner.split(np.zeros(525, int), clients, 1, np.random.default_rng(0))
+        partitioner.split(labels, clients, 1, np.random.default_rng(0))

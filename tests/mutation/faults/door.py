@@ -155,9 +155,16 @@ FAULTS = [
     dict(
         name="search: values are not tried before it starts",
         path="fedkd/harness/search.py",
-        old="            study.check(registry)",
+        old="            track.study.check(registry, track.proposals.known)",
         new="            pass",
         tests="tests/harness/test_search.py -k cannot_be_searched",
+    ),
+    dict(
+        name="search: combinations are not tried before it starts",
+        path="fedkd/suite/trials.py",
+        old="for one in (*alone, *known)}",
+        new="for one in alone}",
+        tests="tests/harness/test_search.py -k combinations",
     ),
     dict(
         name="search: only one end of a range is tried",
