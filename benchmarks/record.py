@@ -90,7 +90,7 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
         stages |= {row.run_id: lines for row, lines in lines_of(report) if lines}
     _write(folder, rows, left, tuning)
     write_stages(folder, [*rows, *left], stages)
-    _write_table(folder, rows, asked, reports, registry)
+    _write_table(folder, rows, _together_asked(suites), reports, registry)
     return left
 
 
@@ -243,6 +243,17 @@ def _write(
         (folder / BEGUN).unlink(missing_ok=True)
     if tuning is not None:
         (folder / "chosen.json").write_text(json_text(asdict(tuning)), "utf-8")
+
+
+def _together_asked(suites: Sequence[Suite]) -> Suite:
+    """Return the first suite with what any of them asks for."""
+    every = {
+        name: list(
+            {repr(one): one for s in suites for one in getattr(s, name)}.values()
+        )
+        for name in ("datasets", "partitions", "models", "strategies")
+    }
+    return suites[0].model_copy(update=every)
 
 
 def _write_table(

@@ -23,7 +23,7 @@ from laststages import read_stages
 
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.escaping.markdown import unescaped
-from fedkd.report.reported import reported_section
+from fedkd.report.reported import meant_by, reported_section
 from fedkd.report.results import read_results
 from fedkd.report.stages import TITLE as STAGES
 from fedkd.report.stages import stage_table
@@ -73,7 +73,6 @@ def renewed(
     """
     rows = read_results(path.with_name("results.csv"))
     suite = load_suite(rows[0].suite)
-    names = {entry.label: entry.name for entry in suite.strategies}
     kept = sections(path.read_text("utf-8")) if path.is_file() else {}
     if told is None:
         told = {title: items(body) for title, body in kept.items() if title in LISTS}
@@ -96,7 +95,7 @@ def renewed(
         stages=stages,
         warned=told.get("Warnings", ()),
         columns=[*every_column(registry, metrics, suite).values()],
-        reported=reported_section(rows, papers, names),
+        reported=reported_section(rows, papers, meant_by([suite], registry)),
     )
 
 

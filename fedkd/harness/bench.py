@@ -35,7 +35,7 @@ from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report import plots, results, stages, table
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
-from fedkd.report.reported import reported_section
+from fedkd.report.reported import meant_by, reported_section
 from fedkd.report.results import Row
 from fedkd.report.tuning import Tuning, tuning_lines
 from fedkd.simulation.executors import SERIAL, Choice, alone
@@ -292,7 +292,7 @@ class Bench:
             sums.write_summed(out.suite, yamlfile.dump(self.whole.plain()))
 
     def _reported(self, rows: Sequence[Row]) -> str:
-        names = {entry.label: entry.name for entry in self.suite.strategies}
+        names = meant_by([self.suite], self.registry)
         return reported_section(rows, self.papers, names)
 
     def _stages(self) -> str:

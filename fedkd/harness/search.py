@@ -261,14 +261,17 @@ class Search:
                     track.study.dataset,
                 )
             )
-        runs = [self._trials.settings.out.run(c.run_id) for c in self._trials.cells]
-        last = [lines[-1] for run in runs if (lines := metrics_or_none(run))]
+        rows, out = self._trials.done, self._trials.settings.out
+        ids = [cell.run_id for cell in self._trials.cells]
+        # One that was ended early has no row.
+        ran = [i for i in ids if i not in rows or rows[i].status != "skipped"]
+        last = [lines[-1] for i in ran if (lines := metrics_or_none(out.run(i)))]
         return Tuning(
             self.column.name,
             self.config.method,
             self.config.seeds,
             tuple(chosen),
-            runs=len(runs),
+            runs=len(ran),
             client_examples=sum(line["client_examples"] for line in last),
             server_examples=sum(line["server_examples"] for line in last),
             bytes=sum(line["bytes_up"] + line["bytes_down"] for line in last),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from fedkd.plugins.registry import Registry
 from fedkd.report.results import Row
 from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.suite.axes import axis_text
-from fedkd.suite.entries import ListedStrategy
+from fedkd.suite.entries import AMOUNTS, ListedStrategy, MetricEntry
+from fedkd.suite.labels import label_lines
 from fedkd.suite.models import Models, models_of
 from fedkd.suite.public import public_text
+from fedkd.suite.searched import Searched, searched_by
 from fedkd.suite.suite import Suite
 
 PRECISIONS = {
@@ -45,7 +47,7 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         suite: As it was run.
         registry: Says what the models of packaged mixes are.
     """
-    share = suite.participation
+    share, searched = suite.participation, searched_by(suite, registry)
     who = (
         counted(share, "client")
         if isinstance(share, int)
@@ -54,13 +56,13 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
     lines = [
         f"{counted(suite.rounds, 'round')}, {counted(suite.clients, 'client')}, {who} in "
         "each round.",
-        f"Local training: {_training(suite.training)}.",
+        f"Local training: {_training(suite.training, searched.training)}.",
         f"BatchNorm statistics: {suite.buffers}. Test images of a client: "
         f"{suite.test_shards}.",
         f"Seeds: {', '.join(map(str, suite.seeds))}; a seed names the data split, the "
         "initial weights, the sampled clients and all training noise.",
     ]
-    lines += _grid_and_validation(suite)
+    lines += _grid_and_validation(suite) + searched.lines()
     lines += _faults_and_time(suite)
     if suite.public is not None:
         lines.append(f"Public data: {public_text(suite.public)}.")
@@ -71,8 +73,9 @@ def protocol_lines(suite: Suite, registry: Registry) -> list[str]:
         lines.append(f"Measured: {_measured(suite)}.")
     if suite.precision != "fp32":
         lines.append(f"Arithmetic: {PRECISIONS[suite.precision]}.")
-    lines += _models(suite, registry)
-    return lines + [text for entry in suite.strategies if (text := _departures(entry))]
+    lines += label_lines(suite, registry) + _models(suite, registry)
+    departures = (_departures(entry, searched) for entry in suite.strategies)
+    return lines + [text for text in departures if text]
 
 
 def _grid_and_validation(suite: Suite) -> list[str]:
@@ -216,39 +219,56 @@ def _threads(facts: Mapping[str, Any]) -> str:
 
 def _measured(suite: Suite) -> str:
     """Return the metrics as the suite says them: ``macro_f1, rounds_to (target 80)``."""
-    texts = []
-    for entry in suite.metrics:
-        options = ", ".join(f"{key} {value}" for key, value in entry.options.items())
-        texts.append(f"{entry.name} ({options})" if options else entry.name)
-    return ", ".join(texts)
+    return ", ".join(map(_metric, suite.metrics))
 
 
-def _training(training: TrainingConfig) -> str:
+def _metric(entry: MetricEntry) -> str:
+    parts = [] if entry.label in (None, entry.name) else [entry.name]
+    parts += [f"{key} {value}" for key, value in entry.options.items()]
+    shown = entry.label or entry.name
+    return f"{shown} ({', '.join(parts)})" if parts else shown
+
+
+def _training(training: TrainingConfig, searched: Collection[str]) -> str:
+    """Return local training, without the keys that are searched for every strategy."""
+    decay = training.lr_decay
+    parts = {
+        "lr": f"SGD {training.lr:g}",
+        "momentum": f"momentum {training.momentum:g}",
+        "weight_decay": f"weight decay {training.weight_decay:g}",
+        "clip_norm": f"gradient norm at most {training.clip_norm or 0:g}",
+        "lr_decay": f"rate times {decay:g} a round",
+    }
+    unsaid = set(searched)
+    unsaid |= {"clip_norm"} if training.clip_norm is None else set()
+    unsaid |= {"lr_decay"} if decay == 1 else set()
+    texts = [_work(training, searched), "SGD" if "lr" in searched else ""]
+    texts += [text for key, text in parts.items() if key not in unsaid]
+    if "lr_from_round" not in searched:
+        texts += [f"{r:g} from round {i}" for i, r in training.lr_from_round.items()]
+    return ", ".join(filter(None, texts))
+
+
+def _work(training: TrainingConfig, searched: Collection[str]) -> str:
+    """Return ``20 steps of 32 images``, as far as that is not searched."""
     amount = (
         counted(training.local_steps, "step")
         if training.local_steps is not None
         else counted(training.local_epochs or 0, "epoch")
     )
-    parts = [
-        f"{amount} of {counted(training.batch_size, 'image')}",
-        f"SGD {training.lr:g}",
-        f"momentum {training.momentum:g}",
-        f"weight decay {training.weight_decay:g}",
-    ]
-    if training.clip_norm is not None:
-        parts.append(f"gradient norm at most {training.clip_norm:g}")
-    if training.lr_decay != 1:
-        parts.append(f"rate times {training.lr_decay:g} a round")
-    parts += [f"{r:g} from round {i}" for i, r in training.lr_from_round.items()]
-    return ", ".join(parts)
+    images = counted(training.batch_size, "image")
+    if any(key in searched for key in AMOUNTS):
+        return "" if "batch_size" in searched else f"batches of {images}"
+    return amount if "batch_size" in searched else f"{amount} of {images}"
 
 
-def _departures(entry: ListedStrategy) -> str:
+def _departures(entry: ListedStrategy, searched: Searched) -> str:
     """Return how a strategy departs from the suite; empty if it does not."""
-    parts = [f"{key} {value}" for key, value in entry.options.items()]
-    if entry.rounds is not None:
-        parts.insert(0, counted(entry.rounds, "round"))
-    parts += [f"training.{key} {value}" for key, value in entry.training.items()]
+    options, training = searched.fixed(entry)
+    parts = [] if entry.label == entry.name else [entry.name]
+    parts += [] if entry.rounds is None else [counted(entry.rounds, "round")]
+    parts += [f"{key} {value}" for key, value in options.items()]
+    parts += [f"training.{key} {value}" for key, value in training.items()]
     return f"{entry.label}: {', '.join(parts)}." if parts else ""
 
 

@@ -160,7 +160,7 @@ def _unseparated(table: Table) -> list[str]:
         for title, place in zip(titles, places, strict=True)
         if "leading" in place.marks.values()
     ]
-    few = [t for t, place in told if place.pair and place.pair.n < LEAST_SEEDS]
+    few = [title for title, place in told if _lacks_seeds(place.pair)]
     lines = []
     # Of many settings with too few seeds, one sentence says it.
     if len(few) > 1:
@@ -175,10 +175,19 @@ def _unseparated(table: Table) -> list[str]:
     return [*whys, *lines]
 
 
+def _lacks_seeds(pair: Pair | None) -> bool:
+    """Say whether two differ, and have too few seeds in common for an interval."""
+    return pair is not None and not pair.looks_equal and pair.n < LEAST_SEEDS
+
+
 def _why(place: Standing) -> str:
     pair = place.pair
     if pair is None:
         return "Runs of one seed saw different splits, so nothing is paired."
+    if pair.looks_equal:
+        # The means beside each other may look different: each is rounded by itself.
+        who = f"{pair.first} and {pair.second}"
+        return f"{who}: {difference(pair)}, a difference of 0 at these decimals."
     who = f"{pair.first} above {pair.second}"
     interval = pair.interval
     if interval is None:
@@ -196,8 +205,6 @@ def _why(place: Standing) -> str:
 
 
 def _needed(pair: Pair) -> str:
-    if pair.looks_equal:
-        return "so they look equal at these decimals"
     seeds = pair.seeds_needed
     if seeds is None:
         return f"more than {MOST_SEEDS:,} seeds would separate them at this spread"

@@ -11,6 +11,13 @@ from fedkd.report.stats.standings import Mark
 from fedkd.report.text import markdown_grid
 
 
+def marked(text: str, mark: Mark) -> str:
+    """Return a text, bold or underlined as its mark says, as Markdown has it."""
+    if mark == "best":
+        return f"**{text}**"
+    return f"<u>{text}</u>" if mark == "second" else text
+
+
 @dataclass(frozen=True)
 class Entry:
     """One field of a grid."""
@@ -25,10 +32,7 @@ class Entry:
     @property
     def markdown(self) -> str:
         """The text, bold or underlined as its mark says."""
-        text = escaped_entry(self.text)
-        if self.mark == "best":
-            return f"**{text}**"
-        return f"<u>{text}</u>" if self.mark == "second" else text
+        return marked(escaped_entry(self.text), self.mark)
 
 
 @dataclass(frozen=True)

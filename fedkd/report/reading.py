@@ -17,7 +17,7 @@ from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
-from fedkd.report.reported import reported_part, reported_section
+from fedkd.report.reported import Meant, meant_by, reported_part, reported_section
 from fedkd.report.results import COUNTS, Row, merge_results, outcome, read_results
 from fedkd.report.rows.joinable import check_protocols, check_things
 from fedkd.report.stages import stage_part, stage_table
@@ -210,13 +210,9 @@ def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:
     return [(row, [*metrics_or_none(folders[row.run_id])]) for row in report.rows]
 
 
-def names_of(report: Report) -> dict[str, str]:
-    """Return the registered names of strategies by their labels."""
-    return {
-        entry.label: entry.name
-        for suite in report.suites.values()
-        for entry in suite.strategies
-    }
+def names_of(report: Report) -> Meant:
+    """Return what the labels of the suites stand for."""
+    return meant_by(report.suites.values(), report.registry)
 
 
 def _papers(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fedkd.errors import counted
+from fedkd.plugins.registry import Registry
 from fedkd.report.grouping import (
     GLOBAL,
     LOCAL,
@@ -22,10 +23,63 @@ from fedkd.report.notes import OF_CLIENTS
 from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.results import Row
 from fedkd.report.text import spread
+from fedkd.suite.labels import meant_datasets, meant_partitions
 from fedkd.suite.reported import Reported
+from fedkd.suite.spread import spread_strategies
+from fedkd.suite.suite import Suite
 
 SIGN = f" {OF_CLIENTS} has no global model."
 COLUMNS = {column.name: column for column in (GLOBAL, LOCAL)}
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What labels stand for, each by its suite's name and the label.
+
+    What is not in it is called by its registered name.
+    """
+
+    strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Registered names."""
+    datasets: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Names with their options."""
+    partitions: Mapping[tuple[str, str], tuple[str, float | None]] = field(
+        default_factory=dict
+    )
+    """Names with their options but alpha, and that."""
+    suites: frozenset[str] = frozenset()
+    """Names of the suites that were read."""
+
+    def setting(self, suite: str, setting: Setting) -> Setting:
+        """Return a setting of a suite as it is called without labels."""
+        split = (suite, setting.partition)
+        usual = (setting.partition, setting.alpha)
+        partition, alpha = self.partitions.get(split, usual)
+        dataset = self.datasets.get((suite, setting.dataset), setting.dataset)
+        return replace(setting, dataset=dataset, partition=partition, alpha=alpha)
+
+
+def meant_by(suites: Iterable[Suite], registry: Registry) -> Meant:
+    """Return what the labels of suites stand for."""
+    every = list(suites)
+    return Meant(
+        {
+            (suite.name, entry.label): entry.name
+            for suite in every
+            for entry in spread_strategies(registry, suite.strategies)
+        },
+        {
+            (suite.name, label): meant
+            for suite in every
+            for label, meant in meant_datasets(suite, registry).items()
+        },
+        {
+            (suite.name, label): meant
+            for suite in every
+            for label, meant in meant_partitions(suite, registry).items()
+        },
+        frozenset(suite.name for suite in every),
+    )
 
 
 @dataclass(frozen=True)
@@ -54,36 +108,40 @@ class Beside:
 
 
 def beside(
-    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+    rows: Sequence[Row], sources: Sequence[Reported], names: Meant
 ) -> list[Beside]:
     """Return the numbers of papers that are of our strategies, data sets and skews.
 
     Args:
         rows: Our runs.
         sources: The papers' tables.
-        names: Registered names of our strategies by label; a label that is not in it
-            is a name.
+        names: What our labels stand for.
     """
-    return [
-        Beside(
-            label,
-            setting,
-            ours,
-            number,
-            method,
-            source,
-            why_not=_why_not(source, setting, runs),
-            is_of_clients=without_global(runs),
-        )
-        for (label, setting), runs in group(rows).items()
-        for source in sources
-        if (ours := _values(runs, source))
-        for method, number in _numbers(source, setting, names.get(label, label))
-    ]
+    found = []
+    for (label, setting), runs in group(rows).items():
+        suite = runs[0].suite
+        meant = names.setting(suite, setting)
+        name = names.strategies.get((suite, label), label)
+        found += [
+            Beside(
+                label,
+                setting,
+                ours,
+                number,
+                method,
+                source,
+                why_not=_why_not(source, meant, runs),
+                is_of_clients=without_global(runs),
+            )
+            for source in sources
+            if (ours := _values(runs, source))
+            for method, number in _numbers(source, meant, name)
+        ]
+    return found
 
 
 def reported_section(
-    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+    rows: Sequence[Row], sources: Sequence[Reported], names: Meant
 ) -> str:
     """Return the section of a page; nothing where no numbers are asked for."""
     part = reported_part(rows, sources, names)
@@ -91,7 +149,7 @@ def reported_section(
 
 
 def reported_part(
-    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+    rows: Sequence[Row], sources: Sequence[Reported], names: Meant
 ) -> Part | None:
     """Return the part of a page that :func:`reported_section` writes, if there is one."""
     if not sources:
@@ -115,7 +173,9 @@ def reported_part(
     ]
     header = ["strategy", "setting", "accuracy", "reported of"]
     numbers = ["ours", "reported", "why not comparable"]
-    none = "None of the papers' numbers are of these strategies and data."
+    is_known = {row.suite for row in rows} <= names.suites
+    labels = "." if is_known else ", by the names here; a label may stand for others."
+    none = f"None of the papers' numbers are of these strategies and data{labels}"
     sign = SIGN if any(one.is_of_clients for one in every) else ""
     notes = [
         "Nothing here was run under a paper's protocol, so no difference is a result."
@@ -130,7 +190,7 @@ def reported_part(
 
 
 def reported_plain(
-    rows: Sequence[Row], sources: Sequence[Reported], names: Mapping[str, str]
+    rows: Sequence[Row], sources: Sequence[Reported], names: Meant
 ) -> list[dict[str, Any]]:
     """Return the numbers of papers beside ours as plain values."""
     return [
@@ -178,7 +238,7 @@ def _plain(shown: str) -> str:
 def _why_not(
     source: Reported, setting: Setting, runs: Sequence[Row]
 ) -> tuple[str, ...]:
-    """Return what is other there, as far as a row of ours says."""
+    """Return what is other there, as far as a row of ours and its suite say."""
     rounds, models = runs[0].rounds, ", ".join(source.models)
     facts = [
         f"{counted(source.clients, 'client')}, here {setting.clients}"
@@ -188,7 +248,10 @@ def _why_not(
         if source.rounds != rounds
         else "",
         f"models: {models}; here {setting.models}" if models != setting.models else "",
-        f"here {setting.dataset}" if "[" in setting.dataset else "",
+        *(
+            "" if shown == _plain(shown) else f"here {shown}"
+            for shown in (setting.dataset, setting.partition)
+        ),
         f"measured: {source.measured}",
     ]
     return tuple(filter(None, facts))

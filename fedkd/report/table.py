@@ -65,6 +65,8 @@ COSTS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("peak memory MiB", lambda row: _scaled(row.peak_memory_bytes, 2**20)),
 )
 """Columns of the table of costs, and how to read them from a row."""
+COST_UNITS = ("rounds", "bytes", "seconds")
+"""Units in which metrics over the rounds of a run are costs."""
 
 
 def table_markdown(  # noqa: PLR0913 - all that a page has
@@ -265,7 +267,7 @@ def _costs(
     targets = [
         summarise(rows, references, column)
         for column in columns
-        if column.scope == "rounds"
+        if column.scope == "rounds" and column.unit in COST_UNITS
     ]
     groups = group(rows)
     titles = titles_of(setting for _, setting in groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeAlias
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table as Grid
@@ -11,7 +12,7 @@ from rich.text import Text
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import column_titles
 from fedkd.report.notes import labelled, meaning, mixed_data, notes, verdicts
-from fedkd.report.parts import Part
+from fedkd.report.parts import Part, marked
 from fedkd.report.results import Row
 from fedkd.report.summary import Table, summarise
 from fedkd.report.table import (
@@ -23,6 +24,8 @@ from fedkd.report.table import (
 )
 
 STYLES = {"best": "bold", "second": "underline", "leading": "", "": ""}
+_Texts: TypeAlias = Sequence[Sequence[str]]
+"""Of the strategies, by setting."""
 FRAME = 3
 """Characters that a column takes beside its text: a line and two spaces."""
 
@@ -81,7 +84,8 @@ class Fitted:
     """A table that is as wide as its console allows.
 
     Settings that have no room beside others follow below, with the strategies again. What
-    is longer than a line goes on in the next one.
+    is longer than a line goes on in the next one. Where text has no styles, as in a file,
+    bold and underlined are as in Markdown.
     """
 
     def __init__(self, table: Table, title: str) -> None:
@@ -89,27 +93,36 @@ class Fitted:
         self._title = title
         self._titles, _ = column_titles(table.settings)
         self._labels = [labelled(label, table) for label in table.strategies]
-        self._texts = [
-            [entry_text(table.entries[s, t], table) for s in table.strategies]
-            for t in table.settings
-        ]
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """Yield one grid, or several where one is too wide."""
-        del console
+        # What is recorded becomes a page, with styles.
+        texts = self._entries(console.color_system is not None or console.record)
         title = self._title
-        for places in self._parts(options.max_width):
-            yield self._grid(places, title)
+        for places in self._parts(options.max_width, texts):
+            yield self._grid(places, title, texts)
             title = f"{self._title} (goes on)".lstrip()
 
-    def _parts(self, room: int) -> list[list[int]]:
+    def _entries(self, is_styled: bool) -> _Texts:
+        """Return the texts of each setting, with signs of their marks without styles."""
+        table = self._table
+        texts = []
+        for setting in table.settings:
+            entries = [table.entries[label, setting] for label in table.strategies]
+            marks = ["" if is_styled else entry.mark for entry in entries]
+            plain = [entry_text(entry, table) for entry in entries]
+            texts.append(list(map(marked, plain, marks)))
+        return texts
+
+    def _parts(self, room: int, texts: _Texts) -> list[list[int]]:
         """Return which settings stand side by side: as many as have room."""
         start = Text(max([*self._labels, "strategy"], key=len)).cell_len + FRAME + 1
         parts: list[list[int]] = [[]]
         used = start
-        for place, width in enumerate(map(self._least, range(len(self._titles)))):
+        widths = map(_least, self._titles, texts)
+        for place, width in enumerate(widths):
             if parts[-1] and used + width + FRAME > room:
                 parts.append([])
                 used = start
@@ -117,12 +130,7 @@ class Fitted:
             used += width + FRAME
         return parts
 
-    def _least(self, place: int) -> int:
-        """Return the least width of a setting: its numbers and its title's words."""
-        words = [*self._texts[place], *self._titles[place].split()]
-        return max(Text(word).cell_len for word in words)
-
-    def _grid(self, places: Sequence[int], title: str) -> Grid:
+    def _grid(self, places: Sequence[int], title: str, texts: _Texts) -> Grid:
         table = self._table
         # Text here and below: what is in square brackets is markup to rich, and vanishes.
         heading = Text(title) if title else None
@@ -133,9 +141,14 @@ class Fitted:
             grid.add_column(name, justify="right", overflow="fold")
         for line, label in enumerate(table.strategies):
             marks = [table.entries[label, table.settings[p]].mark for p in places]
-            texts = [
-                Text(self._texts[place][line], style=STYLES[mark])
+            shown = [
+                Text(texts[place][line], style=STYLES[mark])
                 for place, mark in zip(places, marks, strict=True)
             ]
-            grid.add_row(Text(self._labels[line]), *texts)
+            grid.add_row(Text(self._labels[line]), *shown)
         return grid
+
+
+def _least(title: str, texts: Sequence[str]) -> int:
+    """Return the least width of a setting: its numbers and its title's words."""
+    return max(Text(word).cell_len for word in (*texts, *title.split()))

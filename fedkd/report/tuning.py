@@ -47,7 +47,7 @@ class Tuning:
     chosen: tuple[Chosen, ...]
     """For each setting and strategy with something to search."""
     runs: int
-    """Different runs that the trials were."""
+    """Different runs that the trials were, without those that were skipped."""
     client_examples: int
     """Images through training steps on clients, in all of them."""
     server_examples: int

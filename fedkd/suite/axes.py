@@ -84,12 +84,12 @@ def points_of(
     for point in itertools.product(*axes.values()):
         there = dict(values)
         for path, value in zip(axes, point, strict=True):
-            there = with_value(there, path, _unlabelled(value, path))
+            there = with_value(there, path, unlabelled(value, path))
         words = ((p, axis_text(v, p)) for p, v in zip(axes, point, strict=True))
         yield tuple(words), there
 
 
-def _unlabelled(value: Any, path: str) -> Any:
+def unlabelled(value: Any, path: str) -> Any:
     """Return a value of an axis without what tables call it."""
     if path != FAULTS or not isinstance(value, Mapping):
         return value

@@ -305,7 +305,7 @@ def _cell(
     }
     run = _name(suite, called, parts, seed)
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
-    split = with_alpha(partition.name, _alpha(partition), "-a")
+    split = with_alpha(partition.name, alpha_of(partition), "-a")
     return Cell(
         run=run,
         config_hash=digest,
@@ -322,9 +322,9 @@ def _name(suite: Suite, called: _Called, parts: Parts, seed: int) -> RunName:
     return RunName(
         suite=suite.name,
         strategy=called.strategy,
-        dataset=_shown(parts.dataset, parts.shift, called.dataset),
+        dataset=shown_data(parts.dataset, parts.shift, called.dataset),
         partition=called.partition or partition.shown(leave_out=("alpha",)),
-        alpha=None if called.partition else _alpha(partition),
+        alpha=None if called.partition else alpha_of(partition),
         models=parts.models.shown,
         clients=suite.clients,
         rounds=parts.protocol.rounds,
@@ -333,7 +333,8 @@ def _name(suite: Suite, called: _Called, parts: Parts, seed: int) -> RunName:
     )
 
 
-def _alpha(partition: Resolved) -> float | None:
+def alpha_of(partition: Resolved) -> float | None:
+    """Return the concentration of a Dirichlet partition; None of others."""
     alpha = partition.options.get("alpha")
     return float(alpha) if isinstance(alpha, int | float) else None
 
@@ -364,7 +365,7 @@ def _plain_shift(shift: ShiftConfig) -> dict[str, Any]:
     return {} if shift.is_none else {"shift": shift.model_dump(mode="json")}
 
 
-def _shown(dataset: Resolved, shift: ShiftConfig, label: str | None) -> str:
+def shown_data(dataset: Resolved, shift: ShiftConfig, label: str | None) -> str:
     """Return what tables call the data: ``digits with rotation 0.5``."""
     shown = dataset.shown()
     if label is not None:

@@ -309,6 +309,17 @@ def test_without_optuna_a_sentence_names_the_extra(suite_of, registry, monkeypat
 # ---- what is chosen ---------------------------------------------------------------
 
 
+def test_trials_that_are_skipped_are_no_runs(run):
+    chosen = run("--set", "strategies=[fedavg, toy-picky]", prune=False)
+    assert [(one.strategy, one.score is None) for one in chosen] == [
+        ("fedavg", False),
+        ("toy-picky", True),
+    ]
+    statuses = [row.status for row in read_results(Path("out/search/results.csv"))]
+    assert sorted(statuses) == ["done"] * 4 + ["skipped"] * 4
+    assert "It took 4 runs: " in Path("out/table.md").read_text("utf-8")
+
+
 def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
     chosen = run()
     trials = read_results(Path("out/search/results.csv"))

@@ -3,7 +3,13 @@
 import json
 from dataclasses import replace
 
-from fedkd.metrics.targets import BytesTo, RoundsTo, TargetConfig
+from fedkd.metrics.targets import (
+    AccuracyAfter,
+    AfterConfig,
+    BytesTo,
+    RoundsTo,
+    TargetConfig,
+)
 from fedkd.report.plain import plain_report
 from fedkd.report.results import Row
 from fedkd.report.stages import stage_table
@@ -63,6 +69,40 @@ def test_equal_differences_are_too_few_below_six():
     assert (
         "3 common seeds with equal differences; an interval takes 6 or more." in section
     )
+
+
+def test_equal_rows_are_not_above_each_other_however_few_their_seeds():
+    for values in ([80.0], [80.0, 60.0], [80.0, 60.0, 70.0]):
+        found = [*rows("a", *values), *rows("b", *values), *rows("c", *[1.0] * 3)]
+        section = part(table_markdown(found, title="t"), "Global accuracy")
+        assert " above " not in section
+        assert "common seed" not in section
+        assert "a and b: +0.00" in section
+        assert ", a difference of 0 at these decimals." in section
+
+
+def test_no_equal_rows_are_among_those_that_lack_seeds():
+    found = rows("a", 80.0) + rows("b", 80.0) + rows("c", 1.0)
+    for name in ("x", "y"):
+        more = [*rows("a", 80.0), *rows("b", 70.0), *rows("c", 1.0)]
+        found += [replace(one, dataset=name) for one in more]
+    section = part(table_markdown(found, title="t"), "Global accuracy")
+    assert "digits: a and b: +0.00, a difference of 0 at these" in section
+    assert "fewer than 3 seeds in common on x; y, and an interval" in section
+
+
+def test_differences_that_round_to_nothing_do_not_say_that_means_look_equal():
+    (rounds,) = RoundsTo(TargetConfig(target=80)).columns("rounds_to_80")
+    values = {"a": (1, 1, 2), "b": (2, 2, 1), "c": (9, 9, 9)}
+    found = [
+        replace(one, metrics={"rounds_to_80": value})
+        for label, several in values.items()
+        for one, value in zip(rows(label, 1.0, 2.0, 3.0), several, strict=True)
+    ]
+    section = part(table_markdown(found, title="t", columns=[rounds]), rounds.title)
+    assert "| a        |     1 ± 1 ≈ |" in section
+    assert "| b        |       2 ± 1 |" in section
+    assert "a and b: +0 ± 1 [-3, +3], a difference of 0 at these decimals." in section
 
 
 def test_results_that_do_not_say_who_has_no_global_model_are_told():
@@ -154,6 +194,14 @@ def test_what_it_took_to_reach_a_target_stands_among_the_costs():
         "1,500 ± 0",
     ]
     assert other.split("|")[-3].strip() == "2 undefined"
+
+
+def test_an_accuracy_over_the_rounds_is_no_cost():
+    (column,) = AccuracyAfter(AfterConfig(rounds=1)).columns("accuracy_after_1")
+    found = rows("a", 80.0, metrics={"accuracy_after_1": 40.0})
+    page = table_markdown(found, title="t", columns=[column])
+    assert "40.00" in part(page, column.title)
+    assert column.name not in part(page, "Costs of a run")
 
 
 def blocks():

@@ -185,3 +185,16 @@ def test_searches_of_two_kinds_are_not_added_up(recording, changes, told):
         other = replace(_tuning(settings), **changes)
         with pytest.raises(ConfigError, match=told):
             recording.merged_tuning([_tuning("a", "b"), other])
+
+
+def test_the_protocol_is_of_all_that_the_commands_ask_for(recording):
+    commands = (
+        "fedkd bench seven --datasets mnist,svhn\n"
+        "fedkd bench seven --datasets cifar100 --strategies fedavg"
+    )
+    registry = load_registry(quiet=True)
+    asked = recording._together_asked(recording.suites_of(commands, registry))
+    labels = [entry.label for entry in asked.datasets]
+    assert [label.split()[0] for label in labels] == ["MNIST", "SVHN", "CIFAR-100"]
+    assert len(asked.strategies) == 17
+    assert len(asked.partitions) == len(asked.models) == 1

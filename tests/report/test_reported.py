@@ -1,18 +1,22 @@
 """Numbers of papers beside ours: what is shown, why they are not comparable."""
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 
 from fedkd.base import yamlfile
+from fedkd.base.runname import RunName
 from fedkd.cli import main
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry
-from fedkd.report.reported import beside, reported_section
+from fedkd.report.reported import Meant, beside, meant_by, reported_section
 from fedkd.report.results import Row, write_results
+from fedkd.suite.grid import grid
 from fedkd.suite.reported import load_reported, reported_names
 from fedkd.suite.suite import load_suite
 
+NAMED = [one.name for one in fields(RunName)]
 MINE = """
 title: "Mine: a paper"
 source: Venue 2024, Table 3
@@ -57,7 +61,7 @@ def paper(tmp_path):
 def test_a_number_stands_beside_the_runs_of_its_method_data_and_skew(paper):
     every = [*rows("own", 84.0, 86.0), *rows("fedprox", 1.0)]
     every += rows("fedavg", 70.0, alpha=0.3)
-    (one,) = beside(every, [load_reported(paper)], {"own": "mine-paper"})
+    (one,) = beside(every, [load_reported(paper)], Meant({("s", "own"): "mine-paper"}))
     assert (one.strategy, one.method, one.reported) == ("own", "Mine", 90.25)
     assert one.ours == (84.0, 86.0)
     assert one.difference == -5.25
@@ -71,12 +75,39 @@ def test_a_number_stands_beside_the_runs_of_its_method_data_and_skew(paper):
 
 def test_a_split_without_a_degree_of_skew_has_its_number(paper):
     every = rows("mine", 50.0, partition="iid", alpha=None, dataset="mnist")
-    (one,) = beside(every, [load_reported(paper)], {})
+    (one,) = beside(every, [load_reported(paper)], Meant())
     assert one.reported == 99.0
 
 
+def test_a_label_is_found_by_what_the_suite_says_it_is(tmp_path, paper):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "{rounds: 1, clients: 10, seeds: [0], models: [cnn], shifts: [none, {features: ["
+        "rotation]}], datasets: [{name: mnist, per_class: 50, test_fraction: 0.5, label: "
+        "figures}], partitions: [{name: dirichlet, alpha: 0.5, label: strong}], "
+        "training: {local_steps: 1}, strategies: [{name: fedavg, label: mean}]}"
+    )
+    suite = load_suite(str(path))
+    cells = grid(suite, load_registry())
+    every = [
+        replace(rows("mean", 70.0)[0], run_id=cell.run_id, **of)
+        for cell in cells
+        for of in [{name: getattr(cell.run, name) for name in NAMED}]
+    ]
+    assert {row.partition for row in every} == {"strong"}
+    meant = meant_by([suite], load_registry())
+    one, other = beside(every, [load_reported(paper)], meant)
+    assert (one.method, one.reported, one.setting.alpha) == ("FedAvg", 80.0, None)
+    shown = "mnist[per_class=50,test_fraction=0.5]"
+    assert f"here {shown}" in one.why_not
+    assert [why for why in other.why_not if why.startswith(f"here {shown} with ")]
+    assert beside(every, [load_reported(paper)], Meant()) == []
+
+
 def test_the_page_has_ours_reported_and_why_not_comparable(paper):
-    section = reported_section(rows("fedavg", 70.0, 72.0), [load_reported(paper)], {})
+    section = reported_section(
+        rows("fedavg", 70.0, 72.0), [load_reported(paper)], Meant()
+    )
     (line,) = [one for one in section.splitlines() if one.startswith("| fedavg")]
     assert [text.strip() for text in line.strip("|").split("|")] == [
         "fedavg",
@@ -114,9 +145,13 @@ def test_every_format_has_them_or_refuses_them(paper, tmp_path, capsys):
 
 
 def test_numbers_of_nothing_that_was_run_are_a_sentence(paper):
-    section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], {})
-    assert "None of the papers' numbers are of these strategies and data." in section
-    assert reported_section(rows("fedprox", 70.0), [], {}) == ""
+    section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], Meant())
+    none = "None of the papers' numbers are of these strategies and data"
+    assert f"{none}, by the names here; a label may stand for others." in section
+    known = Meant(suites=frozenset("s"))
+    section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], known)
+    assert f"{none}.\n" in section
+    assert reported_section(rows("fedprox", 70.0), [], Meant()) == ""
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_a_leader_that_looks_equal_on_the_common_seeds_is_told_so():
         *rows("c", 1.0, 2.0, 3.0),
     ]
     assert verdicts(summarise(found))[1] == (
-        "a above b: +0.00 ± 0.01 [-0.02, +0.02], so they look equal at these decimals."
+        "a and b: +0.00 ± 0.01 [-0.02, +0.02], a difference of 0 at these decimals."
     )
 
 

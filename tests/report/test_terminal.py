@@ -100,5 +100,27 @@ def test_different_splits_are_told_above_the_table():
     assert "so nothing is paired" in text
 
 
+def test_bold_and_underlined_are_seen_where_text_has_no_styles():
+    rows = [
+        row(label, seed, value + 10 * seed + seed * seed * place / 10)
+        for place, (label, value) in enumerate({"a": 70, "b": 60, "c": 50}.items())
+        for seed in range(3)
+    ]
+    text = shown(rows)
+    assert "Bold is best and underlined second" in text
+    assert " **80.00 ± 10.00** │" in text
+    assert " <u>70.17 ± 10.20</u> │" in text
+    assert len({len(line) for line in text.splitlines() if "│" in line}) == 1
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    console.print(table_rich(rows))
+    styled = console.file.getvalue()
+    assert "\x1b[1m" in styled
+    assert "**" not in styled
+    assert "<u>" not in styled
+    page = Console(file=io.StringIO(), width=80, record=True)
+    page.print(table_rich(rows))
+    assert "**" not in page.export_html()
+
+
 def test_no_results_are_one_line():
     assert shown([]) == "There are no results yet.\n"
