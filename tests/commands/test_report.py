@@ -422,6 +422,17 @@ def test_folders_with_other_metrics_are_joined(tmp_path, capsys):
     assert (means["n"], means["global_loss_mean"]) == (2, 0.5)
 
 
+def test_json_says_over_how_many_runs_the_mean_of_each_metric_is(tmp_path, capsys):
+    given = zip(rows("toy-mean", 70.0, 72.0, 74.0), (1.0, None, None), strict=True)
+    found = [replace(row, metrics={"soon": value}) for row, value in given]
+    asked = SUITE + "metrics: [{name: rounds_to, label: soon, target: 73}]\n"
+    folder = bench(tmp_path / "a", found, asked)
+    assert main(["report", folder, "--format", "json"]) == 0
+    (means,) = json.loads(capsys.readouterr().out)["means"]
+    assert (means["n"], means["soon_n"], means["soon_undefined"]) == (3, 1, 2)
+    assert (means["soon_mean"], means["soon_std"]) == (1.0, None)
+
+
 def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, capsys):
     found = [replace(row, metrics={"mine": 0.5}) for row in rows("toy-mean", 70.0)]
     folder = bench(tmp_path / "a", found)
