@@ -25,7 +25,7 @@ from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
-from fedkd.suite.metrics import every_column, metrics_of
+from fedkd.suite.metrics import built, every_column, metrics_of
 from fedkd.suite.reported import Reported, load_reported
 from fedkd.suite.suite import Suite, load_suite
 
@@ -307,12 +307,7 @@ def _columns(
     first: dict[str, tuple[ResultsFolder, Resolved]] = {}
     columns: dict[str, Column] = {}
     for folder, suite in suites.items():
-        try:
-            metrics = metrics_of(registry, suite.metrics, suite.where)
-            declared = every_column(registry, metrics, suite)
-        except FedKDError as error:
-            remark(str(error))
-            continue
+        metrics, declared = _declared(folder, suite, registry, remark)
         for label, metric in metrics.items():
             other, known = first.setdefault(label, (folder, metric))
             if known.plain() != metric.plain():
@@ -330,3 +325,31 @@ def _columns(
             "file and in no table. Load the plug-in that measures it with --plugin."
         )
     return tuple(columns[name] for name in present if name in columns)
+
+
+def _declared(
+    folder: ResultsFolder, suite: Suite, registry: Registry, remark: Remark
+) -> tuple[dict[str, Resolved], dict[str, Column]]:
+    """Return the metrics of a suite that can be had here, by label, and all columns.
+
+    What one of them lacks, such as its plug-in, takes no other one away.
+    """
+    where = str(folder.suite)
+    made: list[tuple[bool, dict[str, Resolved]]] = []
+    for entry in suite.metrics:
+        try:
+            one = metrics_of(registry, [entry], where)
+            reads = any(metric.reads() for metric in built(registry, one).values())
+            made.append((reads, one))
+        except FedKDError as error:
+            remark(str(error))
+    metrics: dict[str, Resolved] = {}
+    columns = every_column(registry, metrics, suite, where)
+    # Last are those that read what others measure.
+    for _, one in sorted(made, key=lambda entry: entry[0]):
+        try:
+            columns |= every_column(registry, metrics | one, suite, where)
+            metrics |= one
+        except FedKDError as error:
+            remark(str(error))
+    return metrics, columns

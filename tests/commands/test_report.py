@@ -442,6 +442,29 @@ def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, 
     assert "Mine" not in out
 
 
+def test_a_metric_of_a_plugin_that_is_not_given_takes_no_other_away(tmp_path, capsys):
+    values = {"mine": 0.5, "soon": 2.0, "early": 1.0, "validation_global_accuracy": 60.0}
+    metrics = "{name: rounds_to, label: %s, target: 9, of: %s}"
+    early, soon = metrics % ("early", "mine"), metrics % ("soon", "global_loss")
+    asked = f"validation: 0.2\nmetrics: [{early}, {soon}, loss, mine]\n"
+    folders = []
+    for name in "ab":
+        found = [
+            replace(row, run_id=f"{name}{row.run_id}", metrics=values, suite=name)
+            for row in rows(f"toy-{name}", 70.0)
+        ]
+        folders.append(bench(tmp_path / name, found, SUITE + asked))
+    assert main(["report", *folders, "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    shown = {name for one in json.loads(out)["means"] for name in one}
+    assert {"soon_mean", "validation_global_accuracy_mean"} <= shown
+    assert not {"mine_mean", "early_mean"} & shown
+    for folder in folders:
+        assert f"{folder}/suite.yaml: metrics.mine: " in err
+        assert f"{folder}/suite.yaml: metrics.early: reads 'mine', which" in err
+    assert "nothing says how to show mine, early; it is in the CSV file" in err
+
+
 def test_one_label_for_two_things_is_refused(tmp_path, capsys):
     folders = [
         bench(
