@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fedkd.errors import (
@@ -62,8 +64,10 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     broken: dict[Hashable, str] = {}
     fits: dict[Hashable, _Fit] = {}
     lost: dict[Resolved, DataError] = {}
+    several = len({cell.run.dataset for cell in cells}) > 1
     for cell in cells:
         parts, run = cell.parts, cell.run
+        name = f"{run.dataset}: " if several else ""
         drawn = (parts.shift, parts.validation)
         shared = (parts.dataset, parts.public, parts.partition, *drawn)
         world = (*shared, parts.models, run.clients)
@@ -71,14 +75,16 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         if not _all_there(parts.datasets, builder, lost):
             continue
         if key not in broken:
-            broken[key] = _fault_of_world(cell, builder, where)
+            with _said_of(name):
+                broken[key] = _fault_of_world(cell, builder, f"{where}: {name}")
         if broken[key]:
             foreseen.failing[cell.run_id] = broken[key]
             continue
         # What a strategy needs hangs on no seed.
         fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
-            fits[fit] = _fit(cell, builder, where)
+            with _said_of(name):
+                fits[fit] = _fit(cell, builder, f"{where}: {name}")
         if fits[fit].skips:
             foreseen.skipped[cell.run_id] = fits[fit].skips
         if fits[fit].fails:
@@ -88,6 +94,18 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
+
+
+@contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """Put a name, if there is one, before what Python warns of in the block."""
+    if not name:
+        yield
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for one in caught:
+        warnings.warn(f"{name}{one.message}", one.category, stacklevel=4)
 
 
 def _all_there(
@@ -127,7 +145,7 @@ def _fit(cell: Cell, builder: RunBuilder, where: str) -> _Fit:
     except NotApplicableError as error:
         return _Fit(skips=error.reason)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}{error}") from None
     except KeyboardInterrupt:
         raise
     # A strategy's code may raise anything; its cell fails then, and the others run.
@@ -162,7 +180,7 @@ def _fault_of_world(cell: Cell, builder: RunBuilder, where: str) -> str:
     except NotApplicableError:
         return ""  # such inputs are a reason to skip, which each strategy's fit tells
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}{error}") from None
     except KeyboardInterrupt:
         raise
     # A model or a partitioner may be a plug-in's and raise anything.
