@@ -228,8 +228,9 @@ def merge_results(
             more counts.
 
     Raises:
-        ConfigError: If two places hold different results under one ``run_id``, or two
-            runs of one strategy, setting and seed have different results.
+        ConfigError: If two places hold different results, or labels, under one
+            ``run_id``, or two runs of one strategy, setting and seed have different
+            results.
     """
     merged: dict[str, Row] = {}
     owner: dict[str, str] = {}
@@ -238,11 +239,23 @@ def merge_results(
             old = merged.setdefault(row.run_id, row)
             first = owner.setdefault(row.run_id, place)
             if _result(old) != _result(row):
+                if _result(_called_alike(old, row)) == _result(row):
+                    raise ConfigError(
+                        f"{first} and {place} have run {row.run_id!r} under two labels "
+                        f"({_difference(old, row)}); expected one. Give it the same label "
+                        "in both suites: what is done is not run again."
+                    )
                 raise ConfigError(
                     f"{first} and {place} hold different results of run {row.run_id!r} "
                     f"({_difference(old, row)}). Report them apart, or remove one."
                 )
     return _one_a_seed(merged.values(), owner, measured)
+
+
+def _called_alike(row: Row, other: Row) -> Row:
+    """Return a row with what another calls its data set, partition and models."""
+    names = ("dataset", "partition", "alpha", "models")
+    return replace(row, **{name: getattr(other, name) for name in names})
 
 
 def _one_a_seed(

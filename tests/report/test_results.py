@@ -357,6 +357,17 @@ def test_two_results_of_one_seed_are_refused_and_both_runs_named(changes, differ
     assert str(caught.value) == wanted
 
 
+def test_one_run_under_two_labels_is_not_told_to_have_two_results():
+    one, two = row("a", alpha=0.3), row("a", partition="strong", alpha=None)
+    with pytest.raises(ConfigError) as caught:
+        merge_results({"x": [one], "y": [replace(two, run_id=one.run_id)]})
+    assert str(caught.value) == (
+        f"x and y have run {one.run_id!r} under two labels (partition is "
+        f"{one.partition!r} and 'strong'); expected one. Give it the same label in both "
+        "suites: what is done is not run again."
+    )
+
+
 def test_merging_names_the_metric_in_which_a_run_differs():
     one, two = (row("a", metrics={"loss": value}) for value in (0.5, 0.6))
     with pytest.raises(ConfigError, match=r"\(loss is 0.5 and 0.6\)"):
