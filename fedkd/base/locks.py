@@ -28,20 +28,26 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
     Raises:
         OSError: If the file cannot be opened for writing.
     """
-    waiting = False
     while True:
-        with path.open("ab") as file:
-            while not _try(file):
-                if not waiting and on_wait is not None:
-                    on_wait()
-                waiting = True
-                time.sleep(PAUSE)
-            try:
-                if _is_at(path, file):
-                    yield
-                    return
-            finally:
-                _release(file)
+        with path.open("ab") as file, _lock_on(file, on_wait):
+            if _is_at(path, file):
+                yield
+                return
+
+
+@contextmanager
+def _lock_on(file: BinaryIO, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock on an open file in the block, whatever is of its name by then."""
+    waiting = False
+    while not _try(file):
+        if not waiting and on_wait is not None:
+            on_wait()
+        waiting = True
+        time.sleep(PAUSE)
+    try:
+        yield
+    finally:
+        _release(file)
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:

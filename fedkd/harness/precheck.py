@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fedkd.errors import (
     ConfigError,
@@ -21,6 +21,8 @@ from fedkd.simulation.faults.poisoning import require_room
 from fedkd.simulation.requirements import check_files, fitted
 from fedkd.simulation.sides import Sides
 from fedkd.suite.grid import Cell
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -75,16 +77,14 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
         if not _all_there(parts.datasets, builder, lost):
             continue
         if key not in broken:
-            with _said_of(name):
-                broken[key] = _fault_of_world(cell, builder, f"{where}: {name}")
+            broken[key] = _said_of(name, _fault_of_world, cell, builder, where)
         if broken[key]:
             foreseen.failing[cell.run_id] = broken[key]
             continue
         # What a strategy needs hangs on no seed.
         fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
-            with _said_of(name):
-                fits[fit] = _fit(cell, builder, f"{where}: {name}")
+            fits[fit] = _said_of(name, _fit, cell, builder, where)
         if fits[fit].skips:
             foreseen.skipped[cell.run_id] = fits[fit].skips
         if fits[fit].fails:
@@ -96,16 +96,21 @@ def check_cells(cells: Sequence[Cell], builder: RunBuilder, where: str) -> Fores
     return foreseen
 
 
-@contextmanager
-def _said_of(name: str) -> Iterator[None]:
-    """Put a name, if there is one, before what Python warns of in the block."""
+def _said_of(
+    name: str,
+    check: Callable[[Cell, RunBuilder, str], _T],
+    cell: Cell,
+    builder: RunBuilder,
+    where: str,
+) -> _T:
+    """Return what a check does; its errors and warnings begin with a name, if not empty."""
     if not name:
-        yield
-        return
+        return check(cell, builder, f"{where}: ")
     with warnings.catch_warnings(record=True) as caught:
-        yield
+        checked = check(cell, builder, f"{where}: {name}")
     for one in caught:
-        warnings.warn(f"{name}{one.message}", one.category, stacklevel=4)
+        warnings.warn(f"{name}{one.message}", one.category, stacklevel=2)
+    return checked
 
 
 def _all_there(

@@ -239,23 +239,24 @@ def merge_results(
             old = merged.setdefault(row.run_id, row)
             first = owner.setdefault(row.run_id, place)
             if _result(old) != _result(row):
-                if _result(_called_alike(old, row)) == _result(row):
-                    raise ConfigError(
-                        f"{first} and {place} have run {row.run_id!r} under two labels "
-                        f"({_difference(old, row)}); expected one. Give it the same label "
-                        "in both suites: what is done is not run again."
-                    )
-                raise ConfigError(
-                    f"{first} and {place} hold different results of run {row.run_id!r} "
-                    f"({_difference(old, row)}). Report them apart, or remove one."
-                )
+                raise ConfigError(f"{first} and {place} {_conflict(old, row)}")
     return _one_a_seed(merged.values(), owner, measured)
 
 
-def _called_alike(row: Row, other: Row) -> Row:
-    """Return a row with what another calls its data set, partition and models."""
+def _conflict(one: Row, other: Row) -> str:
+    """Return what two places hold of a run whose rows differ, and what to do."""
     names = ("dataset", "partition", "alpha", "models")
-    return replace(row, **{name: getattr(other, name) for name in names})
+    called = replace(one, **{name: getattr(other, name) for name in names})
+    difference = _difference(one, other)
+    if _result(called) == _result(other):
+        return (
+            f"have run {one.run_id!r} under two labels ({difference}); expected one. Give "
+            "it the same label in both suites: what is done is not run again."
+        )
+    return (
+        f"hold different results of run {one.run_id!r} ({difference}). "
+        "Report them apart, or remove one."
+    )
 
 
 def _one_a_seed(
