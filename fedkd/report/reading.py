@@ -322,7 +322,7 @@ def _columns(
     if lost:
         remark(
             f"nothing says how to show {listing(lost)}; it is in the CSV "
-            "file and in no table. Load the plug-in that measures it with --plugin."
+            "file and in no table. Load the plug-in that measures it with --plugin FILE."
         )
     return tuple(columns[name] for name in present if name in columns)
 

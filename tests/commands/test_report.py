@@ -443,7 +443,12 @@ def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, 
 
 
 def test_a_metric_of_a_plugin_that_is_not_given_takes_no_other_away(tmp_path, capsys):
-    values = {"mine": 0.5, "soon": 2.0, "early": 1.0, "validation_global_accuracy": 60.0}
+    values = {
+        "mine": 0.5,
+        "soon": 2.0,
+        "early": 1.0,
+        "validation_global_accuracy": 60.0,
+    }
     metrics = "{name: rounds_to, label: %s, target: 9, of: %s}"
     early, soon = metrics % ("early", "mine"), metrics % ("soon", "global_loss")
     asked = f"validation: 0.2\nmetrics: [{early}, {soon}, loss, mine]\n"
