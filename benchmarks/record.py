@@ -33,8 +33,9 @@ from fedkd.errors import ConfigError, FedKDError, counted, listing
 from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines
 from fedkd.report.reading import Report, lines_of, read_report, told
-from fedkd.report.results import Row, csv_text, merge_results, read_results
+from fedkd.report.results import Row, csv_text, read_results
 from fedkd.report.rows.joinable import PROTOCOL
+from fedkd.report.rows.merging import merge_results
 from fedkd.report.tuning import Tuning, read_tuning, tuning_lines
 from fedkd.suite.suite import Suite
 

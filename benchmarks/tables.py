@@ -94,7 +94,7 @@ def renewed(
         tuning=told.get("Tuning", ()),
         stages=stages,
         warned=told.get("Warnings", ()),
-        columns=[*every_column(registry, metrics, suite).values()],
+        columns=[*every_column(registry, metrics, suite, suite.where).values()],
         reported=reported_section(rows, papers, meant_by([suite], registry)),
     )
 

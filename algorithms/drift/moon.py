@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkd.algorithms.averaging import Averaging, Choices, Global, PlainConfig
-from fedkd.ops.heads import feature_size, features_of, head_of
+from fedkd.algorithms.averaging import Averaging, PlainConfig
+from fedkd.ops.heads import features_of, head_of
 from fedkd.payload import Weights
-from fedkd.strategy import Client, Server, read_weights
+from fedkd.strategy import Client, Requires, read_weights
 from fedkd.weights import frozen_copy
 
 _MEMORY = "previous"
@@ -49,10 +49,7 @@ class MOON(Averaging):
 
     Config = MOONConfig
     config: MOONConfig
-
-    def __init__(self, config: MOONConfig | None = None) -> None:
-        super().__init__(config)
-        self.choices = Choices(first=_first)
+    requires = Requires(one_architecture=True, equal_feature_size=True)
 
     def train(self, client: Client, sent: None) -> None:
         """PartyLocalTraining of Algorithm 1; remember the trained model."""
@@ -90,9 +87,3 @@ def contrastive(
     pull_B = F.cosine_similarity(z_BD, global_BD)
     push_B = F.cosine_similarity(z_BD, previous_BD)
     return F.softplus((push_B - pull_B) / temperature).mean()
-
-
-def _first(server: Server) -> Global:
-    """Return the initial weights of a model that has features."""
-    feature_size(server.model)
-    return Global(server.initial)

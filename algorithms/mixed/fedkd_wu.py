@@ -117,7 +117,12 @@ class FedKD(OwnModels[Mentee, Lesson, Gradient]):
     config: FedKDConfig
 
     def init(self, server: Server) -> Mentee:
-        """Start with the server's initial weights."""
+        """Start with the server's initial weights.
+
+        Raises:
+            NotApplicableError: If the mentee is not made of features and a head.
+        """
+        feature_size(server.model)
         return Mentee(server.spec, server.initial, {})
 
     def broadcast(self, state: Mentee, client_id: int, round: Round) -> Lesson:
@@ -215,7 +220,7 @@ def _bridge(client: Client, mentee: nn.Module) -> nn.Module:
     """Return W^h, the client's map of the mentee's features to its mentor's.
 
     Raises:
-        ConfigError: If one of the models is not made of features and a head.
+        NotApplicableError: If one of the models is not made of features and a head.
     """
     sizes = feature_size(mentee), feature_size(client.model)
     like = next(client.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from fedkd.api.export import Facts, write_model
 from fedkd.api.given import path_given, require
 from fedkd.api.recorded import recorded_cell
+from fedkd.api.said import said_in_python
 from fedkd.base import yamlfile
 from fedkd.base.folders import RunFolder, refuse_links_out_of
 from fedkd.base.sealed import warn_if_changed
@@ -41,6 +43,8 @@ class FinishedRun:
         registry: Registry | None = None,
         root: Path | str | None = None,
         kept: object = None,
+        *,
+        by_command: bool = False,
     ) -> None:
         """Read nothing yet.
 
@@ -50,6 +54,7 @@ class FinishedRun:
             registry: Where names are looked up; a new one if None.
             root: Folder of the data files; the usual one if None.
             kept: Is kept as long as this is: a temporary folder.
+            by_command: Whether messages call options as the command line does.
 
         Raises:
             BoundsError: If a link in the folder leads out of it.
@@ -62,6 +67,7 @@ class FinishedRun:
         self._registry = registry
         self._root = data_root(None if root is None else str(root))
         self._kept = kept
+        self._by_command = by_command
 
     @property
     def history(self) -> list[Metrics]:
@@ -162,12 +168,13 @@ class FinishedRun:
 
     @cached_property
     def _run(self) -> Run:
-        registry = self._registry or load_registry()
-        cell = recorded_cell(RunFolder(self.folder), registry)
-        builder = RunBuilder(registry, self._root, CPU)
-        world, _ = builder.federation(cell)
-        given = (builder.strategy(cell), world, cell.parts.protocol, cell.run.seed)
-        return Run.of(*given, name=cell.run.strategy, is_over=True)
+        with nullcontext() if self._by_command else said_in_python(()):
+            registry = self._registry or load_registry()
+            cell = recorded_cell(RunFolder(self.folder), registry)
+            builder = RunBuilder(registry, self._root, CPU)
+            world, _ = builder.federation(cell)
+            given = (builder.strategy(cell), world, cell.parts.protocol, cell.run.seed)
+            return Run.of(*given, name=cell.run.strategy, is_over=True)
 
     @cached_property
     def _ended(self) -> tuple[Run, Any]:

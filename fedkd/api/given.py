@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.api.said import in_python
 from fedkd.errors import ConfigError, counted
 from fedkd.suite.grid import Cell
 
@@ -96,11 +97,11 @@ def only(cells: Sequence[Cell], where: str) -> Cell:
 
 
 def warn(sentence: str) -> None:
-    """Tell a user of the door what the command writes to standard error.
+    """Tell a user of the door, in its words, what the command writes to standard error.
 
     The line that it names is the caller's, outside of this package.
     """
     level, frame = 1, sys._getframe()
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("fedkd."):
         level, frame = level + 1, frame.f_back
-    warnings.warn(sentence, RuntimeWarning, stacklevel=level)
+    warnings.warn(in_python(sentence), RuntimeWarning, stacklevel=level)

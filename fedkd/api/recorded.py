@@ -9,13 +9,15 @@ from fedkd.base import yamlfile
 from fedkd.base.folders import RunFolder
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import Registry
-from fedkd.suite.entries import Listed, ListedStrategy, MetricEntry, Mix
+from fedkd.suite.entries import Listed, ListedStrategy, Mix
 from fedkd.suite.grid import Cell, grid
 from fedkd.suite.suite import Suite, build_suite
 
 
 def recorded_cell(folder: RunFolder, registry: Registry) -> Cell:
-    """Return the cell that a run's folder says it was.
+    """Return the cell that a run's folder says it was, with nothing but accuracy measured.
+
+    What else was measured changes no model, and may be a plug-in's that is not at hand.
 
     Raises:
         ConfigError: If it holds no run, or one that cannot be put together here.
@@ -58,10 +60,7 @@ def _suite_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "shifts": [config.get("shift") or {}],
         "models": [mix],
         "public": _public(config.get("public")),
-        "metrics": [
-            MetricEntry(label=label, name=one["name"], options=one["options"])
-            for label, one in config.get("metrics", {}).items()
-        ],
+        "metrics": [],
         "strategies": [
             ListedStrategy(
                 name=strategy["name"],

@@ -10,6 +10,7 @@ from fedkd.api.changes import Changes
 from fedkd.api.finished import FinishedRun
 from fedkd.api.given import files_given, maybe_path, path_given, require, warn
 from fedkd.api.notebook import Figures, Page, as_html
+from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root as usual_root
@@ -282,6 +283,8 @@ def load(
     if not folders:
         raise ConfigError(f"{where}: found no folder, expected such as 'runs/quick'.")
     homes = tuple(ResultsFolder(path_given(folder, where)) for folder in folders)
-    report = read_report(homes, files_given(plugins, f"{where}: plugins"), warn)
+    files = files_given(plugins, f"{where}: plugins")
+    with said_in_python(()):
+        report = read_report(homes, files, warn)
     root = maybe_path(data_root, f"{where}: data_root")
     return Results(report, homes, usual_root(root))

@@ -11,6 +11,7 @@ from torch import nn
 
 from fedkd.api.asked import Named
 from fedkd.api.given import each, files_given, require
+from fedkd.api.said import said_in_python
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.config import build
 from fedkd.errors import ConfigError
@@ -117,11 +118,13 @@ def rounds(  # noqa: PLR0913 - the parts of a run
         )
     values = {"rounds": rounds, "training": training, **protocol}
     asked = build(Protocol, {**values, "clients": len(federation)}, WHERE)
-    label, one = _strategy(strategy, registry)
+    with said_in_python(protocol):
+        label, one = _strategy(strategy, registry)
     listed = normalise({"metrics": each(metrics, f"{WHERE}: metrics")}, WHERE)[
         "metrics"
     ]
-    measures = built(registry, metrics_of(registry, listed, WHERE))
+    with said_in_python(protocol):
+        measures = built(registry, metrics_of(registry, listed, WHERE))
     run = Run.of(one, federation, asked, seed, name=label, metrics=measures)
     return _steps(run)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, lone_suite
 from fedkd.api.given import files_given, maybe_path, only
+from fedkd.api.said import said_in_python
 from fedkd.data.root import data_root as usual_root
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import pick_device
@@ -59,11 +60,14 @@ def federation(  # noqa: PLR0913 - the parts of a world
         DataError: If the data set's files are missing or damaged.
     """
     where = "fedkd.federation"
-    registry = load_registry(files_given(plugins, f"{where}: plugins"))
+    files = files_given(plugins, f"{where}: plugins")
     setting = Setting(dataset, partition, models, seed)
-    suite = lone_suite(registry, where, setting, options, KEYS)
-    values = {**_ANYONE, **suite, "clients": clients}
-    cell = only(grid(load_overridden(values, Overrides(), registry), registry), where)
+    with said_in_python(options):
+        registry = load_registry(files)
+        suite = lone_suite(registry, where, setting, options, KEYS)
+        values = {**_ANYONE, **suite, "clients": clients}
+        cells = grid(load_overridden(values, Overrides(), registry), registry)
+    cell = only(cells, where)
     root = usual_root(maybe_path(data_root, f"{where}: data_root"))
     builder = RunBuilder(registry, root, pick_device(device))
     world, _ = builder.federation(cell)

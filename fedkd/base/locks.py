@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ PAUSE = 0.1
 def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock on ``path`` in the block; wait while another process has it.
 
-    The file stays: to remove it would let two processes hold locks on two files of one
-    name.
+    The file stays. Who removes it after all does so in the block: whoever waited for it
+    then takes the lock on the one that is there.
 
     Args:
         path: The file; made if it is missing, its folder is not.
@@ -27,17 +28,34 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
     Raises:
         OSError: If the file cannot be opened for writing.
     """
-    with path.open("ab") as file:
-        waiting = False
-        while not _try(file):
-            if not waiting and on_wait is not None:
-                on_wait()
-            waiting = True
-            time.sleep(PAUSE)
-        try:
-            yield
-        finally:
-            _release(file)
+    while True:
+        with path.open("ab") as file, _lock_on(file, on_wait):
+            if _is_at(path, file):
+                yield
+                return
+
+
+@contextmanager
+def _lock_on(file: BinaryIO, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock on an open file in the block, whatever is of its name by then."""
+    waiting = False
+    while not _try(file):
+        if not waiting and on_wait is not None:
+            on_wait()
+        waiting = True
+        time.sleep(PAUSE)
+    try:
+        yield
+    finally:
+        _release(file)
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Say whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":

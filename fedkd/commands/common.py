@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import made_folder
+from fedkd.base.streams import is_screen
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 120
+"""Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
 STYLES = {"ok": "green", "partly": "yellow", "broken": "bold red", "disabled": "dim"}
 """How words of a status are drawn on a terminal."""
 
@@ -171,6 +178,14 @@ def _draw(title: str, columns: Sequence[str], texts: list[list[str]]) -> None:
         # Text, because a summary may hold square brackets, which are markup to rich.
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console().print(table)
+
+
+def wide_console() -> Console:
+    """Return a console for tables that are as wide in a file or a pipe as they need."""
+    from rich.console import Console  # noqa: PLC0415 - see _draw
+
+    asked = is_screen(sys.stdout) or "COLUMNS" in os.environ
+    return Console(width=None if asked else WIDE)
 
 
 def write_asked(path: Path, text: str) -> None:

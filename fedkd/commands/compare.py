@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from fedkd.commands.common import Strict
+from fedkd.commands.common import Strict, wide_console
 from fedkd.report.changes import changes_json, changes_markdown, changes_rich
 from fedkd.report.comparing import THRESHOLD, compared, read_place
 from fedkd.report.stats.intervals import LEVEL
@@ -64,5 +63,5 @@ def command(
         page = changes_markdown(comparison, str(before), str(after))
         click.echo(page, nl=False)
     else:
-        Console().print(changes_rich(comparison))
+        wide_console().print(changes_rich(comparison))
     return 1 if comparison.has_failed else 0

@@ -57,7 +57,10 @@ def command(
     """
     folder = _run_in(run)
     finished = FinishedRun(
-        folder, registry=load_registry(plugin_files), root=explicit_root
+        folder,
+        registry=load_registry(plugin_files),
+        root=explicit_root,
+        by_command=True,
     )
     written = finished.export(to, title, client=client)
     click.echo(f"Written: {', '.join(map(str, written))}")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedkd.base.streams import is_screen
+from fedkd.commands.common import wide_console
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.builder import RunBuilder
@@ -20,6 +18,7 @@ from fedkd.harness.cost import Cost, estimate, total_line
 from fedkd.harness.paces import HERE, Pace, probed, recorded
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.request import strategies_by
+from fedkd.report.terminal import Whole
 from fedkd.suite.grid import Cell
 
 AXES = ("data set", "partition", "models", "seed", "rounds")
@@ -27,8 +26,6 @@ AXES = ("data set", "partition", "models", "seed", "rounds")
 RIGHT = ("seed", "rounds", "client images", "server images", "seconds")
 SOURCE = "seconds from"
 """The column that says where an estimate is from, left out where all is of this folder."""
-WIDE = 120
-"""Columns of text in a file or a pipe, where nothing is gained by folding at 80."""
 
 
 def show_plan(bench: Bench, foreseen: Foreseen, probe: bool) -> None:
@@ -60,18 +57,11 @@ def show_plan(bench: Bench, foreseen: Foreseen, probe: bool) -> None:
     facts += [] if public is None else [f"public {public.shown}"]
     # Text: options are in square brackets, which are markup to rich.
     title = Text(f"{bench.suite.name}: {', '.join(facts)}", style="table.title")
-    table = Table(title=title, box=SIMPLE_HEAD)
     columns = [name for name in rows[0] if name not in shared]
-    for name in columns:
-        table.add_column(
-            Text(name),
-            justify="right" if name in RIGHT else "left",
-            overflow="fold",
-            no_wrap=name == "strategy",
-        )
-    for row in rows:
-        table.add_row(*(Text(row[name]) for name in columns))
-    Console(width=None if is_screen(sys.stdout) else WIDE).print(table)
+    body = [[Text(row[name]) for name in columns] for row in rows]
+    numbers = [place for place, name in enumerate(columns) if name in RIGHT]
+    table = Whole(columns, body, numbers, lambda: Table(title=title, box=SIMPLE_HEAD))
+    wide_console().print(table)
     click.echo(total_line(bench.cells, bench.rows, bench.settings.jobs, paces))
     for names, reason in strategies_by(bench, foreseen.skipped):
         click.echo(f"Skips {names}: {reason}")

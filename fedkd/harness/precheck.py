@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from fedkd.errors import (
     ConfigError,
@@ -19,6 +22,8 @@ from fedkd.simulation.faults.poisoning import require_room
 from fedkd.simulation.requirements import check_files, fitted
 from fedkd.simulation.sides import Sides
 from fedkd.suite.grid import Cell
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -65,8 +70,10 @@ def check_cells(
     broken: dict[Hashable, str] = {}
     fits: dict[Hashable, _Fit] = {}
     lost: dict[Resolved, DataError] = {}
+    several = len({cell.run.dataset for cell in cells}) > 1
     for cell in cells:
         parts, run = cell.parts, cell.run
+        name = f"{run.dataset}: " if several else ""
         drawn = (parts.shift, parts.validation)
         shared = (parts.dataset, parts.public, parts.partition, *drawn)
         world = (*shared, parts.models, run.clients)
@@ -74,14 +81,16 @@ def check_cells(
         if not _all_there(parts.datasets, builder, lost):
             continue
         if key not in broken:
-            broken[key] = _fault_of_world(cell, builder, where)
+            broken[key] = _said_of(name, _fault_of_world, cell, builder, where)
         if broken[key]:
             foreseen.failing[cell.run_id] = broken[key]
             continue
         # What a strategy needs hangs on no seed.
         fit = (*world, parts.strategy, parts.protocol.model_dump_json())
         if fit not in fits:
-            fits[fit] = _fit(cell, builder, where, lenient)
+            fits[fit] = _said_of(
+                name, partial(_fit, lenient=lenient), cell, builder, where
+            )
         if fits[fit].skips:
             foreseen.skipped[cell.run_id] = fits[fit].skips
         if fits[fit].fails:
@@ -91,6 +100,23 @@ def check_cells(
     foreseen.all_lost = 0 < len(losing) == len(cells)
     foreseen.lost = [str(error) for error in lost.values()]
     return foreseen
+
+
+def _said_of(
+    name: str,
+    check: Callable[[Cell, RunBuilder, str], _T],
+    cell: Cell,
+    builder: RunBuilder,
+    where: str,
+) -> _T:
+    """Return what a check does; its errors and warnings begin with a name, if not empty."""
+    if not name:
+        return check(cell, builder, f"{where}: ")
+    with warnings.catch_warnings(record=True) as caught:
+        checked = check(cell, builder, f"{where}: {name}")
+    for one in caught:
+        warnings.warn(f"{name}{one.message}", one.category, stacklevel=2)
+    return checked
 
 
 def _all_there(
@@ -132,7 +158,7 @@ def _fit(cell: Cell, builder: RunBuilder, where: str, lenient: bool) -> _Fit:
     except ConfigError as error:
         if lenient:
             return _Fit(fails=str(error))
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}{error}") from None
     except KeyboardInterrupt:
         raise
     # A strategy's code may raise anything; its cell fails then, and the others run.
@@ -167,7 +193,7 @@ def _fault_of_world(cell: Cell, builder: RunBuilder, where: str) -> str:
     except NotApplicableError:
         return ""  # such inputs are a reason to skip, which each strategy's fit tells
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}{error}") from None
     except KeyboardInterrupt:
         raise
     # A model or a partitioner may be a plug-in's and raise anything.

@@ -128,9 +128,9 @@ class Metric:
         """Reduce to one number what models are worth as the round's clients trained them.
 
         Args:
-            accuracies: Percent, of the round's clients that have test images: the
-                working model as ``local`` left it, on the client's test shard; at least
-                one.
+            accuracies: Percent, of the round's clients that have trained and have test
+                images: the working model as ``local`` left it, on the client's test
+                shard; at least one.
             sizes: Training images of each, n_k.
         """
         raise NotImplementedError

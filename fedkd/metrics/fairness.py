@@ -48,9 +48,10 @@ class TrainedAccuracy(Metric):
     """Accuracy of the clients' models as they were trained, weighted by n_k, in percent.
 
     Each client of the round counts on its own test shard with the model that it has just
-    trained, before it is averaged or distilled; n_k is its number of training images.
-    Source: the released Mosaic code, which calls this the local accuracy;
-    ``local_accuracy`` here is of the models that clients predict with, unweighted.
+    trained, before it is averaged or distilled; n_k is its number of training images. It
+    is not defined in a round in which no client trains. Source: the released Mosaic code,
+    which calls this the local accuracy; ``local_accuracy`` here is of the models that
+    clients predict with, unweighted.
     """
 
     def of_trained(self, accuracies: Sequence[float], sizes: Sequence[int]) -> float:

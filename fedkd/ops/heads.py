@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.config import Config
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, NotApplicableError
 from fedkd.ops.optimisers import Sgd
 from fedkd.payload import Weights
 
@@ -46,13 +46,15 @@ def feature_size(model: nn.Module) -> int:
     """Return D, the length of a feature vector.
 
     Raises:
-        ConfigError: If the model is not made of features and a head.
+        NotApplicableError: If the model is not made of features and a head.
     """
     size = getattr(model, "feature_size", None)
     if not isinstance(size, int) or not hasattr(model, "head"):
-        raise ConfigError(
-            f"model {type(model).__name__} has no feature_size and head; this strategy "
-            "works on features. Choose a model that is made of features and a head."
+        raise NotApplicableError(
+            "this strategy",
+            "needs models made of features and a head, but "
+            f"{type(model).__name__} is of one piece; give it feature_size, features and "
+            "head.",
         )
     return size
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fedkd.errors import counted, listing
@@ -17,6 +16,7 @@ from fedkd.report.grouping import Setting, titles_of
 from fedkd.report.notes import OF_CLIENTS, bounds
 from fedkd.report.parts import Grid, Part, listed
 from fedkd.report.stats.comparison import Cell, Change, Comparison, Other, Verdict
+from fedkd.report.terminal import Whole
 from fedkd.report.text import signed, spread
 
 WORDS: dict[Verdict, str] = {
@@ -66,15 +66,14 @@ def changes_rich(comparison: Comparison) -> RenderableType:
         Text(f"{UNLIKE}: {line}") for line in _unlike(comparison)
     ]
     if changed:
-        grid = Table()
         header, body = _table(comparison, changed)
-        for name in header:
-            right = name in NUMBERS
-            grid.add_column(name, justify="right" if right else "left", overflow="fold")
-        for change, line in zip(changed, body, strict=True):
-            style = "bold" if change in comparison.regressions else ""
-            grid.add_row(*(Text(text, style=style) for text in line))
-        parts += [grid, Text(" ".join(_notes(comparison)))]
+        styles = ("bold" if one in comparison.regressions else "" for one in changed)
+        texts = [
+            [Text(text, style=style) for text in line]
+            for line, style in zip(body, styles, strict=True)
+        ]
+        numbers = [header.index(name) for name in NUMBERS]
+        parts += [Whole(header, texts, numbers), Text(" ".join(_notes(comparison)))]
     lines = [*_lost(comparison), *_remarks(comparison), headline(comparison)]
     return Group(*parts, *map(Text, lines))
 

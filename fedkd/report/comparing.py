@@ -13,7 +13,8 @@ from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.base.sealed import changed_text
 from fedkd.base.sums import changed
 from fedkd.errors import ConfigError, DataError, FedKDError
-from fedkd.report.results import Row, merge_results, read_results
+from fedkd.report.results import Row, read_results
+from fedkd.report.rows.merging import merge_results
 from fedkd.report.stats.comparison import Comparison, compare
 from fedkd.report.stats.intervals import LEVEL
 

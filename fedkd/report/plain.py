@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from fedkd.metrics.columns import Column
-from fedkd.report.grouping import GLOBAL, LOCAL, done
+from fedkd.report.grouping import GLOBAL, LOCAL, UNDEFINED, done
 from fedkd.report.results import Row
 from fedkd.report.stats.pairs import against
 from fedkd.report.stats.ranks import rank
-from fedkd.report.summary import Table, baseline_of, summarise
+from fedkd.report.summary import Table, TableField, baseline_of, summarise
 
 
 def plain_report(
@@ -50,17 +50,21 @@ def _means(table: Table, others: Sequence[Table]) -> list[dict[str, Any]]:
             "reference": label in table.references,
             "global_model": not entry.is_of_clients,
             **{
-                f"{more.column.name}_{what}": getattr(
-                    more.entries[label, setting], what
-                )
+                f"{more.column.name}_{what}": value
                 for more in others
-                for what in ("mean", "std")
+                for what, value in _of_metric(more.entries[label, setting]).items()
             },
         }
         for setting in table.settings
         for label in table.strategies
         if (entry := table.entries[label, setting]).counts
     ]
+
+
+def _of_metric(entry: TableField) -> dict[str, float | None]:
+    """Return a metric's mean and spread, and over how many of the runs they are."""
+    undefined = entry.counts.get(UNDEFINED, 0)
+    return {"mean": entry.mean, "std": entry.std, "n": entry.n, "undefined": undefined}
 
 
 def _differences(rows: Sequence[Row], baseline: str | None) -> list[dict[str, Any]]:

@@ -104,8 +104,8 @@ def draw_all(
 
     Args:
         out: The results folder.
-        rows: What is drawn, as :func:`~fedkd.report.results.merge_results` joins it; what
-            is in ``out`` if None.
+        rows: What is drawn, as :func:`~fedkd.report.rows.merging.merge_results` joins it;
+            what is in ``out`` if None.
         homes: Folders of the runs by ``run_id``; those in ``out`` if None.
         references: Labels of strategies that are drawn as references.
         columns: Of metrics beside accuracy. Their local means have no picture, nor

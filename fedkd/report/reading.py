@@ -18,14 +18,15 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines, provenance_lines, warned_lines
 from fedkd.report.parts import Part
 from fedkd.report.reported import Meant, meant_by, reported_part, reported_section
-from fedkd.report.results import COUNTS, Row, merge_results, outcome, read_results
+from fedkd.report.results import COUNTS, Row, read_results
 from fedkd.report.rows.joinable import check_protocols, check_things
+from fedkd.report.rows.merging import merge_results, outcome
 from fedkd.report.stages import stage_part, stage_table
 from fedkd.report.table import measured_parts, table_markdown, told_parts
 from fedkd.report.targets import with_target
 from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
-from fedkd.suite.metrics import every_column, metrics_of
+from fedkd.suite.metrics import built, every_column, metrics_of
 from fedkd.suite.reported import Reported, load_reported
 from fedkd.suite.suite import Suite, load_suite
 
@@ -78,18 +79,10 @@ def read_report(
     suites: dict[ResultsFolder, Suite] = {}
     found: dict[str, list[tuple[Row, RunFolder]]] = {}
     for folder in folders:
-        path = folder.path
-        refuse_links_out_of(path)
-        if not folder.results.is_file():
-            kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
-            raise ConfigError(
-                f"{path} {kind}; expected a results folder of 'fedkd bench', such as "
-                "runs/quick."
-            )
-        tables[str(path)] = read_results(folder.results)
-        for file in sums.changed(path):
+        rows = tables[str(folder.path)] = _rows(folder)
+        for file in sums.changed(folder.path):
             remark(changed_text(file))
-        for row in tables[str(path)]:
+        for row in rows:
             run = folder.run(row.run_id)
             found.setdefault(row.run_id, []).append((row, run))
             if run.result.is_file() and sound_row(run) is None:
@@ -110,6 +103,24 @@ def read_report(
     _check_percent(columns, rows, remark)
     sources = _papers(suites.values(), papers, remark)
     return Report(places, rows, suites, references, columns, registry, sources)
+
+
+def _rows(folder: ResultsFolder) -> list[Row]:
+    """Return the rows of a folder.
+
+    Raises:
+        ConfigError: If it is no results folder.
+        DataError: If its file is damaged, or a link leads out of the folder.
+    """
+    path = folder.path
+    refuse_links_out_of(path)
+    if not folder.results.is_file():
+        kind = f"has no {folder.results.name}" if path.is_dir() else "is no folder"
+        raise ConfigError(
+            f"{path} {kind}; expected a results folder of 'fedkd bench', such as "
+            "runs/quick."
+        )
+    return read_results(folder.results)
 
 
 def _place(found: Sequence[tuple[Row, RunFolder]]) -> RunFolder:
@@ -302,12 +313,7 @@ def _columns(
     first: dict[str, tuple[ResultsFolder, Resolved]] = {}
     columns: dict[str, Column] = {}
     for folder, suite in suites.items():
-        try:
-            metrics = metrics_of(registry, suite.metrics, suite.where)
-            declared = every_column(registry, metrics, suite)
-        except FedKDError as error:
-            remark(str(error))
-            continue
+        metrics, declared = _declared(folder, suite, registry, remark)
         for label, metric in metrics.items():
             other, known = first.setdefault(label, (folder, metric))
             if known.plain() != metric.plain():
@@ -322,6 +328,34 @@ def _columns(
     if lost:
         remark(
             f"nothing says how to show {listing(lost)}; it is in the CSV "
-            "file and in no table. Load the plug-in that measures it with --plugin."
+            "file and in no table. Load the plug-in that measures it with --plugin FILE."
         )
     return tuple(columns[name] for name in present if name in columns)
+
+
+def _declared(
+    folder: ResultsFolder, suite: Suite, registry: Registry, remark: Remark
+) -> tuple[dict[str, Resolved], dict[str, Column]]:
+    """Return the metrics of a suite that can be had here, by label, and all columns.
+
+    What one of them lacks, such as its plug-in, takes no other one away.
+    """
+    where = str(folder.suite)
+    made: list[tuple[bool, dict[str, Resolved]]] = []
+    for entry in suite.metrics:
+        try:
+            one = metrics_of(registry, [entry], where)
+            reads = any(metric.reads() for metric in built(registry, one).values())
+            made.append((reads, one))
+        except FedKDError as error:
+            remark(str(error))
+    metrics: dict[str, Resolved] = {}
+    columns = every_column(registry, metrics, suite, where)
+    # Last are those that read what others measure.
+    for _, one in sorted(made, key=lambda entry: entry[0]):
+        try:
+            columns |= every_column(registry, metrics | one, suite, where)
+            metrics |= one
+        except FedKDError as error:
+            remark(str(error))
+    return metrics, columns

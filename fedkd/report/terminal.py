@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    Group,
+    JustifyMethod,
+    RenderableType,
+)
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -28,6 +34,8 @@ _Texts: TypeAlias = Sequence[Sequence[str]]
 """Of the strategies, by setting."""
 FRAME = 3
 """Characters that a column takes beside its text: a line and two spaces."""
+NAME = 12
+"""Characters of a name that stay together before numbers have to."""
 
 
 def table_rich(
@@ -68,16 +76,93 @@ def part_rich(part: Part) -> RenderableType:
     rest = [Text(line) for line in (*part.notes, *part.items)]
     if part.grid is None:
         return Group(Text(part.title, style="bold"), *rest)
-    grid = Grid(title=Text(part.title), title_justify="left", title_style="bold")
-    numbers = range(part.grid.names, len(part.grid.header) - part.grid.remarks)
-    for place, name in enumerate(part.grid.header):
-        right = place in numbers
-        grid.add_column(
-            Text(name), justify="right" if right else "left", overflow="fold"
+    table = part.grid
+    numbers = range(table.names, len(table.header) - table.remarks)
+    body = [
+        [Text(one.text, style=STYLES[one.mark]) for one in line] for line in table.body
+    ]
+    heading = Text(part.title, style="bold")
+    return Group(heading, Whole(table.header, body, numbers), *rest)
+
+
+class Whole:
+    """A table in which no number and no header breaks, however narrow its console is.
+
+    Where there is too little room, a name that is longer than :data:`NAME` goes on in the
+    next line; where there is less, each line of the table is a paragraph that says it all.
+    """
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        body: Sequence[Sequence[Text]],
+        numbers: Collection[int],
+        grid: Callable[[], Grid] = Grid,
+    ) -> None:
+        """Take what stands in it.
+
+        Args:
+            header: The columns' names.
+            body: The lines.
+            numbers: Places of the columns that stand to the right, and have room first.
+            grid: Makes the table that is filled.
+        """
+        self._header = header
+        self._body = body
+        self._numbers = numbers
+        self._make = grid
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Yield the grid, or a paragraph a line."""
+        del console
+        widths = self._widths(options.max_width)
+        grid = self._make()
+        if widths is None:
+            yield from [grid.title or "", *map(self._paragraph, self._body)]
+            return
+        for place, name in enumerate(self._header):
+            side: JustifyMethod = "right" if place in self._numbers else "left"
+            width = widths[place]
+            grid.add_column(Text(name), justify=side, width=width, overflow="fold")
+        for line in self._body:
+            grid.add_row(*line)
+        yield grid
+
+    def _widths(self, room: int) -> list[int] | None:
+        """Return how wide each column is; None where one would have to break a word."""
+        places = range(len(self._header))
+        room -= FRAME * len(places) + 1
+        words = [self._longest(place) for place in places]
+        least = [
+            longest
+            if place in self._numbers
+            else max(min(longest, NAME), _longest(self._header[place]))
+            for place, longest in enumerate(words)
+        ]
+        widths = words if sum(words) <= room else least
+        left = room - sum(widths)
+        if left < 0:
+            return None
+        # Numbers first: with room they stand in one line.
+        for place in sorted(places, key=lambda place: place not in self._numbers):
+            texts = [Text(self._header[place]), *(line[place] for line in self._body)]
+            more = min(left, max(text.cell_len for text in texts) - widths[place])
+            widths[place] += more
+            left -= more
+        return widths
+
+    def _longest(self, place: int) -> int:
+        """Return the length of the longest word of a column."""
+        lines = (line[place].plain for line in self._body)
+        return max(map(_longest, [self._header[place], *lines]))
+
+    def _paragraph(self, line: Sequence[Text]) -> Text:
+        named = zip(self._header, line, strict=True)
+        return Text("; ").join(
+            Text(f"{name} ").append_text(text) for name, text in named
         )
-    for line in part.grid.body:
-        grid.add_row(*(Text(one.text, style=STYLES[one.mark]) for one in line))
-    return Group(grid, *rest)
 
 
 class Fitted:
@@ -152,3 +237,8 @@ class Fitted:
 def _least(title: str, texts: Sequence[str]) -> int:
     """Return the least width of a setting: its numbers and its title's words."""
     return max(Text(word).cell_len for word in (*texts, *title.split()))
+
+
+def _longest(text: str) -> int:
+    """Return the length of a text's longest word."""
+    return max((Text(word).cell_len for word in text.split()), default=0)

@@ -23,7 +23,8 @@ from fedkd.simulation.untouched import Untouched, refuse_alias
 from fedkd.strategy import Client, Round, Strategy
 
 TRAINED = "trained_accuracy"
-"""Key of a turn's record: the trained model's accuracy on the client's test shard."""
+"""Key of a turn's record: the trained model's accuracy on the client's test shard; None
+if nothing was trained."""
 TurnRecord = dict[str, Any]
 """What is recorded of a client's turn: what the simulator counted and, in a dictionary of
 its own, what the client logged."""
@@ -151,7 +152,13 @@ class Turns:
         return client
 
     def _trained(self, client: Client) -> dict[str, float | None]:
-        """Return what the working model is worth as ``local`` left it, in percent."""
+        """Return what the working model is worth as ``local`` left it, in percent.
+
+        None if the client has trained nothing in its turn, as in the last round of a
+        method that is calibrated: the model may be the one that was sent.
+        """
+        if not client.examples:
+            return {TRAINED: None}
         federation, how = self.sides.federation, self.sides.protocol.evaluation
         shard = federation.test_shards[client.id]
         said = predictions(client.model, federation.data, how.batch_size, shard)

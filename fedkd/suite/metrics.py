@@ -74,14 +74,14 @@ def columns_of(
 
 
 def every_column(
-    registry: Registry, metrics: Mapping[str, Resolved], suite: Suite
+    registry: Registry, metrics: Mapping[str, Resolved], suite: Suite, where: str
 ) -> dict[str, Column]:
     """Return the columns of a whole suite by name, those of faults at any point too.
 
     Raises:
         ConfigError: As :func:`columns_of`.
     """
-    columns = columns_of(registry, metrics, suite.where, suite.validation is not None)
+    columns = columns_of(registry, metrics, where, suite.validation is not None)
     faults = (fault_columns(point) for _, point in suite.points)
     return {one.name: one for one in itertools.chain(columns, *faults)}
 

@@ -264,3 +264,53 @@ def test_the_command_exports_what_it_is_told(results, small, tmp_path, capsys):
     assert "found 4 runs, expected one" in capsys.readouterr().err
     assert main(["export", str(tmp_path), "--to", str(tmp_path / "c.pt")]) == 2
     assert "found no run" in capsys.readouterr().err
+
+
+PLUGIN = """
+import fedkd
+from fedkd.algorithms.fedavg import FedAvg
+
+
+class Mine(FedAvg):
+    pass
+
+
+class Half(fedkd.Metric):
+    def of_clients(self, accuracies):
+        return min(accuracies) / 2
+
+
+@fedkd.hookimpl
+def fedkd_register_metrics(register):
+    register("half", ":Half", summary="Half.")
+
+
+@fedkd.hookimpl
+def fedkd_register_strategies(register):
+    register("mine", ":Mine", summary="Mine.")
+"""
+
+
+def test_without_the_plugin_of_a_metric_there_is_a_model_and_python_is_told_its_words(
+    tmp_path, capsys
+):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN)
+    suite = {**SUITE, "strategies": ["fedavg", "mine"], "metrics": ["half"]}
+    fedkd.bench(suite, out=tmp_path / "out", plugins=[plugin], progress=False)
+    with pytest.warns(RuntimeWarning) as caught:
+        again = fedkd.load(tmp_path / "out")
+    told = [str(one.message) for one in caught]
+    assert any("unknown metric 'half'" in one for one in told)
+    assert not [one for one in told if "--plugin" in one]
+    assert sum("plugins=[FILE]" in one for one in told) == 3
+    run = again.run(strategy="fedavg")
+    whole = pytest.approx(run.metrics["global_accuracy"])
+    assert accuracy(run.model(), run) == whole
+    other = again.run(strategy="mine")
+    with pytest.raises(ConfigError, match=r"'mine'.*with plugins=\[FILE\] \(docs"):
+        other.model()
+    assert main(["export", str(other.folder), "--to", str(tmp_path / "m.pt")]) == 2
+    assert "comes with --plugin FILE (docs" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"'no-net'.*comes with plugins=\[FILE\]"):
+        fedkd.federation("digits", "iid", clients=2, models="no-net")

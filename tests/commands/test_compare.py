@@ -120,3 +120,21 @@ def test_what_a_spreadsheet_saved_is_compared_too(capsys, places):
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(found)
     compare(capsys, *places, code=1)
+
+
+@pytest.mark.parametrize("columns", ["60", None])
+def test_no_number_breaks_in_a_narrow_terminal_nor_in_a_pipe(
+    capsys, tmp_path, monkeypatch, columns
+):
+    label = "fedavg-equal-work-at-each-of-the-clients"
+    folders = []
+    for name, found in (("a", (80.0, 60.0, 70.0)), ("b", (77.0, 56.6, 67.4))):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        write_results(rows(label, *found), folders[-1] / "results.csv")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    words = compare(capsys, *map(str, folders), code=1).out.replace(";", " ").split()
+    assert {"before", "after", "change", "70.00", "67.00", "10.21", "-3.00"} <= {*words}
+    assert label in words

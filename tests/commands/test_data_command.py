@@ -384,6 +384,34 @@ def test_own_images_are_prepared_by_their_path(fedkd, tmp_path):
     assert fedkd("check", "--data-root", tmp_path)[0] == 0
 
 
+def arrays_at(path, dtype=np.uint8):
+    x, y = np.arange(6 * 4 * 4).reshape(6, 4, 4).astype(dtype), np.arange(6) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x + 1, y_test=y)
+    return f"folder:{path}"
+
+
+def test_a_check_of_own_images_says_nothing_of_others_prepared_files(fedkd, tmp_path):
+    one, two = (arrays_at(tmp_path / f"{name}.npz") for name in ("one", "two"))
+    assert fedkd("prepare", one, two, "--data-root", tmp_path)[0] == 0
+    code, out, _ = fedkd("check", one, "--data-root", tmp_path)
+    assert (code, out.count("path="), "one.npz: ok" in out) == (0, 1, True)
+    code, out, _ = fedkd("check", "folder:gone.npz", "--data-root", tmp_path)
+    assert (code, out.count("path=")) == (1, 0)
+    assert fedkd("check", "--data-root", tmp_path)[1].count("path=") == 2
+
+
+def test_what_cannot_be_read_leaves_no_folder_of_prepared_files(fedkd, tmp_path):
+    bad = arrays_at(tmp_path / "bad.npz", np.float32)
+    assert fedkd("prepare", bad, "--data-root", tmp_path)[0] == 1
+    assert list((tmp_path / "prepared").iterdir()) == []
+    arrays_at(tmp_path / "bad.npz")
+    assert fedkd("prepare", bad, "--data-root", tmp_path)[0] == 0
+    (folder,) = (tmp_path / "prepared").iterdir()
+    assert {path.name for path in folder.iterdir()} >= {
+        "lock", "test.safetensors", "train.safetensors",
+    }  # fmt: skip
+
+
 def test_a_terminal_gets_a_bar():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with shown("toy", console) as show:

@@ -435,6 +435,17 @@ def test_folders_with_other_metrics_are_joined(tmp_path, capsys):
     assert (means["n"], means["global_loss_mean"]) == (2, 0.5)
 
 
+def test_json_says_over_how_many_runs_the_mean_of_each_metric_is(tmp_path, capsys):
+    given = zip(rows("toy-mean", 70.0, 72.0, 74.0), (1.0, None, None), strict=True)
+    found = [replace(row, metrics={"soon": value}) for row, value in given]
+    asked = SUITE + "metrics: [{name: rounds_to, label: soon, target: 73}]\n"
+    folder = bench(tmp_path / "a", found, asked)
+    assert main(["report", folder, "--format", "json"]) == 0
+    (means,) = json.loads(capsys.readouterr().out)["means"]
+    assert (means["n"], means["soon_n"], means["soon_undefined"]) == (3, 1, 2)
+    assert (means["soon_mean"], means["soon_std"]) == (1.0, None)
+
+
 def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, capsys):
     found = [replace(row, metrics={"mine": 0.5}) for row in rows("toy-mean", 70.0)]
     folder = bench(tmp_path / "a", found)
@@ -442,6 +453,34 @@ def test_a_metric_that_nothing_declares_is_in_the_csv_and_in_no_table(tmp_path, 
     out, err = capsys.readouterr()
     assert "nothing says how to show mine; it is in the CSV file" in err
     assert "Mine" not in out
+
+
+def test_a_metric_of_a_plugin_that_is_not_given_takes_no_other_away(tmp_path, capsys):
+    values = {
+        "mine": 0.5,
+        "soon": 2.0,
+        "early": 1.0,
+        "validation_global_accuracy": 60.0,
+    }
+    metrics = "{name: rounds_to, label: %s, target: 9, of: %s}"
+    early, soon = metrics % ("early", "mine"), metrics % ("soon", "global_loss")
+    asked = f"validation: 0.2\nmetrics: [{early}, {soon}, loss, mine]\n"
+    folders = []
+    for name in "ab":
+        found = [
+            replace(row, run_id=f"{name}{row.run_id}", metrics=values, suite=name)
+            for row in rows(f"toy-{name}", 70.0)
+        ]
+        folders.append(bench(tmp_path / name, found, SUITE + asked))
+    assert main(["report", *folders, "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    shown = {name for one in json.loads(out)["means"] for name in one}
+    assert {"soon_mean", "validation_global_accuracy_mean"} <= shown
+    assert not {"mine_mean", "early_mean"} & shown
+    for folder in folders:
+        assert f"{folder}/suite.yaml: metrics.mine: " in err
+        assert f"{folder}/suite.yaml: metrics.early: reads 'mine', which" in err
+    assert "nothing says how to show mine, early; it is in the CSV file" in err
 
 
 def test_one_label_for_two_things_is_refused(tmp_path, capsys):

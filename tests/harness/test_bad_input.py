@@ -247,3 +247,17 @@ def test_more_clients_than_images_is_said_before_anything_runs(complain, capsys)
     assert "suite bad.yaml" in message
     assert "1000" in message
     assert not list(Path("runs/bad/runs").iterdir())
+
+
+@pytest.mark.filterwarnings("default:.*no batch normalisation")
+def test_a_refusal_and_a_warning_say_which_of_several_data_sets_they_are_of(complain):
+    text = swap("[toy]", "[{name: toy, label: a}, {name: toy, images: 30, label: b}]")
+    code, err = complain(text.replace("[iid]", "[natural]"))
+    assert code == 2
+    assert "bad.yaml: a: natural: found a data set without groups" in err
+    code, err = complain(text.replace("[toy-mean]", "[fedbn]"))
+    warned = [line for line in err.splitlines() if "no batch normalisation" in line]
+    starts = [line.partition(": the model")[0] for line in warned]
+    assert (code, starts) == (0, ["fedkd: warning: a", "fedkd: warning: b"])
+    _, err = complain(swap("[iid]", "[natural]"))
+    assert "bad.yaml: natural: found" in err

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, NotApplicableError
 from fedkd.ops.heads import (
     feature_size,
     head_entries,
@@ -69,7 +69,7 @@ def test_heads_of_another_shape_are_refused_with_both_shapes():
 
 def test_a_model_without_features_is_refused():
     assert feature_size(Small()) == 2
-    with pytest.raises(ConfigError, match="Linear has no feature_size and head"):
+    with pytest.raises(NotApplicableError, match="but Linear is of one piece; give it"):
         feature_size(nn.Linear(2, 2))
 
 

@@ -23,11 +23,11 @@ from fedkd.report.results import (
     Row,
     csv_text,
     joined_notes,
-    merge_results,
     notes_of,
     read_results,
     write_results,
 )
+from fedkd.report.rows.merging import merge_results
 from fedkd.report.stages import last_values, stage_table
 from fedkd.report.stats.pairs import against
 from fedkd.report.summary import baseline_of, summarise
@@ -397,6 +397,17 @@ def test_merging_keeps_what_only_one_of_two_equal_runs_says(end):
         assert {name: getattr(found, name) for name in said} == said
         (entry,) = summarise([found]).entries.values()
         assert entry.is_of_clients
+
+
+def test_one_run_under_two_labels_is_not_told_to_have_two_results():
+    one, two = row("a", alpha=0.3), row("a", partition="strong", alpha=None)
+    with pytest.raises(ConfigError) as caught:
+        merge_results({"x": [one], "y": [dataclasses.replace(two, run_id=one.run_id)]})
+    assert str(caught.value) == (
+        f"x and y have run {one.run_id!r} under two labels (partition is "
+        f"{one.partition!r} and 'strong'); expected one. Give it the same label in both "
+        "suites: what is done is not run again."
+    )
 
 
 def test_merging_names_the_metric_in_which_a_run_differs():

@@ -4,9 +4,10 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from fedkd.report.results import Row
-from fedkd.report.terminal import table_rich
+from fedkd.report.terminal import Whole, table_rich
 
 LONG = (
     "mosaic-origin-rolling-with-a-label-that-somebody-chose-to-be-very-long-indeed-x1"
@@ -124,3 +125,20 @@ def test_bold_and_underlined_are_seen_where_text_has_no_styles():
 
 def test_no_results_are_one_line():
     assert shown([]) == "There are no results yet.\n"
+
+
+LINE = ("mosaic-with-a-label", "83.33 ± 16.67", "+16.67 [-4.13, +37.46]", "unclear")
+
+
+@pytest.mark.parametrize("width", [120, 64, 50, 30])
+def test_no_number_and_no_header_of_a_whole_table_breaks(width):
+    body = [[Text(text) for text in LINE]]
+    console = Console(file=io.StringIO(), width=width)
+    console.print(Whole(("strategy", "before", "change", "verdict"), body, (1, 2)))
+    text = console.file.getvalue()
+    words = text.replace(";", " ").split()
+    assert max(map(len, text.splitlines())) <= width
+    assert {"83.33", "16.67", "+16.67", "[-4.13,", "+37.46]"} <= {*words}
+    assert {"strategy", "before", "change", "verdict"} <= {*words}
+    assert ("━" in text) == (width > 30)
+    assert ("mosaic-with-a-label" in words) == (width != 50)

@@ -10,7 +10,8 @@ from fedkd.cli import main
 from fedkd.errors import ConfigError
 from fedkd.harness.request import Request, opened
 from fedkd.plugins.registry import load_registry
-from fedkd.report.results import merge_results, read_results
+from fedkd.report.results import read_results
+from fedkd.report.rows.merging import merge_results
 from fedkd.report.table import table_markdown
 from fedkd.simulation.executors import (
     AUTO,

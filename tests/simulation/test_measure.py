@@ -320,6 +320,33 @@ def test_trained_models_are_measured_on_their_shards_and_weighted_by_n_k(executo
     assert last["trained_accuracy"] != sum(by_client) / 3
 
 
+class Rests(FedAvg):
+    """In the second round nobody trains, and in the third client 0 does not."""
+
+    def train(self, client, sent):
+        done = client.memory["turns"] = client.memory.get("turns", 0) + 1
+        if done != 2 and (done, client.id) != (3, 0):
+            super().train(client, sent)
+
+
+@pytest.mark.parametrize("executor", ["serial", Choice("processes", 2)])
+def test_a_model_that_nobody_has_trained_in_its_turn_counts_as_no_trained_one(executor):
+    metrics = {"trained_accuracy": TrainedAccuracy()}
+    federation, protocol = testing.toy_federation(), testing.toy_protocol(3)
+    result = simulate(
+        Rests(), federation, protocol, 0, metrics=metrics, executor=executor
+    )
+    first, second, last = result.history
+    assert None not in [row["trained_accuracy"] for row in first["clients"].values()]
+    assert [r["trained_accuracy"] for r in second["clients"].values()] == [None] * 3
+    assert second["trained_accuracy"] is None
+    by_client = [row["trained_accuracy"] for row in last["clients"].values()]
+    assert by_client[0] is None
+    n = [len(client.indices) for client in federation.clients]
+    weighted = n[1] * by_client[1] + n[2] * by_client[2]
+    assert last["trained_accuracy"] == pytest.approx(weighted / (n[1] + n[2]))
+
+
 def test_measuring_trained_models_changes_no_bit():
     plain = run()
     asked = run(metrics={"trained_accuracy": TrainedAccuracy()})

@@ -1,9 +1,11 @@
 """What a run must be before it starts: folder, seed, verbs, what a strategy needs."""
 
 import json
+import math
 from dataclasses import dataclass
 
 import pytest
+from torch import nn
 
 from fedkd import Requires, testing
 from fedkd.base.signatures import check_verbs
@@ -11,7 +13,9 @@ from fedkd.errors import ConfigError, ContractError, NotApplicableError
 from fedkd.party import ModelSpec
 from fedkd.plugins.options import made, resolve
 from fedkd.plugins.registry import load_registry
-from fedkd.simulation.requirements import reason_to_skip
+from fedkd.simulation.federation import Federation
+from fedkd.simulation.requirements import fitted, reason_to_skip
+from fedkd.simulation.sides import Sides
 from fedkd.simulation.simulator import simulate
 from fedkd.strategy import Strategy
 
@@ -252,3 +256,41 @@ def test_strategies_with_generators_declare_them(name):
         REGISTRY, "strategies", resolve(REGISTRY, "strategies", name, {}, "")
     )
     assert "generator" in strategy.requires.builds[0].name
+
+
+def plain_net(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+
+def one_piece_world():
+    toy = testing.toy_federation()
+    shards = [client.indices.numpy() for client in toy.clients]
+    models = {"plain-net": plain_net}
+    return Federation(
+        toy.data,
+        shards,
+        [shard.numpy() for shard in toy.test_shards],
+        [ModelSpec("plain-net")],
+        lambda name: models.get(name) or REGISTRY.model(name),
+        public=toy.public,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the model has no batch normalisation")
+def test_of_models_of_one_piece_a_strategy_of_features_is_not_applicable():
+    """As a bench finds it out before anything is trained."""
+    refused = set()
+    for name in BUILT_IN:
+        strategy, _ = REGISTRY.strategy(name, {})
+        try:
+            world = fitted(strategy, one_piece_world(), protocol_of(strategy), 0, name)
+            Sides(*world, 0).start(strategy, name)
+        except NotApplicableError as error:
+            if "made of features and a head, but" in error.reason:
+                refused.add(name)
+    assert {"moon", "fedkd-wu", "fedproto", "fedgen", "ccvr"} <= refused
+    assert not {"fedavg", "fedprox", "local", "fedbn", "fml"} & refused
+
+
+def protocol_of(strategy):
+    return testing.toy_protocol(3, buffers=strategy.requires.buffers[0])

@@ -176,12 +176,35 @@ def checked(
         if there["status"] == "missing" and record["status"] == "broken":
             error = record["error"] if named else None
             record |= {"status": "missing", "error": error}
-    folders = (v["folder"] for v in there["prepared"] if v["status"] != "empty")
+    folders = [v["folder"] for v in there["prepared"] if v["status"] != "empty"]
+    if there["status"] != "broken" and named:
+        folders = _of_it(reader_of(registry, name, options), folders, root)
     variants = [_checked_variant(registry, root, bare, Path(f)) for f in folders]
     wrong = next((v for v in variants if v["status"] == "damaged"), None)
     if wrong is not None and record["status"] != "broken":
         record |= {"status": "broken", "error": wrong["error"]}
     return {**record, "prepared": variants}
+
+
+def _of_it(reader: Dataset, folders: Sequence[str], root: Path) -> list[str]:
+    """Return the folders of prepared files that are of the path a set is named with.
+
+    What does not say whose it is is of the set whose place it has. Sets that are not
+    named with a path have all of them.
+    """
+    from fedkd.data.dataset import FileDataset  # noqa: PLC0415
+    from fedkd.data.prepared.store import folder_of_set  # noqa: PLC0415
+
+    key = reader.argument
+    if not key or not isinstance(reader, FileDataset):
+        return list(folders)
+    own, place = reader.key_options()[key], str(folder_of_set(reader, root))
+    pairs = {folder: pair_in(Path(folder)) for folder in folders}
+    return [
+        folder
+        for folder, pair in pairs.items()
+        if folder == place or (pair and pair[0].header.options.get(key) == own)
+    ]
 
 
 def _checked_source(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ from fedkd.errors import DataError
 
 _ATTEMPTS = 5
 """How often prepared files may be replaced between finding and opening them."""
+
+
+LOCK = "lock"
+"""Name of the file that who writes into a folder holds a lock on."""
 
 
 class UnwritableError(DataError):
@@ -128,7 +132,7 @@ def prepare(
     with _writing(reader, folder):
         folder.mkdir(parents=True, exist_ok=True)
         refuse_links_outside(folder)
-        with locked(folder / "lock"):
+        with locked(folder / LOCK), _left_if_used(folder):
             # Another process may have written them meanwhile.
             if (there := usable_pair(reader, root, content)) is not None:
                 return there
@@ -147,6 +151,20 @@ def prepare(
     return written
 
 
+@contextmanager
+def _left_if_used(folder: Path) -> Iterator[None]:
+    """Remove a folder again that is locked, if the block fails with nothing written."""
+    try:
+        yield
+    except BaseException:
+        # Where open files cannot be removed, it stays.
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        raise
+
+
 def folder_of_set(reader: FileDataset, root: Path) -> Path:
     """Return the folder of a set's prepared files."""
     return folder_of(root, reader.name, reader.key_options())
@@ -161,7 +179,7 @@ def discard_damaged(reader: FileDataset, root: Path) -> None:
     folder = folder_of_set(reader, root)
     if _is_sound(folder):
         return
-    with _writing(reader, folder), locked(folder / "lock"):
+    with _writing(reader, folder), locked(folder / LOCK):
         # Another process may have replaced them meanwhile.
         if not _is_sound(folder):
             for split in SPLITS:
