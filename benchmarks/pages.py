@@ -29,6 +29,7 @@ from fedkd.report.stats.intervals import LEAST_SEEDS
 from fedkd.report.stats.pairs import Pair, against
 from fedkd.report.summary import Table, baseline_of, summarise
 from fedkd.report.text import amount, markdown_grid, numbered, signed, spread
+from fedkd.suite.spread import spread_strategies
 from fedkd.suite.suite import Suite, load_suite
 
 EQUAL_WORK = "equal-work"
@@ -78,7 +79,8 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
 
 def references_of(rows: Sequence[Row], suite: Suite, registry: Registry) -> set[str]:
     """Return the labels of rows that are references and no competitors."""
-    names = {entry.label: entry.name for entry in suite.strategies}
+    every = spread_strategies(registry, suite.strategies)
+    names = {entry.label: entry.name for entry in every}
     labels = {row.strategy for row in rows}
     # What a command adds to the suite has its name as its label.
     return {one for one in labels if registry.is_reference(names.get(one, one))}

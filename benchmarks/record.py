@@ -107,7 +107,8 @@ def merged_tuning(tunings: Sequence[Tuning]) -> Tuning | None:
             added.
     """
     merged: Tuning | None = None
-    for one in tunings:
+    # Searches first: values that were taken are then held against all of them.
+    for one in sorted(tunings, key=lambda tuning: tuning.taken):
         if merged is None:
             merged = one
             continue

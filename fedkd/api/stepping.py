@@ -110,7 +110,9 @@ def rounds(  # noqa: PLR0913 - the parts of a run
         raise ConfigError(
             f"{WHERE}: seed: this federation was built by hand and has none; give one."
         )
-    registry = load_registry(files_given(plugins, f"{WHERE}: plugins"))
+    files = files_given(plugins, f"{WHERE}: plugins")
+    with said_in_python(protocol):
+        registry = load_registry(files)
     refused = {"clients", "test_shards"} & protocol.keys()
     if refused:
         raise ConfigError(

@@ -70,6 +70,7 @@ def federation(  # noqa: PLR0913 - the parts of a world
     cell = only(cells, where)
     root = usual_root(maybe_path(data_root, f"{where}: data_root"))
     builder = RunBuilder(registry, root, pick_device(device))
-    world, _ = builder.federation(cell)
+    with said_in_python(options):
+        world, _ = builder.federation(cell)
     world.seed = seed
     return world

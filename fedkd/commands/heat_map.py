@@ -57,7 +57,7 @@ def print_heat_map(console: Console, counts: Table, title: str) -> None:
         counts, np.arange(0, counts.shape[1], layout.shared), axis=1
     )
     starts = shade_starts(int(cells.max(initial=1)))
-    console.print(f"{title}:", markup=False, style="bold", soft_wrap=True)
+    console.print(f"{title}:", markup=False, emoji=False, style="bold", soft_wrap=True)
     heading = layout.margin("client", "samples") + _heading(layout, counts.shape[1])
     console.print(heading, style="dim", no_wrap=True, overflow="crop")
     for client, (row, size) in enumerate(zip(cells, counts.sum(1), strict=True)):

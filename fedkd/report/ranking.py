@@ -54,7 +54,8 @@ def _notes(ranking: Ranking, column: Column) -> list[str]:
         )
     if ranking.left_out:
         lines.append(
-            f"Left out, for want of results in those blocks: {listing(ranking.left_out)}."
+            "Left out, for want of results that compete in those blocks: "
+            f"{listing(ranking.left_out)}."
         )
     return lines
 

@@ -28,6 +28,7 @@ from fedkd.report.tuning import tuning_lines
 from fedkd.simulation.metrics import metrics_or_none
 from fedkd.suite.metrics import built, every_column, metrics_of
 from fedkd.suite.reported import Reported, load_reported
+from fedkd.suite.spread import spread_strategies
 from fedkd.suite.suite import Suite, load_suite
 
 Remark = Callable[[str], None]
@@ -283,7 +284,7 @@ def _references(
     names = {
         entry.label: entry.name
         for suite in suites
-        for entry in suite.strategies
+        for entry in spread_strategies(registry, suite.strategies)
         if entry.label in labels
     }
     # Without a suite, as in recorded results, a label that is a name is that strategy.

@@ -154,8 +154,8 @@ class Turns:
     def _trained(self, client: Client) -> dict[str, float | None]:
         """Return what the working model is worth as ``local`` left it, in percent.
 
-        None if the client has trained nothing in its turn, as in the last round of a
-        method that is calibrated: the model may be the one that was sent.
+        None if the client has counted no image of training in its turn, as in the last
+        round of a method that is calibrated: the model may be the one that was sent.
         """
         if not client.examples:
             return {TRAINED: None}

@@ -9,7 +9,7 @@ from typing import Any
 from fedkd.errors import FedKDError
 from fedkd.plugins.registry import Registry
 from fedkd.suite.axes import axis_text
-from fedkd.suite.entries import ListedStrategy
+from fedkd.suite.entries import AMOUNTS, ListedStrategy
 from fedkd.suite.search import SearchConfig, space_of
 from fedkd.suite.suite import Suite
 
@@ -42,7 +42,7 @@ class Searched:
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return the options and the local training of a strategy that stay as written."""
         values: Any = {"strategy": entry.options, "training": entry.training}
-        for path in self.paths.get(entry.label, ()):
+        for path in _with_amounts(self.paths.get(entry.label, ())):
             values = _without(values, path.split("."))
         return values.get("strategy", {}), values.get("training", {})
 
@@ -58,8 +58,9 @@ class Searched:
         own = [f"{path} of {', '.join(names)}" for path, names in labels.items()]
         usual = [
             f"{path} {axis_text(self.usual[key])}"
-            for path in shared
+            for path in _with_amounts(shared)
             if (key := path.removeprefix("training.")) in self.usual
+            and (key not in AMOUNTS or self.usual[key] is not None)
         ]
         usual += [f"{what} of {label}" for label, what in self.written]
         where = f', where "as it was" is {", ".join(usual)}' if usual else ""
@@ -78,7 +79,7 @@ def searched_by(suite: Suite, registry: Registry) -> Searched:
     written = []
     for entry in suite.strategies:
         values = {"strategy": entry.options, "training": entry.training}
-        for path in paths[entry.label]:
+        for path in _with_amounts(paths[entry.label]):
             if (value := _at(values, path.split("."))) is not None:
                 written.append((entry.label, f"{path} {axis_text(value)}"))
     return Searched(paths, suite.training.model_dump(mode="json"), written)
@@ -93,6 +94,14 @@ def _paths(
     except FedKDError:
         shared = [path for path in search.space if path.startswith("training.")]
         return list(dict.fromkeys([*shared, *entry.search]))
+
+
+def _with_amounts(paths: Collection[str]) -> Collection[str]:
+    """Return paths, with both amounts of training if one is there: it replaces both."""
+    amounts = [f"training.{key}" for key in AMOUNTS]
+    if not any(path in paths for path in amounts):
+        return paths
+    return dict.fromkeys([*paths, *amounts])
 
 
 def _at(values: Any, keys: Sequence[str]) -> Any:

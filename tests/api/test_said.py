@@ -4,7 +4,7 @@ import pytest
 
 import fedkd
 from fedkd.api.said import in_python
-from fedkd.errors import ConfigError
+from fedkd.errors import ConfigError, DataError
 
 SUITE = {
     "rounds": 1,
@@ -56,3 +56,11 @@ def test_a_mapping_without_a_name_is_told_what_it_is_called(tmp_path):
         "choose another out=, or delete it. To go on there, give this one the name "
         "'all'."
     )
+
+
+def test_rounds_and_federations_speak_of_arguments(tmp_path):
+    federation = fedkd.federation("digits", "iid", "mlp", clients=2)
+    with pytest.raises(ConfigError, match=r"^plugins=.*nope\.py"):
+        list(fedkd.rounds("fedavg", federation, rounds=1, plugins=["nope.py"]))
+    with pytest.raises(DataError, match="data_root="):
+        fedkd.federation("svhn", "iid", "mlp", clients=2, data_root=tmp_path / "none")

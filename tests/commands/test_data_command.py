@@ -426,14 +426,14 @@ def test_a_terminal_gets_a_bar():
 def test_plain_lines_come_now_and_then(capsys):
     now = [0.0]
     console = Console(file=io.StringIO(), width=200)
-    lines = Lines("toy", console, clock=lambda: now[0])
+    lines = Lines("folder:one:two", console, clock=lambda: now[0])
     for second in range(12):
         now[0] = second
         lines("train", 100 * second, 1200)
     assert console.file.getvalue().splitlines() == [
-        "toy: train: 0 of 1,200 images (0 %)",
-        "toy: train: 500 of 1,200 images (41 %)",
-        "toy: train: 1,000 of 1,200 images (83 %)",
+        "folder:one:two: train: 0 of 1,200 images (0 %)",
+        "folder:one:two: train: 500 of 1,200 images (41 %)",
+        "folder:one:two: train: 1,000 of 1,200 images (83 %)",
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import fedkd
 from fedkd.base.folders import ResultsFolder
 from fedkd.cli import main
 from fedkd.report.reading import read_report
@@ -605,3 +606,23 @@ def test_csv_is_a_line_a_run_and_metric(capsys, quick, plugin):
         "local_accuracy",
     ]
     assert (lines[0]["value"], lines[1]["value"], len(lines)) == ("80.0", "", 12)
+
+
+def test_each_of_a_list_of_references_is_one(tmp_path):
+    central = {"name": "central", "training": {"lr": [0.05, 0.1]}}
+    suite = {
+        "name": "several",
+        "rounds": 1,
+        "clients": 2,
+        "seeds": 0,
+        "datasets": ["digits"],
+        "partitions": ["iid"],
+        "models": ["mlp"],
+        "training": {"local_steps": 1, "batch_size": 8, "lr": 0.1},
+        "strategies": ["fedavg", central],
+    }
+    fedkd.bench(suite, out=tmp_path, progress=False)
+    report = read_report([ResultsFolder(tmp_path)])
+    labels = {row.strategy for row in report.rows}
+    assert len(labels) == 3
+    assert report.references == labels - {"fedavg"}

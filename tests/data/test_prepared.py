@@ -1,5 +1,6 @@
 """Prepared files: same bits as the source, whole or not there, mapped and never harmed."""
 
+import contextlib
 import errno
 import json
 import os
@@ -320,6 +321,23 @@ def test_what_another_process_wrote_meanwhile_is_not_written_again(root, monkeyp
     monkeypatch.setattr(prepared, "locked", late)
     prepared.prepare(mine, root)
     assert mine.read == []
+
+
+def test_who_waited_prepares_what_another_process_gave_up(root, monkeypatch):
+    real, waited = prepared.locked, []
+
+    @contextlib.contextmanager
+    def given_up(path):
+        if not waited:  # the other process removed its folder meanwhile
+            waited.append(path)
+            path.parent.rmdir()
+        with real(path):
+            yield
+
+    monkeypatch.setattr(prepared, "locked", given_up)
+    prepared.prepare(Toy(), root)
+    assert waited
+    assert equal(prepared.images(Toy(), root), Toy().load(root))
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(root):

@@ -1,5 +1,6 @@
 """Results are recorded piece by piece: what is recorded outlives its runs."""
 
+import itertools
 import shutil
 import sys
 from dataclasses import replace
@@ -160,6 +161,9 @@ def test_values_that_were_taken_from_a_recorded_search_are_part_of_it(recording)
     for sides in ([own, taken, less], [taken, own], [less, own], [own, less]):
         assert recording.merged_tuning(sides) == own
     assert recording.merged_tuning([less, taken]) == taken
+    both = [own, _tuning("c")]
+    for sides in itertools.permutations([*both, taken, less]):
+        assert recording.merged_tuning(sides).runs == recording.merged_tuning(both).runs
 
 
 @pytest.mark.parametrize("settings", [("c",), ("a", "b", "c")])

@@ -385,6 +385,9 @@ def test_a_run_that_diverged_is_no_other_one_that_is_done():
     one, two = row("a", run_id="a-1"), lost("a", 0, "diverged", "NaN", run_id="a-2")
     with pytest.raises(ConfigError, match="status is 'done' and 'diverged'"):
         merge_results({"x": [one], "y": [two]})
+    later = dataclasses.replace(two, rounds=two.rounds + 1)
+    with pytest.raises(ConfigError, match=r"^y and z hold .* \(rounds is"):
+        merge_results({"y": [two], "z": [later]})
 
 
 @pytest.mark.parametrize("end", ["1", "2"])

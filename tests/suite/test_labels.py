@@ -131,6 +131,18 @@ def test_what_one_strategy_searches_alone_is_still_that_of_the_others(lines_of):
     )
 
 
+def test_an_amount_of_training_that_is_searched_is_told_in_place_of_both(lines_of):
+    lines = lines_of(
+        search={**SEARCH, "training.local_epochs": [1, 2]},
+        strategies=["fedavg", {"name": "fedprox", "training": {"local_steps": 9}}],
+    )
+    assert (
+        "Searched: training.local_epochs. The values are those under Tuning, where "
+        '"as it was" is training.local_steps 2, training.local_steps 9 of fedprox.'
+    ) in lines
+    assert not [line for line in lines if line.startswith("fedprox")]
+
+
 @pytest.mark.parametrize(
     ("searched", "said"),
     [

@@ -31,7 +31,7 @@ def shown(name: str, console: Console | None = None) -> Iterator[Shown]:
         yield Lines(name, console)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("images"),
@@ -67,4 +67,6 @@ class Lines:
         self._next[split] = now + LINE_EVERY
         share = 100 * done // max(number, 1)
         text = f"{self._name}: {split}: {done:,} of {number:,} images ({share} %)"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            text, markup=False, emoji=False, highlight=False, soft_wrap=True
+        )

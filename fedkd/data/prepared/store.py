@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +129,14 @@ def prepare(
     if (there := usable_pair(reader, root, content)) is not None:
         return there
     reader.fingerprint(root)  # says what is missing before a folder is made
-    with _writing(reader, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        refuse_links_outside(folder)
-        with locked(folder / LOCK), _left_if_used(folder):
-            # Another process may have written them meanwhile.
-            if (there := usable_pair(reader, root, content)) is not None:
-                return there
-            headers = write_halves(reader, root, folder, progress, content)
-            written = pair_in(folder)
-            if written is not None:
-                note_written(written)
+    with _writing(reader, folder), _made_and_locked(folder), _left_if_used(folder):
+        # Another process may have written them meanwhile.
+        if (there := usable_pair(reader, root, content)) is not None:
+            return there
+        headers = write_halves(reader, root, folder, progress, content)
+        written = pair_in(folder)
+        if written is not None:
+            note_written(written)
     if written is None or not all(
         file.header.same_content(header)
         for file, header in zip(written, headers, strict=True)
@@ -149,6 +146,20 @@ def prepare(
             f"'fedkd data prepare {reader.name}' again."
         )
     return written
+
+
+@contextmanager
+def _made_and_locked(folder: Path) -> Iterator[None]:
+    """Make a folder and hold its lock; who had the lock before may remove the folder."""
+    with ExitStack() as held:
+        is_held = False
+        while not is_held:
+            folder.mkdir(parents=True, exist_ok=True)
+            refuse_links_outside(folder)
+            with suppress(FileNotFoundError):
+                held.enter_context(locked(folder / LOCK))
+                is_held = True
+        yield
 
 
 @contextmanager

@@ -127,7 +127,9 @@ class PlainView:
     def _say(self, one: CellProgress, text: str) -> None:
         total = len(self._progress.cells)
         line = f"[{one.number}/{total}] {one.cell.run.title}: {text}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            line, markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
 
 
 def _facts(one: CellProgress, now: float) -> list[str]:

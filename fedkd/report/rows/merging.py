@@ -98,8 +98,8 @@ def outcome(row: Row) -> int:
 
 
 def _can_disagree(one: Row, other: Row) -> bool:
-    """Say whether two runs are to have one result: one is done, and the other ended too."""
-    return "done" in (one.status, other.status) and min(map(outcome, (one, other))) > 0
+    """Say whether two runs are to have one result: training of both came to something."""
+    return min(outcome(one), outcome(other)) > 0
 
 
 def _joined(old: Row, row: Row, measured: Callable[[Row], int]) -> Row:

@@ -176,7 +176,7 @@ FAULTS = [
     dict(
         name="report: a run that failed is another result than one that is done",
         path="fedkd/report/rows/merging.py",
-        old="min(map(outcome, (one, other))) > 0",
+        old="min(outcome(one), outcome(other)) > 0",
         new="True",
         tests="tests/report/test_results.py",
     ),
