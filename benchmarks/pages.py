@@ -187,7 +187,7 @@ def _conclusions(one: Recorded) -> list[str]:
             "",
         ]
     if ranks := one.sections.get("Mean ranks"):
-        lines += ["Over all settings and seeds:", "", ranks]
+        lines += ["Over settings and seeds:", "", ranks]
     return lines
 
 

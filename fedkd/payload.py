@@ -4,8 +4,8 @@ A payload is a frozen dataclass whose fields are tensors, scalars, strings, ``No
 or mappings, tuples, lists and frozen dataclasses of these. Tensors are dense, of a type
 that safetensors holds; a subclass of dict, tuple or list, such as a named tuple, would
 come back as the plain one and is refused. Other mappings come back as dicts, members of
-enumerations and NumPy's numbers as plain ones. Strategy states and client memories follow the
-same rule, so one codec serves the wire and the checkpoint. Nothing here uses pickle:
+enumerations and NumPy's numbers as plain ones. Strategy states and client memories follow
+the same rule, so one codec serves the wire and the checkpoint. Nothing here uses pickle:
 tensors go through safetensors, the structure through JSON.
 """
 

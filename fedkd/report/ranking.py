@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from fedkd.errors import counted, listing
 from fedkd.metrics.columns import Column
+from fedkd.report.grouping import done, group
 from fedkd.report.parts import Grid, Part
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import LEVEL
@@ -28,14 +29,20 @@ def ranks_part(
         for label, mean in ranking.mean_ranks.items()
     ]
     grid = Grid.of(HEADER, body, 1, 1)
-    return [Part("Mean ranks", grid, (" ".join(_notes(ranking, column)),))]
+    groups = group(rows).items()
+    every = {setting for (_, setting), runs in groups if done(runs, column)}
+    return [Part("Mean ranks", grid, (" ".join(_notes(ranking, column, len(every))),))]
 
 
-def _notes(ranking: Ranking, column: Column) -> list[str]:
+def _notes(ranking: Ranking, column: Column, every: int) -> list[str]:
+    """Return what is to be said of a ranking, of results in so many settings."""
     k = len(ranking.mean_ranks)
+    settings = counted(every, "setting")
+    if ranking.settings < every:
+        settings = f"{ranking.settings} of {settings}"
     lines = [
         f"By {column.title.lower()}, 1 is best, over {ranking.blocks} blocks (setting x "
-        f"seed, of {counted(ranking.settings, 'setting')}) in which all have a result. "
+        f"seed, of {settings}) in which all have a result. "
         f"Friedman's test: chi-square {ranking.chi_square:.2f} with {k - 1} degrees of "
         f"freedom, p = {ranking.p_value:.2g}.",
     ]

@@ -59,8 +59,10 @@ def test_a_mapping_without_a_name_is_told_what_it_is_called(tmp_path):
 
 
 def test_rounds_and_federations_speak_of_arguments(tmp_path):
-    federation = fedkd.federation("digits", "iid", "mlp", clients=2)
+    federation = fedkd.federation("digits", "iid", models="mlp", clients=2)
+    options = {"rounds": 1, "training": SUITE["training"], "plugins": ["nope.py"]}
     with pytest.raises(ConfigError, match=r"^plugins=.*nope\.py"):
-        list(fedkd.rounds("fedavg", federation, rounds=1, plugins=["nope.py"]))
+        list(fedkd.rounds("fedavg", federation, **options))
+    elsewhere = {"models": "mlp", "clients": 2, "data_root": tmp_path / "none"}
     with pytest.raises(DataError, match="data_root="):
-        fedkd.federation("svhn", "iid", "mlp", clients=2, data_root=tmp_path / "none")
+        fedkd.federation("svhn", "iid", **elsewhere)

@@ -7,8 +7,9 @@ import pytest
 
 from fedkd.metrics.classification import Loss
 from fedkd.metrics.targets import RoundsTo, TargetConfig
-from fedkd.report.grouping import LOCAL, is_of_global
+from fedkd.report.grouping import GLOBAL, LOCAL, is_of_global
 from fedkd.report.notes import verdicts
+from fedkd.report.ranking import ranks_part
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import (
     Interval,
@@ -389,6 +390,17 @@ def test_who_has_all_blocks_that_are_ranked_is_not_left_out():
     ranking = rank(found)
     assert (set(ranking.mean_ranks), ranking.blocks) == (set("abcd"), 10)
     assert ranking.left_out == ("e",)
+
+
+def test_settings_without_a_block_that_is_ranked_are_counted():
+    other = [
+        dataclasses.replace(row, dataset="other", run_id=f"{row.run_id}-other")
+        for label in "ab"
+        for row in rows(label, 60.0)
+    ]
+    for found, said in (([], "1 setting"), (other, "1 of 2 settings")):
+        (part,) = ranks_part([*ranked_blocks(), *found], (), GLOBAL)
+        assert f"over 10 blocks (setting x seed, of {said}) in" in part.notes[0]
 
 
 def test_no_difference_is_one_sentence_and_no_warning():
