@@ -165,8 +165,12 @@ def entry_text(entry: TableField, table: Table, interval: bool = False) -> str:
     remarks = remarks_on(entry, table)
     parts = [text, f"({', '.join(remarks)})" if remarks else ""]
     parts.append(LEADING if entry.mark == "leading" else "")
-    parts.append(OF_CLIENTS if entry.is_signed else "")
-    return " ".join(filter(None, parts))
+    return _signed(" ".join(filter(None, parts)), entry)
+
+
+def _signed(text: str, entry: TableField) -> str:
+    """Return what is said of a field, with the sign of no global model that it has."""
+    return f"{text} {OF_CLIENTS}" if entry.is_signed else text
 
 
 def remarks_on(entry: TableField, table: Table) -> list[str]:
@@ -280,8 +284,7 @@ def _costs(
                 start = [titles[setting]] if several else []
                 costs = [amount(_mean_of(read, done)) for _, read in COSTS]
                 reached = [_reached(one, label, setting) for one in targets]
-                sign = OF_CLIENTS if table.entries[label, setting].is_signed else ""
-                name = f"{labelled(label, table)} {sign}".rstrip()
+                name = _signed(labelled(label, table), table.entries[label, setting])
                 own = Entry(name, of=(label, setting))
                 body.append([*start, own, *costs, *reached])
     if not body:
@@ -337,8 +340,7 @@ def _differences_grid(pairs: Pairs, table: Table) -> Grid:
                 line.append(MISSING)
                 continue
             text = difference(pair) + (f" (n={pair.n})" if several else "")
-            sign = OF_CLIENTS if table.entries[label, setting].is_signed else ""
-            text = f"{text} {sign}".rstrip()
+            text = _signed(text, table.entries[label, setting])
             line.append(Entry(text, of=(label, setting)))
         if any((label, setting) in pairs for setting in table.settings):
             body.append(line)

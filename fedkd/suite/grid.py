@@ -305,7 +305,7 @@ def _cell(
     }
     run = _name(suite, called, parts, seed)
     digest = hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
-    split = with_alpha(partition.name, alpha_of(partition), "-a")
+    split = with_alpha(partition.name, split_of(partition)[1], "-a")
     return Cell(
         run=run,
         config_hash=digest,
@@ -319,12 +319,13 @@ def _cell(
 def _name(suite: Suite, called: _Called, parts: Parts, seed: int) -> RunName:
     """Return what a cell is called in results."""
     partition = parts.partition
+    split = (called.partition, None) if called.partition else split_of(partition)
     return RunName(
         suite=suite.name,
         strategy=called.strategy,
         dataset=shown_data(parts.dataset, parts.shift, called.dataset),
-        partition=called.partition or partition.shown(leave_out=("alpha",)),
-        alpha=None if called.partition else alpha_of(partition),
+        partition=split[0],
+        alpha=split[1],
         models=parts.models.shown,
         clients=suite.clients,
         rounds=parts.protocol.rounds,
@@ -333,10 +334,11 @@ def _name(suite: Suite, called: _Called, parts: Parts, seed: int) -> RunName:
     )
 
 
-def alpha_of(partition: Resolved) -> float | None:
-    """Return the concentration of a Dirichlet partition; None of others."""
+def split_of(partition: Resolved) -> tuple[str, float | None]:
+    """Return the two columns of results that say how data was split, without a label."""
     alpha = partition.options.get("alpha")
-    return float(alpha) if isinstance(alpha, int | float) else None
+    shown = partition.shown(leave_out=("alpha",))
+    return shown, float(alpha) if isinstance(alpha, int | float) else None
 
 
 def _plain_protocol(protocol: Protocol) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fedkd.plugins.options import Resolved
 from fedkd.plugins.registry import Registry
 from fedkd.suite.axes import FAULTS, axis_text, unlabelled
 from fedkd.suite.entries import Listed
-from fedkd.suite.grid import alpha_of, listed, shown_data
+from fedkd.suite.grid import listed, shown_data, split_of
 from fedkd.suite.models import models_of
 from fedkd.suite.spread import spread_mixes
 from fedkd.suite.suite import Suite
@@ -68,11 +68,6 @@ def meant_partitions(
     """Return what partitions with a label are called without it, and their alpha."""
     several = _labelled(suite, registry, "partitioners", suite.partitions)
     return {label: split_of(one) for label, one in several}
-
-
-def split_of(partition: Resolved) -> tuple[str, float | None]:
-    """Return the two columns of results that say how data was split."""
-    return partition.shown(leave_out=("alpha",)), alpha_of(partition)
 
 
 def _labelled(
