@@ -41,6 +41,8 @@ class Meant:
 
     strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Registered names."""
+    options: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """Options that the suite gives strategies."""
     datasets: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Names with their options."""
     partitions: Mapping[tuple[str, str], tuple[str, float | None]] = field(
@@ -62,12 +64,14 @@ class Meant:
 def meant_by(suites: Iterable[Suite], registry: Registry) -> Meant:
     """Return what the labels of suites stand for."""
     every = list(suites)
+    strategies = {
+        (suite.name, entry.label): entry
+        for suite in every
+        for entry in spread_strategies(registry, suite.strategies)
+    }
     return Meant(
-        {
-            (suite.name, entry.label): entry.name
-            for suite in every
-            for entry in spread_strategies(registry, suite.strategies)
-        },
+        {key: entry.name for key, entry in strategies.items()},
+        {key: entry.options for key, entry in strategies.items()},
         {
             (suite.name, label): meant
             for suite in every
@@ -112,6 +116,9 @@ def beside(
 ) -> list[Beside]:
     """Return the numbers of papers that are of our strategies, data sets and skews.
 
+    After one round a method is another one than after many: one-shot numbers stand beside
+    one-shot runs, and no others.
+
     Args:
         rows: Our runs.
         sources: The papers' tables.
@@ -122,6 +129,7 @@ def beside(
         suite = runs[0].suite
         meant = names.setting(suite, setting)
         name = names.strategies.get((suite, label), label)
+        options = names.options.get((suite, label), {})
         found += [
             Beside(
                 label,
@@ -130,11 +138,12 @@ def beside(
                 number,
                 method,
                 source,
-                why_not=_why_not(source, meant, runs),
+                why_not=_why_not(source, meant, runs, options),
                 is_of_clients=without_global(runs),
             )
             for source in sources
-            if (ours := _values(runs, source))
+            if (source.rounds == 1) == (runs[0].rounds == 1)
+            and (ours := _values(runs, source))
             for method, number in _numbers(source, meant, name)
         ]
     return found
@@ -156,30 +165,19 @@ def reported_part(
         return None
     every = beside(rows, sources, names)
     titles = titles_of(one.setting for one in every)
-    body: list[list[Entry | str]] = [
-        [
-            Entry(
-                f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy,
-                of=(one.strategy, one.setting),
-            ),
-            titles[one.setting],
-            one.source.metric.partition("_")[0],
-            f"{one.method}, {one.source.title.partition(':')[0]}",
-            spread(one.ours),
-            f"{one.reported:.2f}",
-            "; ".join(one.why_not),
-        ]
-        for one in every
-    ]
+    body = [_line(one, titles[one.setting]) for one in every]
     header = ["strategy", "setting", "accuracy", "reported of"]
     numbers = ["ours", "reported", "why not comparable"]
     is_known = {row.suite for row in rows} <= names.suites
     labels = "." if is_known else ", by the names here; a label may stand for others."
-    none = f"None of the papers' numbers are of these strategies and data{labels}"
+    none = (
+        "None of the papers' numbers are of these strategies and data, one-shot or "
+        f"not{labels}"
+    )
     sign = SIGN if any(one.is_of_clients for one in every) else ""
     notes = [
-        "Nothing here was run under a paper's protocol, so no difference is a result."
-        + sign
+        "Nothing here was run under a paper's protocol, so no difference is a result. "
+        "One-shot numbers stand beside one-shot runs only." + sign
     ]
     return Part(
         "Reported elsewhere",
@@ -187,6 +185,20 @@ def reported_part(
         tuple(notes if body else [none, *notes]),
         tuple(map(_about, sources)),
     )
+
+
+def _line(one: Beside, title: str) -> list[Entry | str]:
+    """Return a line of the table; ``title`` is the setting's."""
+    shown = f"{one.strategy} {OF_CLIENTS}" if one.is_of_clients else one.strategy
+    return [
+        Entry(shown, of=(one.strategy, one.setting)),
+        title,
+        one.source.metric.partition("_")[0],
+        f"{one.method}, {one.source.title.partition(':')[0]}",
+        spread(one.ours),
+        f"{one.reported:.2f}",
+        "; ".join(one.why_not),
+    ]
 
 
 def reported_plain(
@@ -236,7 +248,7 @@ def _plain(shown: str) -> str:
 
 
 def _why_not(
-    source: Reported, setting: Setting, runs: Sequence[Row]
+    source: Reported, setting: Setting, runs: Sequence[Row], options: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return what is other there, as far as a row of ours and its suite say."""
     rounds, models = runs[0].rounds, ", ".join(source.models)
@@ -252,6 +264,7 @@ def _why_not(
             "" if shown == _plain(shown) else f"here {shown}"
             for shown in (setting.dataset, setting.partition)
         ),
+        *(f"here {key} {value}" for key, value in options.items()),
         f"measured: {source.measured}",
     ]
     return tuple(filter(None, facts))

@@ -12,6 +12,7 @@ from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry
 from fedkd.report.reported import Meant, beside, meant_by, reported_section
 from fedkd.report.results import Row, write_results
+from fedkd.suite.entries import ListedStrategy
 from fedkd.suite.grid import grid
 from fedkd.suite.reported import load_reported, reported_names
 from fedkd.suite.suite import load_suite
@@ -104,6 +105,31 @@ def test_a_label_is_found_by_what_the_suite_says_it_is(tmp_path, paper):
     assert beside(every, [load_reported(paper)], Meant()) == []
 
 
+def test_one_shot_numbers_stand_beside_one_shot_runs_only(paper, tmp_path):
+    assert (
+        beside(rows("fedavg", 70.0, rounds=30), [load_reported(paper)], Meant()) == []
+    )
+    several = tmp_path / "several.yaml"
+    several.write_text(MINE.replace("rounds: 1\n", "rounds: 100\n"))
+    assert beside(rows("fedavg", 70.0), [load_reported(str(several))], Meant()) == []
+    (one,) = beside(
+        rows("fedavg", 70.0, rounds=30), [load_reported(str(several))], Meant()
+    )
+    assert "100 rounds, here 30" in one.why_not
+
+
+def test_options_that_a_suite_gives_a_method_are_reasons(paper):
+    given = ListedStrategy(name="fedavg", label="more", options={"calibrate": {}})
+    suite = load_suite("quick").model_copy(update={"name": "s", "strategies": (given,)})
+    (one,) = beside(
+        rows("more", 70.0),
+        [load_reported(paper)],
+        meant_by([suite], load_registry()),
+    )
+    assert (one.method, one.reported) == ("FedAvg", 80.0)
+    assert "here calibrate {}" in one.why_not
+
+
 def test_the_page_has_ours_reported_and_why_not_comparable(paper):
     section = reported_section(
         rows("fedavg", 70.0, 72.0), [load_reported(paper)], Meant()
@@ -146,7 +172,9 @@ def test_every_format_has_them_or_refuses_them(paper, tmp_path, capsys):
 
 def test_numbers_of_nothing_that_was_run_are_a_sentence(paper):
     section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], Meant())
-    none = "None of the papers' numbers are of these strategies and data"
+    none = (
+        "None of the papers' numbers are of these strategies and data, one-shot or not"
+    )
     assert f"{none}, by the names here; a label may stand for others." in section
     known = Meant(suites=frozenset("s"))
     section = reported_section(rows("fedprox", 70.0), [load_reported(paper)], known)
