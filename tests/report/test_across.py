@@ -54,6 +54,39 @@ def test_it_says_how_often_and_how_far_methods_are_above(across):
     assert "central" not in text
 
 
+def test_it_says_in_words_on_how_many_settings_methods_are_separated(across):
+    rows = [
+        *_rows("fedavg", "mnist", 50.0, 60.0, 55.0),
+        *_rows("b", "mnist", 51.0, 61.1, 56.0),  # +1.0, +1.1, +1.0
+        *_rows("c", "mnist", 40.0, 50.0, 45.1),  # -10.0, -10.0, -9.9
+        *_rows("fedavg", "svhn", 50.0, 60.0, 55.0),
+        *_rows("b", "svhn", 60.0, 50.0, 55.0),  # +10, -10, 0
+        *_rows("c", "svhn", 20.0),  # one seed: no interval
+        *_rows("fedavg", "digits", 40.0, 40.0),
+        *_rows("b", "digits", 90.0, 90.0),  # two seeds
+    ]
+    lines = across(rows, summarise(rows), ["fedavg", "c"]).splitlines()
+    assert "of the settings that have 3 seeds or more" in lines[-4]
+    assert lines[-2] == (
+        "- separated above `fedavg`: `b` on 1 of 2; below it: `c` on 1 of 1; on no "
+        "setting: nobody. Of 3 comparisons at 95 %, 0.15 would leave 0 by chance alone."
+    )
+    assert lines[-1] == (
+        "- separated above `c`: `fedavg` on 1 of 1, `b` on 1 of 1; below it: nobody; on "
+        "no setting: nobody. Of 2 comparisons at 95 %, 0.1 would leave 0 by chance alone."
+    )
+
+
+def test_with_too_few_seeds_there_are_no_words(across):
+    rows = [
+        *_rows("fedavg", "mnist", 50.0),
+        *_rows("b", "mnist", 51.0),
+        *_rows("fedavg", "svhn", 50.0),
+        *_rows("b", "svhn", 51.0),
+    ]
+    assert "In words" not in across(rows, summarise(rows), ["fedavg"])
+
+
 def test_who_has_no_global_model_on_one_set_is_told_of_the_others(across):
     rows = [
         *_rows("fedavg", "mnist", 50.0),
