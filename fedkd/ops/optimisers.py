@@ -16,6 +16,8 @@ from typing import Annotated, final
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from fedkd.config import Config
 from fedkd.ops.schedules import Schedule
@@ -142,11 +144,7 @@ class Adam(_Adaptive):
 
     def start(self, parameters: Iterable[Tensor], time: int = 0) -> Stepper:
         """Begin with moments zero."""
-        values = list(parameters)
-        adam = torch.optim.Adam(
-            values, self.lr, self.betas, self.eps, self.weight_decay
-        )
-        return _TorchStepper(values, self, time, adam)
+        return _AdamStepper(list(parameters), self, time, adam)
 
 
 @final
@@ -158,11 +156,7 @@ class AdamW(_Adaptive):
 
     def start(self, parameters: Iterable[Tensor], time: int = 0) -> Stepper:
         """Begin with moments zero."""
-        values = list(parameters)
-        adam = torch.optim.AdamW(
-            values, self.lr, self.betas, self.eps, self.weight_decay
-        )
-        return _TorchStepper(values, self, time, adam)
+        return _AdamStepper(list(parameters), self, time, adamw)
 
 
 @final
@@ -191,34 +185,67 @@ class _SgdStepper(Stepper):
 
 
 @final
-class _TorchStepper(Stepper):
+class _AdamStepper(Stepper):
+    """Steps of torch's Adam or AdamW, without a ``torch.optim.Optimizer``.
+
+    The first of those that a process makes imports torch's compiler, which nothing here
+    uses and which takes about as long as torch itself.
+    """
+
     def __init__(
         self,
         parameters: Sequence[Tensor],
-        how: Optimiser,
+        how: Adam | AdamW,
         time: int,
-        optimiser: torch.optim.Optimizer,
+        rule: Callable[..., None],
     ) -> None:
         super().__init__(parameters, how, time)
-        self._optimiser = optimiser
+        self._how = how
+        self._rule = rule
+        self._state: dict[int, dict[str, Tensor]] = {}
+        """Torch's state of each parameter that has taken a step."""
 
     def moments(self) -> dict[str, Tensor]:
         """Return torch's state of each parameter: ``"0.exp_avg"``."""
         return {
             f"{i}.{name}": value.detach().to("cpu", copy=True)
-            for i, values in self._optimiser.state_dict()["state"].items()
+            for i, values in self._state.items()
             for name, value in values.items()
         }
 
     def restore(self, moments: Mapping[str, Tensor]) -> None:
         """Go on from the state of :meth:`moments`."""
-        values: dict[int, dict[str, Tensor]] = {}
+        self._state = {}
         for key, value in moments.items():
             number, name = key.split(".")
-            values.setdefault(int(number), {})[name] = value.clone()
-        known = self._optimiser.state_dict()
-        self._optimiser.load_state_dict({**known, "state": values})
+            place = self.parameters[int(number)]
+            # Torch counts steps on the CPU, whatever the parameter is on.
+            kept = value.clone() if name == "step" else value.to(place, copy=True)
+            self._state.setdefault(int(number), {})[name] = kept
 
+    @torch.no_grad()
     def _descend(self) -> None:
-        self._optimiser.param_groups[0]["lr"] = self.lr
-        self._optimiser.step()
+        used = [(i, p) for i, p in enumerate(self.parameters) if p.grad is not None]
+        for i, p in used:
+            if i not in self._state:
+                moments = {
+                    name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")
+                }
+                self._state[i] = {"step": torch.zeros(()), **moments}
+        states = [self._state[i] for i, _ in used]
+        beta1, beta2 = self._how.betas
+        self._rule(
+            [p for _, p in used],
+            [p.grad for _, p in used],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=self.lr,
+            weight_decay=self._how.weight_decay,
+            eps=self._how.eps,
+            maximize=False,
+        )

@@ -1,5 +1,8 @@
 """Optimisers as values: torch's bits, worked numbers, schedules, hooks and moments."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -59,6 +62,25 @@ def test_steps_are_torchs_to_the_bit(name):
         optimiser.step()
         assert torch.equal(stepper.step(bowl(ours), clip_norm=1.0), loss.detach())
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_no_optimiser_imports_torchs_compiler():
+    code = (
+        "import sys, torch; from fedkd.ops.optimisers import Adam, AdamW, Sgd\n"
+        "for kind in (Sgd, Adam, AdamW):\n"
+        "    p = torch.ones(2, requires_grad=True)\n"
+        "    kind(lr=0.1).start([p]).step(p.sum())\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_parameter_without_a_gradient_stays_and_has_no_moments():
+    moving, still = number(1.0), number(1.0)
+    stepper = Adam(lr=0.1).start([still, moving])
+    stepper.step((2 * moving).sum())
+    assert still.item() == 1.0
+    assert set(stepper.moments()) == {"1.step", "1.exp_avg", "1.exp_avg_sq"}
 
 
 def test_two_steps_of_sgd_in_numbers():

@@ -633,16 +633,15 @@ FAULTS = [
     _fault(
         "optimisers: Adam ignores its betas",
         f"{_OPS}optimisers.py",
-        "adam = torch.optim.Adam(\n            values, self.lr, self.betas, self.eps,",
-        "adam = torch.optim.Adam(\n            values, self.lr, (0.9, 0.999), self.eps,",
+        "beta1, beta2 = self._how.betas",
+        "beta1, beta2 = 0.9, 0.999",
         "tests/ops/test_optimisers.py",
     ),
     _fault(
         "optimisers: Adam ignores its weight decay",
         f"{_OPS}optimisers.py",
-        "adam = torch.optim.Adam(\n"
-        "            values, self.lr, self.betas, self.eps, self.weight_decay",
-        "adam = torch.optim.Adam(\n            values, self.lr, self.betas, self.eps, 0.0",
+        "weight_decay=self._how.weight_decay,",
+        "weight_decay=0.0,",
         _ROUNDS,
     ),
     _fault(

@@ -224,34 +224,22 @@ FAULTS = [
     dict(
         name="optimisers: Adam has no weight decay",
         path="fedkd/ops/optimisers.py",
-        old=(
-            "adam = torch.optim.Adam(\n"
-            "            values, self.lr, self.betas, self.eps, self.weight_decay\n"
-        ),
-        new=(
-            "adam = torch.optim.Adam(\n"
-            "            values, self.lr, self.betas, self.eps\n"
-        ),
+        old="weight_decay=self._how.weight_decay,",
+        new="weight_decay=0.0,",
         tests=OPTIMISERS,
     ),
     dict(
         name="optimisers: Adam's betas are those of torch",
         path="fedkd/ops/optimisers.py",
-        old=(
-            "adam = torch.optim.Adam(\n"
-            "            values, self.lr, self.betas, self.eps, self.weight_decay\n"
-        ),
-        new=(
-            "adam = torch.optim.Adam(\n"
-            "            values, self.lr, weight_decay=self.weight_decay, eps=self.eps\n"
-        ),
+        old="beta1, beta2 = self._how.betas",
+        new="beta1, beta2 = 0.9, 0.999",
         tests=OPTIMISERS,
     ),
     dict(
         name="optimisers: Adam does not follow the schedule",
         path="fedkd/ops/optimisers.py",
-        old='        self._optimiser.param_groups[0]["lr"] = self.lr\n',
-        new="",
+        old="            lr=self.lr,\n",
+        new="            lr=self._how.lr,\n",
         tests=OPTIMISERS,
     ),
     dict(
