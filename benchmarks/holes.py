@@ -13,13 +13,13 @@ from fedkd.report.grouping import Setting, titles_of
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
 from fedkd.suite.grid import grid
-from fedkd.suite.overrides import Overrides, load_overridden
+from fedkd.suite.overrides import PICKED, Overrides, load_overridden
 from fedkd.suite.suite import Suite
 
 Place = tuple[str, Setting, int]
 """Label of a strategy, setting, seed."""
 
-WISHES = ("strategies", "datasets", "seeds", "rounds", "clients", "assignments")
+WISHES = (*PICKED, "seeds", "rounds", "clients", "assignments")
 """Options of ``fedkd bench`` that say which runs there are."""
 
 
@@ -27,14 +27,14 @@ def suites_of(commands: str, registry: Registry) -> list[Suite]:
     """Return the suites that ``fedkd bench`` commands run.
 
     Args:
-        commands: One a line, as they are typed; the first has all rows, and further ones
-            ask for fewer on other data sets.
+        commands: One a line, as they are typed; further ones ask for other data sets,
+            models or strategies than the first.
         registry: Where names are looked up.
     """
     suites = []
     for command in commands.splitlines():
         params = bench.make_context("bench", shlex.split(command)[2:]).params
-        wishes = Overrides(*(params[key] for key in WISHES))
+        wishes = Overrides(**{key: params[key] for key in WISHES})
         suites.append(load_overridden(params["suite"], wishes, registry))
     return suites
 

@@ -50,7 +50,7 @@ class Recorded:
     table: Table
     sections: Sections
     commands: str
-    """The commands that made it, one a line; the first has all rows."""
+    """The commands that made it, one a line."""
     missing: tuple[str, ...]
     """What they ask for and it does not hold: a line a setting."""
 

@@ -3,7 +3,7 @@
     python benchmarks/record.py NAME DIR...     adds to what is recorded as NAME
     python benchmarks/record.py NAME DIR... --command 'fedkd bench ...'    the first time
 
-``command.txt`` keeps that command. Where rows are left out on some data sets, it has a
+``command.txt`` keeps that command. Where some data sets or models have other rows, it has a
 line for these too: ``fedkd bench SUITE --datasets ... --strategies ...``.
 
 Runs that are recorded stay, whether or not their own folders are still there: a table that
@@ -64,7 +64,7 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
     """
     commands = (folder / "command.txt").read_text("utf-8").strip()
     suites = suites_of(commands, registry)
-    asked = suites[0]
+    asked = _together_asked(suites)
     reports = {source: read_report([ResultsFolder(source)]) for source in sources}
     for source, report in reports.items():
         _check_same(asked, source, report.suites.values())
@@ -91,7 +91,7 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
         stages |= {row.run_id: lines for row, lines in lines_of(report) if lines}
     _write(folder, rows, left, tuning)
     write_stages(folder, [*rows, *left], stages)
-    _write_table(folder, rows, _together_asked(suites), reports, registry)
+    _write_table(folder, rows, asked, reports, registry)
     return left
 
 

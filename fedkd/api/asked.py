@@ -13,7 +13,7 @@ from fedkd.harness.request import Request
 from fedkd.plugins.options import option_names
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.executors import AUTO
-from fedkd.suite.overrides import Overrides
+from fedkd.suite.overrides import PICKED, Overrides
 
 Named: TypeAlias = str | Mapping[str, Any]
 """A registered thing: its name, or a mapping with ``name`` and options beside it."""
@@ -35,8 +35,9 @@ def wishes_of(
     """Return what the command line would be told.
 
     Args:
-        changes: ``strategies``, ``datasets``, ``seeds``, ``rounds`` and ``clients`` as
-            the options of these names, any other key of a suite as ``--set`` does.
+        changes: ``strategies``, ``datasets``, ``partitions``, ``models``, ``seeds``,
+            ``rounds`` and ``clients`` as the options of these names, any other key of a
+            suite as ``--set`` does.
         assignments: Values by dotted path, as ``--set`` takes them.
 
     Raises:
@@ -45,7 +46,7 @@ def wishes_of(
     known: dict[str, Any] = {}
     left: dict[str, Any] = {}
     for key, value in changes.items():
-        names = _names(value) if key in ("strategies", "datasets") else None
+        names = _names(key, value) if key in PICKED else None
         if names is not None:
             known[key] = names
         elif key == "seeds":
@@ -61,7 +62,7 @@ def wishes_of(
 def words_of(wishes: Overrides) -> tuple[str, ...]:
     """Return the words of a command line that says the same."""
     words: list[str] = []
-    for name in ("strategies", "datasets", "seeds", "rounds", "clients"):
+    for name in (*PICKED, "seeds", "rounds", "clients"):
         value = getattr(wishes, name)
         words += [] if value is None else [f"--{name}", str(value)]
     for text in wishes.assignments:
@@ -182,11 +183,13 @@ def _mapping(thing: Named, where: str) -> dict[str, Any]:
     return dict(thing)
 
 
-def _names(value: Names) -> str | None:
+def _names(key: str, value: Names | Models) -> str | None:
     """Return names as one text; None if there are options beside one of them."""
     if isinstance(value, str):
         return value
-    names = each(value, "strategies or datasets")
+    if key == "models" and isinstance(value, Mapping):
+        return None
+    names = each(value, key)
     return ",".join(map(str, names)) if all(isinstance(n, str) for n in names) else None
 
 

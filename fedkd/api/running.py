@@ -78,8 +78,9 @@ def bench(  # noqa: PLR0913 - the options of the command
         plugins: Plug-ins of one file each.
         observers: Names of what logs the runs too, such as ``csv``; ``--observer``.
         progress: Whether to show how far it is: a bar in a notebook, else lines.
-        overrides: ``strategies``, ``datasets``, ``seeds``, ``rounds`` and ``clients`` as
-            the command's options; any other key of a suite in place of the suite's.
+        overrides: ``strategies``, ``datasets``, ``partitions``, ``models``, ``seeds``,
+            ``rounds`` and ``clients`` as the command's options; any other key of a suite
+            in place of the suite's.
 
     Raises:
         ConfigError: If the suite or an option cannot be used.

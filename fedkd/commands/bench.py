@@ -41,6 +41,10 @@ two."""
     "--strategies", metavar="A,B", help="Labels or names; others are left out."
 )
 @click.option("--datasets", metavar="A,B", help="Data sets; others are left out.")
+@click.option("--partitions", metavar="A,B", help="Partitions; others are left out.")
+@click.option(
+    "--models", metavar="A,B", help="Labels or names of models; others are left out."
+)
 @click.option("--seeds", metavar="LIST", help="Seeds, such as 0-4 or 0,3.")
 @click.option("--rounds", type=WholeNumber(min=1), help="Rounds of every strategy.")
 @click.option("--clients", type=WholeNumber(min=1), help="Number of clients.")
@@ -120,6 +124,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     suite: str,
     strategies: str | None,
     datasets: str | None,
+    partitions: str | None,
+    models: str | None,
     seeds: str | None,
     rounds: int | None,
     clients: int | None,
@@ -148,7 +154,16 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     request = Request(
         suite,
-        Overrides(strategies, datasets, seeds, rounds, clients, assignments),
+        Overrides(
+            strategies=strategies,
+            datasets=datasets,
+            partitions=partitions,
+            models=models,
+            seeds=seeds,
+            rounds=rounds,
+            clients=clients,
+            assignments=assignments,
+        ),
         out=out,
         device=device,
         data_root=root,

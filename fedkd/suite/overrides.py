@@ -31,6 +31,12 @@ _SHARED = {
 }
 """``--set`` paths that mean every listed thing that has the option."""
 
+_KINDS = {"datasets": "datasets", "partitions": "partitioners", "models": "models"}
+"""What is picked beside strategies: keys of a suite, which are options of the command
+line, and the kinds they are of."""
+PICKED = ("strategies", *_KINDS)
+"""Options that name things of a suite, and leave others out."""
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -38,6 +44,8 @@ class Overrides:
 
     strategies: str | None = None
     datasets: str | None = None
+    partitions: str | None = None
+    models: str | None = None
     seeds: str | None = None
     rounds: int | None = None
     clients: int | None = None
@@ -56,16 +64,17 @@ def load_overridden(
     values, where = read_suite(suite)
     values = _spelled_out(values, registry, where)
     told = list(wishes.assignments)
-    if wishes.datasets is not None:
-        values["datasets"] = _with_named(values, wishes.datasets, registry)
+    named = {key: text for key in _KINDS if (text := getattr(wishes, key)) is not None}
+    for key, text in named.items():
+        values[key] = _with_named(values, key, text, registry)
     # Assignments first: a selection may leave out what they address.
     for text in wishes.assignments:
         values = _assign(values, text, registry)
         values = _spelled_out(values, registry, f"--set {text}")
     if wishes.strategies is not None:
         values["strategies"] = _pick_strategies(values, wishes.strategies, registry)
-    if wishes.datasets is not None:
-        values["datasets"] = _pick_datasets(values, wishes.datasets, registry)
+    for key, text in named.items():
+        values[key] = _pick(values, key, text, registry)
     if wishes.seeds is not None:
         values["seeds"] = wishes.seeds
         told.append(f"--seeds {wishes.seeds}")
@@ -91,33 +100,57 @@ def _pick_strategies(
         matching = [entry for entry in listed if entry.label == name]
         matching = matching or [entry for entry in listed if entry.name == name]
         if not matching:
-            _known(name, [e.label for e in listed], "strategies", registry)
+            labels = [entry.label for entry in listed]
+            _known(name, labels, "strategies", registry, "--strategies")
             matching = [strategy_entry(name, "--strategies")]
         picked += [entry for entry in matching if entry not in picked]
     return picked
 
 
-def _pick_datasets(
-    values: Mapping[str, Any], text: str, registry: Registry
-) -> list[Listed]:
-    listed: list[Listed] = values.get("datasets", [])
-    picked: list[Listed] = []
-    for written in names_in(text, "--datasets"):
-        labelled = [entry for entry in listed if entry.label == written]
-        picked += [entry for entry in labelled if entry not in picked]
-        if labelled:
-            continue
-        bare = written.partition(":")[0]
-        if bare not in [entry.name for entry in listed]:
-            names = [entry.name for entry in listed]
+def _pick(
+    values: Mapping[str, Any], key: str, text: str, registry: Registry
+) -> list[Any]:
+    """Return the data sets, partitions or models that a text names."""
+    listed: list[Any] = values.get(key, [])
+    picked: list[Any] = []
+    for written in names_in(text, f"--{key}"):
+        matching = [entry for entry in listed if entry.label == written]
+        if not matching:
             with _hint_at_commas(text):
-                _known(bare, names, "datasets", registry)
-        name, options = spelled_out(registry, "datasets", written, {}, "--datasets")
-        # Of those listed, all with this name; with a value, those that have it too.
-        matching = [e for e in listed if e.name == name and _has(e, options)]
-        matching = matching or [Listed(name=name, options=dict(options))]
+                matching = _named(listed, key, written, registry)
         picked += [entry for entry in matching if entry not in picked]
     return picked
+
+
+def _named(
+    listed: Sequence[Any], key: str, written: str, registry: Registry
+) -> list[Any]:
+    """Return what is listed under a name, with a value those that have it too; else anew.
+
+    Raises:
+        ConfigError: If the name is neither in the suite nor registered.
+    """
+    option, kind = f"--{key}", _KINDS[key]
+    bare = written.partition(":")[0]
+    names = [name for entry in listed for name in _names_of(entry)]
+    if bare not in names:
+        labels = [entry.label for entry in listed if entry.label]
+        _known(bare, [*labels, *names], kind, registry, option)
+    if key == "models":
+        # Of a federation whose models differ, one name is not its name.
+        matching = [mix for mix in listed if _names_of(mix) == [written]]
+        return matching or normalise({key: [written]}, option)[key]
+    name, options = spelled_out(registry, kind, written, {}, option)
+    matching = [e for e in listed if e.name == name and _has(e, options)]
+    return matching or [Listed(name=name, options=dict(options))]
+
+
+def _names_of(entry: Listed | Mix) -> list[str]:
+    """Return the name of a thing, or the names of a mix of models, each once."""
+    if isinstance(entry, Listed):
+        return [entry.name]
+    server = [] if entry.server is None else [entry.server]
+    return list(dict.fromkeys(one.name for one in (*entry.clients, *server)))
 
 
 @contextlib.contextmanager
@@ -133,11 +166,11 @@ def _hint_at_commas(text: str) -> Iterator[None]:
 
 
 def _with_named(
-    values: Mapping[str, Any], text: str, registry: Registry
-) -> list[Listed]:
-    """Return the data sets of the suite and those named beside, which --set means too."""
-    listed: list[Listed] = values.get("datasets", [])
-    picked = _pick_datasets(values, text, registry)
+    values: Mapping[str, Any], key: str, text: str, registry: Registry
+) -> list[Any]:
+    """Return what the suite lists and what is named beside, which --set means too."""
+    listed: list[Any] = values.get(key, [])
+    picked = _pick(values, key, text, registry)
     return [*listed, *(entry for entry in picked if entry not in listed)]
 
 
@@ -179,13 +212,15 @@ def names_in(text: str, option: str) -> list[str]:
     return names
 
 
-def _known(name: str, listed: list[str], kind: str, registry: Registry) -> None:
+def _known(
+    name: str, listed: Sequence[str], kind: str, registry: Registry, option: str
+) -> None:
     """Refuse a name that is neither in the suite nor registered."""
     registered = registry.entries(kind)
     if name not in registered:
-        known = [*listed, *(n for n in registered if n not in listed)]
+        known = list(dict.fromkeys([*listed, *registered]))
         raise ConfigError(
-            f"--{kind}: unknown name {name!r}.{suggestion(name, known)} "
+            f"{option}: unknown name {name!r}.{suggestion(name, known)} "
             f"Known: {listing(known)} (run 'fedkd list {kind}').{PLUGIN_HINT}"
         )
 

@@ -247,6 +247,23 @@ def test_a_run_and_the_rounds_in_its_world_have_the_same_validation_images():
     assert without_times([line]) == without_times([written])
 
 
+def test_a_bench_picks_models_and_partitions_as_the_command_does(tmp_path):
+    narrow = {"clients": {"name": "mlp", "width": 0.5}, "label": "narrow"}
+    suite = {**SUITE, "rounds": 1, "models": ["mlp", narrow], "strategies": ["fedavg"]}
+    results = fedkd.bench(
+        suite,
+        models=["narrow"],
+        partitions="iid",
+        out=tmp_path,
+        progress=False,
+    )
+    (run,) = results.runs
+    assert (run.row.models, run.row.partition) == ("narrow", "iid")
+    command = json.loads((tmp_path / "environment.json").read_text())["command"]
+    assert command[command.index("--models") + 1] == "narrow"
+    assert command[command.index("--partitions") + 1] == "iid"
+
+
 def test_a_list_of_models_is_one_mix():
     world = fedkd.federation(
         "digits", "iid", clients=4, models=["mlp", "linear"], fraction=0.2

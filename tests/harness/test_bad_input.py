@@ -203,6 +203,13 @@ def test_a_wrong_value_is_named_with_its_path(complain, text, words):
         ),
         (["--strategies", " , "], "--strategies: found ' , ', expected names"),
         (["--datasets", "toi"], "--datasets: unknown name 'toi'. Did you mean 'toy'?"),
+        (["--models", "toy-liner"], "--models: unknown name 'toy-liner'. Did you mean"),
+        (
+            ["--partitions", "iit"],
+            "--partitions: unknown name 'iit'. Did you mean 'iid'?",
+        ),
+        (["--models", "mlp,mlp"], "--models: found 'mlp' twice"),
+        (["--partitions", "iid:3"], "--partitions: found 'iid:3', expected 'iid'"),
         (["--seeds", "x"], "with --seeds x: seeds: found 'x'."),
         (["--rounds", "0"], "--rounds"),
         (["--clients", "x"], "--clients"),

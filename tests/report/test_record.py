@@ -202,3 +202,20 @@ def test_the_protocol_is_of_all_that_the_commands_ask_for(recording):
     assert [label.split()[0] for label in labels] == ["MNIST", "SVHN", "CIFAR-100"]
     assert len(asked.strategies) == 17
     assert len(asked.partitions) == len(asked.models) == 1
+
+
+def test_commands_may_ask_for_other_rows_on_other_models(recording):
+    commands = (
+        "fedkd bench seven-hetero --models widths --strategies heterofl,dfrd-rolling\n"
+        "fedkd bench seven-hetero --models mix-5 --strategies dfrd"
+    )
+    registry = load_registry(quiet=True)
+    suites = recording.suites_of(commands, registry)
+    asked = recording._together_asked(suites)
+    assert [mix.label or mix.clients[0].name for mix in asked.models] == [
+        "widths",
+        "mix-5",
+    ]
+    assert [e.label for e in asked.strategies] == ["heterofl", "dfrd-rolling", "dfrd"]
+    for suite in suites:
+        recording._check_same(asked, Path("runs"), [suite])

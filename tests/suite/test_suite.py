@@ -247,6 +247,44 @@ class TestOverrides:
             "toy-missing"
         }
 
+    def test_partitions_and_models_are_picked_by_label_or_name(self, cells_of):
+        wide = {"clients": {"name": "mlp", "width": 0.5}, "label": "wide"}
+        mix = {"clients": ["mlp", "toy-linear"], "label": "both"}
+        strong = {"name": "dirichlet", "alpha": 0.1, "label": "strong"}
+        text = changed(
+            models=["toy-linear", "mlp", wide, mix],
+            partitions=["iid", {"name": "dirichlet", "alpha": 0.5}, strong],
+        )
+
+        def found(**wishes):
+            runs = [
+                cell.run for cell in cells_of(text, strategies="toy-mean", **wishes)
+            ]
+            parts = dict.fromkeys((run.partition, run.alpha) for run in runs)
+            return list(dict.fromkeys(run.models for run in runs)), list(parts)
+
+        assert found(models="wide,both") == (["wide", "both"], found()[1])
+        # A name means all of the suite that are of it alone.
+        assert found(models="mlp")[0] == ["mlp", "wide"]
+        # One that the suite does not list comes in by its registered name.
+        assert found(models="cnn")[0] == ["cnn"]
+        assert found(partitions="strong")[1] == [("strong", None)]
+        assert found(partitions="dirichlet")[1] == [
+            ("dirichlet", 0.5),
+            ("strong", None),
+        ]
+        assert found(partitions="iid", models="both") == (["both"], [("iid", None)])
+
+    def test_what_is_picked_by_name_is_set_too(self, cells_of):
+        cells = cells_of(
+            models="mlp",
+            partitions="dirichlet",
+            assignments=["model.width=0.5", "partition.alpha=0.1"],
+        )
+        assert {(cell.run.models, cell.run.alpha) for cell in cells} == {
+            ("mlp[width=0.5]", 0.1)
+        }
+
     def test_seeds_and_clients_replace_those_of_the_file(self, cells_of):
         cells = cells_of(seeds="3-4", clients=2)
         assert {(cell.run.seed, cell.run.clients) for cell in cells} == {(3, 2), (4, 2)}
