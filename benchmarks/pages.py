@@ -29,6 +29,7 @@ from fedkd.report.stats.intervals import LEAST_SEEDS
 from fedkd.report.stats.pairs import Pair, against
 from fedkd.report.summary import Table, baseline_of, summarise
 from fedkd.report.text import amount, markdown_grid, numbered, signed, spread
+from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.spread import spread_strategies
 from fedkd.suite.suite import Suite, load_suite
 
@@ -53,6 +54,8 @@ class Recorded:
     """The commands that made it, one a line."""
     missing: tuple[str, ...]
     """What they ask for and it does not hold: a line a setting."""
+    measured: tuple[str, ...]
+    """Sections of what is measured beside accuracy after the last round."""
 
     @property
     def name(self) -> str:
@@ -74,7 +77,16 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     commands = (path / "command.txt").read_text("utf-8").strip()
     asked = asked_for(suites_of(commands, registry), registry)
     missing = tuple(holes(rows, asked))
-    return Recorded(path, rows, suite, table, sections, commands, missing)
+    metrics = metrics_of(registry, suite.metrics, suite.where)
+    columns = every_column(registry, metrics, suite, suite.where).values()
+    measured = tuple(
+        column.title
+        for column in columns
+        if column.name not in (GLOBAL.name, LOCAL.name)
+        and not column.half
+        and column.title in sections
+    )
+    return Recorded(path, rows, suite, table, sections, commands, missing, measured)
 
 
 def references_of(rows: Sequence[Row], suite: Suite, registry: Registry) -> set[str]:
@@ -94,7 +106,7 @@ def page(one: Recorded) -> str:
         f"{one.suite.description} In `benchmarks/results/{one.name}`, "
         f"[table.md]({there}/table.md) has all tables and "
         f"[results.csv]({there}/results.csv) all runs.",
-        f"## {GLOBAL.title}\n\n{one.sections[GLOBAL.title]}",
+        *(f"## {t}\n\n{one.sections[t]}" for t in (GLOBAL.title, *one.measured)),
         *_across(one),
         "## What is separated, and what is not\n\n" + "\n".join(_conclusions(one)),
         f"## Cost beside accuracy\n\n{_costs(one)}",

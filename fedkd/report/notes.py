@@ -103,7 +103,9 @@ def meaning(rows: Sequence[Row], table: Table) -> list[str]:
     if column in (GLOBAL, LOCAL):
         return [f"Percent, {where}after the last round.", *lost]
     place = f"{where}after the last round."
-    lines = [column.about, f"{place[0].upper()}{place[1:]}"]
+    # What is read from the rounds of a run is of none of them alone.
+    places = [] if column.reads else [f"{place[0].upper()}{place[1:]}"]
+    lines = [column.about, *places]
     lines.append(f"{'Higher' if column.higher_is_better else 'Lower'} is better.")
     return lines + lost
 

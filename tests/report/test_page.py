@@ -201,6 +201,9 @@ def test_an_accuracy_over_the_rounds_is_no_cost():
     found = rows("a", 80.0, metrics={"accuracy_after_1": 40.0})
     page = table_markdown(found, title="t", columns=[column])
     assert "40.00" in part(page, column.title)
+    # It is of its round, and not of the last one.
+    assert "last round" not in part(page, column.title)
+    assert "Higher is better." in part(page, column.title)
     assert column.name not in part(page, "Costs of a run")
 
 

@@ -141,3 +141,11 @@ def test_words_say_what_paired_intervals_leave_zero():
     assert "`fedadam` +3.26 [-3.05, +9.58]" in neither
     assert "fedbn" not in neither  # it has no global model
     assert "Of 8 comparisons at 95 %, 0.4 would" in neither
+
+
+def test_a_page_has_what_is_measured_beside_accuracy_and_not_on_which_part():
+    pages = ROOT / "docs" / "results"
+    text = (pages / "byzantine.md").read_text("utf-8")
+    assert "\n## Attack success\n" in text
+    for path in pages.glob("*.md"):
+        assert "\n## Validation" not in path.read_text("utf-8"), path.name
