@@ -101,8 +101,15 @@ def _in_words(base: str, pairs: Mapping[str, Sequence[Pair]]) -> str:
     comparisons = sum(map(len, tested.values()))
     return (
         f"- separated above `{base}`: {_those(tested, 1)}; below it: "
-        f"{_those(tested, -1)}; on no setting: {', '.join(never) or 'nobody'}. Of "
-        f"{counted(comparisons, 'comparison')} at 95 %, {comparisons * 0.05:.2g} would "
+        f"{_those(tested, -1)}; on no setting: {', '.join(never) or 'nobody'}. "
+        f"{by_chance(comparisons)}"
+    )
+
+
+def by_chance(comparisons: int) -> str:
+    """Return how many of some comparisons chance alone would separate, as a sentence."""
+    return (
+        f"Of {counted(comparisons, 'comparison')} at 95 %, {comparisons * 0.05:.2g} would "
         "leave 0 by chance alone."
     )
 

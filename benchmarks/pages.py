@@ -16,10 +16,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from across import across
+from across import across, by_chance
 from holes import asked_for, holes, suites_of
 
-from fedkd.errors import counted
 from fedkd.metrics.columns import Column
 from fedkd.plugins.registry import Registry
 from fedkd.report.grouping import GLOBAL, LOCAL, Setting, done, group, titles_of
@@ -267,12 +266,10 @@ def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
         shown = (f"`{la}` {_shown(pair)}" for la, pair in ordered if pair.side == sign)
         return "; ".join(shown) or "none"
 
-    number = counted(len(tested), "comparison")
     return [
         f"{start}separated above `{base}`: {those(1)}.",
         f"{start}separated below `{base}`: {those(-1)}.",
-        f"{start}not separated from `{base}`: {those(0)}. Of {number} at 95 %, "
-        f"{len(tested) * 0.05:.2g} would leave 0 by chance alone.",
+        f"{start}not separated from `{base}`: {those(0)}. {by_chance(len(tested))}",
     ]
 
 

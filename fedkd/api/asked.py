@@ -187,7 +187,7 @@ def _names(key: str, value: Names | Models) -> str | None:
     """Return names as one text; None if there are options beside one of them."""
     if isinstance(value, str):
         return value
-    if key == "models" and isinstance(value, Mapping):
+    if key in ("partitions", "models") and isinstance(value, Mapping):
         return None
     names = each(value, key)
     return ",".join(map(str, names)) if all(isinstance(n, str) for n in names) else None

@@ -228,10 +228,11 @@ class _AdamStepper(Stepper):
         used = [(i, p) for i, p in enumerate(self.parameters) if p.grad is not None]
         for i, p in used:
             if i not in self._state:
-                moments = {
-                    name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")
+                self._state[i] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
                 }
-                self._state[i] = {"step": torch.zeros(()), **moments}
         states = [self._state[i] for i, _ in used]
         beta1, beta2 = self._how.betas
         self._rule(

@@ -117,25 +117,28 @@ def _pick(
         matching = [entry for entry in listed if entry.label == written]
         if not matching:
             with _hint_at_commas(text):
-                matching = _named(listed, key, written, registry)
+                _check_named(listed, key, written, registry)
+            matching = _named(listed, key, written, registry)
         picked += [entry for entry in matching if entry not in picked]
     return picked
+
+
+def _check_named(
+    listed: Sequence[Any], key: str, written: str, registry: Registry
+) -> None:
+    """Refuse a name, before its value, that is neither in the suite nor registered."""
+    bare = written.partition(":")[0]
+    names = [name for entry in listed for name in _names_of(entry)]
+    if bare not in names:
+        labels = [entry.label for entry in listed if entry.label]
+        _known(bare, [*labels, *names], _KINDS[key], registry, f"--{key}")
 
 
 def _named(
     listed: Sequence[Any], key: str, written: str, registry: Registry
 ) -> list[Any]:
-    """Return what is listed under a name, with a value those that have it too; else anew.
-
-    Raises:
-        ConfigError: If the name is neither in the suite nor registered.
-    """
+    """Return what is listed under a name, and with a value has it too; else a new one."""
     option, kind = f"--{key}", _KINDS[key]
-    bare = written.partition(":")[0]
-    names = [name for entry in listed for name in _names_of(entry)]
-    if bare not in names:
-        labels = [entry.label for entry in listed if entry.label]
-        _known(bare, [*labels, *names], kind, registry, option)
     if key == "models":
         # Of a federation whose models differ, one name is not its name.
         matching = [mix for mix in listed if _names_of(mix) == [written]]

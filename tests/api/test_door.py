@@ -259,6 +259,11 @@ def test_a_bench_picks_models_and_partitions_as_the_command_does(tmp_path):
     )
     (run,) = results.runs
     assert (run.row.models, run.row.partition) == ("narrow", "iid")
+    given = {"name": "dirichlet", "alpha": 0.5}
+    results = fedkd.bench(
+        suite, models="narrow", partitions=given, out=tmp_path / "d", progress=False
+    )
+    assert {run.row.alpha for run in results.runs} == {0.5}
     command = json.loads((tmp_path / "environment.json").read_text())["command"]
     assert command[command.index("--models") + 1] == "narrow"
     assert command[command.index("--partitions") + 1] == "iid"

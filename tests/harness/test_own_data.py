@@ -185,6 +185,7 @@ def test_a_name_that_takes_no_value_is_refused(bench):
     assert (
         "--datasets: found 'digits:here', expected 'digits': it takes nothing" in said
     )
+    assert "comma" not in said
 
 
 def test_a_dry_run_shows_names_with_their_options(bench, monkeypatch):
