@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
 
 from fedkd.base.runname import RunName
 from fedkd.commands.bench import command as bench
@@ -13,14 +14,11 @@ from fedkd.report.grouping import Setting, titles_of
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
 from fedkd.suite.grid import grid
-from fedkd.suite.overrides import PICKED, Overrides, load_overridden
+from fedkd.suite.overrides import Overrides, load_overridden
 from fedkd.suite.suite import Suite
 
 Place = tuple[str, Setting, int]
 """Label of a strategy, setting, seed."""
-
-WISHES = (*PICKED, "seeds", "rounds", "clients", "assignments")
-"""Options of ``fedkd bench`` that say which runs there are."""
 
 
 def suites_of(commands: str, registry: Registry) -> list[Suite]:
@@ -34,7 +32,9 @@ def suites_of(commands: str, registry: Registry) -> list[Suite]:
     suites = []
     for command in commands.splitlines():
         params = bench.make_context("bench", shlex.split(command)[2:]).params
-        wishes = Overrides(**{key: params[key] for key in WISHES})
+        wishes = Overrides(
+            **{wish.name: params[wish.name] for wish in fields(Overrides)}
+        )
         suites.append(load_overridden(params["suite"], wishes, registry))
     return suites
 

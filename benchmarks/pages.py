@@ -76,16 +76,20 @@ def recorded(path: Path, sections: Sections, registry: Registry) -> Recorded:
     commands = (path / "command.txt").read_text("utf-8").strip()
     asked = asked_for(suites_of(commands, registry), registry)
     missing = tuple(holes(rows, asked))
-    metrics = metrics_of(registry, suite.metrics, suite.where)
-    columns = every_column(registry, metrics, suite, suite.where).values()
     measured = tuple(
         column.title
-        for column in columns
+        for column in columns_of(suite, registry)
         if column.name not in (GLOBAL.name, LOCAL.name)
         and not column.half
         and column.title in sections
     )
     return Recorded(path, rows, suite, table, sections, commands, missing, measured)
+
+
+def columns_of(suite: Suite, registry: Registry) -> list[Column]:
+    """Return what a suite measures beside accuracy on the test set."""
+    metrics = metrics_of(registry, suite.metrics, suite.where)
+    return [*every_column(registry, metrics, suite, suite.where).values()]
 
 
 def references_of(rows: Sequence[Row], suite: Suite, registry: Registry) -> set[str]:

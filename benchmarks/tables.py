@@ -28,7 +28,6 @@ from fedkd.report.results import read_results
 from fedkd.report.stages import TITLE as STAGES
 from fedkd.report.stages import stage_table
 from fedkd.report.table import DERIVED_ORIGIN, table_markdown
-from fedkd.suite.metrics import every_column, metrics_of
 from fedkd.suite.reported import load_reported
 from fedkd.suite.suite import load_suite
 
@@ -84,7 +83,6 @@ def renewed(
     )
     origin = told.get("Provenance", ())
     papers = [load_reported(name) for name in suite.reported]
-    metrics = metrics_of(registry, suite.metrics, suite.where)
     return table_markdown(
         rows,
         title=path.parent.name,
@@ -94,7 +92,7 @@ def renewed(
         tuning=told.get("Tuning", ()),
         stages=stages,
         warned=told.get("Warnings", ()),
-        columns=[*every_column(registry, metrics, suite, suite.where).values()],
+        columns=pages_of_results.columns_of(suite, registry),
         reported=reported_section(rows, papers, meant_by([suite], registry)),
     )
 

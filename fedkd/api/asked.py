@@ -62,9 +62,9 @@ def wishes_of(
 def words_of(wishes: Overrides) -> tuple[str, ...]:
     """Return the words of a command line that says the same."""
     words: list[str] = []
-    for name in (*PICKED, "seeds", "rounds", "clients"):
-        value = getattr(wishes, name)
-        words += [] if value is None else [f"--{name}", str(value)]
+    for name, value in vars(wishes).items():
+        if name != "assignments" and value is not None:
+            words += [f"--{name}", str(value)]
     for text in wishes.assignments:
         words += ["--set", text]
     return tuple(words)

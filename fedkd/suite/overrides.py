@@ -40,7 +40,10 @@ PICKED = ("strategies", *_KINDS)
 
 @dataclass(frozen=True)
 class Overrides:
-    """The command line's wishes; None or empty leaves the suite as it is."""
+    """The command line's wishes, each an option of ``fedkd bench`` of its name.
+
+    None or empty leaves the suite as it is. ``assignments`` are those of ``--set``.
+    """
 
     strategies: str | None = None
     datasets: str | None = None
