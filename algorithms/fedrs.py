@@ -7,11 +7,12 @@ Algorithm: FedAvg with the restricted softmax in the local loss. Besides the mod
 Code: FedRepo by the first author (``algorithms/fedrs.py``); released Mosaic code, commit
     a7f8b5b, for the variant of that name.
 Deviations: by variant. ``paper``: none known; the scale is 1 for classes that the client
-    has and alpha for the others. ``official``: the scale follows the label distribution
-    and the classifier has no bias; the released training settings (SGD 0.03, momentum
-    0.9, clipping at 100) are the suite's to choose. ``mosaic``: the scale looks at each
-    mini-batch and alpha grows with the rounds; that code also draws a random number of
-    clients in every round, which is the simulator's business and not reproduced.
+    has and alpha for the others, and of whole logits, the bias included. ``official``:
+    the scale follows the label distribution and the classifier has no bias; the released
+    training settings (SGD 0.03, momentum 0.9, clipping at 100) are the suite's to choose.
+    ``mosaic``: the scale looks at each mini-batch and alpha grows with the rounds; that
+    code also draws a random number of clients in every round, which is the simulator's
+    business and not reproduced.
 """
 
 from __future__ import annotations

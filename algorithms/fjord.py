@@ -132,7 +132,8 @@ class FjORD(Strategy[State, Broadcast, Update]):
         net = OrderedDropout(model, prefixes, self.config.distil)
         soft = net.distillation if self.config.distil else None
         report = train(net, client.data, client.training, penalty=soft)
-        client.count_examples(report.examples)
+        # With distillation, each image goes through two widths.
+        client.count_examples(report.examples * (2 if self.config.distil else 1))
         client.log("train_loss", report.loss)
         statistics = {p: _buffers(prefix) for p, prefix in prefixes.items()}
         return Update(read_weights(model), examples, statistics)

@@ -6,7 +6,8 @@ client, whatever the participation, computes count, mean and covariance of the m
 features by class (Eq. 3) and sends them; the server pools them (Eqs. 4 and 5), draws M_c
 virtual features of each class c from N(mu_c, Sigma_c), and trains the classifier on them
 with the cross-entropy. A class that no answer is of, where answers are lost, is left out
-of the softmax: its row stays.
+of the softmax: its row stays. The buffer policy ``reestimate`` is refused: features would
+be measured with other statistics than those with which their moments were taken.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class _Calibrated(Composed, Strategy[Calibrating, Any, Any]):
         needs = self.method.requires
         self.requires = replace(
             needs,
+            buffers=tuple(one for one in needs.buffers if one != "reestimate"),
             one_architecture=True,
             equal_feature_size=True,
             rounds=needs.rounds + 1,  # the method has one round less, and one at least

@@ -283,3 +283,8 @@ def test_calibration_learns_classes_that_the_head_has_forgotten():
     loss = functional.cross_entropy(model.head(x), labels)
     assert (model.head(x).argmax(1) == labels).all()
     assert loss < 0.1
+
+
+def test_statistics_that_measuring_would_replace_are_refused():
+    with pytest.raises(NotApplicableError, match=r"policies average, local; .*reestim"):
+        run(ccvr(), buffers="reestimate")

@@ -259,6 +259,7 @@ class Distillation:
         for images, labels_B, *known in self._batches():
             logits_KBC = self._members(self._lens(images), known)
             self._rules.reweigh(logits_KBC, labels_B, epoch)
+            self._server.count_examples(len(images))
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         config = self.config.distil

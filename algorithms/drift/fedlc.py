@@ -8,7 +8,7 @@ Code: none by the authors.
 Deviations: the sum has the right class too by default (option ``denominator``): without
     it the loss has no lower bound, and training diverges under strong skew. A class that
     the client does not have, for which n_c^{-1/4} has no value, is left out of the sum,
-    as in the limit.
+    as in the limit: a client of one class has a loss of 0 and learns nothing.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def calibrated_loss(
         logits_BC: Logits ``[B, C]``.
         y: Labels int64 ``[B]``.
         margins_C: What is taken off each logit, ``[C]``.
-        others: Whether the right class is left out of the sum. A client of one class has
-            no others: its loss is then 0, and so is its gradient.
+        others: Whether the right class is left out of the sum. Of a client of one class
+            the loss is 0 either way, and so is its gradient.
     """
     z_BC = logits_BC - margins_C
     right_B = z_BC.gather(1, y[:, None]).squeeze(1)

@@ -6,8 +6,9 @@ Paper: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, "Adaptive
     arXiv:1909.06335v1.
 Algorithm: Algorithm 2 (FedAdagrad, FedYogi, FedAdam), without bias correction.
 Code: part of TensorFlow Federated.
-Deviations: see the presets. Buffers (BatchNorm) never go through the optimiser; they are
-    averaged.
+Deviations: see the presets. The mean move is weighted by images; in Algorithm 2 all
+    clients count alike (``weights: uniform``). Buffers (BatchNorm) never go through the
+    optimiser; they are averaged.
 """
 
 from __future__ import annotations

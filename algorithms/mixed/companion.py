@@ -67,11 +67,12 @@ def shared_predictor(server: Server, weights: Weights) -> dict[str, nn.Module]:
 def train_together(
     client: Client, networks: Mapping[str, nn.Module], objective: Objective
 ) -> None:
-    """Train several networks at once, each with its gradients clipped apart.
+    """Train the client's network and the shared one, each with its gradients clipped apart.
 
     Args:
         client: Whose data and settings are used.
-        networks: By name; the objective is given them as a ``ModuleDict``.
+        networks: These two by name, and what else is trained that sees no image; the
+            objective is given them as a ``ModuleDict``.
         objective: Of all of them: the first part is logged as the client's loss.
     """
     training = client.training
@@ -81,12 +82,13 @@ def train_together(
         for network in members(together).values():
             nn.utils.clip_grad_norm_(network.parameters(), cast(float, bound))
 
-    client.train(
+    report = client.train(
         objective=objective,
         model=nn.ModuleDict(dict(networks)),
         gradient=None if bound is None else clipped,
         training=training.model_copy(update={"clip_norm": None}),
     )
+    client.count_examples(report.examples)  # each image goes through both
 
 
 def members(together: nn.Module) -> dict[str, Any]:

@@ -4,8 +4,10 @@ Paper: Yi, Wang, Liu, Shi, Yu, "FedGH: Heterogeneous Federated Learning with Gen
     Global Header", ACM Multimedia 2023, arXiv:2303.13137.
 Algorithm: Algorithm 1.
 Code: github.com/LipingYi/FedGH, whose server steps an optimiser of another network,
-    so that its head is never trained (``server.epochs: 0`` here); many compare with
-    HtFLlib (github.com/TsingZ0/HtFLlib), the preset ``fedgh-htfllib``.
+    so that its head is never trained (``server.epochs: 0`` here), and which measures a
+    client's model as it was trained, with its own head; many compare with HtFLlib
+    (github.com/TsingZ0/HtFLlib), the preset ``fedgh-htfllib``, which measures with the
+    server's head, as here.
 Deviations: the pairs of mean and class go through the head in an order that is shuffled
     anew in every pass; the paper's is by client and class. The clients' first head is the
     server's.

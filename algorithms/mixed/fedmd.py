@@ -13,7 +13,8 @@ Deviations: public images have no labels here, so nobody is trained on public cl
     it is Adam, which goes on. The digest's Adam goes on from its last moments, apart from
     it, as there; its epsilon is 1e-8, there 1e-7, and the last layer has no L2 penalty,
     there 1e-3. One image left alone in the last batch of a pass is left out. The mean is
-    of those who took part in the last round; there, all do.
+    of those who took part in the last round; there, all do. Scores that come late are of
+    other images, and left out.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Consensus:
     """Public images of the last round, int64 ``[N]``; None before there was one."""
     scores: Tensor | None = None
     """The clients' mean scores on those, ``[N, C]``."""
+    draw: int = 0
+    """Which draw of images ``ask`` is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Scores:
 
     scores: Tensor
     """Its outputs before the softmax on the images asked for, ``[N, C]``."""
+    draw: int
+    """The draw of images that they are of."""
 
 
 class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
@@ -95,12 +100,12 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
         if down.places is not None and down.scores is not None and self.config.epochs:
             self._digest(client, down.places, down.scores)
         client.train()
-        return Scores(scores_of(client, down.ask))
+        return Scores(scores_of(client, down.ask), down.draw)
 
     def expected(self, down: Consensus, party: Party) -> Scores:
         """Scores of each class for each image that is asked for."""
         shape = (len(down.ask), party.num_classes)
-        return Scores(torch.zeros(shape, dtype=dtype_of(party.model)))
+        return Scores(torch.zeros(shape, dtype=dtype_of(party.model)), down.draw)
 
     def aggregate(
         self,
@@ -111,8 +116,12 @@ class FedMD(NoGlobalModel[Consensus, Consensus, Scores]):
     ) -> Consensus:
         """Average the scores, each client alike, and draw the next images."""
         del round
-        mean = consensus([up.scores for up in ups.values()])
-        return Consensus(self._drawn(server), state.ask, mean)
+        # Late scores are of other images, or of these in another order.
+        scores = [up.scores for up in ups.values() if up.draw == state.draw]
+        if not scores:
+            return state
+        drawn = self._drawn(server)
+        return Consensus(drawn, state.ask, consensus(scores), state.draw + 1)
 
     def personal(self, state: Consensus, client: Client) -> nn.Module:
         """Predict with the client's own model."""

@@ -101,7 +101,7 @@ class VectorSteps(Config):
     batch_size: int = Field(10, ge=1)
     """Vectors in a step of SGD."""
     lr: float = Field(0.01, ge=0)
-    """Its learning rate; 0.01 in public codes, without momentum."""
+    """Its learning rate, without momentum; 0.01 in HtFLlib."""
 
 
 def through(

@@ -40,7 +40,8 @@ class APFLConfig(PlainConfig):
 
     alpha: float = Field(0.5, ge=0, le=1)
     """alpha, the share of a client's own weights at the start; 0.5 is the default of the
-    released code. 0 is the global model, 1 local training, if it does not adapt."""
+    released code. 0 is the global model but for BatchNorm's statistics,
+    which are the client's, 1 local training, if it does not adapt."""
     adapts: Literal["round", "step", "never"] = "round"
     """When alpha moves: with the first step of each round, as in the code, with every
     step, as in the paper's equation, or never. Its rate is that of local training."""

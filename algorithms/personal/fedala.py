@@ -135,7 +135,10 @@ class FedALA(Averaging):
         # Batches renew copies of BatchNorm's statistics.
         fixed |= {n: b.clone() for n, b in model.named_buffers()}
         after, loss = dict(taken), torch.zeros(())
-        for x, y in data.batches(how.batch_size, epochs=1, augment=how.augment):
+        batches = data.batches(
+            how.batch_size, epochs=1, drop_last=how.drop_last, augment=how.augment
+        )
+        for x, y in batches:
             shares = {n: w.detach().requires_grad_() for n, w in after.items()}
             mixed = aggregated(own, of_all, shares)
             logits_BC = functional_call(model, {**fixed, **mixed}, (x,))

@@ -49,6 +49,8 @@ class ClassMeans:
     def vectors(self) -> dict[int, Tensor]:
         """Return the means by class, on the CPU and in the type of the rows.
 
+        Means of shorter types than float32 are float32.
+
         Raises:
             DivergedError: If one is not finite.
         """
@@ -61,7 +63,8 @@ class ClassMeans:
                 "diverged. Lower training.lr or set training.clip_norm."
             )
         held = counts_C.nonzero().flatten().tolist()
-        return {c: (sums_CD[c] / counts_C[c]).to(self._dtype) for c in held}
+        dtype = torch.promote_types(self._dtype, torch.float32)
+        return {c: (sums_CD[c] / counts_C[c]).to(dtype) for c in held}
 
 
 def mean_vectors(
@@ -82,7 +85,8 @@ def mean_vectors(
             means[c] = rows_KD.mean(0)
         else:
             shares_K = torch.stack([weights[i][c] for i in chosen]).to(rows_KD.dtype)
-            means[c] = (shares_K / shares_K.sum()) @ rows_KD
+            # No product of matrices, which autocast would shorten.
+            means[c] = (shares_K[:, None] / shares_K.sum() * rows_KD).sum(0)
     return means
 
 

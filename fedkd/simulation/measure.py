@@ -224,7 +224,8 @@ class Measuring:
 
     def personal(self, k: int) -> nn.Module | None:
         """Return a client's own model, if it has one; what it trains there is counted."""
-        client = self._sides.client(k, self._sides.protocol.training, round=self._round)
+        training = self._sides.protocol.training.at_round(self._round.index)
+        client = self._sides.client(k, training, round=self._round)
         where = self._where("personal", k)
         with raised_in(where), _memory_kept(client, where):
             own = self._strategy.personal(self._state, client)

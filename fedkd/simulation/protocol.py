@@ -52,7 +52,8 @@ class Protocol(Config):
     """Measuring."""
     buffers: Literal["average", "local", "reestimate"] = "average"
     """What becomes of BatchNorm statistics: averaged like weights; kept by each client;
-    or averaged, and measured with statistics re-estimated on the clients' data."""
+    or averaged, and the global model, if there is one, measured with statistics
+    re-estimated on the clients' data."""
     test_shards: Literal["matched", "iid"] = "matched"
     """Test images of a client: with the label mix of its training data, or an even share
     of every class."""

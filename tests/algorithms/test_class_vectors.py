@@ -68,6 +68,18 @@ def test_means_over_clients_by_hand():
     assert mean_vectors([]) == {}
 
 
+def test_means_are_float32_where_features_are_shorter():
+    """1 + 2^-8 is between two numbers of bfloat16, as the mean of its neighbours."""
+    means = ClassMeans(1)
+    rows = torch.tensor([[1.0], [1.0078125]]).bfloat16()
+    means.add(rows, torch.tensor([0, 0]))
+    assert means.vectors() == {0: 1.00390625}
+    given = [{0: torch.tensor([1.0, 0.5])}, {0: torch.tensor([1.0078125, 0.5])}]
+    with torch.autocast("cpu", torch.bfloat16):
+        mean = mean_vectors(given, [torch.tensor([1]), torch.tensor([1])])
+    assert mean[0].tolist() == [1.00390625, 0.5]
+
+
 def test_a_table_says_which_rows_are_there():
     rows, known = table({1: torch.tensor([5.0, 6.0])}, 3, torch.zeros(1).double())
     assert rows.tolist() == [[0, 0], [5, 6], [0, 0]]

@@ -220,6 +220,14 @@ def test_weights_start_to_move_in_the_second_epoch():
     assert len(shares.unique()) > 1
 
 
+def test_images_that_weights_learn_from_are_counted():
+    """In each of two epochs after the first, of batches of 8: the pool's 8 or 16 in 2."""
+    boosted = {**SHORT, "weight_decay_per_epoch": 1.0}
+    ours = run("coboosting", boosted).metrics["server_examples"]
+    still = run("coboosting", {**SHORT, "weight_step": 0.0}).metrics["server_examples"]
+    assert ours - still == 2 * 2 * 8
+
+
 def test_the_measured_ensemble_has_the_learnt_weights():
     federation = testing.toy_federation()
     strategy, _ = REGISTRY.strategy("coboosting", SHORT)

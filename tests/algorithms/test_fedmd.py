@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, l1_loss
 
 from fedkd import PublicData, testing
-from fedkd.algorithms.mixed.fedmd import batches, consensus
+from fedkd.algorithms.mixed.fedmd import FedMD, FedMDConfig, batches, consensus
 from fedkd.base.randomness import torch_stream
 from fedkd.plugins.registry import load_registry
 from fedkd.simulation.federation import Federation
@@ -64,6 +64,32 @@ def test_no_batch_of_a_digest_has_one_image(number, sizes):
     parts = batches(number, 4)
     assert [len(part) for part in parts] == sizes
     assert {int(i) for part in parts for i in part} <= set(range(number))
+
+
+@pytest.mark.parametrize(("share", "some"), [(1.0, False), (0.5, True)])
+def test_late_scores_are_of_other_images_and_left_out(share, some):
+    """A consensus is the mean of those that were made for its own draw of images."""
+    told = {}
+
+    class Watched(FedMD):
+        def aggregate(self, state, ups, server, round):
+            after = super().aggregate(state, ups, server, round)
+            told[round.index] = state, ups, after
+            return after
+
+    faults = {"late": {"share": share, "rounds": 1}}
+    protocol = testing.toy_protocol(6, 3, faults=faults)
+    simulate(Watched(FedMDConfig(images=5)), testing.toy_federation(3), protocol, 4)
+    late = set()
+    for before, ups, after in told.values():
+        timely = [up.scores for up in ups.values() if up.draw == before.draw]
+        late |= {len(timely) > 0} if len(timely) < len(ups) else set()
+        if timely:
+            assert torch.equal(after.scores, consensus(timely))
+            assert torch.equal(after.places, before.ask)
+        else:
+            assert after is before
+    assert some in late
 
 
 # The whole

@@ -143,9 +143,13 @@ def test_statistics_of_a_width_come_from_those_who_trained_it():
     assert sizes == {0.25: 4, 0.5: 8}
 
 
-def test_distillation_changes_what_is_learnt():
-    first, second = (run({"distil": d}).state.weights for d in (False, True))
+def test_distillation_changes_what_is_learnt_and_an_image_counts_in_each_width():
+    plain, taught = (run({"distil": d}) for d in (False, True))
+    first, second = plain.state.weights, taught.state.weights
     assert any(not torch.equal(first[n], second[n]) for n in first)
+    rows = zip(*(r.metrics["clients"].values() for r in (plain, taught)), strict=True)
+    times = {two["examples"] / one["examples"] for one, two in rows}
+    assert times == {1, 2}  # who has the least width has nobody to teach
 
 
 def test_building_a_prefix_does_not_move_the_random_stream():

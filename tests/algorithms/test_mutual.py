@@ -135,6 +135,12 @@ OPTIONS = {"fml": {}, "fedkd-wu": {"energy_start": 1.0, "energy_end": 1.0}}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+def test_an_image_counts_in_each_of_two_networks(name):
+    ours, fedavg = (run(strategy(one))[0].metrics for one in (name, "fedavg"))
+    assert ours["client_examples"] == 2 * fedavg["client_examples"] > 0
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_statistics_that_stay_do_not_cross(name):
     world = testing.toy_federation(3, ["cnn", "mlp"])
     told = {

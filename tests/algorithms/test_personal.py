@@ -379,8 +379,23 @@ def test_fedalas_first_round_is_fedavgs():
     equal(ours.state.weights, fedavg.state.weights)
 
 
+@pytest.mark.parametrize(("drop_last", "images"), [("never", 6), ("always", 4)])
+def test_fedalas_weights_are_trained_on_the_batches_that_training_keeps(
+    drop_last, images
+):
+    """6 of 8 images, in batches of 4; in four passes, one, and one to be measured."""
+    options = {"start_window": 2, "start_passes": 4, "start_spread": 0.0}
+    training = {"local_steps": 2, "batch_size": 4, "lr": 0.1, "drop_last": drop_last}
+    same = {"training": training, "evaluation": {"every": 3}}
+    ours, fedavg = (
+        finished(*one, **same)[0] for one in (("fedala", options), ["fedavg"])
+    )
+    extra = ours.metrics["client_examples"] - fedavg.metrics["client_examples"]
+    assert extra == 3 * (4 + 1 + 1) * images
+
+
 def test_fedalas_work_on_its_weights_is_counted():
-    """12 or 13 of 16 images, in all passes but that of the first round."""
+    """6 of 8 images, in all passes but that of the first round."""
     options = {"start_window": 2, "start_passes": 4, "start_spread": 0.0}
     ours, _ = finished("fedala", options, evaluation={"every": 3})
     fedavg, _ = finished("fedavg", evaluation={"every": 3})

@@ -85,6 +85,25 @@ def test_what_a_client_trains_to_be_measured_is_counted_in_all_and_by_itself():
     assert tuned.metrics["local_accuracy"] != plain.metrics["local_accuracy"]
 
 
+def test_what_trains_to_be_measured_has_the_learning_rate_of_the_round():
+    rates = []
+
+    class Asking(Tuning):
+        def personal(self, state, client):
+            rates.append(client.training.lr)
+            return super().personal(state, client)
+
+    training = {
+        "local_steps": 2,
+        "batch_size": 8,
+        "lr": 0.1,
+        "lr_from_round": {1: 0.01},
+    }
+    protocol = testing.toy_protocol(2, training=training)
+    simulate(Asking(), testing.toy_federation(), protocol, 0)
+    assert rates == [0.1] * 3 + [0.01] * 3
+
+
 def test_what_was_trained_to_be_measured_is_counted_on_by_a_resumed_run(tmp_path):
     def half(metrics):
         if metrics["round"] == 1:
