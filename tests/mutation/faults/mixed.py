@@ -21,7 +21,7 @@ FAULTS = [
     dict(
         name="mean vectors: weights are forgotten",
         path=PROTOTYPES,
-        old="means[c] = (shares_K / shares_K.sum()) @ rows_KD",
+        old="means[c] = (shares_K[:, None] / shares_K.sum() * rows_KD).sum(0)",
         new="means[c] = rows_KD.mean(0)",
         tests=VECTORS,
     ),
