@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.description import protocol_lines
 from fedkd.report.reading import Report, lines_of, read_report, told
 from fedkd.report.results import Row, csv_text, read_results
-from fedkd.report.rows.joinable import PROTOCOL
+from fedkd.report.rows.joinable import PROTOCOL, check_things
 from fedkd.report.rows.merging import merge_results
 from fedkd.report.tuning import Tuning, read_tuning, tuning_lines
 from fedkd.suite.suite import Suite
@@ -66,8 +66,7 @@ def record(folder: Path, sources: Sequence[Path], registry: Registry) -> list[Ro
     suites = suites_of(commands, registry)
     asked = _together_asked(suites)
     reports = {source: read_report([ResultsFolder(source)]) for source in sources}
-    for source, report in reports.items():
-        _check_same(asked, source, report.suites.values())
+    _check_same(asked, folder, reports, registry)
     known = [path for name in (DONE, BEGUN) if (path := folder / name).is_file()]
     tables = {str(path): read_results(path) for path in known}
     tables |= {str(source): report.rows for source, report in reports.items()}
@@ -172,22 +171,29 @@ def _together(one: Tuning, other: Tuning) -> Tuning:
     )
 
 
-def _check_same(asked: Suite, source: Path, suites: Iterable[Suite]) -> None:
-    """Refuse a folder whose suite is not that of the command.
+def _check_same(
+    asked: Suite, folder: Path, reports: Mapping[Path, Report], registry: Registry
+) -> None:
+    """Refuse folders that ran something else than the command asks for.
 
     Raises:
         ConfigError: Naming the folder and what differs.
     """
-    for suite in suites:
-        keys = [k for k in PROTOCOL if getattr(suite, k) != getattr(asked, k)]
-        wanted = {entry.label: entry for entry in asked.strategies}
-        keys += [e.label for e in suite.strategies if e != wanted.get(e.label)]
-        if suite.name != asked.name or keys:
-            what = listing(keys) if keys else f"suite {suite.name!r}"
-            raise ConfigError(
-                f"{source} ran {what} otherwise than the command of the recorded results "
-                f"asks for ({asked.where}). Record it under another name."
-            )
+    wanted = {entry.label: entry for entry in asked.strategies}
+    suites = {ResultsFolder(folder): asked}
+    for source, report in reports.items():
+        suites |= report.suites
+        for suite in report.suites.values():
+            keys = [k for k in PROTOCOL if getattr(suite, k) != getattr(asked, k)]
+            keys += [e.label for e in suite.strategies if e != wanted.get(e.label)]
+            if suite.name != asked.name or keys:
+                what = listing(keys) if keys else f"suite {suite.name!r}"
+                raise ConfigError(
+                    f"{source} ran {what} otherwise than the command of the recorded "
+                    f"results asks for ({asked.where}). Record it under another name."
+                )
+    # What labels of data sets and models mean, and what a search has chosen.
+    check_things(suites, registry)
 
 
 def _whole(

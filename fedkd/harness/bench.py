@@ -325,6 +325,9 @@ class Bench:
         """Write what is run, and where."""
         settings, out = self.settings, self.settings.out
         sums.write_summed(out.suite, yamlfile.dump(self.whole.plain()))
+        if out.results.is_file():
+            # Rows of other settings would stand under this suite until a cell ends.
+            self.write()
         if todo:
             place = describe(
                 self.registry, settings.device, self.jobs, settings.command

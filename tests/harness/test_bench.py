@@ -516,6 +516,24 @@ def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsy
     assert len(list(Path("out/runs").iterdir())) == 2
 
 
+def test_no_row_stands_under_settings_that_it_was_not_made_with(bench, monkeypatch):
+    """Also if the bench with the new settings ends within its first cell."""
+    bench("toy-mean", "--seeds", "0-1")
+    run = bench_module.run_serially
+
+    def killed(cells, *arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_module, "run_serially", killed)
+    assert bench("toy-mean", "--seeds", "0-1", "--set", "training.lr=0.01") == 130
+    assert "lr: 0.01" in Path("out/suite.yaml").read_text()
+    assert rows() == []
+    # What fits stays, whatever comes beside it.
+    monkeypatch.setattr(bench_module, "run_serially", run)
+    assert bench("toy-mean", "--seeds", "0") == 0
+    assert [row.seed for row in rows()] == [0, 1]
+
+
 def test_seeds_of_an_earlier_call_stay_in_the_report(bench, capsys):
     bench("toy-mean", "--seeds", "0,2")
     bench("toy-mean", "--seeds", "0,2", "--set", "training.lr=0.01")

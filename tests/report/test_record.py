@@ -5,11 +5,13 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import fedkd
 from fedkd.base import sums
+from fedkd.base.folders import ResultsFolder
 from fedkd.errors import ConfigError
 from fedkd.plugins.registry import load_registry
 from fedkd.report.results import read_results
@@ -133,6 +135,38 @@ def test_another_protocol_and_no_finished_piece_are_refused(
     assert [path.name for path in folder.iterdir()] == ["command.txt"]
 
 
+def test_one_label_for_two_data_sets_and_values_that_no_search_chose_are_refused(
+    recording, folder, tmp_path
+):
+    registry = load_registry(quiet=True)
+    named = "'datasets=[{name: digits, label: D}]'"
+    searched = "'search={trials: 2, rounds: 1, seeds: 9, training.lr: [0.05, 0.2]}'"
+    validated = "--set validation=0.2"
+    (folder / "command.txt").write_text(
+        "fedkd bench smoke --strategies fedavg --seeds 0-1 --set clients=2 "
+        f"--set {named} --set {searched} {validated}\n"
+    )
+    data = {"name": "digits", "label": "D"}
+    lr = {"training.lr": [0.05, 0.2]}
+    same = {
+        "validation": 0.2,
+        "search": {"trials": 2, "rounds": 1, "seeds": 9, **lr},
+        "datasets": [data],
+    }
+    _bench(tmp_path / "first", ["fedavg"], [0], **same)
+    assert recording.record(folder, [tmp_path / "first"], registry) == []
+    before = (folder / "results.csv").read_bytes()
+    part = {"datasets": [{**data, "fraction": 0.5}]}
+    for name, changes in {"datasets.D": part, "fedavg": {"search": None}}.items():
+        other = tmp_path / name
+        _bench(other, ["fedavg"], [1], **{**same, **changes})
+        with pytest.raises(
+            ConfigError, match=f"ran suite 'smoke' with different.*{name}"
+        ):
+            recording.record(folder, [other], registry)
+    assert (folder / "results.csv").read_bytes() == before
+
+
 def _tuning(*settings, lr=0.1):
     chosen = tuple(Chosen("fedavg", s, {"lr": lr}, 50.0, 3, 0) for s in settings)
     families = {settings[0]: settings[1:]}
@@ -218,4 +252,5 @@ def test_commands_may_ask_for_other_rows_on_other_models(recording):
     ]
     assert [e.label for e in asked.strategies] == ["heterofl", "dfrd-rolling", "dfrd"]
     for suite in suites:
-        recording._check_same(asked, Path("runs"), [suite])
+        ran = SimpleNamespace(suites={ResultsFolder(Path("runs")): suite})
+        recording._check_same(asked, Path("here"), {Path("runs"): ran}, registry)

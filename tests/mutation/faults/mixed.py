@@ -26,6 +26,20 @@ FAULTS = [
         tests=VECTORS,
     ),
     dict(
+        name="fedmd: late scores count as the others do",
+        path=f"{MIXED}/fedmd.py",
+        old=" if up.draw == state.draw]",
+        new="]",
+        tests="tests/algorithms/test_fedmd.py",
+    ),
+    dict(
+        name="fml, fedkd-wu: an image counts in one of two networks",
+        path=f"{MIXED}/companion.py",
+        old="    client.count_examples(report.examples)  # each image goes through both\n",
+        new="",
+        tests=MUTUAL,
+    ),
+    dict(
         name="own models: a client does not keep its model",
         path=f"{MIXED}/own_models.py",
         old="        client.memory[OWN] = read_weights(client.model)\n",

@@ -168,8 +168,8 @@ FAULTS = [
     dict(
         name="periods: a client is measured with all of its images",
         path="fedkd/simulation/measure.py",
-        old="protocol.training, round=self._round",
-        new="protocol.training",
+        old="self._sides.client(k, training, round=self._round)",
+        new="self._sides.client(k, training)",
         tests=OF_PERIODS,
     ),
     dict(
