@@ -244,16 +244,23 @@ def _pairs(
 
 def _best(table: Table, setting: Setting) -> str:
     standing = table.standings[setting]
-    if not standing.ranked or standing.pair is None:
+    pair = standing.pair
+    if pair is None:
         return ""
-    best, second, pair = *standing.ranked[:2], standing.pair
-    verdict = "separated" if "best" in standing.marks.values() else "not separated"
-    where = f"{verdict} from the runner-up, `{second}`"
+    place = standing.ranked.index(pair.second) + 1
+    other = (
+        f"`{pair.second}`, in place {place}"
+        if place > 2
+        else f"the runner-up, `{pair.second}`"
+    )
+    where = f"not separated from {other}"
     if standing.is_worse_in_pair:
-        where = f"worse than the runner-up, `{second}`, on their common seeds"
+        where = f"worse than {other}, on their common seeds"
+    if "best" in standing.marks.values():
+        where = f"separated from all that come after; from {other}"
     return (
-        f"`{best}` has the best mean of those with a global model that compete; it is "
-        f"{where}: {_shown(pair)}."
+        f"`{pair.first}` has the best mean of those with a global model that compete; it "
+        f"is {where}: {_shown(pair)}."
     )
 
 

@@ -36,7 +36,7 @@ OF_CLIENTS = "‡"
 """Beside a strategy that has no global model; beside its number in a setting where it has
 none, if it has one in another."""
 LEADING = "≈"
-"""Beside the best mean where it is not separated from the next."""
+"""Beside the best mean where it is not separated from all that come after."""
 UNKNOWN = (
     "Results of an earlier version do not say who has no global model, so nobody of them "
     "is marked for it."
@@ -142,12 +142,12 @@ def verdicts(table: Table) -> list[str]:
         underlined = " and underlined second" if "second" in marks else ""
         each = "each " if underlined else ""
         lines.append(
-            f"Bold is best{underlined}, {each}separated from who comes next: the "
-            f"{PERCENT} interval of the mean paired difference leaves 0."
+            f"Bold is best{underlined}, {each}separated from all that come after: the "
+            f"{PERCENT} interval of every mean paired difference leaves 0."
         )
     if "leading" in marks:
         lines.append(
-            f"{LEADING} has the best mean, but is not separated from the runner-up."
+            f"{LEADING} has the best mean, but at least one other is not separated from it."
         )
         lines += _unseparated(table)
     return lines
@@ -162,24 +162,27 @@ def _unseparated(table: Table) -> list[str]:
         for title, place in zip(titles, places, strict=True)
         if "leading" in place.marks.values()
     ]
-    few = [title for title, place in told if _lacks_seeds(place.pair)]
+    few = [title for title, place in told if _lacks_seeds(place)]
     lines = []
     # Of many settings with too few seeds, one sentence says it.
     if len(few) > 1:
         told = [(title, place) for title, place in told if title not in few]
         where = "everywhere" if len(few) == len(titles) else f"on {'; '.join(few)}"
         lines = [
-            f"Best and runner-up have fewer than {LEAST_SEEDS} seeds in common {where}, "
-            f"and an interval takes {LEAST_SEEDS} or more."
+            f"The best and one after it have fewer than {LEAST_SEEDS} seeds in common "
+            f"{where}, and an interval takes {LEAST_SEEDS} or more."
         ]
     several = len(titles) > 1
     whys = (f"{title}: {_why(one)}" if several else _why(one) for title, one in told)
     return [*whys, *lines]
 
 
-def _lacks_seeds(pair: Pair | None) -> bool:
-    """Say whether two differ, and have too few seeds in common for an interval."""
-    return pair is not None and not pair.looks_equal and pair.n < LEAST_SEEDS
+def _lacks_seeds(place: Standing) -> bool:
+    """Say whether too few seeds in common for an interval are all there is to say."""
+    pair = place.pair
+    if pair is None or pair.looks_equal or place.is_worse_in_pair:
+        return False
+    return pair.n < LEAST_SEEDS
 
 
 def _why(place: Standing) -> str:
@@ -191,26 +194,26 @@ def _why(place: Standing) -> str:
         who = f"{pair.first} and {pair.second}"
         return f"{who}: {difference(pair)}, a difference of 0 at these decimals."
     who = f"{pair.first} above {pair.second}"
-    interval = pair.interval
-    if interval is None:
-        few = pair.n < LEAST_SEEDS
-        takes = LEAST_SEEDS if few else LEAST_EQUAL
-        equal = "" if few else " with equal differences"
-        seeds = counted(pair.n, "common seed")
-        return f"{who}: {seeds}{equal}; an interval takes {takes} or more."
     if place.is_worse_in_pair:
         return (
             f"{who}: {difference(pair)}, so {pair.first} is worse on the "
             f"{counted(pair.n, 'common seed')} and leads by other ones."
         )
+    if pair.interval is None:
+        few = pair.n < LEAST_SEEDS
+        takes = LEAST_SEEDS if few else LEAST_EQUAL
+        equal = "" if few else " with equal differences"
+        seeds = counted(pair.n, "common seed")
+        return f"{who}: {seeds}{equal}; an interval takes {takes} or more."
+    if pair.side:
+        return f"{who}: {difference(pair)}, but their means look equal here."
     return f"{who}: {difference(pair)}, {_needed(pair)}."
 
 
 def _needed(pair: Pair) -> str:
     seeds = pair.seeds_needed
-    if seeds is None:
-        return f"more than {MOST_SEEDS:,} seeds would separate them at this spread"
-    return f"about {seeds:,} seeds would separate them at this spread"
+    number = f"more than {MOST_SEEDS:,}" if seeds is None else f"about {seeds:,}"
+    return f"{number} seeds would separate them if mean and spread stay"
 
 
 def difference(pair: Pair) -> str:

@@ -58,8 +58,9 @@ def test_the_footnote_says_how_many_seeds_would_separate_the_best():
     found = rows("fedavg", 80.0, 60.0, 70.0) + rows("b", 81.0, 62.0, 73.0)
     section = part(table_markdown(found, title="t"), "Global accuracy")
     assert (
-        "≈ has the best mean, but is not separated from the runner-up. b above fedavg: "
-        "+2.00 ± 1.00 [-0.48, +4.48], about 4 seeds would separate them at this spread."
+        "≈ has the best mean, but at least one other is not separated from it. b above "
+        "fedavg: +2.00 ± 1.00 [-0.48, +4.48], about 4 seeds would separate them if mean "
+        "and spread stay."
     ) in section
 
 

@@ -116,6 +116,20 @@ def test_words_say_who_leads_and_is_worse_on_the_common_seeds(tables):
     )
 
 
+def test_words_say_from_whom_the_best_is_not_separated(tables):
+    found = [*rows("a", 82.0, 74.0, 66.0), *rows("b", 80.0, 71.0, 62.0)]
+    start = "`a` has the best mean of those with a global model that compete; it is "
+    table = summarise(found)
+    assert tables.pages_of_results._best(table, *table.settings) == (
+        f"{start}separated from all that come after; from the runner-up, `b`: +3.00 "
+        "[+0.52, +5.48]."
+    )
+    table = summarise([*found, *rows("c", 80.0, 90.0, 39.0)])
+    assert tables.pages_of_results._best(table, *table.settings) == (
+        f"{start}not separated from `c`, in place 3: +4.33 [-49.31, +57.98]."
+    )
+
+
 def test_costs_are_no_multiples_of_a_baseline_without_a_result(tables):
     cost = {"client_examples": 1000}
     found = [

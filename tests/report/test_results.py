@@ -491,8 +491,8 @@ def test_a_page_has_a_section_for_each_metric_that_a_run_was_asked_for():
     assert (
         "Mean cross-entropy of the test images, in nats. On the whole test set, after "
         "the last round. Lower is better. n = 1 seed: no spread is known. ≈ has the best "
-        "mean, but is not separated from the runner-up. b above a: 1 common seed; an "
-        "interval takes 3 or more."
+        "mean, but at least one other is not separated from it. b above a: 1 common seed; "
+        "an interval takes 3 or more."
     ) in section
     assert "## Local loss" not in page
     rows = losses("a", None)
@@ -695,7 +695,7 @@ def test_too_few_seeds_in_many_settings_are_said_once():
     more = rows_of("a", 1.0, dataset="mnist") + rows_of("b", 2.0, dataset="mnist")
     text = table_markdown(rows + more, title="t")
     sentence = (
-        "Best and runner-up have fewer than 3 seeds in common everywhere, and an "
+        "The best and one after it have fewer than 3 seeds in common everywhere, and an "
         "interval takes 3 or more."
     )
     assert text.count(sentence) == 1

@@ -167,6 +167,50 @@ def test_the_second_is_underlined_only_where_it_is_separated_from_the_third():
     assert marks(found) == {"c": "", "b": "", "a": "best"}
 
 
+def test_the_best_is_bold_only_where_it_is_separated_from_all_that_come_after():
+    # a - b: 2, 3, 4, as above; a - c: 2, -16, 27, though c has the least mean.
+    found = [*rows("a", 82.0, 74.0, 66.0), *rows("b", 80.0, 71.0, 62.0)]
+    found += rows("c", 80.0, 90.0, 39.0)
+    assert marks(found) == {"a": "leading", "b": "", "c": ""}
+    table = summarise(found)
+    (place,) = table.standings.values()
+    assert (place.ranked, place.pair.second) == (("a", "b", "c"), "c")
+    assert verdicts(table)[1].startswith("a above c: +4.33 ± 21.59 [")
+    # Nor where it has too few seeds in common with one of them.
+    few = [*found[:6], *rows("d", 1.0, 2.0)]
+    assert marks(few) == {"a": "leading", "b": "", "d": ""}
+    # So of the second.
+    top = [*rows("top", 182.0, 174.0, 179.0), *found]
+    assert marks(top) == {"top": "best", "a": "", "b": "", "c": ""}
+
+
+def test_who_looks_equal_to_the_best_is_not_separated_from_it():
+    # a - b is 0.002 six times, which counts as an interval.
+    accuracies = [50.0, 60.0, 70.0, 55.0, 65.0, 75.0]
+    found = [*rows("b", *accuracies), *rows("a", *(one + 0.002 for one in accuracies))]
+    found += rows("c", *(one - 9.0 - one / 100 for one in accuracies))
+    assert marks(found) == {"a": "leading", "b": "leading", "c": ""}
+    assert verdicts(summarise(found))[1].startswith("a and b: +0.00 ± 0.00 [+0.00, +0")
+    # Here it is above on the seeds in common, and their means look equal by other ones.
+    late = [*rows("b", 50.0, 60.0, 70.0), *rows("a", 51.0, 61.1, 71.0, 56.901)]
+    late += rows("c", 1.0, 2.0, 3.0)
+    assert marks(late) == {"a": "leading", "b": "leading", "c": ""}
+    said = "a above b: +1.03 ± 0.06 [+0.89, +1.18], but their means look equal here."
+    assert verdicts(summarise(late))[1] == said
+
+
+def test_who_is_worse_on_too_few_common_seeds_is_told_so():
+    found = [*rows("a", 50.0, 51.0, 90.0, 91.0), *rows("b", 52.0, 53.2)]
+    more = [dataclasses.replace(row, dataset="mnist") for row in found]
+    for several in (found, [*found, *more]):
+        said = " ".join(verdicts(summarise(several)))
+        told = (
+            "a above b: -2.10 ± 0.14, so a is worse on the 2 common seeds and leads by "
+            "other ones."
+        )
+        assert said.count(told) == len(several) / len(found)
+
+
 def test_who_is_worse_on_the_common_seeds_is_not_separated_by_them():
     # a - b on seeds 0 to 2: -2, -2.2, -1.9, all of [-2.41, -1.65] below 0.
     found = [

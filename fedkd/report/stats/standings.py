@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -13,8 +13,8 @@ from fedkd.report.results import Row
 from fedkd.report.stats.pairs import Pair, paired
 
 Mark: TypeAlias = Literal["", "best", "second", "leading"]
-"""``best`` and ``second`` are separated from who comes after them, and better; ``leading``
-has the best mean and is not, or not from all that look equal in the table."""
+"""``best`` and ``second`` are separated from everyone who comes after them, and better;
+``leading`` has the best mean and is not, or looks equal to that in the table."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,12 @@ class Standing:
     marks: Mapping[str, Mark] = field(default_factory=dict)
     """Of those that have one."""
     pair: Pair | None = None
-    """The best above the runner-up; None without two competitors, or where a seed had
-    several splits, so that nothing is paired."""
+    """The best above the first that it is not separated from, or above the runner-up if
+    there is none; None without two competitors, or where a seed had several splits, so
+    that nothing is paired."""
     is_worse_in_pair: bool = False
-    """Whether the best is worse than the runner-up on the seeds that both have: its mean
-    is better by other seeds."""
+    """Whether the best is worse than that one on the seeds that both have: its mean is
+    better by other seeds."""
 
 
 def standing(
@@ -38,10 +39,11 @@ def standing(
 ) -> Standing:
     """Rank competitors by their means, and mark what their runs separate.
 
-    The best is marked ``best`` if the interval of its mean paired difference from the
-    runner-up leaves 0 on the better side, and then the runner-up ``second`` if the same
-    is so of it and the third. A best that is not separated is ``leading``, and whoever
-    looks equal to it in the table is too. Nobody is marked where all look equal.
+    The best is marked ``best`` if it is separated from all others: the interval of each
+    mean paired difference leaves 0 on the better side, and the two do not look equal in
+    the table. Then the runner-up is ``second`` if the same is so of it and all that come
+    after it. A best that is not separated from all is ``leading``, and whoever looks
+    equal to it in the table is too. Nobody is marked where all look equal.
 
     Args:
         runs: Of every competitor, by label: all of them done.
@@ -57,24 +59,31 @@ def standing(
     ranked = tuple(sorted(means, key=lambda label: -better * means[label]))
     if len(ranked) < 2 or len(set(shown.values())) < 2:
         return Standing(ranked)
-    pair = _pair(runs, ranked, 0, column) if is_paired else None
-    # Of unequal seeds the order of means may be another one than that of pairs.
-    if pair is None or pair.side != better:
+
+    def unseparated(place: int) -> Iterator[Pair]:
+        """Yield whom that place is not separated from, of those that come after it."""
+        for other in ranked[place + 1 :]:
+            pair = _pair(runs, ranked[place], other, column)
+            # Of unequal seeds the order of means may be another one than that of pairs.
+            if pair.side != better or shown[pair.first] == shown[other]:
+                yield pair
+
+    pair = next(unseparated(0), None) if is_paired else None
+    if pair is not None or not is_paired:
         leading: dict[str, Mark] = {
             label: "leading" for label in ranked if shown[label] == shown[ranked[0]]
         }
         ahead = round(pair.mean or 0, pair.decimals) if pair else 0
         return Standing(ranked, leading, pair, is_worse_in_pair=better * ahead < 0)
     marks: dict[str, Mark] = {ranked[0]: "best"}
-    if len(ranked) > 2 and _pair(runs, ranked, 1, column).side == better:
+    if len(ranked) > 2 and next(unseparated(1), None) is None:
         marks[ranked[1]] = "second"
-    return Standing(ranked, marks, pair)
+    return Standing(ranked, marks, _pair(runs, ranked[0], ranked[1], column))
 
 
 def _pair(
-    runs: Mapping[str, Sequence[Row]], ranked: Sequence[str], place: int, column: Column
+    runs: Mapping[str, Sequence[Row]], first: str, second: str, column: Column
 ) -> Pair:
-    """Return the competitor at a place above the next one."""
-    first, second = ranked[place : place + 2]
+    """Return one competitor above another."""
     differences = paired(runs[first], runs[second], column)
     return Pair(first, second, differences, column.decimals)

@@ -78,14 +78,14 @@ FAULTS = [
     dict(
         name="report: the best is bold whatever its interval",
         path=STANDINGS,
-        old="if pair is None or pair.side != better:",
-        new="if pair is None:",
+        old="if pair.side != better or shown[pair.first] == shown[other]:",
+        new="if shown[pair.first] == shown[other]:",
         tests=STATS,
     ),
     dict(
         name="report: the second is underlined whatever its interval",
         path=STANDINGS,
-        old="if len(ranked) > 2 and _pair(runs, ranked, 1, column).side == better:",
+        old="if len(ranked) > 2 and next(unseparated(1), None) is None:",
         new="if len(ranked) > 2:",
         tests=STATS,
     ),
@@ -99,8 +99,22 @@ FAULTS = [
     dict(
         name="report: the best is bold where it is separated below the runner-up",
         path=STANDINGS,
-        old="if pair is None or pair.side != better:",
-        new="if pair is None or not pair.side:",
+        old="if pair.side != better or shown[pair.first] == shown[other]:",
+        new="if not pair.side or shown[pair.first] == shown[other]:",
+        tests=STATS,
+    ),
+    dict(
+        name="report: the best is bold though another one looks equal",
+        path=STANDINGS,
+        old="if pair.side != better or shown[pair.first] == shown[other]:",
+        new="if pair.side != better:",
+        tests=STATS,
+    ),
+    dict(
+        name="report: the best is held against the runner-up only",
+        path=STANDINGS,
+        old="for other in ranked[place + 1 :]:",
+        new="for other in ranked[place + 1 : place + 2]:",
         tests=STATS,
     ),
     dict(
