@@ -226,11 +226,15 @@ def difference(pair: Pair) -> str:
     return f"{text} {bounds(pair.interval, pair.decimals)}".rstrip()
 
 
-def bounds(interval: Interval | None, decimals: int, sign: str = "+") -> str:
-    """Return ``[-3.85, +8.85]``; nothing without an interval."""
+def bounds(interval: Interval | None, decimals: int) -> str:
+    """Return ``[-3.85, +8.85]``; nothing without an interval.
+
+    An end that rounds to 0 keeps its sign, ``-0.00``: it says whether 0 is outside.
+    """
     if interval is None:
         return ""
-    low, high = (signed(end, decimals, sign) for end in (interval.low, interval.high))
+    # Adding zero turns -0.0, which is not below 0, into 0.0.
+    low, high = (f"{end + 0.0:+,.{decimals}f}" for end in (interval.low, interval.high))
     return f"[{low}, {high}]"
 
 

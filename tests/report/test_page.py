@@ -10,9 +10,12 @@ from fedkd.metrics.targets import (
     RoundsTo,
     TargetConfig,
 )
+from fedkd.report.notes import bounds
+from fedkd.report.paper.latex import tables_latex
 from fedkd.report.plain import plain_report
 from fedkd.report.results import Row
 from fedkd.report.stages import stage_table
+from fedkd.report.stats.intervals import Interval
 from fedkd.report.table import table_markdown
 
 
@@ -52,6 +55,18 @@ def test_differences_have_the_interval_of_their_mean_for_both_accuracies():
     local = part(page, "Differences of local accuracy from fedavg")
     assert "| b        | -1.00 ± 0.00 |" in local
     assert "Percentage points of local accuracy above fedavg" in local
+
+
+def test_an_end_of_an_interval_that_rounds_to_zero_keeps_its_sign():
+    assert bounds(Interval(-3.7, -0.0048), 2) == "[-3.70, -0.00]"
+    assert bounds(Interval(0.0048, 3.7), 2) == "[+0.00, +3.70]"
+    assert bounds(Interval(-0.0, 1234.0), 0) == "[+0, +1,234]"
+    # d = 2, s = 0.807: half of it is 4.3027 * 0.807 / sqrt(3) = 2.0047.
+    found = rows("fedavg", 80.0, 60.0, 70.0) + rows("b", 82.0, 62.807, 71.193)
+    page = table_markdown(found, title="t")
+    for section in ("Global accuracy", "Differences from fedavg"):
+        assert "+2.00 ± 0.81 [-0.00, +4.00]" in part(page, section)
+    assert r"+2.00 $\pm$ 0.81 [-0.00, +4.00]" in tables_latex(found, title="t")
 
 
 def test_the_footnote_says_how_many_seeds_would_separate_the_best():
