@@ -43,7 +43,8 @@ def changes_markdown(comparison: Comparison, before: str, after: str) -> str:
     """
     changed = [c for c in comparison.changes if c.verdict != "equal"]
     equal = [c for c in comparison.changes if c.verdict == "equal"]
-    kind = "CAUTION" if comparison.has_failed else "NOTE"
+    doubt = "WARNING" if comparison.untold else "NOTE"
+    kind = "CAUTION" if comparison.has_failed else doubt
     parts = [
         f"## {escaped_line(f'{after} against {before}')}",
         f"> [!{kind}]\n> {escaped_line(headline(comparison))}",
@@ -126,12 +127,7 @@ def headline(comparison: Comparison) -> str:
         if (number := counts[verdict])  # in the order of WORDS
     ]
     text = f"{total} compared: {', '.join(words) or 'none'}."
-    bad = len(comparison.regressions)
-    limit = _points(comparison.threshold)
-    if bad:
-        text += f" {counted(bad, 'value')} lost more than {limit}."
-    elif comparison.changes:
-        text += f" None lost more than {limit} beyond seed noise."
+    text += _losses(comparison)
     lost = {"cell": len(comparison.lost), "single run": len(comparison.lost_seeds)}
     for what, times in lost.items():
         text += f" {counted(times, what)} lost the result." if times else ""
@@ -142,6 +138,34 @@ def headline(comparison: Comparison) -> str:
             "a change there may come from these."
         )
     return text
+
+
+def _losses(comparison: Comparison) -> str:
+    """Return how many values lost more than the threshold, by what can be said of it."""
+    limit = _points(comparison.threshold)
+    bad, untold = len(comparison.regressions), comparison.untold
+    text = f" {counted(bad, 'value')} lost more than {limit}." if bad else ""
+    if comparison.changes and not bad and not untold:
+        text = f" None lost more than {limit} beyond seed noise."
+    if untold:
+        names = listing(_changes_named(comparison, untold), 5)
+        text += (
+            f" {counted(len(untold), 'value')} lost more than {limit}, on too few seeds to "
+            f"tell whether beyond seed noise: {names}."
+        )
+    if within := len(comparison.within_noise):
+        text += f" {counted(within, 'value')} lost more than {limit} within seed noise."
+    return text
+
+
+def _changes_named(comparison: Comparison, changes: Sequence[Change]) -> list[str]:
+    """Return ``fedavg (global)``; with the setting where there are several."""
+    titles = _titles(comparison)
+    several = len(titles) > 1
+    return [
+        f"{one.strategy} ({f'{titles[one.setting]}, ' * several}{one.column.scope})"
+        for one in changes
+    ]
 
 
 def _names(comparison: Comparison) -> str:

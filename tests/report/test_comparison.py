@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.report.changes import changes_markdown
+from fedkd.report.changes import changes_markdown, headline
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.results import Row, read_results
 from fedkd.report.stats.comparison import Other, compare
@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FIVE_SEEDS = ROOT / "benchmarks" / "results" / "heterogeneity-width-5-seeds"
 
 
-def rows(label, *accuracies, first=0, **changes):
+def rows(label, *accuracies, first=0, dataset="digits", **changes):
     return [
         Row(
-            "guard", label, "digits", "iid", None, "cnn", 10, 20, seed, "done",
+            "guard", label, dataset, "iid", None, "cnn", 10, 20, seed, "done",
             global_accuracy=accuracy, run_id=f"{label}-{seed}",
             **{"split_hash": f"split{seed}", **changes},
         )
@@ -80,6 +80,53 @@ def test_a_loss_of_too_few_paired_seeds_counts_and_one_of_other_seeds_does_not()
     assert compare(rows("a", 80.0), rows("a", 77.0)).has_failed
     assert not compare(rows("a", 80.0), rows("a", 79.5)).has_failed
     assert not compare(rows("a", 80.0), rows("a", 60.0, first=1)).has_failed
+
+
+def test_a_loss_that_too_few_seeds_cannot_tell_is_named_and_none_is_not_claimed():
+    late = rows("a", 20.0, 20.0, first=2, local_accuracy=90.0)
+    before = rows("a", 90.0, 90.0, local_accuracy=90.0)
+    comparison = compare(before, late)
+    assert not comparison.has_failed
+    said = "2 values compared: 2 too few seeds to tell. 1 value lost more than 1 percentage"
+    page = changes_markdown(comparison, "A", "B")
+    assert (
+        f"> [!WARNING]\n> {said} point, on too few seeds to tell whether beyond seed "
+        "noise: a (global).\n"
+    ) in page
+    # Beside a cell that has lost, and of another setting.
+    before += rows("b", 80.0, dataset="mnist")
+    after = [*late, *rows("b", 70.0, dataset="mnist")]
+    said = headline(compare(before, after))
+    assert ". 1 value lost more than 1 percentage point. 1 value lost more than" in said
+    assert said.endswith(": a (digits, iid, global).")
+    # What has gained, or lost less, is not named.
+    quiet = headline(compare(late, before[:2]))
+    assert quiet.endswith("None lost more than 1 percentage point beyond seed noise.")
+
+
+def test_a_loss_within_noise_is_said_beside_none():
+    wide = compare(rows("a", 80.0, 60.0, 70.0), rows("a", 80.0, 50.0, 68.0))
+    assert headline(wide).endswith(
+        "None lost more than 1 percentage point beyond seed noise. 1 value lost more than "
+        "1 percentage point within seed noise."
+    )
+
+
+def test_equal_positions_in_other_files_are_not_paired_and_are_told():
+    one, other = ("the part that is here (part 0000000a)", "it (part 0000000b)")
+    before = rows("a", 70.0, 71.0, 75.0, notes=one, config_hash="x")
+    after = rows("a", 80.0, 82.0, 84.0, notes=other, config_hash="x")
+    comparison = compare(before, after, columns=[GLOBAL])
+    assert not comparison.changes[0].is_paired
+    (others,) = comparison.differing.values()
+    assert others == (Other("part of the data", "0000000a", "0000000b"),)
+    assert "with other settings (part of the data)" in headline(comparison)
+    # What does not say its part, or says the same one, is paired as before.
+    for notes in ("", one):
+        same = [dataclasses.replace(row, notes=notes) for row in after]
+        comparison = compare(before, same, columns=[GLOBAL])
+        assert comparison.changes[0].is_paired
+        assert not comparison.differing
 
 
 def test_a_cell_that_lost_its_result_is_a_failure_and_a_new_one_is_none():

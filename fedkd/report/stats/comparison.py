@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from fedkd.base.partial import parts_named
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import (
     GLOBAL,
@@ -44,7 +45,8 @@ class Other:
     """One thing that the two sides ran a cell with differently."""
 
     name: str
-    """``rounds``, ``training.lr``; or ``config_hash`` where it is not known what it is."""
+    """``rounds``, ``training.lr``, ``part of the data``; or ``config_hash`` where it is
+    not known what it is."""
     before: Any
     after: Any
     """None, as in ``before``, where the side has no such thing."""
@@ -137,6 +139,23 @@ class Comparison:
                 or (change.verdict == "unclear" and change.is_paired)
             )
         )
+
+    @property
+    def untold(self) -> tuple[Change, ...]:
+        """Losses beyond the threshold that too few unpaired runs can tell nothing of."""
+        return tuple(
+            change
+            for change in self.changes
+            if change.loss > self.threshold
+            and change.verdict == "unclear"
+            and not change.is_paired
+        )
+
+    @property
+    def within_noise(self) -> tuple[Change, ...]:
+        """Losses beyond the threshold whose interval holds 0."""
+        lost = [one for one in self.changes if one.loss > self.threshold]
+        return tuple(one for one in lost if one.verdict == "noise")
 
     @property
     def has_failed(self) -> bool:
@@ -239,8 +258,15 @@ def _change(
 
 
 def _same_split(one: Row, other: Row) -> bool:
+    """Say whether two runs saw one split; equal positions in other files are another."""
     hashes = {one.split_hash, other.split_hash} - {""}
-    return len(hashes) < 2
+    return len(hashes) < 2 and not _other_parts(one, other)
+
+
+def _other_parts(before: Row, after: Row) -> tuple[Other, ...]:
+    """Return which parts of a published set two runs saw, if it was not the same one."""
+    parts = [parts_named(row.notes) for row in (before, after)]
+    return (Other("part of the data", *parts),) if len({*parts} - {""}) > 1 else ()
 
 
 def _others(
@@ -269,7 +295,7 @@ def _different(
         for name in names
         if old.get(name) != new.get(name)
     ]
-    yield from others
+    yield from (*others, *_other_parts(before, after))
     hashes = (before.config_hash, after.config_hash)
     if not others and before.seed == after.seed and all(hashes) and not same:
         yield Other("config_hash", *hashes)

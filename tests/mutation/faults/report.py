@@ -232,8 +232,15 @@ FAULTS = [
     dict(
         name="report: seeds are paired on different splits",
         path=COMPARISON,
-        old="return len(hashes) < 2",
-        new="return True",
+        old="return len(hashes) < 2 and not _other_parts(one, other)",
+        new="return not _other_parts(one, other)",
+        tests=COMPARED,
+    ),
+    dict(
+        name="report: seeds are paired on different files",
+        path=COMPARISON,
+        old="return len(hashes) < 2 and not _other_parts(one, other)",
+        new="return len(hashes) < 2",
         tests=COMPARED,
     ),
     dict(
