@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from across import across, by_chance
+from across import across, by_chance, too_few
 from holes import asked_for, holes, suites_of
 
 from fedkd.metrics.columns import Column
@@ -265,22 +265,29 @@ def _best(table: Table, setting: Setting) -> str:
 
 
 def _against(base: str, pairs: Mapping[str, Pair], start: str) -> list[str]:
-    """Return who is above, below and not separated from a baseline."""
-    tested = {label: pair for label, pair in pairs.items() if pair.interval is not None}
+    """Return who is above, below and not separated from a baseline, and who is untested."""
+    ordered = sorted(pairs.items(), key=lambda item: -(item[1].mean or 0))
+    tested = [(label, pair) for label, pair in ordered if pair.interval is not None]
+    untested = [
+        f"`{label}` {_shown(pair)} ({too_few(pair)})"
+        for label, pair in ordered
+        if pair.interval is None
+    ]
+    lacking = f"{start}no interval against `{base}`: {'; '.join(untested)}."
     if not tested:
-        few = f"an interval takes {LEAST_SEEDS} seeds in common"
-        why = few if pairs else "nobody else competes there"
-        return [f"{start}from `{base}` nothing can be separated: {why}."]
+        nothing = f"{start}from `{base}` nothing can be separated"
+        alone = f"{nothing}: nobody else competes there."
+        return [f"{nothing}.", lacking] if untested else [alone]
 
     def those(sign: int) -> str:
-        ordered = sorted(tested.items(), key=lambda item: -(item[1].mean or 0))
-        shown = (f"`{la}` {_shown(pair)}" for la, pair in ordered if pair.side == sign)
+        shown = (f"`{la}` {_shown(pair)}" for la, pair in tested if pair.side == sign)
         return "; ".join(shown) or "none"
 
     return [
         f"{start}separated above `{base}`: {those(1)}.",
         f"{start}separated below `{base}`: {those(-1)}.",
         f"{start}not separated from `{base}`: {those(0)}. {by_chance(len(tested))}",
+        *([lacking] if untested else []),
     ]
 
 
@@ -384,4 +391,6 @@ def _again(one: Recorded) -> str:
 
 def _commits(one: Recorded) -> str:
     found = re.findall(r"commit ([0-9a-f]{7})", one.sections.get("Provenance", ""))
-    return f"It was made at {numbered('commit', found)}." if found else ""
+    return (
+        f"The recorded runs were made at {numbered('commit', found)}." if found else ""
+    )

@@ -66,14 +66,16 @@ def test_it_says_in_words_on_how_many_settings_methods_are_separated(across):
         *_rows("b", "digits", 90.0, 90.0),  # two seeds
     ]
     lines = across(rows, summarise(rows), ["fedavg", "c"]).splitlines()
-    assert "of the settings that have 3 seeds or more" in lines[-4]
+    assert "of the settings in which any method has an interval" in lines[-4]
     assert lines[-2] == (
         "- separated above `fedavg`: `b` on 1 of 2; below it: `c` on 1 of 1; on no "
-        "setting: nobody. Of 3 comparisons at 95 %, 0.15 would leave 0 by chance alone."
+        "setting: nobody; without an interval: `c` on 1 of 2. Of 3 comparisons at 95 %, "
+        "0.15 would leave 0 by chance alone if nothing differed."
     )
     assert lines[-1] == (
         "- separated above `c`: `fedavg` on 1 of 1, `b` on 1 of 1; below it: nobody; on "
-        "no setting: nobody. Of 2 comparisons at 95 %, 0.1 would leave 0 by chance alone."
+        "no setting: nobody. Of 2 comparisons at 95 %, 0.1 would leave 0 by chance alone "
+        "if nothing differed."
     )
 
 

@@ -130,6 +130,40 @@ def test_words_say_from_whom_the_best_is_not_separated(tables):
     )
 
 
+def test_words_name_who_has_no_interval_and_of_how_few_seeds(tables):
+    found = [*rows("fedavg", 50.0, 60.0, 70.0), *rows("x", 53.0, 63.0, 73.0)]
+    found += [*rows("y", 30.0, 40.0), *rows("z", 50.0, 60.1, 70.0)]
+    against = tables.pages_of_results._against
+
+    def pairs(*labels):
+        every = tables.pages_of_results.against(found, "fedavg").items()
+        return {label: pair for (label, _), pair in every if label in labels}
+
+    few = (
+        "no interval against `fedavg`: `x` +3.00 (3 equal differences); `y` -20.00 (2 "
+        "common seeds)."
+    )
+    *_, neither, last = against("fedavg", pairs("x", "y", "z"), "")
+    assert neither == (
+        "not separated from `fedavg`: `z` +0.03 [-0.11, +0.18]. Of 1 comparison at 95 %, "
+        "0.05 would leave 0 by chance alone if nothing differed."
+    )
+    assert last == few
+    nothing = "from `fedavg` nothing can be separated"
+    assert against("fedavg", pairs("x", "y"), "") == [f"{nothing}.", few]
+    assert len(against("fedavg", pairs("z"), "")) == 3
+    alone = [f"{nothing}: nobody else competes there."]
+    assert against("fedavg", {}, "") == alone
+
+
+def test_a_page_says_that_its_runs_were_made_at_several_commits(tables):
+    origin = "- 3 runs at commit 64b876a9.\n- 2 runs at commit 51f9b72c."
+    one = SimpleNamespace(sections={"Provenance": origin})
+    assert tables.pages_of_results._commits(one) == (
+        "The recorded runs were made at commits 64b876a, 51f9b72."
+    )
+
+
 def test_costs_are_no_multiples_of_a_baseline_without_a_result(tables):
     cost = {"client_examples": 1000}
     found = [
