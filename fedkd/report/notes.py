@@ -226,7 +226,7 @@ def difference(pair: Pair) -> str:
     return f"{text} {bounds(pair.interval, pair.decimals)}".rstrip()
 
 
-def bounds(interval: Interval | None, decimals: int) -> str:
+def bounds(interval: Interval | None, decimals: int, sign: str = "+") -> str:
     """Return ``[-3.85, +8.85]``; nothing without an interval.
 
     An end that rounds to 0 keeps its sign, ``-0.00``: it says whether 0 is outside.
@@ -234,7 +234,8 @@ def bounds(interval: Interval | None, decimals: int) -> str:
     if interval is None:
         return ""
     # Adding zero turns -0.0, which is not below 0, into 0.0.
-    low, high = (f"{end + 0.0:+,.{decimals}f}" for end in (interval.low, interval.high))
+    ends = (interval.low + 0.0, interval.high + 0.0)
+    low, high = (f"{end:{sign},.{decimals}f}" for end in ends)
     return f"[{low}, {high}]"
 
 

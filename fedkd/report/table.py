@@ -255,7 +255,9 @@ def _values(rows: Sequence[Row], table: Table) -> Part:
     lines = notes(rows, table, shared)
     if any(entry.interval for entry in table.entries.values()):
         lines.append(
-            f"In square brackets: the {PERCENT} bootstrap interval of the mean."
+            f"In square brackets: the {PERCENT} bootstrap interval of the mean, which is "
+            "too narrow for few runs: of five normal values it holds their mean in about "
+            "five cases of six, of ten in nine of ten."
         )
     grid = Grid.of(["strategy", *titles], body)
     return Part(table.column.title, grid, (" ".join(lines),))

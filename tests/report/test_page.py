@@ -39,7 +39,7 @@ def test_a_cell_has_its_bootstrap_interval_from_five_runs_on():
     found = rows("a", 1.0, 2.0, 3.0, 4.0, 5.0)
     section = part(table_markdown(found, title="t"), "Global accuracy")
     assert "| a        | 3.00 ± 1.58 [1.80, 4.20] |" in section
-    assert "In square brackets: the 95 % bootstrap interval of the mean." in section
+    assert "95 % bootstrap interval of the mean, which is too narrow for few" in section
     four = part(table_markdown(found[:4], title="t"), "Global accuracy")
     assert "| a        | 2.50 ± 1.29 |" in four
     assert "square brackets" not in four

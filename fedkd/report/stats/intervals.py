@@ -91,6 +91,8 @@ def bootstrap_interval(
     """Return the percentile interval of the mean over runs drawn with replacement.
 
     Equal values give equal intervals, in whatever order: the draws are always the same.
+    For few runs it is too narrow: at a level of 95 % it held the mean of five normal
+    values in 83 % of 4,000 cases, of ten in 91 %, of twenty in 92 %.
 
     Args:
         values: One a run.
