@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from fedkd.base.folders import ResultsFolder
 from fedkd.base.machine import cores
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
-from fedkd.harness.folder import finished_beside
+from fedkd.harness.folder import finished_beside, seeds_in
 from fedkd.report.description import warnings_in
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
@@ -27,8 +26,7 @@ def closing_lines(bench: Bench, ran: Collection[str]) -> list[str]:
     kept = [row for row in bench.rows if row.run_id not in ran]
     lines = [_kept(kept, len(bench.rows), _not_applied(bench))]
     lines.append(_other_seeds(bench))
-    reported = {row.run_id for row in bench.beside}
-    lines.append(_beside(out, {cell.run_id for cell in bench.cells} | reported))
+    lines.append(_beside(bench))
     lines += tuning_lines(out) if bench.suite.search else []
     lines.append(f"Results: {out.results}, {out.table}")
     return [line for line in lines if line]
@@ -94,12 +92,17 @@ def _other_seeds(bench: Bench) -> str:
     return f"Also in the table: {number} of {numbered('seed', seeds)}, done before."
 
 
-def _beside(out: ResultsFolder, known: Collection[str]) -> str:
-    number = finished_beside(out, known)
+def _beside(bench: Bench) -> str:
+    """Return how many runs in the folder the table is not of, and why, if there are any."""
+    out = bench.settings.out
+    reported = {row.run_id for row in bench.beside}
+    number = finished_beside(out, {cell.run_id for cell in bench.cells} | reported)
     if not number:
         return ""
     verb, they = ("is", "it is") if number == 1 else ("are", "they are")
+    seeds = sorted(bench.choosing & seeds_in(out))
+    or_chosen_for = f", or of {numbered('seed', seeds)} of the search" if seeds else ""
     return (
         f"{counted(number, 'finished run')} in {out.runs} {verb} not in this table: {they} "
-        "of other strategies, options or metrics."
+        f"of other strategies, options or metrics{or_chosen_for}."
     )

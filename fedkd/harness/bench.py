@@ -146,6 +146,12 @@ class Bench:
         return self.suite.with_seeds(sorted(beside.union(self.suite.seeds)))
 
     @property
+    def choosing(self) -> set[int]:
+        """Seeds of the search that chose values: no table of these has one of them."""
+        searches = (self.suite.search, self.taken)
+        return {seed for one in searches if one is not None for seed in one.seeds}
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the metrics beside accuracy."""
         every = {one.name: one for cell in self.cells for one in cell.columns}
@@ -180,9 +186,12 @@ class Bench:
                 self.done[cell.run_id] = row
 
     def _of_other_seeds(self) -> list[Row]:
-        """Return the rows of finished runs of these cells with another seed."""
+        """Return the rows of finished runs of these cells with another seed.
+
+        Without those of a seed of the search: the values were chosen for their splits.
+        """
         out = self.settings.out
-        seeds = sorted(seeds_in(out) - set(self.suite.seeds))
+        seeds = sorted(seeds_in(out) - self.choosing - set(self.suite.seeds))
         if not seeds:
             return []
         there = [

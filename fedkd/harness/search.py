@@ -64,6 +64,17 @@ class _Track:
         sign = 1 if column.higher_is_better else -1
         return max(scored, key=lambda trial: sign * (trial.score or 0), default=None)
 
+    def ends(self) -> dict[str, list[float]]:
+        """Return the least and the greatest of several numbers tried, by path."""
+        found: dict[str, list[float]] = {}
+        for path in self.study.space:
+            tried = [trial.values[path] for trial in self.trials]
+            # True and false are whole numbers, too, and have no ends.
+            numbers = [one for one in tried if type(one) in {int, float}]
+            if len(numbers) == len(tried) and len(set(numbers)) > 1:
+                found[path] = [min(numbers), max(numbers)]
+        return found
+
 
 def _of_trials(suite: Suite, config: SearchConfig) -> Suite:
     """Return what the folder of the trials says of itself."""
@@ -259,6 +270,7 @@ class Search:
                     len(track.trials),
                     sum(trial.pruned for trial in track.trials),
                     track.study.dataset,
+                    track.ends(),
                 )
             )
         rows, out = self._trials.done, self._trials.settings.out

@@ -12,6 +12,7 @@ from fedkd.base.bounds import parse_json, read_bytes
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.harness.bench import Bench
 from fedkd.plugins.registry import Registry
+from fedkd.report.text import numbered
 from fedkd.report.tuning import Chosen, Tuning, read_tuning, tuning_of
 from fedkd.suite.trials import Study, studies_of, tuned_grid
 
@@ -26,9 +27,9 @@ def with_chosen(bench: Bench, path: Path) -> Bench:
         path: The file that the search of a bench left.
 
     Raises:
-        ConfigError: If the suite has no search, the file is missing or damaged, or has no
-            values for a strategy that the suite searches, or other ones than the results
-            folder has.
+        ConfigError: If the suite has no search, the file is missing or damaged, or is of
+            a search with a seed of the table; if it has no values for a strategy that the
+            suite searches, lacks one of them, or has other ones than the results folder.
     """
     suite, registry = bench.suite, bench.registry
     if suite.search is None:
@@ -37,6 +38,7 @@ def with_chosen(bench: Bench, path: Path) -> Bench:
             "Leave --chosen out; --set gives values to a suite without a search."
         )
     tuning = _read(path)
+    _refuse_seeds(bench, tuning, path)
     _refuse_others(bench, tuning, path)
     chosen = [
         (study, _values(study, tuning, registry, path) if study.space else {})
@@ -62,6 +64,17 @@ def _read(path: Path) -> Tuning:
         return tuning_of(raw, f"--chosen {path}", _ELSE)
     except DataError as error:
         raise ConfigError(str(error)) from None
+
+
+def _refuse_seeds(bench: Bench, tuning: Tuning, path: Path) -> None:
+    """Refuse values that were chosen for a split that the table is run on."""
+    both = sorted(set(tuning.seeds) & set(bench.suite.seeds))
+    if both:
+        raise ConfigError(
+            f"--chosen {path}: found {numbered('seed', both)} in its search and in the "
+            "table, which would be run on splits that its values were chosen for. Give "
+            "the table other seeds, --seeds, or leave --chosen out to search anew."
+        )
 
 
 def _refuse_others(bench: Bench, tuning: Tuning, path: Path) -> None:
@@ -99,13 +112,20 @@ def _values(
 
 
 def _searched(one: Chosen, study: Study, path: Path) -> Mapping[str, Any]:
-    """Return the values of a choice, which are of what the suite searches."""
+    """Return the values of a choice: all that the suite searches, and nothing else."""
     unknown = one.values.keys() - study.space.keys()
     if unknown:
         raise ConfigError(
             f"--chosen {path}: {one.strategy}, {one.setting}: found "
             f"{listing(sorted(unknown))}, and the suite searches "
             f"{listing(sorted(study.space))}. {_ELSE}"
+        )
+    missing = study.space.keys() - one.values.keys()
+    # There are none at all where no trial has a score: the strategy stays as it was.
+    if missing and (one.values or one.score is not None):
+        raise ConfigError(
+            f"--chosen {path}: {one.strategy}, {one.setting}: found no value of "
+            f"{listing(sorted(missing))}, which the suite searches. {_ELSE}"
         )
     return one.values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ class Chosen:
     """How many of them were ended early."""
     dataset: str = ""
     """Registered name of the setting's data set."""
+    ends: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The least and the greatest number tried, by path, where several were tried."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,13 @@ def tuning_of(raw: Any, where: str, remedy: str) -> Tuning:
         values = [one.values for one in chosen]
         if not all(isinstance(one, Mapping) for one in values):
             raise TypeError(f"values {values} are no mappings")
-        given = {**raw, "seeds": tuple(raw["seeds"]), "chosen": chosen}
+        ends = [pair for one in chosen for pair in one.ends.values()]
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in ends):
+            raise TypeError(f"ends {ends} are no pairs")
+        seeds = tuple(raw["seeds"])
+        if not all(isinstance(seed, int) for seed in seeds):
+            raise TypeError(f"seeds {seeds} are no whole numbers")
+        given = {**raw, "seeds": seeds, "chosen": chosen}
         return Tuning(**given)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{where}: is damaged: {error}. {remedy}") from None
@@ -128,13 +136,23 @@ def _line(one: Chosen, tuning: Tuning) -> str:
     of = f"{counted(one.trials, 'trial')}{early}"
     if one.score is None:
         return f"{one.strategy}, {one.setting}: as it was; none of {of} was done."
-    values = ", ".join(f"{path} {value}" for path, value in one.values.items())
+    values = ", ".join(_value(one, path) for path in one.values)
     # Two decimals say nothing of a small loss.
     score = f"{one.score:.2f}" if abs(one.score) >= 1 else amount(one.score)
     return (
         f"{one.strategy}, {one.setting}: {values} ({tuning.metric} {score}, the best of "
         f"{of})."
     )
+
+
+def _value(one: Chosen, path: str) -> str:
+    """Return a value that was chosen, and at which end it is of those tried, if at one."""
+    value = one.values[path]
+    # Beyond an end there may be a better one.
+    for word, end in zip(("least", "greatest"), one.ends.get(path, ()), strict=False):
+        if value == end:
+            return f"{path} {value}, the {word} of those tried"
+    return f"{path} {value}"
 
 
 def _cost(tuning: Tuning) -> str:

@@ -327,6 +327,36 @@ def test_what_searches_chose_differs_by_setting_and_not_by_folder(capsys, tmp_pa
     assert "different 'strategies.fedprox, as chosen for digits, iid, cnn'" in err
 
 
+def test_runs_with_a_seed_that_values_were_chosen_with_are_reported_apart(
+    capsys, tmp_path
+):
+    first, second = two(tmp_path, SEARCHED, SEARCHED)
+    tuning = Tuning("m", "grid", (0,), (), 1, 1, 1, 1, 1.0)
+    write_tuning(tuning, ResultsFolder(Path(second)))
+    suite = Path(second, "suite.yaml")
+    own = suite.read_text().replace("0-2", "1").replace("seeds: 9", "seeds: 0")
+    suite.write_text(own)
+    err = report(capsys, first, second, code=2).err
+    assert f"{first} has runs of seed 0, with which the search of {second} chose" in err
+    report(capsys, second, "--no-plots")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.1, "training.lr 0.1, the least of those tried (m"),
+        (0.3, "training.lr 0.3, the greatest of those tried (m"),
+        (0.2, "training.lr 0.2 (m"),
+    ],
+)
+def test_a_value_at_an_end_of_those_tried_is_said_to_be(tmp_path, value, said):
+    own, ends = {"training.lr": value}, {"training.lr": (0.1, 0.3)}
+    one = Chosen("fedprox", "digits", own, 50.0, 1, 0, ends=ends)
+    folder = ResultsFolder(tmp_path)
+    write_tuning(Tuning("m", "grid", (9,), (one,), 1, 1, 1, 1, 1.0), folder)
+    assert said in tuning_lines(folder)[0]
+
+
 @pytest.mark.parametrize(
     ("score", "said"),
     [

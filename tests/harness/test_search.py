@@ -1,5 +1,6 @@
 """A search before the table: chosen on validation images, resumed, and what it cost."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -364,6 +365,24 @@ def test_the_table_runs_with_what_is_best_on_validation_images(run, capsys):
         read_tuning(ResultsFolder(Path("out")))
 
 
+def test_what_is_best_at_an_end_of_what_was_tried_is_said_to_be(run, monkeypatch):
+    monkeypatch.setitem(TOY, "strategies", ["fedprox"])
+    # True is a number to Python; of one value there are no ends, and texts have none.
+    others = {"strategy.mu": [1], "training.augment": [True, False]}
+    others |= {"training.drop_last": ["always", "never"]}
+    (one,) = run(**{"training.lr": [1e-5, 1e-4, 0.05], **others}, trials=8)
+    assert one.values["training.lr"] == 0.05
+    assert one.ends == {"training.lr": [1e-5, 0.05]}
+    (said, _) = tuning_lines(ResultsFolder(Path("out")))
+    assert "training.lr 0.05, the greatest of those tried" in said
+    assert said.count("tried") == 1
+    page = Path("out/table.md").read_text("utf-8")
+    assert "training.lr 0.05, the greatest of those tried" in page
+    # Said of the search of another bench, too.
+    run(*("--chosen", "out/chosen.json"), **{"training.lr": [0.05], **others}, out="b")
+    assert "0.05, the greatest of those tried" in Path("b/table.md").read_text("utf-8")
+
+
 def test_a_family_shares_what_is_chosen_on_its_first_set(run, monkeypatch):
     """Searched on the first data set at the first partition, at no other setting."""
     suite = {
@@ -510,6 +529,56 @@ def test_seeds_of_an_earlier_call_stay_in_the_report(run, capsys):
     assert "are not in this table" not in capsys.readouterr().out
 
 
+def test_a_seed_that_values_were_chosen_with_stays_out_of_the_table(run, capsys):
+    """Whatever was run in the folder before, the page says that no seed is of both."""
+    one_value = {"training.lr": [0.05], "strategy.mu": [1], "trials": 1}
+    run(**one_value)
+    capsys.readouterr()
+    run("--seeds", "1", seeds=0, **one_value)
+    assert (
+        "2 finished runs in out/runs are not in this table: they are of other "
+        "strategies, options or metrics, or of seed 0 of the search."
+    ) in capsys.readouterr().out
+    assert load_suite("out/suite.yaml").seeds == (1,)
+    assert "with seed 0 and none of the table's" in Path("out/table.md").read_text()
+    assert {row.seed for row in read_results(Path("out/results.csv"))} == {1}
+    # Not of the suite's search, but of the one whose values are taken.
+    run("--chosen", "out/chosen.json", "--seeds", "2", **one_value)
+    assert {row.seed for row in read_results(Path("out/results.csv"))} == {1, 2}
+
+
+def test_values_are_not_taken_for_the_splits_that_they_were_chosen_for(run, capsys):
+    run("--seeds", "1,2", seeds=[0, 3])
+    run("--chosen", "out/chosen.json", "--seeds", "0-3", out="again", code=2)
+    assert (
+        "--chosen out/chosen.json: found seeds 0, 3 in its search and in the table"
+    ) in capsys.readouterr().err
+    assert not Path("again").exists()
+    run("--chosen", "out/chosen.json", "--seeds", "4", "--dry-run", out="again")
+
+
+def test_values_of_all_that_is_searched_are_taken_or_none(run, capsys):
+    run()
+    taken = json.loads(Path("out/chosen.json").read_text())
+    (prox,) = (one for one in taken["chosen"] if one["strategy"] == "fedprox")
+    del prox["values"]["strategy.mu"]
+    Path("taken.json").write_text(json.dumps(taken))
+    run("--chosen", "taken.json", out="again", code=2)
+    said = "taken.json: fedprox, toy, iid, toy-linear: found no value of strategy.mu,"
+    assert said in capsys.readouterr().err
+    prox["values"] = {}
+    Path("taken.json").write_text(json.dumps(taken))
+    run("--chosen", "taken.json", out="again", code=2)
+    assert "found no value of strategy.mu, training.lr," in capsys.readouterr().err
+    assert not Path("again").exists()
+    # No trial had a score: the strategy is run as it was.
+    prox["score"] = None
+    Path("taken.json").write_text(json.dumps(taken))
+    run("--chosen", "taken.json", out="again")
+    config = next(Path("again/runs").glob("fedprox*/config.yaml")).read_text("utf-8")
+    assert yaml.safe_load(config)["protocol"]["training"]["lr"] == 1e-4
+
+
 def test_the_first_of_a_family_is_chosen_for_where_it_is_left_out(run, monkeypatch):
     two = [{"name": "toy"}, {"name": "digits", "fraction": 0.05}]
     monkeypatch.setitem(TOY, "datasets", two)
@@ -531,10 +600,13 @@ def test_values_that_cannot_be_taken_are_refused(run, capsys):
     run()
     text = Path("out/chosen.json").read_text()
     others = text.replace('"fedavg"', '"fedrs"').replace('"fedprox"', '"fedrs"')
+    of_text = text.replace(" 100\n", ' "0"\n', 1)
     refused = {
         "{": "is no JSON",
         "[]": "is damaged",
         '{"chosen": []}': "is damaged: 'seeds'",
+        of_text: "is damaged: seeds ('0',) are no whole numbers",
+        re.sub(r'"ends": \{', r'\g<0>"a": [1], ', text): "is damaged: ends [[1], ",
         others: "found nothing for fedavg on toy, iid, toy-linear, only for fedrs",
         text.replace("training.lr", "strategy.nu"): (
             "fedavg, toy, iid, toy-linear: found strategy.nu, and the suite searches"

@@ -9,6 +9,7 @@ from fedkd.base.folders import ResultsFolder
 from fedkd.errors import ConfigError, FedKDError
 from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import Registry
+from fedkd.report.text import numbered
 from fedkd.report.tuning import read_tuning
 from fedkd.simulation.protocol import Protocol
 from fedkd.suite.entries import Listed
@@ -39,13 +40,15 @@ def check_things(suites: Mapping[ResultsFolder, Suite], registry: Registry) -> N
     models may have one.
 
     Raises:
-        ConfigError: Naming the folders and the first thing in which they differ.
+        ConfigError: Naming the folders and the first thing in which they differ, or the
+            seed of one that is of the search of the other.
         DataError: If ``chosen.json`` of one of several folders is damaged.
     """
     _check_same(suites, lambda _, suite: _asked(suite, registry))
     _check_same(suites, lambda _, suite: _labelled(suite, registry))
     # What a search chose hangs on the setting.
     _check_same(suites, _chosen)
+    _refuse_searched_seeds(suites)
 
 
 def _check_same(
@@ -122,3 +125,20 @@ def _chosen(folder: ResultsFolder, suite: Suite) -> dict[str, object]:
         f"strategies.{one.strategy}, as chosen for {one.setting}": one.values
         for one in (tuning.chosen if tuning else ())
     }
+
+
+def _refuse_searched_seeds(suites: Mapping[ResultsFolder, Suite]) -> None:
+    """Refuse runs of the splits that the values of another folder were chosen for."""
+    searched = {folder: suite for folder, suite in suites.items() if suite.search}
+    for folder, suite in searched.items() if len(suites) > 1 else ():
+        tuning = read_tuning(folder)
+        of_search = set(tuning.seeds if tuning else ())
+        for other, its in suites.items():
+            both = sorted(of_search & set(its.seeds))
+            if both and other != folder and its.name == suite.name:
+                raise ConfigError(
+                    f"{other.path} has runs of {numbered('seed', both)}, with which the "
+                    f"search of {folder.path} chose values; a table of both would be run "
+                    "on splits that its values were chosen for. Report them apart, or run "
+                    "other seeds."
+                )

@@ -6,6 +6,7 @@ FIVE = "datasets/digits_five.py"
 LOOKS = "fedkd/data/looks.py"
 SHIFT = "fedkd/data/shift.py"
 SEARCH = "fedkd/harness/search.py"
+TAKEN = "fedkd/harness/taken.py"
 VALIDATION = "fedkd/partition/validation.py"
 FEDERATION = "fedkd/simulation/federation.py"
 OF_GROUPS = "tests/partition/test_grouped.py"
@@ -241,6 +242,48 @@ FAULTS = [
         old="set(search.seeds) & set(suite.seeds)",
         new="set(search.seeds) & set()",
         tests="tests/harness/test_search.py -k refused",
+    ),
+    dict(
+        name="search: seeds of the table are taken by --chosen",
+        path=TAKEN,
+        old="set(tuning.seeds) & set(bench.suite.seeds)",
+        new="set(tuning.seeds) & set()",
+        tests="tests/harness/test_search.py -k splits_that_they",
+    ),
+    dict(
+        name="search: its seeds join the table from an earlier call",
+        path="fedkd/harness/bench.py",
+        old="searches = (self.suite.search, self.taken)",
+        new="searches = (self.taken,)",
+        tests="tests/harness/test_search.py -k stays_out",
+    ),
+    dict(
+        name="search: seeds of the one whose values are taken join the table",
+        path="fedkd/harness/bench.py",
+        old="searches = (self.suite.search, self.taken)",
+        new="searches = (self.suite.search,)",
+        tests="tests/harness/test_search.py -k stays_out",
+    ),
+    dict(
+        name="search: another folder's seeds are reported with what it chose for them",
+        path="fedkd/report/rows/joinable.py",
+        old="sorted(of_search & set(its.seeds))",
+        new="sorted(of_search & set())",
+        tests="tests/commands/test_report.py -k reported_apart",
+    ),
+    dict(
+        name="search: a choice without a searched value is taken",
+        path=TAKEN,
+        old="missing = study.space.keys() - one.values.keys()",
+        new="missing = study.space.keys() - study.space.keys()",
+        tests="tests/harness/test_search.py -k taken_or_none",
+    ),
+    dict(
+        name="search: what is best at an end of what was tried looks as if it were not",
+        path=SEARCH,
+        old="found[path] = [min(numbers), max(numbers)]",
+        new="pass",
+        tests="tests/harness/test_search.py -k at_an_end",
     ),
     dict(
         name="public share: clients' positions are not those of the whole set",
