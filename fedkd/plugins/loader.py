@@ -8,7 +8,6 @@ what fails is rolled back and recorded with its cause.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import importlib.metadata
 import linecache
@@ -35,6 +34,7 @@ from fedkd.errors import (
     readable,
     suggestion,
 )
+from fedkd.plugins.sources import digest_of_file, digest_of_package, in_place
 
 BUILTINS = (
     "fedkd.algorithms",
@@ -63,7 +63,8 @@ class PluginStatus:
     distribution: str
     """The distribution it came with; for a file its name."""
     version: str
-    """Version of the distribution; for a file the start of its SHA-256."""
+    """Version of the distribution, with the start of a SHA-256 of its sources if it is
+    installed in place; for a file that of it and of what it imports beside it."""
     target: str
     """What is imported: ``module``, ``module:attribute`` or the path of a file."""
     hooks: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
         status = PluginStatus(module, hookspecs.GROUP, __version__, module)
         yield PluginSource(status, partial(importlib.import_module, module))
     for point in sorted(entry_points(), key=lambda p: (_fact(p, "name"), p.name)):
-        name, version = _fact(point, "name"), _fact(point, "version")
+        name, version = _fact(point, "name"), _version(point)
         status = PluginStatus(
             readable(point.name), name, version, readable(point.value)
         )
@@ -161,6 +162,13 @@ def _fact(point: importlib.metadata.EntryPoint, name: str) -> str:
     return readable(str(value)) if value else "unknown"
 
 
+def _version(point: importlib.metadata.EntryPoint) -> str:
+    """Return the version of a plug-in; with a hash if it is installed in place."""
+    version = _fact(point, "version")
+    digest = digest_of_package(point.module) if in_place(point) else ""
+    return f"{version} in place, sha256:{digest}" if digest else version
+
+
 def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:
     if not path.is_file():
         raise ConfigError(
@@ -168,8 +176,8 @@ def _file_source(path: Path, seen: dict[str, Path]) -> PluginSource:
             "with functions marked by fedkd.hookimpl."
         )
     text = path.read_bytes()
-    digest = hashlib.sha256(text).hexdigest()[:12]
-    status = PluginStatus(path.name, path.name, f"sha256:{digest}", str(path))
+    version = f"sha256:{digest_of_file(path, text)}"
+    status = PluginStatus(path.name, path.name, version, str(path))
     first = seen.setdefault(path.stem, path)
     return PluginSource(status, partial(_import_file, path, text, first))
 
