@@ -66,6 +66,7 @@ def load_overridden(
     """
     values, where = read_suite(suite)
     values = _spelled_out(values, registry, where)
+    _refuse_twice(wishes)
     told = list(wishes.assignments)
     named = {key: text for key in _KINDS if (text := getattr(wishes, key)) is not None}
     for key, text in named.items():
@@ -74,10 +75,13 @@ def load_overridden(
     for text in wishes.assignments:
         values = _assign(values, text, registry)
         values = _spelled_out(values, registry, f"--set {text}")
+    before = {key: values.get(key, []) for key in PICKED}
     if wishes.strategies is not None:
         values["strategies"] = _pick_strategies(values, wishes.strategies, registry)
     for key, text in named.items():
         values[key] = _pick(values, key, text, registry)
+    for key in PICKED:
+        _refuse_replaced(wishes, key, before[key], values.get(key, []))
     if wishes.seeds is not None:
         values["seeds"] = wishes.seeds
         told.append(f"--seeds {wishes.seeds}")
@@ -92,6 +96,45 @@ def load_overridden(
             for entry in values.get("strategies", [])
         ]
     return build_suite(values, f"{where} with {', '.join(told)}" if told else where)
+
+
+def _refuse_twice(wishes: Overrides) -> None:
+    """Refuse an option and a ``--set`` of the same thing, of which one would be ignored.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    for text in wishes.assignments:
+        path = text.partition("=")[0].strip()
+        # A number of rounds takes the place of those of single strategies, too.
+        own = path.startswith("strategies.") and path.count(".") == 2
+        name = "rounds" if own and path.endswith(".rounds") else path
+        value = (
+            getattr(wishes, name) if name in ("seeds", "rounds", "clients") else None
+        )
+        if value is not None:
+            _refuse_both(f"--{name} {value}", text)
+
+
+def _refuse_replaced(
+    wishes: Overrides, key: str, before: Sequence[Any], picked: Sequence[Any]
+) -> None:
+    """Refuse to pick what a ``--set`` of the whole list has not in it.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    for text in wishes.assignments:
+        if text.partition("=")[0].strip() == key and any(
+            e not in before for e in picked
+        ):
+            _refuse_both(f"--{key} {getattr(wishes, key)}", text)
+
+
+def _refuse_both(option: str, text: str) -> None:
+    raise ConfigError(
+        f"found {option} and --set {text}, of which one would be ignored; give one of them."
+    )
 
 
 def _pick_strategies(

@@ -1,6 +1,7 @@
 """Suites: from YAML to cells, and what the command line changes on the way."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -357,3 +358,32 @@ class TestOverrides:
             ConfigError, match=r"toy\.yaml with training\.lr=-1: training"
         ):
             cells_of(assignments=["training.lr=-1"])
+
+
+@pytest.mark.parametrize(
+    ("wishes", "assignment"),
+    [
+        ({"seeds": "0"}, "seeds=3-4"),
+        ({"rounds": 3}, "rounds=5"),
+        ({"rounds": 3}, "strategies.fedavg.rounds=5"),
+        ({"clients": 5}, "clients=[3,4]"),
+        ({"strategies": "fedavg"}, "strategies=[scaffold]"),
+        ({"datasets": "digits"}, "datasets=[wine]"),
+        ({"partitions": "iid"}, "partitions=[shards]"),
+        ({"models": "mlp"}, "models=[cnn]"),
+    ],
+)
+def test_what_is_asked_for_in_two_ways_is_refused(wishes, assignment):
+    ((name, value),) = wishes.items()
+    asked = Overrides(**wishes, assignments=[assignment])
+    both = re.escape(f"found --{name} {value} and --set {assignment}, of which one")
+    with pytest.raises(ConfigError, match=both):
+        load_overridden("quick", asked, load_registry(quiet=True))
+
+
+def test_a_member_of_a_list_that_is_set_is_picked():
+    asked = Overrides(
+        strategies="one", assignments=["strategies=[{name: fedavg, label: one}]"]
+    )
+    suite = load_overridden("quick", asked, load_registry(quiet=True))
+    assert [entry.label for entry in suite.strategies] == ["one"]
