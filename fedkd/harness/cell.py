@@ -260,9 +260,11 @@ def _run(  # noqa: PLR0913 - all of a cell
     executor: Choice,
 ) -> None:
     federation, partition = builder.federation(cell)
-    outcome.split_hash, outcome.notes = partition.hash, federation.data.notes
-    write_atomic(files.counts, partition.to_csv(federation.data.classes))
-    _say_notes(log, data=outcome.notes, partition=partition.notes)
+    data = federation.data
+    missing = [f"partition {cell.run.partition}: {one}" for one in partition.left_out]
+    outcome.split_hash, outcome.notes = partition.hash, (*data.notes, *missing)
+    write_atomic(files.counts, partition.to_csv(data.classes))
+    _say_notes(log, data=data.notes, partition=partition.notes)
     run = functools.partial(
         simulate,
         builder.strategy(cell),

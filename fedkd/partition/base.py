@@ -32,6 +32,8 @@ AnyRandom: TypeAlias = np.random.Generator | np.random.RandomState
 
 NOTES = 10
 """Repaired clients that get a note of their own."""
+LEFT_OUT = "left out: "
+"""What a note begins with that tells of samples which nobody has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,11 @@ class Partition:
         """Number of samples of each client, ``[K]``."""
         sizes: Indices = self.counts.sum(1)
         return sizes
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The notes on samples that nobody has: what is trained on is not all."""
+        return tuple(note for note in self.notes if note.startswith(LEFT_OUT))
 
     def to_csv(self, classes: Sequence[str]) -> str:
         """Return the client x class table as CSV, as partitioner ``counts`` reads it.

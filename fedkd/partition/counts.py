@@ -15,6 +15,7 @@ from fedkd.base.bounds import read_bytes
 from fedkd.base.files import spelled
 from fedkd.errors import BoundsError, ConfigError, counted, listing
 from fedkd.partition.base import (
+    LEFT_OUT,
     Indices,
     Partition,
     Partitioner,
@@ -76,7 +77,7 @@ class Counts(Partitioner):
         there = np.array([len(pool) for pool in pools])
         _check_supply(path, counts, there)
         rest = len(labels) - int(counts.sum())
-        notes = [f"left out: {rest} of {len(labels)} samples are in no client's row"]
+        notes = [f"{LEFT_OUT}{rest} of {len(labels)} samples are in no client's row"]
         dealt = deal(pools, counts, random)
         return Partition.of(dealt, labels, num_classes, notes if rest else ())
 

@@ -91,6 +91,12 @@ def _check(split: Any, where: str, clients: int) -> None:
             f"{where} returned a split for {counted(len(split.indices), 'client')}; "
             f"expected one for {clients}. Give it an array of positions for each client."
         )
+    if not split.sizes.all():
+        raise ContractError(
+            f"{where} left client {int(split.sizes.argmin())} without a sample; expected "
+            f"one or more for each of {counted(clients, 'client')}. Move some to it from "
+            "those that have most, or raise fedkd.ConfigError if there are too few."
+        )
     if split.groups is not None and split.groups.shape != (clients,):
         raise ContractError(
             f"{where} returned groups of shape {list(split.groups.shape)}; expected "

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fedkd.errors import ConfigError, counted, listing
 from fedkd.partition.base import (
+    LEFT_OUT,
     Indices,
     Partition,
     Partitioner,
@@ -156,7 +157,7 @@ def _left_out(there: Indices, holds: Table) -> list[str]:
     if not len(alone):
         return []
     return [
-        f"left out: no client holds classes {listing(map(str, alone))}; "
+        f"{LEFT_OUT}no client holds classes {listing(map(str, alone))}; "
         f"{there[alone].sum()} samples are not used"
     ]
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedkd.errors import ConfigError
-from fedkd.partition.base import Indices, Partition, Partitioner
+from fedkd.partition.base import LEFT_OUT, Indices, Partition, Partitioner
 from fedkd.testing.foreign import (
     called,
     no_global_touched,
@@ -98,10 +98,10 @@ def what_is_left_out_is_noted(make: PartitionerFactory, folder: Path) -> None:
     del folder
     found = _split(make)
     missing = IMAGES - sum(map(len, found.indices))
-    said = any(note.startswith("left out: ") for note in found.notes)
+    said = any(note.startswith(LEFT_OUT) for note in found.notes)
     assert bool(missing) == said, (
         f"split left out {missing} of {IMAGES} images, and its notes say "
-        f"{list(found.notes)}. Give Partition.of a note 'left out: ...' if there are any, "
+        f"{list(found.notes)}. Give Partition.of a note '{LEFT_OUT}...' if there are any, "
         "and only then."
     )
 

@@ -363,6 +363,55 @@ def test_a_partitioner_that_breaks_a_rule_fails_its_cells_and_no_others(bench, c
     assert found["iid"].status == "done"
 
 
+GAPS = """
+import fedkd
+import numpy as np
+
+
+class Gap(fedkd.Partitioner):
+    def split(self, labels, clients, num_classes, rng):
+        lists = np.array_split(rng.permutation(len(labels)), clients)
+        lists[1] = lists[1][:0]
+        return fedkd.Partition.of(lists, labels, num_classes)
+
+
+class Part(fedkd.Partitioner):
+    def split(self, labels, clients, num_classes, rng):
+        lists = np.array_split(rng.permutation(len(labels))[4:], clients)
+        notes = ["left out: 4 samples", "the rest is said in the log only"]
+        return fedkd.Partition.of(lists, labels, num_classes, notes)
+
+
+@fedkd.hookimpl
+def fedkd_register_partitioners(register):
+    register("gap", ":Gap")
+    register("part", ":Part")
+"""
+
+
+def test_a_split_with_a_client_without_samples_fails_its_cells_and_no_others(bench):
+    Path("gaps.py").write_text(GAPS)
+    wanted = ["--set", "partitions=[gap, iid]", "--seeds", "0", "--rounds", "1"]
+    assert bench("toy-mean", *wanted, "--plugin", "gaps.py") == 1
+    found = {row.partition: row for row in rows()}
+    assert found["iid"].status == "done"
+    assert found["gap"].status == "failed"
+    assert found["gap"].reason.startswith(
+        "the partitioner 'gap' left client 1 without a sample; expected one or more for "
+        "each of 3 clients. Move some"
+    )
+
+
+def test_samples_that_a_split_leaves_out_are_told_in_results_and_below_tables(bench):
+    Path("gaps.py").write_text(GAPS)
+    wanted = ["--set", "partitions=[part, iid]", "--seeds", "0", "--rounds", "1"]
+    assert bench("toy-mean", *wanted, "--plugin", "gaps.py") == 0
+    notes = {row.partition: row.notes for row in rows()}
+    assert notes == {"iid": "", "part": "partition part: left out: 4 samples"}
+    page = Path("out/table.md").read_text("utf-8")
+    assert "- toy: partition part: left out: 4 samples" in page
+
+
 def test_where_no_data_is_there_at_all_nothing_runs(bench, capsys):
     assert bench("toy-mean", "--set", "datasets=[toy-missing]") == 1
     assert "toy-missing: there is no file" in capsys.readouterr().err

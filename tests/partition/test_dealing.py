@@ -91,6 +91,10 @@ def test_what_is_no_split_is_refused_with_what_to_return():
         ContractError, match=r"'mine' returned a split for 1 client;.*for 4"
     ):
         deal(TooFew())
+    with pytest.raises(
+        ContractError, match=r"'mine' left client 2 without.*of 4 clients"
+    ):
+        deal(scheme(lambda y, rng: rng.permutation(len(y))[:2]))
 
 
 def test_labels_cannot_be_written_to_and_the_error_says_who_tried():
