@@ -209,7 +209,11 @@ def _views(plain: bool) -> ViewOf:
 
 def _plan(bench: Bench, search: Search | None, probe: bool) -> int:
     """Print what would be run; return the exit code."""
-    if search is not None:
+    tuned = None if search is None else search.finished()
+    if tuned is not None:
+        bench = tuned
+        bench.look()
+    elif search is not None:
         click.echo(
             f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
             "below has the values that are written in the suite."

@@ -27,6 +27,7 @@ from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import peak_memory, reproducible, reset_peak_memory
 from fedkd.harness.resuming import resumed
 from fedkd.hookspecs import RunInfo
+from fedkd.partition.base import Partition
 from fedkd.report.description import STARTED
 from fedkd.report.results import COLUMNS, COUNTS, LATER, Row, joined_notes
 from fedkd.report.rows.fields import is_axis
@@ -64,6 +65,11 @@ class _Outcome:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
     notes: tuple[str, ...] = ()
+
+    def ran_on(self, notes: Sequence[str], split: Partition, scheme: str) -> None:
+        """Take up what is to be said of the data, and of the images that nobody has."""
+        missing = [f"partition {scheme}: {note}" for note in split.left_out]
+        self.split_hash, self.notes = split.hash, (*notes, *missing)
 
 
 def run_cell(
@@ -260,11 +266,9 @@ def _run(  # noqa: PLR0913 - all of a cell
     executor: Choice,
 ) -> None:
     federation, partition = builder.federation(cell)
-    data = federation.data
-    missing = [f"partition {cell.run.partition}: {one}" for one in partition.left_out]
-    outcome.split_hash, outcome.notes = partition.hash, (*data.notes, *missing)
-    write_atomic(files.counts, partition.to_csv(data.classes))
-    _say_notes(log, data=data.notes, partition=partition.notes)
+    outcome.ran_on(federation.data.notes, partition, cell.run.partition)
+    write_atomic(files.counts, partition.to_csv(federation.data.classes))
+    _say_notes(log, data=federation.data.notes, partition=partition.notes)
     run = functools.partial(
         simulate,
         builder.strategy(cell),

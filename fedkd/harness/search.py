@@ -39,6 +39,10 @@ ViewOf = Callable[[Bench], View]
 """Makes what shows a bench while it runs."""
 
 
+class _Unfinished(Exception):
+    """A trial has no result yet."""
+
+
 @dataclass
 class _Trial:
     """Values that are tried, and what they are worth."""
@@ -110,11 +114,7 @@ class Search:
         spaces = [study.space for study in self.studies]
         require_searchable(registry, config, spaces, suite.where)
         self.column = objective(suite, registry)
-        self._tracks = [
-            _Track(one, proposer(one, self.column.higher_is_better))
-            for one, source in zip(self.studies, self._sources, strict=True)
-            if one.space and one is source
-        ]
+        self._tracks = self._at_the_start()
         for track in self._tracks:
             track.study.check(registry, track.proposals.known)
         self._trials = Bench(
@@ -140,6 +140,19 @@ class Search:
         """How many runs of trials have a result so far."""
         return len(self._trials.done)
 
+    def finished(self) -> Bench | None:
+        """Return the bench as it is tuned; None if a trial is not done yet.
+
+        Nothing is run or written.
+        """
+        if self._bench.settings.fresh:
+            return None
+        try:
+            self._waves(None)
+        except _Unfinished:
+            return None
+        return self._tuned()
+
     def run(self, view_of: ViewOf) -> Bench:
         """Run all trials that are not done, choose, and return the bench as it was tuned.
 
@@ -158,11 +171,32 @@ class Search:
         if bench.settings.fresh:
             shutil.rmtree(out.path, ignore_errors=True)
         out.runs.mkdir(parents=True, exist_ok=True)
+        self._waves(view_of)
+        write_tuning(self._tuning(), bench.settings.out)
+        return self._tuned()
+
+    def _at_the_start(self) -> list[_Track]:
+        return [
+            _Track(one, proposer(one, self.column.higher_is_better))
+            for one, source in zip(self.studies, self._sources, strict=True)
+            if one.space and one is source
+        ]
+
+    def _waves(self, view_of: ViewOf | None) -> None:
+        """Ask for all trials and run those that are not done; run none without a view.
+
+        Raises:
+            _Unfinished: If there is no view, and one is not done.
+        """
+        self._tracks = self._at_the_start()
         # What hangs on scores is asked for one by one, the rest at once.
         at_once = 1 if self._hangs_on_scores else self.config.trials
         for _ in range(0, self.config.trials, at_once):
             self._wave(view_of, at_once)
-        write_tuning(self._tuning(), bench.settings.out)
+
+    def _tuned(self) -> Bench:
+        """Return the bench with the best values of each study."""
+        bench = self._bench
         best = {id(track.study): track.best(self.column) for track in self._tracks}
         chosen = [
             (study, {} if (trial := best.get(id(source))) is None else trial.values)
@@ -171,7 +205,7 @@ class Search:
         cells_of = partial(tuned_grid, registry=bench.registry, chosen=chosen)
         return Bench(bench.suite, bench.registry, bench.settings, cells_of)
 
-    def _wave(self, view_of: ViewOf, number: int) -> None:
+    def _wave(self, view_of: ViewOf | None, number: int) -> None:
         """Ask each study for some trials, and run them rung by rung."""
         wave: list[tuple[_Track, _Trial]] = []
         for track in self._tracks:
@@ -210,7 +244,7 @@ class Search:
         cells = [replace(cell, pause_at=pause) for cell in trial.cells]
         return [cell for cell in cells if not pause or self._at(cell, pause) is None]
 
-    def _run(self, several: Sequence[Sequence[Cell]], view_of: ViewOf) -> None:
+    def _run(self, several: Sequence[Sequence[Cell]], view_of: ViewOf | None) -> None:
         """Run cells that are not done; equal trials are one run."""
         trials, wanted = self._trials, {c.run_id: c for cs in several for c in cs}
         known = {cell.run_id: cell for cell in trials.cells}
@@ -222,6 +256,8 @@ class Search:
         todo = [cell for cell in wanted.values() if cell.run_id not in trials.done]
         if not todo:
             return
+        if view_of is None:
+            raise _Unfinished
         builder = self._builder()
         lenient = self._hangs_on_scores  # there are finished trials
         check_cells(todo, builder, trials.suite.where, lenient).require_data()

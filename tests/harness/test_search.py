@@ -459,9 +459,10 @@ def test_a_search_that_was_killed_goes_on_and_chooses_the_same(
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
 
 
-def test_a_trial_that_is_worse_than_others_ends_early(run):
+def test_a_trial_that_is_worse_than_others_ends_early(run, capsys):
     search = {"method": "tpe", "prune": True, "rounds": 4, "trials": 8}
-    chosen = run(**search, **{"training.lr": {"low": 1e-5, "high": 0.02, "log": True}})
+    search["training.lr"] = {"low": 1e-5, "high": 0.02, "log": True}
+    chosen = run(**search)
     assert all(one.trials == 8 for one in chosen)
     assert sum(one.pruned for one in chosen) > 0
     lines = [
@@ -472,6 +473,8 @@ def test_a_trial_that_is_worse_than_others_ends_early(run):
     whole = len(list(Path("out/search").rglob("result.json")))
     assert whole == 16 - sum(one.pruned for one in chosen)
     assert "ended early" in Path("out/table.md").read_text("utf-8")
+    run("--dry-run", **search)
+    assert "0 of 2 cells to do" in capsys.readouterr().out
 
 
 def test_where_no_trial_is_done_values_stay_as_they_were(run):
@@ -490,6 +493,22 @@ def test_an_interrupted_search_says_how_to_go_on(run, monkeypatch, capsys):
     assert run(code=130) is None
     said = capsys.readouterr().err
     assert "interrupted in the search with 0 of at most 8 runs done" in said
+
+
+def test_a_dry_run_after_the_search_is_of_the_values_that_it_chose(run, capsys):
+    few = {"training.lr": [1e-4, 0.02], "strategy.mu": [0.01]}
+    run(trials=2, **few)
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    run("--dry-run", trials=2, **few)
+    shown = capsys.readouterr().out
+    assert "A search comes first" not in shown
+    assert "0 of 2 cells to do" in shown
+    assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
+    # One value more, or all anew: then the search has something to run.
+    for arguments, rates in ([], [1e-4, 0.02, 0.05]), (["--fresh"], [1e-4, 0.02]):
+        run(*arguments, "--dry-run", **few | {"training.lr": rates}, trials=3)
+        assert "A search comes first: at most 6 runs." in capsys.readouterr().out
 
 
 def test_a_dry_run_says_that_a_search_comes_first(run, capsys):
