@@ -163,20 +163,22 @@ def build(
     try:
         return cls.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError(explain(error, cls, where, beside)) from None
+        raise ConfigError(_explained(error, cls, options, where, beside)) from None
 
 
-def explain(
+def _explained(
     error: ValidationError,
     cls: type[BaseModel],
+    options: Mapping[str, Any],
     where: str,
-    beside: Sequence[str] = (),
+    beside: Sequence[str],
 ) -> str:
     """Turn the first problem of a pydantic error into one sentence."""
     every = error.errors(include_url=False)
     # A misspelt key is also a missing one; the misspelling is what to mend.
     first = next((e for e in every if e["type"] == "extra_forbidden"), every[0])
-    keys = ".".join(str(part) for part in first["loc"])
+    place = _place(first["loc"], options)
+    keys = ".".join(map(str, place))
     # "suite x.yaml" is a place and "training" a key: a key goes on with a point.
     is_key = ": " in where or " " not in where
     path = f"{where}{'.' if is_key else ': '}{keys}" if keys else where
@@ -184,7 +186,7 @@ def explain(
         return f"{path}: {_unknown(cls, first['loc'], beside)}"
     if first["type"] == "missing":
         return f"{path}: this key is missing and has no default; add it."
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    message = _message([e for e in every if _place(e["loc"], options) == place])
     value = first.get("input")
     hint = ""
     if first["type"] == "literal_error":
@@ -193,6 +195,64 @@ def explain(
     if len(shown) > 60:
         shown = shown[:57] + "..."
     return f"{path}: found {shown}. {message}.{hint}"
+
+
+def _place(loc: Sequence[int | str], given: Any) -> list[int | str]:
+    """Return the keys that lead to a value, without what pydantic calls alternatives."""
+    keys: list[int | str] = []
+    for part in loc:
+        # A number or a text holds nothing: the part names one of several types for it.
+        if given is None or isinstance(given, str | bool | int | float):
+            break
+        keys.append(part)
+        try:
+            given = given[part]
+        except (KeyError, IndexError, TypeError):
+            given = {}
+    return keys
+
+
+def _message(errors: Sequence[Any]) -> str:
+    """Return what is said of one value, by each of the types that it could have had."""
+    wanted: dict[str, None] = {}
+    for error in errors:
+        kind = _EXPECTED.get(error["type"])
+        if kind is None:
+            return str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+        bounds = error.get("ctx", {}).items()
+        wanted[kind.format_map({name: _plain(bound) for name, bound in bounds})] = None
+    if "a number" in wanted:
+        wanted.pop("a whole number", None)
+    return f"Expected {' or '.join(wanted)}"
+
+
+def _plain(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+
+
+_EXPECTED = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "finite_number": "a finite number",
+    "multiple_of": "a multiple of {multiple_of}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "a text",
+    "string_too_short": "a text of {min_length} or more characters",
+    "string_too_long": "a text of {max_length} or fewer characters",
+    "literal_error": "{expected}",
+    **dict.fromkeys(
+        ("list_type", "tuple_type", "set_type", "frozen_set_type"), "a list"
+    ),
+    "too_short": "{min_length} or more entries, not {actual_length}",
+    "too_long": "{max_length} or fewer entries, not {actual_length}",
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "a mapping of keys"),
+    "path_type": "a path",
+}
+"""What was expected, by pydantic's name of an error; others are told in its words."""
 
 
 def _unknown(cls: type[BaseModel], loc: tuple[Any, ...], beside: Sequence[str]) -> str:

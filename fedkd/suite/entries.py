@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fedkd.config import Config, build
 from fedkd.errors import ConfigError
 from fedkd.simulation.faults.files import with_checksum
 from fedkd.suite.search import Space, plain_space
 
-SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_+-]{0,99}$"
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}")
+_SHOWN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+./ -]*")
+
+
+def _safe(name: str) -> str:
+    if _SAFE.fullmatch(name) is None:
+        raise ValueError(
+            "Expected 1 to 100 letters, digits, '_', '+' or '-', the first a letter or a "
+            "digit: folders are named after it"
+        )
+    return name
+
+
+def _shown(label: str) -> str:
+    if _SHOWN.fullmatch(label) is None:
+        raise ValueError(
+            "Expected letters, digits, spaces, '_', '+', '.', '/' or '-', the first a "
+            "letter or a digit"
+        )
+    return label
+
+
+SafeName: TypeAlias = Annotated[str, AfterValidator(_safe)]
 """Names that become folder names and parts of dotted paths."""
 
 
-SHOWN = r"^[A-Za-z0-9][A-Za-z0-9_+./ -]*$"
+ShownName: TypeAlias = Annotated[str, AfterValidator(_shown)]
 """What tables may call data sets, partitions and models."""
 
 
@@ -38,7 +61,7 @@ class Listed(Config):
     """Its registered name."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Its options."""
-    label: str | None = Field(None, pattern=SHOWN)
+    label: ShownName | None = None
     """What tables call it; its name with the options that are not the default, if None."""
 
     def plain(self) -> str | dict[str, Any]:
@@ -55,7 +78,7 @@ class Mix(Config):
     """Client i has entry i mod n."""
     server: Listed | None = None
     """The server's model, the student of distillation; the first entry if None."""
-    label: str | None = Field(None, pattern=SHOWN)
+    label: ShownName | None = None
     """What tables call it; the names of its models if None."""
 
     def mapped(self, change: Callable[[Listed], Listed]) -> Mix:
@@ -78,7 +101,7 @@ class Mix(Config):
 class ListedStrategy(Listed):
     """A strategy in a suite."""
 
-    label: str = Field(pattern=SAFE_NAME)
+    label: SafeName
     """What tables call it."""
     rounds: int | None = Field(None, ge=1)
     """Rounds, where they differ from the suite's."""

@@ -18,11 +18,11 @@ from fedkd.simulation.faults.config import NO_FAULTS
 from fedkd.simulation.protocol import AcceptConfig, Protocol
 from fedkd.suite.axes import AxisValues, axes_of, points_of, with_value
 from fedkd.suite.entries import (
-    SAFE_NAME,
     Listed,
     ListedStrategy,
     MetricEntry,
     Mix,
+    SafeName,
     normalise,
 )
 from fedkd.suite.public import PublicEntry
@@ -49,7 +49,7 @@ class Suite(Protocol):
     other local training of its own.
     """
 
-    name: str = Field(pattern=SAFE_NAME)
+    name: SafeName
     """What results call it; the file's name by default."""
     description: str = ""
     """What it is for; its first line is listed."""

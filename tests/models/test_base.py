@@ -72,13 +72,13 @@ def test_widths_are_rounded_up(size, width, expected):
 @pytest.mark.parametrize(
     ("width", "reason"),
     [
-        (0, "Input should be greater than 0"),
-        (-0.5, "Input should be greater than 0"),
-        (1.01, "Input should be less than or equal to 1"),
-        (math.nan, "Input should be a finite number"),
-        ("1", "Input should be a valid number"),
-        (True, "Input should be a valid number"),
-        (None, "Input should be a valid number"),
+        (0, "Expected more than 0"),
+        (-0.5, "Expected more than 0"),
+        (1.01, "Expected 1 or less"),
+        (math.nan, "Expected a finite number"),
+        ("1", "Expected a number"),
+        (True, "Expected a number"),
+        (None, "Expected a number"),
     ],
 )
 def test_a_width_outside_its_range_is_refused(width, reason):
@@ -92,9 +92,9 @@ def test_a_width_of_one_may_be_written_as_a_whole_number():
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, "2", True])
 def test_a_size_is_a_positive_whole_number(size):
-    with pytest.raises(ConfigError, match=r"^Toy\.size: found .*Input should be "):
+    with pytest.raises(ConfigError, match=r"^Toy\.size: found .*Expected "):
         Toy.build(SHAPE, 3, size=size)
-    with pytest.raises(ConfigError, match=r"^Toy\.sizes\.1: found .*Input should be "):
+    with pytest.raises(ConfigError, match=r"^Toy\.sizes\.1: found .*Expected "):
         Toy.build(SHAPE, 3, sizes=[1, size])
 
 

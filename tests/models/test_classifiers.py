@@ -145,19 +145,19 @@ def test_channels_and_features_of_the_small_network_can_be_chosen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": []}, r"channels: found \[\]\. Tuple should have at least 1 item"),
-        ({"channels": 16}, "channels: found 16. Input should be a valid tuple"),
-        ({"channels": "16"}, "channels: found '16'. Input should be a valid tuple"),
+        ({"channels": []}, r"channels: found \[\]\. Expected 1 or more entries"),
+        ({"channels": 16}, "channels: found 16. Expected a list"),
+        ({"channels": "16"}, "channels: found '16'. Expected a list"),
         (
             {"channels": [16, 0]},
-            r"channels\.1: found 0\. Input should be greater than or equal to 1",
+            r"channels\.1: found 0\. Expected 1 or more",
         ),
-        ({"hidden": 6.4}, "hidden: found 6.4. Input should be a valid integer"),
+        ({"hidden": 6.4}, "hidden: found 6.4. Expected a whole number"),
         (
             {"norm": "layer"},
-            "norm: found 'layer'. Input should be 'batch', 'group' or 'none'",
+            "norm: found 'layer'. Expected 'batch', 'group' or 'none'",
         ),
-        ({"width": 2}, "width: found 2. Input should be less than or equal to 1"),
+        ({"width": 2}, "width: found 2. Expected 1 or less"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, message):

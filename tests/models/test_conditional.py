@@ -150,8 +150,8 @@ def test_a_misspelt_merge_gets_a_suggestion():
 )
 def test_options_that_cannot_be_used_are_refused(network, options):
     ((name, value),) = options.items()
-    what = "greater than or equal to 1" if value == 0 else "a valid integer"
-    with pytest.raises(ConfigError, match=f"{name}: found .*Input should be {what}"):
+    what = "1 or more" if value == 0 else "a whole number"
+    with pytest.raises(ConfigError, match=f"{name}: found .*Expected {what}"):
         network.build((1, 8, 8), 10, **options)
 
 

@@ -126,6 +126,6 @@ def test_initial_weights_are_those_of_dcgan(network):
 )
 def test_options_that_cannot_be_used_are_refused(network, options):
     ((name, value),) = options.items()
-    what = "greater than or equal to 1" if value == 0 else "a valid integer"
-    with pytest.raises(ConfigError, match=f"{name}: found .*Input should be {what}"):
+    what = "1 or more" if value == 0 else "a whole number"
+    with pytest.raises(ConfigError, match=f"{name}: found .*Expected {what}"):
         network.build((1, 8, 8), 10, **options)

@@ -146,7 +146,7 @@ def test_a_transformer_names_an_option_that_cannot_be_used(options, message):
             {"channels": (24, 115, 232, 464, 1024)},
             "channels: .* Found 115 for a stage, expected an even number",
         ),
-        ({"blocks": ()}, r"blocks: found \(\)\. Tuple should have at least 1 item"),
+        ({"blocks": ()}, r"blocks: found \(\)\. Expected 1 or more entries"),
     ],
 )
 def test_a_shufflenet_names_an_option_that_cannot_be_used(options, message):

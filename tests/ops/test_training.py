@@ -77,7 +77,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one():
 
 
 def test_a_bad_value_names_its_path_and_what_was_found():
-    with pytest.raises(ConfigError, match=r"training.lr: found -1.*greater than 0"):
+    with pytest.raises(ConfigError, match=r"training.lr: found -1.*more than 0"):
         build(TrainingConfig, {"local_steps": 1, "lr": -1}, "training")
 
 

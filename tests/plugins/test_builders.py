@@ -64,9 +64,7 @@ def test_a_function_without_options_is_given_shape_and_classes():
 
 
 def test_a_wrong_option_is_named_with_its_path():
-    with pytest.raises(
-        ConfigError, match=r"^models\.net\.units: found 0\. Input should"
-    ):
+    with pytest.raises(ConfigError, match=r"^models\.net\.units: found 0\. Expected"):
         build_model(Net, "models.net", SHAPE, 2, units=0)
 
 
