@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fedkd.api.given import each
+from fedkd.base.yamlfile import EXPECTED, by_name
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.harness.request import Request
-from fedkd.plugins.options import option_names
+from fedkd.ops.training import TrainingConfig
+from fedkd.plugins.options import option_names, option_types
 from fedkd.plugins.registry import Registry
 from fedkd.simulation.executors import AUTO
+from fedkd.suite.entries import not_an_entry
 from fedkd.suite.overrides import PICKED, Overrides
 
 Named: TypeAlias = str | Mapping[str, Any]
@@ -100,6 +103,8 @@ class Setting:
     partition: Named
     models: Models
     seed: int
+    strategy: Named | None = None
+    """What runs there, if anything does; its options stand beside its name."""
 
 
 def lone_suite(
@@ -129,10 +134,9 @@ def lone_suite(
     }
     for name, value in given.items():
         if name not in known:
-            key = _home(registry, name, homes, known, where)
+            key = _home(registry, name, homes, known, where, setting)
             homes[key] = {**homes[key], name: value}
-    models = setting.models
-    one = each(models, f"{where}: models")
+    one = each(setting.models, f"{where}: models")
     return {
         **suite,
         "name": where.rpartition(".")[2],
@@ -149,6 +153,7 @@ def _home(
     homes: Mapping[str, Mapping[str, Any]],
     known: Iterable[str],
     where: str,
+    setting: Setting,
 ) -> str:
     """Return which of the things has an option."""
     names: dict[str, list[str]] = {}
@@ -165,6 +170,9 @@ def _home(
             f"write it beside the name: {having[0]}={{'name': "
             f"{homes[having[0]]['name']!r}, {option!r}: ...}}."
         )
+    elsewhere = _beside(registry, option, known, setting)
+    if elsewhere:
+        raise ConfigError(f"{where}: {elsewhere}")
     every = sorted({*known, *(name for own in names.values() for name in own)})
     raise ConfigError(
         f"{where}: unknown option {option!r}.{suggestion(option, every)} Known: "
@@ -172,14 +180,33 @@ def _home(
     )
 
 
+def _beside(
+    registry: Registry, option: str, known: Iterable[str], setting: Setting
+) -> str:
+    """Return where an option belongs that is no keyword; "" if nothing has it."""
+    if "training" in known and option in TrainingConfig.model_fields:
+        return f"{option!r} is a part of training: training={{..., {option!r}: ...}}."
+    for key, kind, thing in (
+        ("strategy", "strategies", setting.strategy),
+        ("models", "models", setting.models),
+    ):
+        name = thing.get("name") if isinstance(thing, Mapping) else thing
+        bare = name.partition(":")[0] if isinstance(name, str) else ""
+        if bare in registry.entries(kind) and option in option_types(
+            registry, kind, bare
+        ):
+            return (
+                f"{option!r} is an option of {bare}; write it beside the name: {key}="
+                f"{{'name': {name!r}, {option!r}: ...}}."
+            )
+    return ""
+
+
 def _mapping(thing: Named, where: str) -> dict[str, Any]:
     if isinstance(thing, str):
         return {"name": thing}
     if not isinstance(thing, Mapping) or not isinstance(thing.get("name"), str):
-        raise ConfigError(
-            f"{where}: found {thing!r}, expected a name, or a mapping with 'name' and "
-            "options beside it."
-        )
+        raise ConfigError(f"{where}: {not_an_entry(thing)}")
     return dict(thing)
 
 
@@ -201,10 +228,8 @@ def _seeds(value: Seeds) -> str:
 
 def _assignment(path: str, value: Any) -> str:
     """Return the text of ``--set``; JSON is YAML."""
-    try:
-        return f"{path}={json.dumps(value, ensure_ascii=False)}"
-    except TypeError:
-        raise ConfigError(
-            f"{path}: found {value!r}, expected what a suite can hold: texts, numbers, "
-            "true or false, lists and mappings of these."
-        ) from None
+
+    def refuse(odd: Any) -> None:
+        raise ConfigError(f"{path}: found {odd!r}, {EXPECTED}.{by_name(odd)}")
+
+    return f"{path}={json.dumps(value, ensure_ascii=False, default=refuse)}"

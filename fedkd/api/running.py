@@ -87,7 +87,7 @@ def bench(  # noqa: PLR0913 - the options of the command
         DataError: If no cell has its data.
     """
     _check_suite(suite, set)
-    wishes = wishes_of(overrides, set)
+    wishes = said_in_python(overrides)(wishes_of)(overrides, set)
     named = NAMELESS if isinstance(suite, Mapping) else str(suite)
     request = Request(
         suite if isinstance(suite, Mapping) else str(suite),
@@ -156,7 +156,7 @@ def run(  # noqa: PLR0913 - the parts of a run
         FedKDError: If the run fails, diverges or does not apply; says why.
     """
     files = files_given(plugins, "fedkd.run: plugins")
-    setting = Setting(dataset, partition, models, seed)
+    setting = Setting(dataset, partition, models, seed, strategy)
     keys = Suite.model_fields.keys() - _OWN
     with said_in_python(options):
         registry = load_registry(files)

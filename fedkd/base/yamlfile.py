@@ -238,6 +238,24 @@ def dump(value: object) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
+EXPECTED = (
+    "expected what a YAML file can hold: texts, numbers, true or false, lists and "
+    "mappings of these"
+)
+"""Of a value that is none of these."""
+
+
+def by_name(odd: object) -> str:
+    """Return how to name what a plug-in could register; nothing for another value."""
+    # A thing that can be registered is a class, a function, or has options.
+    if not callable(odd) and not callable(getattr(odd, "Config", None)):
+        return ""
+    return (
+        " What is yours is called by its name here: register it in a plug-in, and name "
+        "the plug-in's file with --plugin FILE."
+    )
+
+
 def plain(value: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a mapping as a file that holds it would be read: tuples become lists.
 
@@ -247,10 +265,10 @@ def plain(value: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
         text = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False)
     except yaml.representer.RepresenterError as error:
-        kind = type(error.args[-1]).__name__
+        odd = error.args[-1]
         raise ConfigError(
-            f"{where}: found {error.args[-1]!r} of type {kind}, expected what a YAML file "
-            "can hold: texts, numbers, true or false, lists and mappings of these."
+            f"{where}: found {odd!r} of type {type(odd).__name__}, {EXPECTED}."
+            f"{by_name(odd)}"
         ) from None
     content: dict[str, Any] = parse(text, where)
     return content

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field
 
+from fedkd.base.yamlfile import by_name
 from fedkd.config import Config, build
 from fedkd.errors import ConfigError
 from fedkd.simulation.faults.files import with_checksum
@@ -213,10 +215,7 @@ def _entry(raw: object, where: str) -> Listed:
     if isinstance(raw, str):
         return Listed(name=raw)
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-        raise ConfigError(
-            f"{where}: found {raw!r}, expected a name, or a mapping with 'name' and "
-            "options beside it."
-        )
+        raise ConfigError(f"{where}: {not_an_entry(raw)}")
     bad = [key for key in raw if not isinstance(key, str)]
     if bad:
         raise ConfigError(
@@ -224,6 +223,19 @@ def _entry(raw: object, where: str) -> Listed:
         )
     options = {key: value for key, value in raw.items() if key != "name"}
     return Listed(name=raw["name"], options=options)
+
+
+def not_an_entry(raw: object) -> str:
+    """Return what is wrong with what is neither a name nor a mapping with a name."""
+    instead = ""
+    if isinstance(raw, Mapping) and len(raw) == 1:
+        ((name, options),) = raw.items()
+        if isinstance(options, Mapping):
+            instead = f": {json.dumps({'name': name, **options}, default=repr)}"
+    return (
+        f"found {raw!r}, expected a name, or a mapping with 'name' and options beside "
+        f"it{instead}.{by_name(raw)}"
+    )
 
 
 def _labelled(raw: object, where: str) -> Listed:

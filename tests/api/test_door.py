@@ -13,6 +13,7 @@ from house import ROOT
 from toy_suite import toy_suite
 
 import fedkd
+from fedkd.algorithms.fedavg import FedAvg
 from fedkd.api.worlds import KEYS
 from fedkd.cli import main
 from fedkd.errors import ConfigError, FedKDError
@@ -287,11 +288,43 @@ def test_a_list_of_models_is_one_mix():
         ({"partition": {"alpha": 1}}, "expected a name, or a mapping with 'name'"),
         ({"models": "cnnn"}, "unknown model 'cnnn'"),
         ({"public": {"share": torch.ones(1)}}, "expected what a YAML file can hold"),
+        (
+            {"dataset": {"digits": {"fraction": 0.1}}},
+            r"options beside it: \{\"name\": \"digits\", \"fraction\": 0.1\}\.",
+        ),
+        ({"partition": fedkd.Partitioner}, r"register it in a plug-in.*plugins=\[FILE"),
+        ({"models": "mlp", "hidden": [3]}, r"of mlp; .*: models=\{'name': 'mlp', 'hid"),
+        ({"lr": 0.1}, "unknown option 'lr'"),
     ],
 )
 def test_what_cannot_be_is_refused(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         fedkd.federation(**{**ONE, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"mu": 1},
+            r"'mu' is an option of fedprox; write it beside the name: "
+            r"strategy=\{'name': 'fedprox', 'mu': \.\.\.\}\.",
+        ),
+        (
+            {"lr": 0.1},
+            r"'lr' is a part of training: training=\{\.\.\., 'lr': \.\.\.\}\.",
+        ),
+        (
+            {"hidden": [3]},
+            r"'hidden' is an option of mlp; .*: models=\{'name': 'mlp', ",
+        ),
+        ({"strategy": FedAvg()}, r"type FedAvg, .* register it in a plug-in, "),
+    ],
+)
+def test_a_run_says_where_an_option_belongs(options, sentence):
+    asked = {**ONE, "models": "mlp", "rounds": 1, "training": TRAINING} | options
+    with pytest.raises(ConfigError, match=sentence):
+        fedkd.run(asked.pop("strategy", "fedprox"), **asked, progress=False)
 
 
 def test_an_option_of_both_things_is_asked_for_beside_the_name(monkeypatch):
@@ -369,7 +402,15 @@ def test_a_run_that_fails_says_why(tmp_path):
         ({"rouns": 3}, "unknown key 'rouns'. Did you mean 'rounds'"),
         ({"strategies": ["fedavgg"]}, "unknown name 'fedavgg'. Did you mean 'fedavg'"),
         ({"set": {"partition.alhpa": 3}}, "Did you mean 'alpha'"),
-        ({"set": {"training.lr": torch.ones(1)}}, "expected what a suite can hold"),
+        ({"set": {"training.lr": torch.ones(1)}}, "expected what a YAML file can hold"),
+        (
+            {"strategies": [FedAvg()]},
+            r"register it in a plug-in, .* plugins=\[FILE\]\.",
+        ),
+        (
+            {"strategies": [{"fedprox": {"mu": 1}}]},
+            r"options beside it: \{\"name\": \"fedprox\", \"mu\": 1\}\.",
+        ),
         ({"device": "gpu"}, "expected auto, cpu, cuda"),
     ],
 )
