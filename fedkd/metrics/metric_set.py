@@ -7,10 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
 from fedkd.base.runname import AXIS_COLUMNS
-from fedkd.errors import ConfigError, ContractError, listing, raised_in, suggestion
+from fedkd.errors import (
+    ConfigError,
+    ContractError,
+    counted,
+    listing,
+    raised_in,
+    suggestion,
+)
 from fedkd.metrics.base import PLACES, Line, Metric, Predictions
 from fedkd.metrics.classification import Accuracy
 from fedkd.metrics.columns import Column
@@ -115,7 +123,9 @@ class MetricSet:
         values: dict[str, Value] = {}
         for label, metric in self._at[place].items():
             with raised_in(f"metric {label!r}"):
-                values[label] = plain(getattr(metric, place)(*given), label)
+                value = plain(getattr(metric, place)(*given), label)
+                _require_shape(value, label, place, *given)
+                values[label] = value
         return values
 
     def _check_reads(self, label: str, metric: Metric) -> None:
@@ -148,17 +158,35 @@ def plain(value: Any, label: str = "") -> Value:
     Raises:
         ContractError: If it is neither a number, nor a sequence of them, nor None.
     """
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | np.ndarray):
         value = value.tolist()
-    if value is None or not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         return _number(value, label)
     return [_number(one, label) for one in value]
+
+
+def _require_shape(value: Value, label: str, place: str, given: Any, *_: Any) -> None:
+    """Refuse several numbers where there is one, or that are not one for each class."""
+    if not isinstance(value, list):
+        return
+    if place != "of_test_set":
+        raise ContractError(
+            f"metric {label!r} returned {value!r}; expected one number, or None: {place} "
+            "reduces what it is given."
+        )
+    if len(value) != given.num_classes:
+        raise ContractError(
+            f"metric {label!r} returned {counted(len(value), 'number')}; expected one, or "
+            f"one for each of {given.num_classes} classes."
+        )
 
 
 def _number(value: Any, label: str) -> float | None:
     if value is None:
         return None
     try:
+        if isinstance(value, str):
+            raise TypeError
         number = value if isinstance(value, int) else float(value)
     except (TypeError, ValueError):
         raise ContractError(

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,9 @@ def test_a_metric_measures_in_exactly_one_place(metric, what):
         (torch.tensor([1.0, math.nan]), [1.0, None]),
         ([torch.tensor(1.0), None], [1.0, None]),
         ((1, 2), [1, 2]),
+        (np.array(2.0), 2.0),
+        (np.array([1.0, math.nan]), [1.0, None]),
+        ([np.float32(0.5), np.int64(2)], [0.5, 2.0]),
         (None, None),
     ],
 )
@@ -132,10 +136,42 @@ def test_values_become_what_json_has(value, expected):
     assert plain(value) == expected
 
 
-@pytest.mark.parametrize("value", ["good", {"a": 1}, [[1.0]], object()])
-def test_what_is_no_number_is_the_fault_of_the_metric(value):
-    with pytest.raises(ContractError, match="metric 'mine' returned"):
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("good", "'good'"), ("3", "'3'"), (["3"], "'3'"), ({"a": 1}, r"\{'a': 1\}"),
+     ([[1.0]], r"\[1.0\]"), (object(), "<object")],
+)  # fmt: skip
+def test_what_is_no_number_is_the_fault_of_the_metric(value, found):
+    with pytest.raises(ContractError, match=f"metric 'mine' returned {found}"):
         plain(value, "mine")
+
+
+class Several(Metric):
+    """Three numbers."""
+
+    def of_test_set(self, predictions):
+        return [1.0, 2.0, 3.0]
+
+
+class SeveralOfClients(Metric):
+    """A number for each client."""
+
+    def of_clients(self, accuracies):
+        return accuracies
+
+
+def test_several_numbers_are_one_for_each_class():
+    mine, labels = MetricSet({"mine": Several()}), torch.tensor([0, 1])
+    of_three = Predictions.of([torch.zeros(2, 3)], labels)
+    assert mine.of_test_set(of_three)["mine"] == [1.0, 2.0, 3.0]
+    with pytest.raises(ContractError, match=r"'mine' returned 3 numbers; .* 4 classes"):
+        mine.of_test_set(Predictions.of([torch.zeros(2, 4)], labels))
+
+
+def test_what_reduces_gives_one_number():
+    mine = MetricSet({"mine": SeveralOfClients()})
+    with pytest.raises(ContractError, match=r"\[50.0, 60.0\]; expected one number, or"):
+        mine.of_clients([50.0, 60.0])
 
 
 def test_a_mean_leaves_out_what_is_not_defined():
