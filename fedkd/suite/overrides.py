@@ -8,28 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedkd.base import yamlfile
 from fedkd.errors import PLUGIN_HINT, ConfigError, listing, suggestion
-from fedkd.plugins.options import option_names, spelled_out
+from fedkd.plugins.options import spelled_out
 from fedkd.plugins.registry import Registry
-from fedkd.suite.axes import NESTED
-from fedkd.suite.entries import (
-    AMOUNTS,
-    Listed,
-    ListedStrategy,
-    Mix,
-    normalise,
-    strategy_entry,
-    without_amounts,
-)
+from fedkd.suite.assignments import Assignment
+from fedkd.suite.entries import Listed, ListedStrategy, Mix, normalise, strategy_entry
 from fedkd.suite.suite import Suite, build_suite, read_suite
-
-_SHARED = {
-    "partition": ("partitions", "partitioners"),
-    "dataset": ("datasets", "datasets"),
-    "model": ("models", "models"),
-}
-"""``--set`` paths that mean every listed thing that has the option."""
 
 _KINDS = {"datasets": "datasets", "partitions": "partitioners", "models": "models"}
 """What is picked beside strategies: keys of a suite, which are options of the command
@@ -66,22 +50,24 @@ def load_overridden(
     """
     values, where = read_suite(suite)
     values = _spelled_out(values, registry, where)
-    _refuse_twice(wishes)
+    assignments = [Assignment.of(text) for text in wishes.assignments]
+    _refuse_twice(wishes, assignments)
     told = list(wishes.assignments)
     named = {key: text for key in _KINDS if (text := getattr(wishes, key)) is not None}
     for key, text in named.items():
         values[key] = _with_named(values, key, text, registry)
     # Assignments first: a selection may leave out what they address.
-    for text in wishes.assignments:
-        values = _assign(values, text, registry)
-        values = _spelled_out(values, registry, f"--set {text}")
+    for one in assignments:
+        values = one.applied(values, registry)
+        values = _spelled_out(values, registry, one.where)
     before = {key: values.get(key, []) for key in PICKED}
     if wishes.strategies is not None:
         values["strategies"] = _pick_strategies(values, wishes.strategies, registry)
     for key, text in named.items():
         values[key] = _pick(values, key, text, registry)
     for key in PICKED:
-        _refuse_replaced(wishes, key, before[key], values.get(key, []))
+        if any(entry not in before[key] for entry in values.get(key, [])):
+            _refuse_replaced(wishes, assignments, key)
     if wishes.seeds is not None:
         values["seeds"] = wishes.seeds
         told.append(f"--seeds {wishes.seeds}")
@@ -98,42 +84,39 @@ def load_overridden(
     return build_suite(values, f"{where} with {', '.join(told)}" if told else where)
 
 
-def _refuse_twice(wishes: Overrides) -> None:
+def _refuse_twice(wishes: Overrides, assignments: Sequence[Assignment]) -> None:
     """Refuse an option and a ``--set`` of the same thing, of which one would be ignored.
 
     Raises:
         ConfigError: Naming both.
     """
-    for text in wishes.assignments:
-        path = text.partition("=")[0].strip()
+    for one in assignments:
         # A number of rounds takes the place of those of single strategies, too.
-        own = path.startswith("strategies.") and path.count(".") == 2
-        name = "rounds" if own and path.endswith(".rounds") else path
-        value = (
-            getattr(wishes, name) if name in ("seeds", "rounds", "clients") else None
-        )
+        is_own = one.keys[0] == "strategies" and one.keys[2:] == ("rounds",)
+        name = "rounds" if is_own else one.path
+        given = name in ("seeds", "rounds", "clients")
+        value = getattr(wishes, name) if given else None
         if value is not None:
-            _refuse_both(f"--{name} {value}", text)
+            _refuse_both(f"--{name} {value}", one)
 
 
 def _refuse_replaced(
-    wishes: Overrides, key: str, before: Sequence[Any], picked: Sequence[Any]
+    wishes: Overrides, assignments: Sequence[Assignment], key: str
 ) -> None:
-    """Refuse to pick what a ``--set`` of the whole list has not in it.
+    """Refuse a ``--set`` of a whole list that has not in it what an option picks.
 
     Raises:
         ConfigError: Naming both.
     """
-    for text in wishes.assignments:
-        if text.partition("=")[0].strip() == key and any(
-            e not in before for e in picked
-        ):
-            _refuse_both(f"--{key} {getattr(wishes, key)}", text)
+    for one in assignments:
+        if one.path == key:
+            _refuse_both(f"--{key} {getattr(wishes, key)}", one)
 
 
-def _refuse_both(option: str, text: str) -> None:
+def _refuse_both(option: str, other: Assignment) -> None:
     raise ConfigError(
-        f"found {option} and --set {text}, of which one would be ignored; give one of them."
+        f"found {option} and {other.where}, of which one would be ignored; give one of "
+        "them."
     )
 
 
@@ -272,108 +255,3 @@ def _known(
             f"{option}: unknown name {name!r}.{suggestion(name, known)} "
             f"Known: {listing(known)} (run 'fedkd list {kind}').{PLUGIN_HINT}"
         )
-
-
-def _assign(values: dict[str, Any], text: str, registry: Registry) -> dict[str, Any]:
-    """Return ``values`` after ``--set text``."""
-    where = f"--set {text}"
-    path, equals, written = text.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"{where}: expected path=value, such as partition.alpha=0.1.")
-    value = yamlfile.parse(written, where)
-    if keys[0] in _SHARED:
-        return _assign_shared(values, keys, value, registry)
-    if keys[0] == "strategies" and len(keys) > 1:
-        return _assign_strategy(values, keys[1:], value, where)
-    if keys[0] not in Suite.model_fields:
-        known = [*_SHARED, *Suite.model_fields]
-        raise ConfigError(
-            f"{where}: unknown key {keys[0]!r}.{suggestion(keys[0], known)} "
-            f"Known: {listing(known, 30)}."
-        )
-    if keys[0] == "search":
-        # What is searched has points in its name.
-        keys = [part for part in ("search", ".".join(keys[1:])) if part]
-    if len(keys) > 1 and keys[0] not in (*NESTED, "search"):
-        raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
-    if keys[0] == "training" and keys[-1] in AMOUNTS and value is not None:
-        # One amount of work replaces the other.
-        values = {**values, "training": without_amounts(values.get("training"))}
-    return normalise(_put(values, keys, value, where), where)
-
-
-def _assign_shared(
-    values: dict[str, Any], keys: list[str], value: Any, registry: Registry
-) -> dict[str, Any]:
-    """Set an option of every partition, data set or model that has it."""
-    where = f"--set {'.'.join(keys)}"
-    if len(keys) < 2:
-        raise ConfigError(f"{where}: name an option, such as partition.alpha=0.1.")
-    listed, kind = _SHARED[keys[0]]
-    met: set[str] = set()
-    hits = 0
-
-    def changed(entry: Listed) -> Listed:
-        nonlocal hits
-        if registry.entry(kind, entry.name).kind == "mix":
-            return entry  # its models are as they are
-        names = option_names(registry, kind, entry.name)
-        met.update(names)
-        if keys[1] not in names:
-            return entry
-        hits += 1
-        return entry.model_copy(
-            update={"options": _put(entry.options, keys[1:], value, where)}
-        )
-
-    old = values.get(listed, [])
-    new = [x.mapped(changed) if isinstance(x, Mix) else changed(x) for x in old]
-    if not hits:
-        raise ConfigError(
-            f"{where}: no {keys[0]} of the suite has this option."
-            f"{suggestion(keys[1], met)} Known: {listing(sorted(met), 30) or 'none'}."
-        )
-    # Two settings that only differed here are now one.
-    return {**values, listed: [x for i, x in enumerate(new) if x not in new[:i]]}
-
-
-def _assign_strategy(
-    values: dict[str, Any], keys: list[str], value: Any, where: str
-) -> dict[str, Any]:
-    """Set an option of the strategy with the label ``keys[0]``."""
-    listed: list[ListedStrategy] = values.get("strategies", [])
-    labels = [entry.label for entry in listed]
-    if keys[0] not in labels or len(keys) < 2:
-        raise ConfigError(
-            f"{where}: expected strategies.LABEL.OPTION=value with a label of the "
-            f"suite.{suggestion(keys[0], labels)} Known: {listing(labels, 30)}."
-        )
-
-    def changed(entry: ListedStrategy) -> ListedStrategy:
-        own = {"rounds": entry.rounds, "training": entry.training, **entry.options}
-        if entry.search:
-            own["search"] = entry.search
-        if keys[1] == "training" and keys[-1] in AMOUNTS and value is not None:
-            own["training"] = without_amounts(own["training"])
-        own = _put(own, keys[1:], value, where)
-        return strategy_entry(
-            {**own, "name": entry.name, "label": entry.label}, "--set strategies"
-        )
-
-    return {
-        **values,
-        "strategies": [changed(e) if e.label == keys[0] else e for e in listed],
-    }
-
-
-def _put(
-    mapping: Mapping[str, Any], keys: Sequence[str], value: Any, where: str
-) -> dict[str, Any]:
-    """Return a copy of ``mapping`` with ``value`` at the path ``keys``."""
-    if len(keys) == 1:
-        return {**mapping, keys[0]: value}
-    inner = mapping.get(keys[0]) or {}
-    if not isinstance(inner, Mapping):
-        raise ConfigError(f"{where}: {keys[0]!r} has no keys below it.")
-    return {**mapping, keys[0]: _put(inner, keys[1:], value, where)}
