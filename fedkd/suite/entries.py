@@ -104,7 +104,7 @@ class ListedStrategy(Listed):
     """A strategy in a suite."""
 
     label: SafeName
-    """What tables call it."""
+    """What tables call it, and folders of runs are named after."""
     rounds: int | None = Field(None, ge=1)
     """Rounds, where they differ from the suite's."""
     training: dict[str, Any] = Field(default_factory=dict)

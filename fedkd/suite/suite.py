@@ -50,7 +50,8 @@ class Suite(Protocol):
     """
 
     name: SafeName
-    """What results call it; the file's name by default."""
+    """What results call it, in letters, digits, `_`, `+` and `-`; the file's name by
+    default."""
     description: str = ""
     """What it is for; its first line is listed."""
     seeds: Seeds
