@@ -23,6 +23,10 @@ HEADER = 100_000_000
 """Most bytes of the header of safetensors; their own library's limit, too."""
 VALUES = 4_000_000
 """Most values in a JSON text: each takes some 100 bytes of memory."""
+DIGITS = 300
+"""Most digits of a whole number: with a few more it is none that a float holds."""
+MOST = 10**DIGITS
+"""The greatest number that results have: sums of larger ones would be infinite."""
 _CHUNK = 1 << 20
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BETWEEN = b",[{"
@@ -99,7 +103,8 @@ def parse_json(text: bytes | str, most: int = TEXT) -> Any:
 
     Raises:
         BoundsError: If it is longer than ``most`` bytes, has more than :data:`VALUES`
-            values, or is nested too deep.
+            values or a whole number of more than :data:`DIGITS` digits, or is nested too
+            deep.
         ValueError: If it is no JSON.
     """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -110,11 +115,22 @@ def parse_json(text: bytes | str, most: int = TEXT) -> Any:
     if _values(content) > VALUES and _values(_STRING.sub(b"", content)) > VALUES:
         raise BoundsError(f"found JSON of more than {VALUES:,} values; expected fewer.")
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        plain = text if isinstance(text, str) else text.decode("utf-8")
+        return json.loads(plain, parse_int=_whole)
     except RecursionError:
         raise BoundsError(
             "found JSON nested too deep; expected a few levels."
         ) from None
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number, which every sum and mean can take."""
+    if len(digits) > DIGITS:
+        raise BoundsError(
+            f"found a whole number of {len(digits):,} digits in JSON, expected at most "
+            f"{DIGITS}."
+        )
+    return int(digits)
 
 
 def _values(content: bytes) -> int:

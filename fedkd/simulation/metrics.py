@@ -6,27 +6,32 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedkd.base.bounds import opened, parse_json, read_bytes
+from fedkd.base.bounds import MOST, opened, parse_json, read_bytes
 from fedkd.base.files import write_atomic
 from fedkd.base.folders import RunFolder
 from fedkd.base.sealed import LARGEST_METRICS
 from fedkd.errors import DataError
+from fedkd.metrics.metric_set import BY_CLIENT
 
 _MAPPING = (dict,)
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("measured", "logged", "clients", "phases"), _MAPPING),
+    **dict.fromkeys(("measured", "logged", "clients", "phases", "faults"), _MAPPING),
     "global_of": (str,),
 }
 """What a line has under a key, if it has anything there."""
-_OF_EACH = "_by_client"
-"""Ends keys with a value for each client."""
-_USUAL = (int, float, dict, list)
-"""What a line has under any other key; in a list is a number, or nothing, of each class."""
+_OF_EACH = BY_CLIENT
+"""Ends keys with a value for each client, of the test set or of validation images."""
+_USUAL = (int, float, list)
+"""What a line has under any other key; in a list is a number, or nothing, of each class.
+No number is infinite or none at all: JSON has no such, and a page could draw nothing."""
 _COUNTS = ("bytes_up", "bytes_down", "client_examples")
+"""What every round that was measured has: curves and targets are made of them."""
+_ACCURACY = "global_accuracy"
+"""What every round has that was measured."""
 
 
 def append(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -107,16 +112,28 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
 def _odd(metrics: Mapping[str, Any]) -> str:
     """Return the first key of a line whose value is of no kind that it can have."""
     for key, value in metrics.items():
-        kinds = _KINDS.get(key, _MAPPING if key.endswith(_OF_EACH) else _USUAL)
+        is_of_each = key.endswith(_OF_EACH)
+        kinds = _KINDS.get(key, _MAPPING if is_of_each else _USUAL)
         if value is not None and not isinstance(value, kinds):
             return key
-        if isinstance(value, list) and not all(map(_is_number_or_none, value)):
+        if (is_of_each or key not in _KINDS) and not all(map(_is_told, _each(value))):
             return key
-    missing = (key for key in _COUNTS if type(metrics.get(key, 0)) is not int)
+    least = None if metrics.get(_ACCURACY) is not None else 0
+    missing = (key for key in _COUNTS if type(metrics.get(key, least)) is not int)
     clients = (metrics.get("clients") or {}).values()
     odd = not all(isinstance(one, dict) for one in clients)
     return next(missing, "clients" if odd else "")
 
 
-def _is_number_or_none(value: object) -> bool:
-    return value is None or isinstance(value, int | float)
+def _each(value: Any) -> Iterable[object]:
+    """Return the values in one of a line: of classes, of clients, or itself."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else [value]
+
+
+def _is_told(value: object) -> bool:
+    """Say whether a value is a number that can be drawn, or nothing."""
+    if value is None:
+        return True
+    return isinstance(value, int | float) and abs(value) <= MOST

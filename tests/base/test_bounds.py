@@ -83,6 +83,12 @@ def test_json_of_too_many_values_is_refused_before_there_are_any(peak, monkeypat
     assert len(parse_json(json.dumps([1] * 999))) == 999
 
 
+def test_json_of_a_whole_number_that_no_float_holds_is_refused():
+    with pytest.raises(BoundsError, match="a whole number of 401 digits in JSON"):
+        parse_json(f"[1{'0' * 400}]")
+    assert parse_json(f"[{2**128}, -{10**298}, 1.5]") == [2**128, -(10**298), 1.5]
+
+
 def test_json_that_cannot_be_read_is_none_as_ever(tmp_path):
     path = tmp_path / "x.json"
     for content in (b"[" * 10_000, b"\xff", b"[1]", b"1" * 5000, b"{}" * 2):

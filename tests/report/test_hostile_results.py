@@ -10,6 +10,7 @@ from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.commands.export import command as export
 from fedkd.errors import BoundsError, DataError
 from fedkd.harness.folder import held
+from fedkd.metrics.metric_set import BY_CLIENT
 from fedkd.report.plots import read_counts, read_gallery
 from fedkd.report.reading import read_report
 from fedkd.report.results import COLUMNS, read_results
@@ -73,12 +74,30 @@ def test_a_table_of_very_many_columns_is_refused(tmp_path):
         ('{"round": 1, "recall": [0.5, null, "9"]}', "found 'recall' of another"),
         ('{"round": 1, "bytes_up": null}', "found 'bytes_up' of another"),
         ('{"round": 1, "global_of": 1}', "found 'global_of' of another"),
+        ('{"round": 1, "global_accuracy": {}}', "found 'global_accuracy' of another"),
+        ('{"round": 1, "global_accuracy": NaN}', "found 'global_accuracy' of another"),
+        ('{"round": 1, "seconds": 1e999}', "found 'seconds' of another"),
+        ('{"round": 1, "recall": [0.5, -Infinity]}', "found 'recall' of another"),
+        (f'{{"round": 1, "{BY_CLIENT}": {{"0": NaN}}}}', f"found '{BY_CLIENT}' of"),
+        (f'{{"round": 1, "{BY_CLIENT}": {{"0": "9"}}}}', f"found '{BY_CLIENT}' of"),
+        (f'{{"round": 1, "{BY_CLIENT}": [9]}}', f"found '{BY_CLIENT}' of"),
+        ('{"round": 1, "global_accuracy": 9}', "found 'bytes_up' of another"),
+        (
+            '{"round": 1, "bytes_up": 1' + "0" * 400 + "}",
+            "not JSON: found a whole number",
+        ),
     ],
 )
 def test_a_line_of_another_kind_is_named(tmp_path, line, problem):
     (tmp_path / "metrics.jsonl").write_text(f'{{"round": 1}}\n{line}\n')
     with pytest.raises(DataError, match=f"metrics.jsonl:2: {problem}"):
         read_metrics(RunFolder(tmp_path))
+
+
+def test_a_metric_may_be_called_by_client(tmp_path):
+    line = '{"round": 1, "worst_by_client": 9.5}'
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    assert read_metrics(RunFolder(tmp_path)) == [{"round": 1, "worst_by_client": 9.5}]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,11 @@ def test_a_reason_of_two_lines_takes_one(tmp_path):
         (",0.1,", ",low,", ":2: alpha: found 'low', expected a number"),
         (",80.0,", ",nan,", ":2: global_accuracy: found 'nan', expected a percentage"),
         (
+            ",80.0,,,",
+            f",80.0,,{'9' * 400},",
+            ":2: bytes_up: found '999",
+        ),
+        (
             ",80.0,",
             ",179.4,",
             ":2: global_accuracy: found '179.4', expected a percentage "
@@ -898,7 +903,8 @@ def test_a_difference_that_rounds_to_zero_has_no_minus():
 
 
 def line(index, **changes):
-    return {"round": index, "global_accuracy": 50.0, **changes}
+    counts = dict.fromkeys(("bytes_up", "bytes_down", "client_examples"), index)
+    return {"round": index, "global_accuracy": 50.0, **counts, **changes}
 
 
 def test_metrics_are_read_without_a_last_line_that_was_cut(tmp_path):

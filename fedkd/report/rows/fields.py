@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from fedkd.base.bounds import MOST
 from fedkd.base.phases import PHASES
 from fedkd.base.runname import AXIS_COLUMNS
 from fedkd.errors import DataError, listing
@@ -112,7 +113,7 @@ def _number(name: str, text: str, where: str, own: Collection[str]) -> float:
     # What a metric calls accuracy may have another unit than percent.
     is_percent = name in own and name.endswith("accuracy")
     high = 100 if is_percent else math.inf
-    if math.isfinite(number) and low <= number <= high:
+    if abs(number) <= MOST and low <= number <= high:
         return number
     kind = "a whole number" if name in WHOLE else "a number"
     if is_percent:
