@@ -90,6 +90,9 @@ def test_welchs_interval():
     assert ends(interval) == (4.524, 15.476)
     assert welch_interval([80.0, 82.0], [70.0, 71.0, 75.0]) is None
     assert welch_interval([80.0] * 3, [70.0] * 3) is None
+    # Of equal runs on one side, that of the other: variance 1, 2 degrees of freedom, and
+    # t is 4.3027 there. No number is warned of.
+    assert ends(welch_interval([80.0] * 3, [70.0, 71.0, 72.0])) == (6.516, 11.484)
 
 
 def test_a_bootstrap_interval_is_of_means_of_five_drawn_with_replacement():
