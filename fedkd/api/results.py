@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -198,7 +199,7 @@ class Results:
         """
         for name, value in (("threshold", threshold), ("level", level)):
             require(value, (int, float), f"compare: {name}", "a number")
-        if threshold < 0 or not 0.5 <= level < 1:
+        if not 0 <= threshold < math.inf or not 0.5 <= level < 1:
             raise ConfigError(
                 f"compare: found threshold={threshold!r} and level={level!r}, expected "
                 "percentage points from 0 on, and a level of at least 0.5 and below 1."

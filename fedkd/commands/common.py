@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -42,6 +43,23 @@ class WholeNumber(click.IntRange):
                 f"{value!r} is not a plain decimal number, such as 10.", param, ctx
             )
         return super().convert(value, param, ctx)
+
+
+class FiniteNumber(click.FloatRange):
+    """A number within a range; nan, which is in none and outside none, is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: If it is none, is not finite, or is out of range.
+        """
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number, such as 1.5.", param, ctx)
+        return number
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fedkd.commands.common import Strict, wide_console
+from fedkd.commands.common import FiniteNumber, Strict, wide_console
 from fedkd.report.changes import changes_json, changes_markdown, changes_rich
 from fedkd.report.comparing import THRESHOLD, compared, read_place
 from fedkd.report.stats.intervals import LEVEL
@@ -25,14 +25,14 @@ FORMATS = ("table", "markdown", "json")
 @click.option(
     "--threshold",
     metavar="POINTS",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=THRESHOLD,
     show_default=True,
     help="Percentage points of mean accuracy that may be lost.",
 )
 @click.option(
     "--level",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=FiniteNumber(0.5, 1, max_open=True),
     default=LEVEL,
     show_default=True,
     help="Confidence of the intervals that say what is beyond seed noise; raise it "

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from fedkd.base.folders import ResultsFolder
-from fedkd.commands.common import Strict, plugin_option, write_asked
+from fedkd.commands.common import FiniteNumber, Strict, plugin_option, write_asked
 from fedkd.commands.figures import Asked, draw_asked, figure_options, tell_failed
 from fedkd.errors import ConfigError, DataError, listing
 from fedkd.report.html.rendering import html_of
@@ -75,7 +75,7 @@ WIDTH = 120
 @click.option(
     "--target",
     metavar="PERCENT",
-    type=click.FloatRange(0, 100),
+    type=FiniteNumber(0, 100),
     help="Also show the rounds and bytes that it took to this global accuracy.",
 )
 @figure_options

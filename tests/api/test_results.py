@@ -228,6 +228,12 @@ def test_a_comparison_refuses_what_the_command_refuses(results, tmp_path):
     write_results([replace(results.rows[0], strategy="other")], tmp_path / "x.csv")
     with pytest.raises(ConfigError, match=r"x.csv and .* have no cell in common"):
         results.compare(tmp_path / "x.csv")
-    for odd in ({"threshold": -1}, {"level": 1}):
+    nan, inf = float("nan"), float("inf")
+    for odd in (
+        {"threshold": -1},
+        {"level": 1},
+        {"threshold": nan},
+        {"threshold": inf},
+    ):
         with pytest.raises(ConfigError, match="compare: found threshold="):
             results.compare(results, **odd)

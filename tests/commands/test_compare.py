@@ -52,6 +52,14 @@ def test_a_threshold_and_a_level_say_what_is_lost(capsys, places):
     assert "0.5<=x<1" in err
 
 
+@pytest.mark.parametrize(
+    "odd", [("--threshold", "nan"), ("--level", "nan"), ("--threshold", "inf")]
+)
+def test_what_is_no_number_lets_no_loss_pass(capsys, places, odd):
+    err = compare(capsys, *places, *odd, code=2).err
+    assert f"Invalid value for '{odd[0]}': '{odd[1]}' is no finite number" in err
+
+
 def test_markdown_is_a_summary_for_github(capsys, places):
     out = compare(capsys, *places, "--format", "markdown", code=1).out
     lines = out.splitlines()

@@ -545,6 +545,8 @@ def test_what_it_took_to_a_target_is_told_of_runs_that_were_not_asked(tmp_path, 
     assert one.endswith(",3,2")
     assert other.endswith(",,")
     assert main(["report", folder, "--target", "101"]) == 2
+    assert main(["report", folder, "--target", "nan"]) == 2
+    assert "'nan' is no finite number" in capsys.readouterr().err
 
 
 def figures(capsys, folder, *options, code=0):
