@@ -101,10 +101,9 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
                 "line is damaged."
             )
         if odd := _odd(metrics):
-            raise DataError(
-                f"{path}:{number}: found {odd!r} of another kind than rounds have; the "
-                "line is damaged."
-            )
+            what = f"{odd!r} of another kind than rounds have"
+            found = what if odd in metrics else f"a measured round without {odd!r}"
+            raise DataError(f"{path}:{number}: found {found}; the line is damaged.")
         lines.append(metrics)
     return lines
 

@@ -81,7 +81,10 @@ def test_a_table_of_very_many_columns_is_refused(tmp_path):
         (f'{{"round": 1, "{BY_CLIENT}": {{"0": NaN}}}}', f"found '{BY_CLIENT}' of"),
         (f'{{"round": 1, "{BY_CLIENT}": {{"0": "9"}}}}', f"found '{BY_CLIENT}' of"),
         (f'{{"round": 1, "{BY_CLIENT}": [9]}}', f"found '{BY_CLIENT}' of"),
-        ('{"round": 1, "global_accuracy": 9}', "found 'bytes_up' of another"),
+        (
+            '{"round": 1, "global_accuracy": 9}',
+            "found a measured round without 'bytes_up'",
+        ),
         (
             '{"round": 1, "bytes_up": 1' + "0" * 400 + "}",
             "not JSON: found a whole number",
