@@ -204,16 +204,21 @@ class Told:
 
 
 def told(report: Report) -> Told:
-    """Return what suites, searches, environments and logs say."""
-    several = len(report.suites) > 1
+    """Return what suites, searches, environments and logs say, each line once."""
+    seeds: dict[str, dict[int, None]] = {}
+    for suite in report.suites.values():
+        seeds.setdefault(suite.name, {}).update(dict.fromkeys(suite.seeds))
     protocol, origin, tuning = [], [], []
     for folder, suite in report.suites.items():
-        name = f"{suite.name}: " if several else ""
-        protocol += [name + line for line in protocol_lines(suite, report.registry)]
+        name = f"{suite.name}: " if len(seeds) > 1 else ""
+        # Of several folders of one suite, a line of the seeds of all.
+        whole = suite.with_seeds(seeds[suite.name])
+        protocol += [name + line for line in protocol_lines(whole, report.registry)]
         tuning += [name + line for line in tuning_lines(folder) if suite.search]
         origin += [name + line for line in provenance_lines(folder.environment)]
     logs = ((row, report.folders[row.run_id].log) for row in report.rows)
-    return Told(protocol, tuning, origin, warned_lines(logs))
+    once = (list(dict.fromkeys(lines)) for lines in (protocol, tuning, origin))
+    return Told(*once, warned_lines(logs))
 
 
 def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:

@@ -182,6 +182,24 @@ def test_folders_are_joined_into_one_table(capsys, quick, plugin, tmp_path):
     assert not (tmp_path / "late" / "plots").exists()
 
 
+def test_what_folders_of_one_suite_share_is_said_once(capsys, tmp_path):
+    found = rows("fedprox", 80.0, 81.0, 82.0)
+    parts = {"a: 0": found[:1], "b: [2, 1]": found[1:]}
+    suite = SUITE.replace("[toy-mean, toy-ceiling]", "[fedprox]")
+    both = [
+        bench(tmp_path / key[0], own, suite.replace(": 0-2", key[1:]))
+        for key, own in parts.items()
+    ]
+    for folder in map(Path, both):
+        (folder / "environment.json").write_text('{"fedkd": "0.1", "device": "cpu"}')
+    page = report(capsys, *both, "--format", "markdown").out
+    protocol, origin = page.partition("## Protocol\n\n")[2].split("## Provenance\n\n")
+    assert protocol.startswith("- 3 rounds, 2 clients, 100 % of them in each round.\n")
+    assert "\n- Seeds: 0, 2, 1; a seed names" in protocol
+    for lines in (protocol.splitlines(), origin.splitlines()):
+        assert len(lines) == len(set(lines)) > 1
+
+
 def test_the_same_run_in_two_folders_counts_once(capsys, quick, plugin, tmp_path):
     copy = bench(tmp_path / "copy", rows("toy-mean", 80.0, 82.0, 84.0))
     out = report(capsys, quick, copy, "--plugin", plugin, "--format", "json").out
@@ -221,7 +239,7 @@ def test_a_seed_that_was_measured_oftener_in_one_folder_counts_once(
     other = bench(tmp_path / "often", found, often)
     for row in found:
         path = ResultsFolder(Path(other)).run(row.run_id).metrics
-        path.write_text('{"round": 1, "global_accuracy": 9.0}\n' + path.read_text())
+        path.write_text(path.read_text().replace('"round": 3', '"round": 1') * 2)
     for folders in ((quick, other), (other, quick)):
         more = ("--plugin", plugin, "--format", "json")
         read = json.loads(report(capsys, *folders, *more).out)
