@@ -123,8 +123,8 @@ class Results:
 
         Args:
             by: ``run`` for a row a run, with the columns of ``results.csv``; ``round`` for
-                a row a round, with what metrics.jsonl has of it, lists and tables left
-                out.
+                a row a round, with what the run is called, axes of the grid included, and
+                what metrics.jsonl has of it, lists and tables left out.
 
         Raises:
             FedKDError: If pandas is not installed.
@@ -248,8 +248,10 @@ class Results:
 
     def _rounds(self) -> Iterator[dict[str, Any]]:
         for run, row in zip(self.runs, self.rows, strict=True):
-            names = ("strategy", "dataset", "partition", "alpha", "models", "clients")
-            name = {key: row.value(key) for key in (*names, "seed", "run_id")}
+            # What tells runs apart: of several suites, and along the axes of a grid.
+            start = ("suite", "strategy", "dataset", "partition", "alpha", "models")
+            values = {key: row.value(key) for key in (*start, "clients")}
+            name = {**values, **dict(row.axes), "seed": row.seed, "run_id": row.run_id}
             for line in run.history:
                 plain = {
                     k: v for k, v in line.items() if not isinstance(v, dict | list)

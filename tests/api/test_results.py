@@ -55,6 +55,15 @@ def test_a_frame_has_a_row_a_run_and_one_a_round(results):
         results.frame("day")
 
 
+def test_a_frame_of_rounds_tells_the_points_of_a_grid_apart(tmp_path):
+    pytest.importorskip("pandas", reason="needs the extra 'report'")
+    training = {**SUITE["training"], "lr": [0.05, 0.2]}
+    grid = {**SUITE, "training": training, "seeds": 0, "strategies": ["fedavg"]}
+    found = fedkd.bench(grid, out=tmp_path, progress=False).frame("round")
+    assert list(found["training.lr"]) == ["0.05"] * 2 + ["0.2"] * 2
+    assert set(found["suite"]) == {SUITE["name"]}
+
+
 def test_without_pandas_a_sentence_names_the_extra(results, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(FedKDError, match=r"pip install 'fedkd\[report\]'"):
