@@ -27,7 +27,7 @@ from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
 from fedkd.report.html.rendering import TEMPLATES, html_of, render
-from fedkd.report.html.view import page_view
+from fedkd.report.html.view import OWN, page_view, slug
 from fedkd.report.reading import lines_of, page_of, read_report
 from fedkd.report.results import Row, write_results
 
@@ -201,6 +201,22 @@ def test_the_page_asks_for_nothing(page):
     assert "default-src 'none'" in own
     assert not re.search('(src|href)="(?!#|data:)', own)
     assert "url(" not in own
+
+
+def test_no_part_takes_the_name_of_what_the_script_looks_for(report):
+    source = (TEMPLATES / "page.html").read_text()
+    assert set(re.findall(r'\bid="([a-z]+)"', source)) == OWN
+    assert [*map(slug, ("Data", "Runs", "Cell 1", "Worst client"))] == [
+        "data-part", "runs-part", "cell-1-part", "worst-client",
+    ]  # fmt: skip
+    (column,) = report.columns
+    rows = [dataclasses.replace(one, metrics={"data": 0.5}) for one in report.rows]
+    own = dataclasses.replace(column, name="data", title="Data", scope="clients")
+    other = dataclasses.replace(report, rows=rows, columns=(own,))
+    found = Reader(html_of(other, warnings.warn))
+    ids = [one for one in found.ids if one]
+    assert "data-part" in ids
+    assert len(ids) == len(set(ids))
 
 
 def test_simulated_time_is_an_axis_where_a_run_has_a_clock(report):

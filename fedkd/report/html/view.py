@@ -24,6 +24,13 @@ Cell = tuple[str, Setting]
 RUN_COSTS = ("MB up", "MB down", "client examples", "seconds")
 """Those of :data:`fedkd.report.table.COSTS` that are shown of each run."""
 
+OWN = frozenset({
+    "again", "bands", "charts", "clients", "costs", "curves", "data", "environment",
+    "images", "log", "main", "metric", "partition", "runs", "setting", "strategies",
+    "theme", "which",
+})  # fmt: skip
+"""What the page calls its own sections and controls, and its script finds them by."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -112,8 +119,10 @@ def page_view(report: Report, remark: Remark, again: str = "") -> Page:
 
 
 def slug(title: str) -> str:
-    """Return what links call a part: ``costs-of-a-run``."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
+    """Return what links call a part: ``costs-of-a-run``; none of the page's own names."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
+    # A metric may be called as its plug-in, or a label, likes.
+    return f"{name}-part" if name in OWN or name.startswith("cell-") else name
 
 
 def _summary(rows: Sequence[Row]) -> str:
