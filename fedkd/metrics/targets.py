@@ -68,6 +68,8 @@ class RoundsTo(_ToTarget):
     """
 
     unit = "rounds"
+    # Of several seeds the mean is no whole number, and 1, 2, 2 would be 2 ± 1.
+    decimals = 1
 
     def until(self, line: Line) -> int:
         """Return the number of the round, from 1."""

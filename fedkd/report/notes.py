@@ -120,11 +120,11 @@ def signs(table: Table, column: Column | None = None) -> list[str]:
     lines = []
     if table.references:
         lines.append(f"{REFERENCE} is a reference and no competitor.")
-    out = (
-        ": its value here is the mean over the clients' own models, and does not compete"
-        if column is not None and is_of_global(column)
-        else ""
-    )
+    out = ""
+    if column is not None and is_of_global(column):
+        # What is read from rounds, such as when a target was reached, is no mean itself.
+        of = "that of the mean" if column.scope == "rounds" else "the mean"
+        out = f": its value here is {of} over the clients' own models, and does not compete"
     if table.without_global:
         lines.append(f"{OF_CLIENTS} has no global model{out}.")
     if any(entry.is_signed for entry in table.entries.values()):

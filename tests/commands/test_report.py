@@ -556,7 +556,7 @@ def test_what_it_took_to_a_target_is_told_of_runs_that_were_not_asked(tmp_path, 
     assert "| dense    |   undefined |" in page.partition("## Rounds to 70")[2]
     costs = page.partition("## Costs of a run")[2].partition("\n## ")[0]
     (line,) = [one for one in costs.splitlines() if one.startswith("| toy-mean")]
-    assert [text.strip() for text in line.split("|")[-3:-1]] == ["3", "2"]
+    assert [text.strip() for text in line.split("|")[-3:-1]] == ["3.0", "2"]
     assert main(["report", folder, *options, "results-csv"]) == 0
     header, one, other = capsys.readouterr().out.splitlines()
     assert header.endswith(",rounds_to_70,bytes_to_70")

@@ -108,14 +108,14 @@ def test_no_equal_rows_are_among_those_that_lack_seeds():
 
 
 def test_differences_that_round_to_nothing_do_not_say_that_means_look_equal():
-    (rounds,) = RoundsTo(TargetConfig(target=80)).columns("rounds_to_80")
+    (sent,) = BytesTo(TargetConfig(target=80)).columns("bytes_to_80")
     values = {"a": (1, 1, 2), "b": (2, 2, 1), "c": (9, 9, 9)}
     found = [
-        replace(one, metrics={"rounds_to_80": value})
+        replace(one, metrics={"bytes_to_80": value})
         for label, several in values.items()
         for one, value in zip(rows(label, 1.0, 2.0, 3.0), several, strict=True)
     ]
-    section = part(table_markdown(found, title="t", columns=[rounds]), rounds.title)
+    section = part(table_markdown(found, title="t", columns=[sent]), sent.title)
     assert "| a        |     1 ± 1 ≈ |" in section
     assert "| b        |       2 ± 1 |" in section
     assert "a and b: +0 ± 1 [-3, +3], a difference of 0 at these decimals." in section
@@ -206,10 +206,28 @@ def test_what_it_took_to_reach_a_target_stands_among_the_costs():
         " bytes_to_80 ",
     ]
     assert [text.strip() for text in one.split("|")[-3:-1]] == [
-        "7 ± 0",
+        "7.0 ± 0.0",
         "1,500 ± 0",
     ]
     assert other.split("|")[-3].strip() == "2 undefined"
+
+
+def test_rounds_to_a_target_have_the_decimal_that_a_mean_of_them_takes():
+    (rounds,) = RoundsTo(TargetConfig(target=80)).columns("to")
+    found = [
+        replace(one, metrics={"to": value}, global_of=of)
+        for label, of, several in (
+            ("a", "model", (1, 2, 2)),
+            ("b", "clients", (2, 2, 2)),
+        )
+        for one, value in zip(rows(label, 1.0, 2.0, 3.0), several, strict=True)
+    ]
+    section = part(table_markdown(found, title="t", columns=[rounds]), rounds.title)
+    assert "| a        |   1.7 ± 0.6 |" in section
+    assert "| b ‡      |   2.0 ± 0.0 |" in section
+    assert (
+        "‡ has no global model: its value here is that of the mean over the" in section
+    )
 
 
 def test_an_accuracy_over_the_rounds_is_no_cost():
