@@ -37,7 +37,8 @@ def draw_pareto(
         title: Heading.
     """
     columns = 4
-    lines = -(-max(map(len, panels.values())) // columns)
+    labels = {point.label for points in panels.values() for point in points}
+    lines = -(-len(labels) // columns)
     with figure_in(4 * len(panels), 4.3 + 0.24 * lines, path) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (cost, points) in zip(axes, panels.items(), strict=True):
@@ -52,8 +53,12 @@ def draw_pareto(
             _scale(axis, [point.cost * unit for point in points])
             axis.set_xlabel(name)
         axes[0].set_ylabel("global accuracy (%)")
-        handles, texts = axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=columns)
+        # A strategy may be in some panels only: not all results know all costs.
+        pairs = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes)
+        known = {text: one for some in pairs for one, text in some}
+        figure.legend(
+            [*known.values()], [*known], loc="outside lower center", ncols=columns
+        )
         note = " — line: nobody is better at no more cost; hollow: no competitor"
         figure.suptitle(drawable(title) + note, fontsize=12)
 

@@ -45,6 +45,21 @@ def test_a_point_is_a_mean_accuracy_at_a_mean_cost():
     assert [point.label for point in points_of(found, "seconds")] == ["a"]
 
 
+def test_the_legend_names_who_is_in_some_panels_only(tmp_path, monkeypatch):
+    named = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.legend",
+        lambda self, handles, texts, **how: named.append(texts),
+    )
+    panels = {
+        "bytes": [Point("a", 80.0, 1.0, True), Point("b", 70.0, 2.0, True)],
+        "seconds": [Point("b", 70.0, 2.0, True), Point("c", 60.0, 3.0, False)],
+    }
+    shown = looks(["a", "b", "c"], set())
+    scatter.draw_pareto(panels, shown, tmp_path / "costs.png", "t")
+    assert named == [["a", "b", "c"]]
+
+
 def test_references_and_who_has_no_global_model_do_not_compete():
     found = rows("a", 80.0) + rows("central", 99.0) + rows("fedbn", 90.0, of="clients")
     competes = {p.label: p.competes for p in points_of(found, "bytes", {"central"})}
