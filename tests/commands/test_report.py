@@ -583,6 +583,16 @@ def test_figures_for_a_paper_are_drawn_in_place_of_a_table(capsys, quick, plugin
     assert "Figures" not in err
 
 
+def test_a_method_that_was_asked_for_and_is_in_no_figure_is_named(capsys, tmp_path):
+    lost = replace(rows("lost", None)[0], status="skipped", reason="x")
+    folder = bench(tmp_path / "q", [*rows("toy", 80.0), lost], "")
+    out, err = figures(capsys, folder, "--methods", "toy,lost")
+    assert "global-accuracy-rounds-digits-iid-cnn.pdf" in out
+    assert "fedkd: warning: --methods: lost is in no figure, for no run of it" in err
+    assert "no figure" not in figures(capsys, folder).err
+    assert "no figure" not in figures(capsys, folder, "--methods", "toy").err
+
+
 def test_figures_are_of_what_was_asked_for(
     capsys, quick, plugin, tmp_path, monkeypatch
 ):

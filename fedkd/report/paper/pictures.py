@@ -105,7 +105,23 @@ def draw_paper(report: Report, wanted: PaperFigure, folder: Path) -> Drawn:
             f"{column.name} against {wanted.panel}; expected one that is done and left "
             "its metrics.jsonl."
         )
-    return _draw(curves, column, wanted, folder)
+    drawn = _draw(curves, column, wanted, folder)
+    drawn.failed += _absent(curves, column, wanted)
+    return drawn
+
+
+def _absent(
+    curves: Mapping[Setting, Sequence[Curve]], column: Column, wanted: PaperFigure
+) -> list[str]:
+    """Return a sentence on each strategy that was asked for by name and is in no figure."""
+    every = (one.label for some in curves.values() for one in some)
+    there = {label.removesuffix(f" {OF_CLIENTS}") for label in every}
+    return [
+        f"--methods: {name} is in no figure, for no run of it is done and measured "
+        f"{column.name} against {wanted.panel}."
+        for name in wanted.methods
+        if name not in there
+    ]
 
 
 def draw_panels(
