@@ -217,8 +217,10 @@ def told(report: Report) -> Told:
         tuning += [name + line for line in tuning_lines(folder) if suite.search]
         origin += [name + line for line in provenance_lines(folder.environment)]
     logs = ((row, report.folders[row.run_id].log) for row in report.rows)
-    once = (list(dict.fromkeys(lines)) for lines in (protocol, tuning, origin))
-    return Told(*once, warned_lines(logs))
+    protocol, tuning, origin = (
+        list(dict.fromkeys(lines)) for lines in (protocol, tuning, origin)
+    )
+    return Told(protocol, tuning, origin, warned_lines(logs))
 
 
 def lines_of(report: Report) -> list[tuple[Row, list[Line]]]:
