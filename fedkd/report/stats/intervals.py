@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,26 +73,20 @@ def welch_interval(
 ) -> Interval | None:
     """Return Welch's interval of ``mean(values) - mean(others)``, of unpaired runs.
 
-    Its degrees of freedom are those of Welch and Satterthwaite.
-
     Returns:
         The interval; None if either side has fewer than :data:`LEAST_SEEDS` runs, or
         none of them differ on both sides.
     """
-    sides = (values, others)
-    if min(map(len, sides)) < LEAST_SEEDS:
+    both = (values, others)
+    if min(map(len, both)) < LEAST_SEEDS or all(len(set(one)) == 1 for one in both):
         return None
-    # Not by scipy, which warns of a side whose runs are equal, as of a rounding error.
-    parts = [statistics.variance(one) / len(one) for one in sides]
-    whole = sum(parts)
-    if not whole:
-        return None
-    shares = [
-        (part / whole) ** 2 / (len(s) - 1) for part, s in zip(parts, sides, strict=True)
-    ]
-    difference = statistics.fmean(values) - statistics.fmean(others)
-    half = _quantile(1 / sum(shares), level) * math.sqrt(whole)
-    return Interval(difference - half, difference + half, level)
+    from scipy.stats import ttest_ind  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Of a side whose runs are equal it says that their variance may be of rounding.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = ttest_ind(values, others, equal_var=False).confidence_interval(level)
+    return Interval(float(test.low), float(test.high), level)
 
 
 def bootstrap_interval(

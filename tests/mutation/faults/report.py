@@ -50,8 +50,8 @@ FAULTS = [
     dict(
         name="report: unpaired runs are taken to have one variance",
         path=INTERVALS,
-        old="_quantile(1 / sum(shares), level)",
-        new="_quantile(len(values) + len(others) - 2, level)",
+        old="ttest_ind(values, others, equal_var=False)",
+        new="ttest_ind(values, others, equal_var=True)",
         tests=STATS,
     ),
     dict(
