@@ -174,12 +174,17 @@ class MultiKrum(Nearest):
     """Its name."""
     keep: int | None = Field(None, ge=1)
     """m, of how many clients the mean is; None: n - f - 2, as many as a score has
-    neighbours."""
+    neighbours. At most n - f: more could not do without an attacker."""
+
+    @property
+    def least(self) -> int:
+        """The paper's 2 f + 3; and m + f, so that m do not attack."""
+        return max(super().least, (self.keep or 0) + self.attackers)
 
     def taken(self, clients: int, attackers: int) -> int:
-        """Return m, at most the clients that there are."""
+        """Return m, at most as many as do not attack."""
         wanted = clients - attackers - 2 if self.keep is None else self.keep
-        return min(max(1, wanted), clients)
+        return min(max(1, wanted), clients - attackers)
 
 
 class Bulyan(ByDistance):

@@ -155,6 +155,19 @@ def test_at_its_breakdown_point_it_breaks():
         rule_of("median").combine([{"a": tensor(1.0)}, {"b": tensor(1.0)}], [1, 1], {})
 
 
+def test_multi_krum_keeps_no_more_than_do_not_attack():
+    """The mean of five of which one attacks is the attacker's, whatever a score says."""
+    all_five = {"name": "multi_krum", "attackers": 1, "keep": 5}
+    for worst in (1e9, INF, NAN):
+        found = joint(all_five, 0.0, 1.0, worst, 2.0, 4.0)["w"]
+        assert found == 7 / 4  # of 0, 1, 2 and 4
+    rule = rule_of({"name": "multi_krum", "attackers": 2, "keep": 6})
+    assert rule.least == 8
+    # Of seven answers six are asked for, and five do not attack.
+    assert rule.taken(7, rule.believed(7)) == 5
+    assert rule.taken(8, rule.believed(8)) == 6
+
+
 def test_the_least_number_of_clients_is_the_papers():
     def least(name, **options):
         return rule_of({"name": name, **options}).least
