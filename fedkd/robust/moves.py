@@ -17,6 +17,10 @@ from fedkd.payload import Weights
 from fedkd.robust.coordinates import counters
 from fedkd.robust.rule import Rule, gathered, is_real
 
+_NEAR = 0.1
+"""Of the median distance to where the geometric median is sought from: nobody counts as
+nearer to it."""
+
 
 def norm_of_move(state: Weights, before: Weights) -> float:
     """Return ||s - b|| over floating entries; infinite if a value is not finite."""
@@ -27,6 +31,19 @@ def norm_of_move(state: Weights, before: Weights) -> float:
     ]
     total = sum(squares) ** 0.5
     return torch.inf if math.isnan(total) else total
+
+
+def from_outside(distances: Sequence[float]) -> list[float]:
+    """Return distances to where the passes begin, none below a tenth of their median.
+
+    A state that is there, as of a client that sends back what it was sent, would have
+    nearly all the weight, and passes that grow away from it by a factor each would stay.
+
+    Args:
+        distances: ||v_0 - w_k||; those that are not shorter come back as they are.
+    """
+    least = _NEAR * bound_of(distances)
+    return [max(d, least) if math.isfinite(least) else d for d in distances]
 
 
 def weiszfeld_weights(
@@ -73,12 +90,17 @@ class GeometricMedian(Rule):
     def combine(
         self, states: Iterable[Weights], weights: Sequence[float], before: Weights
     ) -> dict[str, Tensor]:
-        """Return the geometric median, sought from what clients started from."""
+        """Return the geometric median, sought from what clients started from.
+
+        In the first pass nobody counts as nearer to that than :func:`from_outside` says.
+        """
         every = gathered(states)
         alphas = normalised(weights).tolist()
         middle: Weights = before
-        for _ in range(self.iterations):
+        for done in range(self.iterations):
             distances = [norm_of_move(state, middle) for state in every]
+            if not done:
+                distances = from_outside(distances)
             betas = weiszfeld_weights(distances, alphas, self.smoothing)
             # Where no client is finite the result is not either: that is no median's task.
             middle = weighted_average(every, betas if sum(betas) else alphas)

@@ -106,6 +106,25 @@ def test_a_pass_of_weiszfeld_weighs_by_weight_over_distance():
     assert fermat == pytest.approx([0.5, 3**0.5 / 6])
 
 
+def test_one_that_sends_back_its_start_does_not_hold_the_geometric_median_there():
+    once = {"name": "geometric_median", "iterations": 1}
+    # Distances 1, 2 and 0, of which the last counts as 0.1: (1 + 1) / (1 + 1/2 + 10).
+    assert joint(once, 1.0, 2.0, 0.0)["w"].item() == pytest.approx(4 / 23)
+    # 0.05 counts as 0.1 too; 0.1 is near enough by itself.
+    assert joint(once, 1.0, 2.0, 0.05)["w"].item() == pytest.approx(2.5 / 11.5)
+    assert joint(once, 1.0, 2.0, 0.1)["w"].item() == pytest.approx(3 / 11.5)
+    assert joint(once, 1.0, INF, NAN)["w"].item() == 1
+    # The middle one of three on a line is their geometric median.
+    assert joint("geometric_median", 1.0, 1.1, 0.0)["w"].item() > 0.98
+    torch.manual_seed(0)
+    apart = torch.randn(9, 1000).tolist()  # nearly at right angles to each other
+    many = {"name": "geometric_median", "iterations": 60}
+    start = [0.0] * 1000
+    few = joint("geometric_median", *apart, start, before=start)["w"]
+    long = joint(many, *apart, start, before=start)["w"]
+    assert (few - long).norm() < 0.01 * long.norm()
+
+
 def test_moves_longer_than_the_bound_are_shortened_to_it():
     clip = {"name": "norm_clip", "norm": 1.0}
     found = joint(clip, [4.0, 5.0], [1.0, 2.0], weights=[1, 3], before=[1.0, 1.0])
