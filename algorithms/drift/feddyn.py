@@ -41,6 +41,7 @@ from fedkd.algorithms.drift.variates import (
     own,
 )
 from fedkd.payload import Weights
+from fedkd.robust.rule import Mean
 from fedkd.strategy import Client, Round, Server
 
 
@@ -108,11 +109,14 @@ class FedDyn(Averaging):
         variates: Variates = state.besides
         sent, number = _corrected(state), len(server.clients)
         clients = in_time(ups, round)
+        # A rule has lengths of its own, which are of whole moves; a sum has none.
+        before, after = (number, 1) if isinstance(self.rule, Mean) else (1, number)
         moves = (
-            {n: (ups[k].weights[n] - sent[n]) / number for n in variates.mean}
+            {n: (ups[k].weights[n] - sent[n]) / before for n in variates.mean}
             for k in clients
         )
-        change = summed(self.rule, moves, zeros(server.model))
+        total = summed(self.rule, moves, zeros(server.model))
+        change = {n: value / after for n, value in total.items()}
         return Global(mean, besides=variates.moved(change, clients, round))
 
 

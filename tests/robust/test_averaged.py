@@ -18,7 +18,8 @@ from fedkd.plugins.options import resolve
 from fedkd.plugins.registry import load_registry
 from fedkd.robust.coordinates import Median
 from fedkd.robust.rule import Mean
-from fedkd.strategy import Preset
+from fedkd.robust.table import rule_of
+from fedkd.strategy import Preset, Round
 
 REGISTRY = load_registry()
 
@@ -174,6 +175,31 @@ def test_scaffolds_variates_and_fednovas_steps_go_through_the_rule():
     moved = nova._moved(before, before.weights, ups, server, None)
     # tau_eff is 7 / 3; 4 - 7 / 3 x (1, 2, 25) has the median of the second.
     assert moved.weights["w"].item() == pytest.approx(4 - 14 / 3)
+
+
+def test_feddyns_pull_is_of_moves_that_are_clipped_as_moves_are():
+    from fedkd.algorithms.averaging import Global, Update
+    from fedkd.algorithms.drift.feddyn import FedDyn
+    from fedkd.algorithms.drift.variates import Answered, Variates
+
+    now = Round(0, 2, (0, 1, 2, 3))
+    none = {"w": torch.zeros(1)}
+    state = Global(none, besides=Variates(none))
+    ups = {
+        k: Update({"w": torch.tensor([move])}, 1, besides=Answered(None, 0))
+        for k, move in enumerate((8.0, 0.5, 0.5, 0.5))
+    }
+    model = torch.nn.ParameterDict({"w": torch.zeros(1)})
+    server = type("S", (), {"model": model, "clients": range(4)})()
+
+    def pull(written):
+        dyn = FedDyn()
+        dyn.rule = rule_of(written)
+        return dyn._moved(state, none, ups, server, now).besides.mean["w"].item()
+
+    assert pull("mean") == 9.5 / 4
+    assert pull({"name": "norm_clip", "norm": 1.0}) == (1 + 3 * 0.5) / 4
+    assert pull("median") == 0.5
 
 
 def test_one_that_sends_many_times_its_move_hurts_the_mean_alone():
