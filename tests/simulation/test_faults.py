@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from fedkd.simulation.faults.corruption import corrupted
 from fedkd.simulation.faults.files import LARGEST
 from fedkd.simulation.faults.plan import Plan, drawn, steps_of
 from fedkd.simulation.faults.poisoning import flipped, patched, poisoned
+from fedkd.simulation.federation import Validation
 from fedkd.simulation.sides import Sides
 from fedkd.strategy import Round
 
@@ -365,6 +367,20 @@ def test_the_success_of_a_backdoor_is_of_patched_images_of_other_classes():
     vectors = testing.toy_federation(2, ["mlp"], testing.toy_vectors())
     with pytest.raises(ConfigError, match="expected images"):
         poisoned(vectors, FaultConfig(backdoor=1), 0)
+
+
+def test_a_backdoor_is_not_measured_where_the_test_set_is_left_alone():
+    how = {"backdoor": {"share": 0.5, "size": 2}}
+    protocol = testing.toy_protocol(1, 4, faults=how)
+    for alone in (False, True):
+        world = testing.toy_federation(4, ["mlp"])
+        held = Validation(tuple(np.arange(k, k + 1) for k in range(4)), alone)
+        world.validation = held
+        line = simulate(FedAvg(), world, protocol, 1).metrics
+        assert line["faults_backdoor"] == 2
+        assert line["validation_global_accuracy"] is not None
+        assert (line["global_accuracy"] is None) is alone
+        assert ("attack_success" not in line) is alone
 
 
 def trace(folder, *lines):

@@ -26,7 +26,8 @@ def poisoned(federation: Federation, faults: FaultConfig, seed: int) -> Federati
     """Return a federation with the data that malicious clients train on.
 
     Test and validation images are as they were. With a backdoor the federation has
-    beside them what its success is measured on: ``attack``.
+    beside them what its success is measured on, ``attack``: test images, so that there
+    is nothing where the test set is left alone.
 
     Args:
         federation: The world; it is left as it is.
@@ -56,7 +57,9 @@ def poisoned(federation: Federation, faults: FaultConfig, seed: int) -> Federati
             own = _chosen(federation.clients[k].indices, faults.backdoor, seed, k)
             inputs[own] = patched(inputs[own], faults.backdoor.size)
             labels[own] = faults.backdoor.target
-        twin.attack = attack_of(data, faults.backdoor)
+        held = federation.validation
+        if held is None or not held.alone:
+            twin.attack = attack_of(data, faults.backdoor)
     twin.data = replace(data, x_train=inputs, y_train=labels)
     twin.clients = [ClientData(twin.data, c.indices) for c in federation.clients]
     twin.periods = [
