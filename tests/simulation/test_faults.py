@@ -410,6 +410,7 @@ def test_a_file_that_is_none_is_refused_with_its_place(tmp_path):
     assert said("1,2").startswith("/trace.csv:2: found '1,2', expected 3 numbers")
     assert "found client 4 from round 1 to 2" in said("4,1,2")
     assert "found client 1 from round 3 to 2" in said("1,3,2")
+    assert "found client 1 from round 1 to 2.5" in said("1,1,2.5")
     known = FaultConfig(availability=trace(tmp_path, "1,1,2"))
     trace(tmp_path, "1,1,3")
     assert FaultConfig(**known.plain()) == known, "not read where it is known"
@@ -479,6 +480,10 @@ def test_a_round_takes_as_long_as_the_slowest_that_answers(tmp_path):
     assert drawn_once.speeds(0, 1) == drawn_once.speeds(0, 1) != drawn_once.speeds(0, 2)
     with pytest.raises(ValueError, match="expected compute and"):
         ClockConfig(compute=3)
+    for line, found in (("0,9,9", "two lines for client 0"), ("0.5,9,9", "client 0.5")):
+        path.write_text(f"client,compute,bandwidth\n0,8,1\n{line}\n")
+        with pytest.raises(ConfigError, match=f"found {found}, expected one line for"):
+            ClockConfig(devices=str(path)).speeds(0, 0)
     path.write_text("client,compute,bandwidth\n0,8,1\n")
     with pytest.raises(ConfigError, match="found no line for client 2"):
         ClockConfig(devices=str(path)).speeds(0, 2)

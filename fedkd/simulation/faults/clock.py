@@ -108,7 +108,8 @@ class ClockConfig(Config):
             k: The client.
 
         Raises:
-            ConfigError: If the file of devices lacks it, or has a speed of 0.
+            ConfigError: If the file of devices lacks it, has a speed of 0, or has two
+                lines for a client.
         """
         if self.devices is not None:
             return _device(self.devices, k)
@@ -153,5 +154,13 @@ def _device(devices: FileConfig, k: int) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=4)
 def _devices(devices: FileConfig) -> dict[int, tuple[float, float]]:
-    rows = rows_of(devices.file, devices.sha256, DEVICES)
-    return {int(k): (compute, bandwidth) for k, compute, bandwidth in rows}
+    known: dict[int, tuple[float, float]] = {}
+    for k, compute, bandwidth in rows_of(devices.file, devices.sha256, DEVICES):
+        if k % 1 or int(k) in known:
+            found = f"two lines for client {k:g}" if k in known else f"client {k:g}"
+            raise ConfigError(
+                f"{devices.file}: found {found}, expected one line for each client, and "
+                "whole numbers for clients."
+            )
+        known[int(k)] = (compute, bandwidth)
+    return known

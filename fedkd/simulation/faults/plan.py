@@ -117,11 +117,12 @@ def spans_of(
     spans: dict[int, tuple[tuple[int, int], ...]] = {}
     rows = np.asarray(rows_of(trace.file, trace.sha256, SPANS)).reshape(-1, len(SPANS))
     for k, first, last in rows:
-        if not k < clients or not 1 <= first <= last or any(v % 1 for v in (k, first)):
+        are_whole = not any(v % 1 for v in (k, first, last))
+        if not k < clients or not 1 <= first <= last or not are_whole:
             raise ConfigError(
                 f"{trace.file}: found client {k:g} from round {first:g} to "
                 f"{last:g}, expected a client from 0 to {clients - 1}, and rounds from 1 "
-                "on, the first of them first."
+                "on, the first of them first; whole numbers all."
             )
         spans[int(k)] = (*spans.get(int(k), ()), (int(first), int(last)))
     return spans
