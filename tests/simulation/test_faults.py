@@ -103,6 +103,11 @@ def test_stragglers_do_a_part_of_their_steps_in_steps_and_in_epochs():
         ).local_steps
     }
     assert one == 1, "one step at least"
+    for work, steps, expected in ((0.29, 100, 29), (0.58, 50, 29), (0.58, 51, 29)):
+        part = Plan(FaultConfig(straggle={"share": 1, "work": work}), 0, 4)
+        asked = TrainingConfig(local_steps=steps)
+        done = part.training(0, 9, Round(0, 1, (0,)), asked).local_steps
+        assert done == expected, f"{work} of {steps}"
 
 
 def test_a_number_is_a_share_and_what_means_nothing_is_refused():

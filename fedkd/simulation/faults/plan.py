@@ -67,7 +67,9 @@ class Plan:
         straggle = self.faults.straggle
         if straggle is None or k not in self.hit("straggle", round):
             return training
-        steps = max(1, math.floor(straggle.work * steps_of(training, images)))
+        # 0.29 of 100 is below 29 in floats, and stands for it.
+        exact = straggle.work * steps_of(training, images)
+        steps = max(1, math.floor(exact + 1e-9))
         return training.model_copy(update={"local_steps": steps, "local_epochs": None})
 
     def available(self, index: int) -> tuple[int, ...] | None:
