@@ -65,7 +65,11 @@ def krum_scores(distances_KK: Tensor, attackers: int) -> Tensor:
 
 
 def best(distances_KK: Tensor, attackers: int) -> list[int]:
-    """Return the clients by their score, the best first; of equals the earlier."""
+    """Return the clients by their score, the best first; of equals the earlier.
+
+    Two that are each other's nearest and have one neighbour are equal but for rounding,
+    which then decides, alike in every run of a machine.
+    """
     order: list[int] = (
         krum_scores(distances_KK, attackers).argsort(stable=True).tolist()
     )

@@ -45,7 +45,8 @@ class Protocol(Config):
     """Clients in the federation."""
     participation: float | int = Field(1.0, gt=0)
     """Clients of a round: a fraction (a number with a point, at most 1.0) or how many
-    (a whole number)."""
+    (a whole number). A fraction gives the nearest number, one at least; of two that are as
+    near the even one, so that 0.25 of 10 are 2."""
     training: TrainingConfig
     """Local training."""
     evaluation: EvaluationConfig = EvaluationConfig()
