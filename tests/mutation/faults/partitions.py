@@ -154,4 +154,18 @@ FAULTS = [
         new="size = (available[held] / mix[held]).max()",
         tests=HELD,
     ),
+    dict(
+        name="dealing: a client may be left without a sample",
+        path="fedkd/partition/dealing.py",
+        old="if not split.sizes.all():",
+        new="if not split.sizes.any():",
+        tests="tests/partition/test_dealing.py",
+    ),
+    dict(
+        name="dealing: what a split leaves out is in no row",
+        path="fedkd/harness/cell.py",
+        old="(*notes, *missing)",
+        new="(*notes,)",
+        tests="tests/harness/test_bench.py -k leaves_out",
+    ),
 ]

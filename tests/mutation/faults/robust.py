@@ -138,4 +138,25 @@ FAULTS = [
         new="lacking = list[str]()",
         tests=ENTRANCE,
     ),
+    dict(
+        name="geometric median: one that does not move holds it",
+        path="fedkd/robust/moves.py",
+        old="if not done:",
+        new="if done < 0:",
+        tests="tests/robust/test_rules.py",
+    ),
+    dict(
+        name="multi-krum: an attacker has a place",
+        path="fedkd/robust/distances.py",
+        old="return min(max(1, wanted), clients - attackers)",
+        new="return min(max(1, wanted), clients)",
+        tests="tests/robust/test_rules.py",
+    ),
+    dict(
+        name="feddyn: a bound is on a part of a move",
+        path="algorithms/drift/feddyn.py",
+        old="(number, 1) if isinstance(self.rule, Mean) else (1, number)",
+        new="(number, 1)",
+        tests="tests/robust/test_averaged.py -k feddyn",
+    ),
 ]
