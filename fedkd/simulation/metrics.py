@@ -23,8 +23,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "global_of": (str,),
 }
 """What a line has under a key, if it has anything there."""
-_OF_EACH = BY_CLIENT
-"""Ends keys with a value for each client, of the test set or of validation images."""
 _USUAL = (int, float, list)
 """What a line has under any other key; in a list is a number, or nothing, of each class.
 No number is infinite or none at all: JSON has no such, and a page could draw nothing."""
@@ -111,7 +109,7 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
 def _odd(metrics: Mapping[str, Any]) -> str:
     """Return the first key of a line whose value is of no kind that it can have."""
     for key, value in metrics.items():
-        is_of_each = key.endswith(_OF_EACH)
+        is_of_each = key.endswith(BY_CLIENT)
         kinds = _KINDS.get(key, _MAPPING if is_of_each else _USUAL)
         if value is not None and not isinstance(value, kinds):
             return key

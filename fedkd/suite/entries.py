@@ -15,33 +15,37 @@ from fedkd.errors import ConfigError
 from fedkd.simulation.faults.files import with_checksum
 from fedkd.suite.search import Space, plain_space
 
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}")
-_SHOWN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+./ -]*")
+
+def _spelled(pattern: str, expected: str) -> AfterValidator:
+    """Return what refuses texts that a pattern does not match as a whole."""
+
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"Expected {expected}")
+        return text
+
+    return AfterValidator(checked)
 
 
-def _safe(name: str) -> str:
-    if _SAFE.fullmatch(name) is None:
-        raise ValueError(
-            "Expected 1 to 100 letters, digits, '_', '+' or '-', the first a letter or a "
-            "digit: folders are named after it"
-        )
-    return name
-
-
-def _shown(label: str) -> str:
-    if _SHOWN.fullmatch(label) is None:
-        raise ValueError(
-            "Expected letters, digits, spaces, '_', '+', '.', '/' or '-', the first a "
-            "letter or a digit"
-        )
-    return label
-
-
-SafeName: TypeAlias = Annotated[str, AfterValidator(_safe)]
+SafeName: TypeAlias = Annotated[
+    str,
+    _spelled(
+        r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}",
+        "1 to 100 letters, digits, '_', '+' or '-', the first a letter or a digit: "
+        "folders are named after it",
+    ),
+]
 """Names that become folder names and parts of dotted paths."""
 
 
-ShownName: TypeAlias = Annotated[str, AfterValidator(_shown)]
+ShownName: TypeAlias = Annotated[
+    str,
+    _spelled(
+        r"[A-Za-z0-9][A-Za-z0-9_+./ -]*",
+        "letters, digits, spaces, '_', '+', '.', '/' or '-', the first a letter or a "
+        "digit",
+    ),
+]
 """What tables may call data sets, partitions and models."""
 
 
