@@ -1,6 +1,7 @@
 """What all tests share: one thread, no network, real data only where it is given."""
 
 import os
+import random
 import signal
 import socket
 from pathlib import Path
@@ -16,6 +17,7 @@ for _name in [n for n in os.environ if n.startswith("FEDKD_") and n != "FEDKD_DA
     del os.environ[_name]
 
 import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -76,3 +78,20 @@ def data_folder():
     """The folder of the real data files; for tests marked ``data``."""
     assert DATA is not None, "mark the test with pytest.mark.data"
     return DATA
+
+
+@pytest.fixture
+def globals_put_back():
+    """Put back what a planted fault may change for all.
+
+    Each generator is moved on first: one that a test before has seeded with 0 would not
+    show that it is seeded with 0 again.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    threads = torch.get_num_threads()
+    random.random(), np.random.rand(), torch.rand(())
+    yield
+    random.setstate(before[0])
+    np.random.set_state(before[1])
+    torch.set_rng_state(before[2])
+    torch.set_num_threads(threads)

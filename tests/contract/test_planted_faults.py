@@ -434,22 +434,7 @@ FAULTS = [
 """A faulty strategy, the check that is there for it, and what it must say."""
 
 
-@pytest.fixture(autouse=True)
-def _put_back():
-    """A fault may change what is global."""
-    before = (
-        random.getstate(),
-        np.random.get_state(),
-        torch.get_rng_state(),
-        torch.get_num_threads(),
-    )
-    yield
-    random.setstate(before[0])
-    np.random.set_state(before[1])
-    torch.set_rng_state(before[2])
-    torch.set_num_threads(before[3])
-
-
+pytestmark = pytest.mark.usefixtures("globals_put_back")
 TestPlanted = planted(FAULTS, testing.STRATEGY_CHECKS)
 
 

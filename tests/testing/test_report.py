@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from fedkd import Metric, testing
 from fedkd.algorithms.central import Central
 
@@ -12,6 +14,7 @@ class CentralThatSeeds(Central):
         return super().local(down, client)
 
 
+@pytest.mark.usefixtures("globals_put_back")
 def test_a_report_counts_and_explains():
     report = testing.report(CentralThatSeeds)
     assert list(report.broken) == ["global_generators_are_left_alone"]
