@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedkd.metrics.columns import Column
 from fedkd.report.figures import drawable, figure_in, short
 from fedkd.report.looks import Look, look
+from fedkd.report.notes import with_signs
 
 PANELS = {
     "rounds": "round",
@@ -52,6 +53,8 @@ class Curve:
     """``[T]``: simulated time so far, mean over seeds; None where a run has no clock."""
     look: Look = field(default_factory=lambda: look(0))
     """Equal in all pictures of a bench."""
+    of_clients: bool = False
+    """Whether, for want of a global model, its values are of the clients' own models."""
 
     @property
     def final(self) -> float:
@@ -276,7 +279,7 @@ def span_of(curves: Sequence[Curve]) -> float:
 
 def named(curve: Curve) -> str:
     """Return what a legend calls a curve."""
-    name = drawable(curve.label)
+    name = drawable(with_signs(curve.label, False, curve.of_clients))
     return f"{name} (reference)" if curve.look.reference else name
 
 

@@ -46,8 +46,19 @@ PERCENT = f"{100 * LEVEL:g} %"
 
 def labelled(label: str, table: Table) -> str:
     """Return what tables call a strategy: its label with the signs that it has."""
-    signs = [REFERENCE] if label in table.references else []
-    signs += [OF_CLIENTS] if label in table.without_global else []
+    return with_signs(label, label in table.references, label in table.without_global)
+
+
+def with_signs(label: str, is_reference: bool, is_of_clients: bool) -> str:
+    """Return a label with its signs, in the order in which all pages and figures have them.
+
+    Args:
+        label: Of a strategy.
+        is_reference: Whether it does not compete.
+        is_of_clients: Whether its value is of the clients' own models, there being no
+            global one.
+    """
+    signs = [REFERENCE] * is_reference + [OF_CLIENTS] * is_of_clients
     return " ".join([label, *signs])
 
 

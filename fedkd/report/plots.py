@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -225,7 +225,7 @@ class _Page:
             curves = curves_of(runs, lines, column, shown)
             if curves:
                 name = "accuracy" if column is GLOBAL else column.name.replace("_", "-")
-                signed = any(curve.label.endswith(OF_CLIENTS) for curve in curves)
+                signed = any(curve.of_clients for curve in curves)
                 sign = f" — {OF_CLIENTS} no global model" if signed else ""
                 how = partial(draw_curves, curves, column, title=self.title + sign)
                 self.drawn.draw(self.place.path(name), how)
@@ -305,10 +305,11 @@ def curves_of(
     """
     found = []
     for label, rows in runs.items():
-        signed = is_of_global(column) and without_global(rows)
-        name = f"{label} {OF_CLIENTS}" if signed else label
-        found.append(curve_of(name, lines[label], column, shown[label]))
-    return [curve for curve in found if curve]
+        curve = curve_of(label, lines[label], column, shown[label])
+        if curve:
+            of_clients = is_of_global(column) and without_global(rows)
+            found.append(replace(curve, of_clients=of_clients))
+    return found
 
 
 def curve_of(

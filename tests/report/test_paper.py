@@ -18,7 +18,7 @@ from fedkd.report.figures import figure_in
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.looks import look, looks
 from fedkd.report.paper.latex import tables_latex
-from fedkd.report.paper.pictures import PaperFigure, draw_panels
+from fedkd.report.paper.pictures import PaperFigure, _named, draw_panels
 from fedkd.report.paper.tidy import tidy_text
 from fedkd.report.results import Row
 
@@ -217,6 +217,12 @@ def curve(label, number, values, seeds=1, rounds=9):
     x = np.arange(1.0, rounds + 1)
     values = np.stack([np.full(rounds, values + seed) for seed in range(seeds)])
     return Curve(label, values, x, x, x, look=look(number))
+
+
+def test_a_legend_has_the_signs_of_tables_in_their_order():
+    out = Curve("local", *[np.ones((1, 1))] * 4, look=look(0, True), of_clients=True)
+    assert _named(out) == "local † ‡"
+    assert _named(replace(out, look=look(0))) == "local ‡"
 
 
 def lines_in(curves, tmp_path):

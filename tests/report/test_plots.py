@@ -20,7 +20,7 @@ from fedkd.metrics.fairness import WorstClient
 from fedkd.metrics.targets import RoundsTo
 from fedkd.report import curves as curves_module
 from fedkd.report import figures
-from fedkd.report.curves import Curve, draw_curves
+from fedkd.report.curves import Curve, draw_curves, named
 from fedkd.report.figures import DPI, image_grid, partition_heat_map
 from fedkd.report.grouping import GLOBAL
 from fedkd.report.looks import look
@@ -380,7 +380,7 @@ def test_curves_of_who_has_no_global_model_have_a_sign(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "fedkd.report.plots.draw_curves",
         lambda curves, column, path, title: drawn_with.append(
-            ([curve.label for curve in curves], title)
+            ([named(curve) for curve in curves], title)
         ),
     )
     found = [run(tmp_path), replace(run(tmp_path, "fedbn"), global_of="clients")]

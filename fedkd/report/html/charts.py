@@ -24,7 +24,7 @@ from fedkd.report.grouping import (
     without_global,
 )
 from fedkd.report.looks import Look, looks
-from fedkd.report.notes import OF_CLIENTS, REFERENCE
+from fedkd.report.notes import with_signs
 from fedkd.report.plots import curve_of, read_counts
 from fedkd.report.reading import Remark, Report
 from fedkd.report.results import Row
@@ -114,13 +114,11 @@ def charts_of(report: Report, runs: Runs, remark: Remark) -> Plain:
 
 def _look(report: Report, label: str, look: Look, is_nowhere: bool) -> Plain:
     """Return what a strategy is called, and how it is drawn everywhere."""
-    signs = [REFERENCE] if label in report.references else []
-    signs += [OF_CLIENTS] if is_nowhere else []
     dash = (
         "solid" if look.dash == "-" else ",".join(f"{2 * x:g}px" for x in look.dash[1])
     )
     return {
-        "label": " ".join([label, *signs]),
+        "label": with_signs(label, label in report.references, is_nowhere),
         "colour": look.colour,
         "dash": dash,
         "symbol": SYMBOLS[look.marker],

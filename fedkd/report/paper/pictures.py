@@ -24,7 +24,7 @@ from fedkd.report.curves import (
 from fedkd.report.figures import drawable, figure_in
 from fedkd.report.grouping import GLOBAL, LOCAL, Setting, group, setting_titles
 from fedkd.report.looks import looks
-from fedkd.report.notes import OF_CLIENTS, REFERENCE
+from fedkd.report.notes import OF_CLIENTS, REFERENCE, with_signs
 from fedkd.report.plots import Drawn, curves_of, slugs_of
 from fedkd.report.reading import Report
 from fedkd.simulation.metrics import metrics_or_none
@@ -114,8 +114,7 @@ def _absent(
     curves: Mapping[Setting, Sequence[Curve]], column: Column, wanted: PaperFigure
 ) -> list[str]:
     """Return a sentence on each strategy that was asked for by name and is in no figure."""
-    every = (one.label for some in curves.values() for one in some)
-    there = {label.removesuffix(f" {OF_CLIENTS}") for label in every}
+    there = {one.label for some in curves.values() for one in some}
     return [
         f"--methods: {name} is in no figure, for no run of it is done and measured "
         f"{column.name} against {wanted.panel}."
@@ -141,15 +140,13 @@ def draw_panels(
         title: Heading; none if empty.
     """
     curves = [curve for some in panels.values() for curve in some]
-    legend = {curve.label: curve for curve in curves}
     if len(panels) == 1:
-        legend = {curve.label: curve for curve in in_order(curves, column)}
+        curves = in_order(curves, column)
+    legend = {_named(curve): curve for curve in curves}
     width = INCHES[wanted.width]
     abreast = min(ABREAST[wanted.width], len(panels))
     rows = -(-len(panels) // abreast)
-    columns, lines, longest = _legend_in(
-        width, [_named(one) for one in legend.values()]
-    )
+    columns, lines, longest = _legend_in(width, [*legend])
     heading = _wrapped(drawable(title), int(width / LETTER)) if title else ""
     top = 0.2 * bool(title) + 0.155 * heading.count("\n")
     panel = HEIGHTS["column" if len(panels) == 1 else wanted.width]
@@ -157,7 +154,7 @@ def draw_panels(
     with figure_in(width, height, path, POINTS) as figure:
         axes = figure.subplots(rows, abreast, sharey=True, squeeze=False)
         for axis, (name, some) in zip(axes.flat, panels.items(), strict=False):
-            ordered = [one for label in legend for one in some if one.label == label]
+            ordered = [one for own in legend for one in some if _named(one) == own]
             fill_panel(axis, ordered, wanted.panel, span_of(curves), size=SIZE)
             if len(panels) > 1:
                 axis.set_title(_wrapped(drawable(name), int(width / abreast / LETTER)))
@@ -189,8 +186,8 @@ def _add_legend(
 
 def _named(curve: Curve) -> str:
     """Return what a legend calls a curve: as tables do."""
-    sign = f" {REFERENCE}" if curve.look.reference else ""
-    return drawable(f"{curve.label}{sign}")
+    is_reference = curve.look.reference
+    return drawable(with_signs(curve.label, is_reference, curve.of_clients))
 
 
 def _legend_in(width: float, names: Sequence[str]) -> tuple[int, int, int]:
@@ -253,7 +250,7 @@ def _caption(title: str, shared: str, panels: Mapping[str, Sequence[Curve]]) -> 
     sizes = {len(curve.values) for some in panels.values() for curve in some}
     seeds = f"n = {sizes.pop()}" if len(sizes) == 1 else "seeds differ in number"
     every = [curve for some in panels.values() for curve in some]
-    signed = any(curve.label.endswith(OF_CLIENTS) for curve in every)
+    signed = any(curve.of_clients for curve in every)
     grey = any(curve.look.reference for curve in every)
     signs = [f"{OF_CLIENTS} no global model"] * signed + [
         f"{REFERENCE} reference"
