@@ -14,7 +14,7 @@ from torch import Tensor
 from fedkd.ops.averaging import normalised, weighted_average
 from fedkd.ops.submodels import Part, extract, partial_average
 from fedkd.payload import Weights
-from fedkd.robust.coordinates import counters
+from fedkd.robust.coordinates import Median, counters
 from fedkd.robust.rule import Rule, gathered, is_real
 
 _NEAR = 0.1
@@ -137,7 +137,9 @@ class NormClip(Rule):
         before = [extract(whole, part.where) for part in parts]
         clipped = self._clipped([part.weights for part in parts], before)
         pairs = zip(parts, clipped, strict=True)
-        return partial_average(whole, [replace(p, weights=w) for p, w in pairs])
+        joint = partial_average(whole, [replace(p, weights=w) for p, w in pairs])
+        counts = {n: value for n, value in whole.items() if not is_real(value)}
+        return {**joint, **Median().combine_parts(counts, parts)}
 
     def _clipped(
         self, states: Sequence[Weights], before: Sequence[Weights]

@@ -233,6 +233,16 @@ def test_sub_models_are_averaged_over_those_who_hold_a_coordinate():
     )
 
 
+@pytest.mark.parametrize("name", ["median", "trimmed_mean", "norm_clip"])
+def test_a_counter_of_sub_models_is_the_median_of_those_who_have_it(name):
+    axes = Axes((4,), {"w": (Axis(0),), "seen": ()}, {}, -1, {})
+    where = IndexMap(axes, (torch.tensor([0]),))
+    sent = [{"w": tensor([1.0]), "seen": tensor(seen)} for seen in (3, 4, 10**15)]
+    parts = [Part(weights, where, 1.0) for weights in (*sent, {"w": tensor([1.0])})]
+    whole = {"w": torch.zeros(4), "seen": tensor(2)}
+    assert rule_of(name).combine_parts(whole, parts)["seen"] == 4
+
+
 @pytest.mark.parametrize("name", ["krum", "multi_krum", "geometric_median", "bulyan"])
 def test_rules_of_distances_refuse_parts_and_take_whole_models(name):
     whole = {"w": tensor([7.0, 7.0, 7.0, 7.0])}

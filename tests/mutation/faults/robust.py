@@ -76,6 +76,13 @@ FAULTS = [
         tests=RULES,
     ),
     dict(
+        name="norm clip: a counter of sub-models is their mean",
+        path="fedkd/robust/moves.py",
+        old="**Median().combine_parts(counts, parts)",
+        new="",
+        tests=RULES,
+    ),
+    dict(
         name="average: an option that the strategy refuses is taken",
         path="fedkd/averaged.py",
         old="if refusal and not isinstance(rule, Mean):",
