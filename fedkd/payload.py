@@ -3,10 +3,11 @@
 A payload is a frozen dataclass whose fields are tensors, scalars, strings, ``None``,
 or mappings, tuples, lists and frozen dataclasses of these. Tensors are dense, of a type
 that safetensors holds; a subclass of dict, tuple or list, such as a named tuple, would
-come back as the plain one and is refused. Other mappings come back as dicts, members of
-enumerations and NumPy's numbers as plain ones. Strategy states and client memories follow
-the same rule, so one codec serves the wire and the checkpoint. Nothing here uses pickle:
-tensors go through safetensors, the structure through JSON.
+come back as the plain one and is refused, and so are NumPy's arrays and numbers. Other
+mappings come back as dicts; what is a number or a text of Python too, such as a member of
+``IntEnum`` or ``StrEnum`` and ``numpy.float64``, as a plain one. Strategy states and client
+memories follow the same rule, so one codec serves the wire and the checkpoint. Nothing
+here uses pickle: tensors go through safetensors, the structure through JSON.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def _children(value: object, sender: str, path: str) -> list[tuple[Any, Any]]:
         return list(enumerate(value))
     raise ContractError(
         f"{sender} holds {type(value).__name__} at {path or 'its root'}; allowed are "
-        "tensors, numbers, strings, None, and mappings, sequences and frozen "
-        "dataclasses of these."
+        "tensors, numbers of Python, strings, None, and mappings, tuples, lists and "
+        "frozen dataclasses of these."
     )
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -106,6 +107,25 @@ def test_a_container_that_would_come_back_as_another_is_refused(value, plain):
         seal(Parcel({"a": value}), "x.local")
     with pytest.raises(ContractError, match=words.format("its root")):
         encode(value, "x.local")
+
+
+@pytest.mark.parametrize(
+    "value", [np.int64(3), np.float32(3), np.ones(2), {1}, range(2)]
+)
+def test_what_is_no_number_of_python_is_refused(value):
+    words = (
+        rf"x holds {type(value).__name__} at extra; allowed are tensors, numbers of P"
+    )
+    with pytest.raises(ContractError, match=words):
+        seal(Parcel({}, 0, value), "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"), [(np.float64(3), float), (IntEnum("Kind", "ONE").ONE, int)]
+)
+def test_what_is_a_number_of_python_too_comes_back_as_that(value, plain):
+    seal(Parcel({}, 0, value), "me")
+    assert type(decode(encode(value))) is plain
 
 
 @pytest.mark.parametrize(
