@@ -11,9 +11,9 @@ One round, drawn once::
 * ``local`` says what a client does with it, and what it sends back.
 * ``aggregate`` says what the server makes of the answers.
 
-Besides, ``predictors`` names the models that are measured. Three more are optional:
+Besides, ``predictors`` names the models that are measured. Four more are optional:
 ``personal`` gives a client's own model, ``milestone`` says which rounds are measured in
-any case, ``gallery`` gives images.
+any case, ``gallery`` gives images, ``expected`` an answer that honest ones are like.
 
 A strategy never loops over rounds or clients, never measures, never sees a file, a
 process or the other side's data. :class:`Client` is all that ``local`` may touch;
