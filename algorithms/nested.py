@@ -33,7 +33,7 @@ Where all widths are 1, ``broadcast`` sends the same bytes and ``average`` gives
 bits as :func:`fedkd.algorithms.averaging.average`.
 
 A strategy that offers this declares ``Requires(nested_widths=True)``; which models these
-are is the suite's business: ``models: [{cnn: {widths: [1, 0.5, 0.25]}}]``.
+are is the suite's business: ``models: [{name: cnn, widths: [1, 0.5, 0.25]}]``.
 """
 
 from __future__ import annotations
