@@ -107,7 +107,7 @@ def held(folder: ResultsFolder) -> Iterator[None]:
         ) from None
     with lock:
         _hold(lock, out)
-        for place in (out, folder.search.path):
+        for place in (out, folder.plots, folder.search.path):
             sweep(place)
         try:
             yield

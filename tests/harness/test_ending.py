@@ -170,7 +170,9 @@ def test_what_a_killed_process_had_begun_to_write_is_swept(home):
     assert main(arguments("toy-mean")) == 0
     (run,) = Path("out/runs").iterdir()
     begun = [Path("out/.results.csv.1a.tmp"), run / ".checkpoint.safetensors.2b.tmp"]
+    begun += [Path("out/plots/.ranks.png.3c.tmp")]
     for path in begun:
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
     (run / "result.json").unlink()
     assert main(arguments("toy-mean")) == 0
