@@ -229,7 +229,7 @@ def _carried_out(
     made = opened(request)
     if alone:
         only(made.cells, alone)
-    with held(made.settings.out):
+    with held(made.settings.out, made.settings.fresh):
         if made.to_search is not None:
             search = Search(made, made.to_search)
             made = search.run(lambda some: view_of(some.cells, some.rows, progress))

@@ -183,7 +183,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     search = None if bench.to_search is None else Search(bench, bench.to_search)
     if dry_run or probe:
         return _plan(bench, search, probe)
-    with held(bench.settings.out), one_thread() if jobs == 1 else nullcontext():
+    alone = one_thread() if jobs == 1 else nullcontext()
+    with held(bench.settings.out, fresh=not resume), alone:
         view_of = _views(plain)
         if search is not None:
             tuned = _searched(bench, search, view_of)
@@ -258,7 +259,7 @@ def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
     try:
         tuned = search.run(view_of)
     except KeyboardInterrupt as request:
-        again = shlex.join(bench.settings.command)
+        again = shlex.join(bench.settings.again)
         click.echo(
             f"fedkd: interrupted in the search with {search.done} of at most "
             f"{counted(search.planned, 'run')} done; these are kept. Go on with: {again}",
@@ -270,7 +271,9 @@ def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
 
 
 def _say_interrupted(bench: Bench) -> None:
-    again = shlex.join(bench.settings.command)
+    settings = bench.settings
+    begun = bench.ran or bench.to_search is not None
+    again = shlex.join(settings.again if begun else settings.command)
     done, prospect = len(bench.rows), bench.resume_points.prospect()
     parts = [
         f"fedkd: interrupted with {done} of {counted(len(bench.cells), 'cell')} done"

@@ -76,6 +76,11 @@ class Settings:
     command: tuple[str, ...] = ()
     """The command line, for the record."""
 
+    @property
+    def again(self) -> tuple[str, ...]:
+        """The command line that goes on: ``--fresh`` would remove what is done."""
+        return tuple(word for word in self.command if word != "--fresh")
+
 
 class Bench:
     """A suite, its cells, and what has become of them."""
@@ -118,6 +123,8 @@ class Bench:
         self.resume_points = ResumePoints(settings.out)
         self.damaged: list[Path] = []
         """Files of the folder that are not what was written there."""
+        self.ran: set[str] = set()
+        """The ``run_id`` of the cells that were run, or were to be, by this one."""
 
     @property
     def to_search(self) -> SearchConfig | None:
@@ -243,6 +250,7 @@ class Bench:
         if settings.fresh:
             for cell in todo:
                 shutil.rmtree(settings.out.run(cell.run_id).path, ignore_errors=True)
+        self.ran.update(cell.run_id for cell in todo)
         self._record(todo)
         recorder = _Recorder(self, view)
         try:
@@ -282,7 +290,7 @@ class Bench:
             FedKDError: If the folder is gone; none is made in its place.
         """
         out, rows = self.settings.out, self.reported
-        require_there(out)
+        require_there(out, self.settings.fresh)
         results.write_results(rows, out.results)
         page = table.table_markdown(
             rows,
@@ -357,7 +365,7 @@ class _Recorder:
         self._next = 0.0
 
     def started(self, cell: Cell) -> None:
-        require_there(self._bench.settings.out)
+        require_there(self._bench.settings.out, self._bench.settings.fresh)
         self._bench.resume_points.started(cell)
         self._view.started(cell)
 
@@ -368,7 +376,7 @@ class _Recorder:
         self._view.round(cell, metrics)
 
     def finished(self, cell: Cell, row: Row) -> None:
-        require_there(self._bench.settings.out)
+        require_there(self._bench.settings.out, self._bench.settings.fresh)
         self._bench.resume_points.ended(cell)
         if row.status != PAUSED:
             self._bench.done[cell.run_id] = row

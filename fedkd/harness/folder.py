@@ -84,8 +84,12 @@ def _finished(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def held(folder: ResultsFolder) -> Iterator[None]:
+def held(folder: ResultsFolder, fresh: bool = False) -> Iterator[None]:
     """Make a results folder and hold it for this process while the block runs.
+
+    Args:
+        folder: The results folder.
+        fresh: Whether the command that goes on is another one: without ``--fresh``.
 
     Raises:
         ConfigError: If it cannot be made or written to.
@@ -100,7 +104,7 @@ def held(folder: ResultsFolder) -> Iterator[None]:
         lock = folder.lock.open("a", encoding="utf-8")
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise FedKDError(_no_space(out)) from None
+            raise FedKDError(_no_space(out, fresh)) from None
         raise ConfigError(
             f"--out {out}: cannot be written to: {error.strerror}. Choose a folder that "
             "you may write to."
@@ -112,20 +116,24 @@ def held(folder: ResultsFolder) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            require_there(folder)
+            require_there(folder, fresh)
             if error.errno in _NO_SPACE:
-                raise FedKDError(_no_space(out)) from None
+                raise FedKDError(_no_space(out, fresh)) from None
             if error.errno in _NO_ACCESS:
                 raise FedKDError(
                     f"{error.filename or out} can no longer be written to: "
-                    f"{error.strerror}. Finished cells are kept; mend that and run the "
-                    "same command again."
+                    f"{error.strerror}. Finished cells are kept; mend that and run "
+                    f"{_again(fresh)}."
                 ) from None
             raise
 
 
-def require_there(folder: ResultsFolder) -> None:
+def require_there(folder: ResultsFolder, fresh: bool = False) -> None:
     """Refuse to go on writing into a folder that somebody has removed or renamed.
+
+    Args:
+        folder: The results folder.
+        fresh: As for :func:`held`.
 
     Raises:
         FedKDError: If it is not there any more.
@@ -133,15 +141,20 @@ def require_there(folder: ResultsFolder) -> None:
     if not folder.runs.is_dir():
         raise FedKDError(
             f"{folder.path} has disappeared while the bench was writing there. If it was "
-            "moved, put it back; the same command again goes on from what is there."
+            f"moved, put it back; {_again(fresh)} goes on from what is there."
         )
 
 
-def _no_space(out: Path) -> str:
+def _no_space(out: Path, fresh: bool) -> str:
     return (
         f"the disk that holds {out} is full. Finished cells are kept; free some space "
-        "and run the same command again."
+        f"and run {_again(fresh)}."
     )
+
+
+def _again(fresh: bool) -> str:
+    """Return which command goes on; ``--fresh`` would remove what is done."""
+    return f"the same command again{' without --fresh' if fresh else ''}"
 
 
 def _hold(lock: IO[str], out: Path) -> None:

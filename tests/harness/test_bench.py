@@ -553,6 +553,31 @@ def test_an_interruption_leaves_the_table_so_far(bench, capsys, monkeypatch):
     assert "interrupted with 1 of 4 cells done; these are kept" in said.err
 
 
+def test_the_command_that_goes_on_is_without_fresh(bench, capsys, monkeypatch):
+    """It would remove the cells that are said to be kept."""
+    run = bench_module.run_serially
+
+    def interrupted(cells, *arguments):
+        run(cells[:1], *arguments)
+        raise KeyboardInterrupt
+
+    words = ["bench", "toy.yaml", "--fresh", "--out", "out"]
+    monkeypatch.setattr(sys, "argv", ["fedkd", *words])
+    monkeypatch.setattr(bench_module, "run_serially", interrupted)
+    assert bench("toy-mean", "--fresh") == 130
+    said = capsys.readouterr().err
+    assert "interrupted with 1 of 2 cells done; these are kept" in said
+    assert said.endswith("Go on with: fedkd bench toy.yaml --out out\n")
+
+    def before(*_):
+        raise KeyboardInterrupt
+
+    # Nothing was removed yet, so the same command is meant.
+    monkeypatch.setattr(bench_module, "check_cells", before)
+    assert bench("toy-mean", "--fresh") == 130
+    assert "Go on with: fedkd bench toy.yaml --fresh" in capsys.readouterr().err
+
+
 def test_another_grid_in_the_folder_keeps_its_runs_and_not_its_rows(bench, capsys):
     bench("toy-mean", "--seeds", "0")
     assert "not in this table" not in capsys.readouterr().out
@@ -695,7 +720,11 @@ def test_a_disk_that_fills_up_inside_a_cell_is_no_failure_of_the_cell(
 
     monkeypatch.setattr(cell_module, "simulate", full)
     assert bench("toy-mean", "--seeds", "0") == 1
-    assert "the disk that holds out is full" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the disk that holds out is full" in said
+    assert said.endswith("run the same command again.\n")
+    assert bench("toy-mean", "--seeds", "0", "--fresh") == 1
+    assert "run the same command again without --fresh.\n" in capsys.readouterr().err
     assert not list(Path("out/runs").glob("*/result.json"))
 
 

@@ -490,9 +490,11 @@ def test_an_interrupted_search_says_how_to_go_on(run, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench_module._Recorder, "started", interrupted)
-    assert run(code=130) is None
+    monkeypatch.setattr(sys, "argv", ["fedkd", "bench", "toy.yaml", "--fresh"])
+    assert run("--fresh", code=130) is None
     said = capsys.readouterr().err
     assert "interrupted in the search with 0 of at most 8 runs done" in said
+    assert said.endswith("Go on with: fedkd bench toy.yaml\n")
 
 
 def test_a_dry_run_after_the_search_is_of_the_values_that_it_chose(run, capsys):
