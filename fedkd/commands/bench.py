@@ -241,7 +241,8 @@ def _run(bench: Bench, view_of: ViewOf) -> int:
         run_left(bench, lambda: view_of(bench), _say)
     except KeyboardInterrupt as request:
         if bench.reported:
-            bench.write(whole=len(bench.reported) <= WHOLE_AT_ONCE)
+            if len(bench.reported) <= WHOLE_AT_ONCE:
+                bench.write(whole=True)
             _print_table(bench)
         _say_interrupted(bench)
         return exit_code(request)

@@ -235,7 +235,7 @@ class Bench:
         """Run the cells that are to do; keep the results whole.
 
         They are written after each cell, but where that would take more than a tenth of the
-        time, and at the end; who is interrupted writes them with what there is to tell.
+        time, and at the end, also if that is an interruption.
 
         Args:
             builder: What :meth:`check` returned.
@@ -259,7 +259,7 @@ class Bench:
                 run_serially(todo, builder, runs, recorder, executor)
             else:
                 run_side_by_side(todo, jobs, self._shared(builder), recorder)
-        except (FedKDError, OSError):
+        except (FedKDError, OSError, KeyboardInterrupt):
             with contextlib.suppress(FedKDError, OSError):  # of the same folder
                 recorder.write(late=True)
             raise

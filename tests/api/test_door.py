@@ -17,8 +17,10 @@ from fedkd.algorithms.fedavg import FedAvg
 from fedkd.api.worlds import KEYS
 from fedkd.cli import main
 from fedkd.errors import ConfigError, FedKDError
+from fedkd.harness import bench as bench_module
 from fedkd.harness.builder import RunBuilder
 from fedkd.plugins.registry import load_registry
+from fedkd.report.results import read_results
 from fedkd.suite.grid import grid
 from fedkd.suite.suite import Suite, build_suite, load_suite, read_suite
 
@@ -393,6 +395,23 @@ def test_a_run_that_fails_says_why(tmp_path):
     with pytest.warns(RuntimeWarning, match=r"1 of 2 cells failed; read .*log"):
         made = fedkd.bench(suite, out=tmp_path, plugins=[TOY], progress=False)
     assert [run.row.status for run in made] == ["failed", "done"]
+
+
+def test_a_call_that_is_interrupted_leaves_a_table_of_what_is_done(
+    tmp_path, monkeypatch
+):
+    """Also of a cell that ended right after another, for which no table was made."""
+    run = bench_module.run_serially
+
+    def interrupted(cells, *arguments):
+        run(cells[:2], *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_module, "REST", 1e9)
+    monkeypatch.setattr(bench_module, "run_serially", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fedkd.bench(SUITE, out=tmp_path, seeds="0-1", progress=False)
+    assert len(read_results(tmp_path / "results.csv")) == 2
 
 
 @pytest.mark.parametrize(
