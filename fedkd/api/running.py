@@ -17,15 +17,16 @@ from fedkd.api.given import each, files_given, maybe_path, only, require, warn
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results
 from fedkd.api.said import said_in_python
-from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.errors import ConfigError, FedKDError, counted
+from fedkd.base.folders import ResultsFolder
+from fedkd.errors import ConfigError, FedKDError
+from fedkd.harness.bench import Bench
 from fedkd.harness.folder import held
+from fedkd.harness.remarks import remarks, warned
 from fedkd.harness.request import Request, opened, run_left
 from fedkd.harness.search import Search
 from fedkd.plugins.registry import load_registry
 from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
-from fedkd.suite.grid import Cell
 from fedkd.suite.suite import Suite
 
 NAMELESS = ResultsFolder(Path()).suite.name
@@ -104,11 +105,9 @@ def bench(  # noqa: PLR0913 - the options of the command
         observers=tuple(each(observers, "fedkd.bench: observers")),
     )
     request = replace(request, command=command_of(named, request))
-    results, _ = said_in_python(overrides)(_carried_out)(request, progress)
-    failed = [run for run in results if run.row and run.row.status == "failed"]
-    if failed:
-        log = RunFolder(failed[0].folder).log
-        warn(f"{len(failed)} of {counted(len(results), 'cell')} failed; read {log}")
+    results, made = said_in_python(overrides)(_carried_out)(request, progress)
+    for line in remarks(made):
+        warn(line)
     return results
 
 
@@ -174,8 +173,8 @@ def run(  # noqa: PLR0913 - the parts of a run
     )
     request = replace(request, command=command_of(NAMELESS, request))
     with said_in_python(options):
-        done, cells = _carried_out(request, progress, kept, alone="fedkd.run")
-        return _lone_run(done, cells[0])
+        done, made = _carried_out(request, progress, kept, alone="fedkd.run")
+        return _lone_run(done, made)
 
 
 def _check_suite(suite: object, assignments: object) -> None:
@@ -199,20 +198,22 @@ class _Passing:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def _lone_run(results: Results, cell: Cell) -> FinishedRun:
-    """Return the run of a cell; what became of it otherwise is an error."""
-    run = results.run(run_id=cell.run_id)
+def _lone_run(results: Results, bench: Bench) -> FinishedRun:
+    """Return the one run of a bench; what became of it otherwise is an error."""
+    run = results.run(run_id=bench.cells[0].run_id)
     if run.row is not None and run.row.status != "done":
         raise FedKDError(f"{run.row.title}: {run.row.status}: {run.row.reason}")
+    for line in warned(bench):
+        warn(line)
     return run
 
 
 def _carried_out(
     request: Request, progress: bool, kept: object = None, alone: str = ""
-) -> tuple[Results, list[Cell]]:
+) -> tuple[Results, Bench]:
     """Run what is left of what is asked for, and read what it left.
 
-    Results are all that the folder's table has; cells are those that were asked for.
+    Results are all that the folder's table has; the bench is what was asked for.
 
     Args:
         request: What is asked for.
@@ -237,4 +238,4 @@ def _carried_out(
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
     folder = made.settings.out
     report = read_report([folder], request.plugin_files, warn)
-    return Results(report, (folder,), made.settings.data_root, kept), made.cells
+    return Results(report, (folder,), made.settings.data_root, kept), made

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from fedkd.base.ending import exit_code
-from fedkd.commands.closing import closing_lines, used, warned_line
+from fedkd.commands.closing import closing_lines, used
 from fedkd.commands.common import Strict, WholeNumber, plugin_option
 from fedkd.commands.plan import show_plan
 from fedkd.errors import counted
@@ -20,6 +20,7 @@ from fedkd.harness.environment import one_thread
 from fedkd.harness.folder import held
 from fedkd.harness.live.lines import View, make_view
 from fedkd.harness.precheck import Foreseen
+from fedkd.harness.remarks import remarks
 from fedkd.harness.request import Request, checked, opened, run_left
 from fedkd.harness.search import Search, ViewOf
 from fedkd.report.terminal import table_rich
@@ -297,24 +298,10 @@ def _print_table(bench: Bench) -> None:
 
 def _report(bench: Bench, ran: Collection[str]) -> int:
     """Print the table and where things are; return the exit code."""
-    rows = bench.rows
     _print_table(bench)
     for line in closing_lines(bench, ran):
         click.echo(line)
-    warned = warned_line(bench, ran)
-    if warned:
-        click.echo(warned, err=True)
-    failed = [row for row in rows if row.status == "failed"]
-    if failed:
-        log = bench.settings.out.run(failed[0].run_id).log
-        click.echo(
-            f"fedkd: {len(failed)} of {counted(len(rows), 'cell')} failed; read {log}",
-            err=True,
-        )
-    done = any(row.status == "done" for row in rows)
-    if rows and not done and not failed:
-        click.echo(
-            f"fedkd: none of {counted(len(rows), 'cell')} is done; see above why.",
-            err=True,
-        )
-    return 0 if done and not failed else 1
+    for line in remarks(bench):
+        _say(line)
+    statuses = {row.status for row in bench.rows}
+    return 0 if "done" in statuses and "failed" not in statuses else 1

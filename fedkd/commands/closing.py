@@ -9,7 +9,6 @@ from fedkd.base.machine import cores
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import finished_beside, seeds_in
-from fedkd.report.description import warnings_in
 from fedkd.report.results import Row
 from fedkd.report.text import numbered
 from fedkd.report.tuning import tuning_lines
@@ -43,15 +42,6 @@ def used(bench: Bench) -> str:
     else:
         how = "one cell at a time, in this process"
     return f"uses {device}: {how} (of {counted(cores(), 'core')})"
-
-
-def warned_line(bench: Bench, ran: Collection[str]) -> str:
-    """Return how many of the cells that ran have warnings in their logs, if any."""
-    logs = [bench.settings.out.run(run_id).log for run_id in ran]
-    warned = [log for log in sorted(logs) if warnings_in(log)]
-    if not warned:
-        return ""
-    return f"fedkd: {counted(len(warned), 'cell')} logged a warning; read {warned[0]}"
 
 
 def _kept(kept: Sequence[Row], total: int, ignored: str) -> str:

@@ -397,6 +397,21 @@ def test_a_run_that_fails_says_why(tmp_path):
     assert [run.row.status for run in made] == ["failed", "done"]
 
 
+def test_what_runs_warned_of_is_told_as_the_command_tells_it(tmp_path):
+    given = {"plugins": [TOY], "progress": False}
+    one = {"clients": 3, "models": "toy-linear", "rounds": 3, "training": TRAINING}
+    told = r"^1 cell logged a warning; read .*log$"
+    with pytest.warns(RuntimeWarning, match=told):
+        fedkd.run("toy-warns", "toy", "iid", **one, **given)
+    suite = yaml.safe_load(toy_suite("toy-warns, toy-diverges", "[0]"))
+    with pytest.warns(RuntimeWarning, match=told):
+        fedkd.bench(suite, out=tmp_path, **given)
+    # What is done is not told again.
+    fedkd.bench(suite, out=tmp_path, **given)
+    with pytest.warns(RuntimeWarning, match=r"none of 1 cell is done; see above why\."):
+        fedkd.bench(suite, out=tmp_path, strategies="toy-diverges", **given)
+
+
 def test_a_call_that_is_interrupted_leaves_a_table_of_what_is_done(
     tmp_path, monkeypatch
 ):
