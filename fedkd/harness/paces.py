@@ -13,8 +13,8 @@ import torch
 
 from fedkd.base import yamlfile
 from fedkd.base.files import json_mapping
-from fedkd.base.folders import ResultsFolder, RunFolder
-from fedkd.errors import FedKDError
+from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
+from fedkd.errors import BoundsError, FedKDError
 from fedkd.harness.builder import RunBuilder
 from fedkd.harness.environment import machine, reproducible
 from fedkd.ops.training import TrainingConfig, steps_of
@@ -183,11 +183,17 @@ def _timed(sides: Sides, k: int) -> float:
 
 
 def _beside(out: ResultsFolder) -> Iterator[ResultsFolder]:
+    """Yield the results folders beside one, but those in which a link leads out."""
     own = out.path.resolve()
     for path in sorted(own.parent.glob("*/")):
         folder = ResultsFolder(out.path.parent / path.name)
-        if path != own and folder.environment.is_file():
-            yield folder
+        if path == own or not folder.environment.is_file():
+            continue
+        try:
+            refuse_links_out_of(folder.path)
+        except BoundsError:
+            continue  # nobody named that folder, so it is nobody's mistake
+        yield folder
 
 
 def _is_like(environment: Path, here: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fedkd.base.folders import ResultsFolder
+from fedkd.base.folders import ResultsFolder, refuse_links_out_of
 from fedkd.base.machine import cores
 from fedkd.data.root import data_root
 from fedkd.errors import ConfigError
@@ -73,6 +73,7 @@ def opened(request: Request) -> Bench:
 
     Raises:
         ConfigError: If the suite, an option or the folder cannot be used.
+        BoundsError: If a link in the folder leads out of it.
     """
     registry = load_registry(request.plugin_files)
     registry.observe(request.observers)
@@ -92,6 +93,7 @@ def opened(request: Request) -> Bench:
         observers=request.observers,
         command=request.command,
     )
+    refuse_links_out_of(settings.out.path)
     refuse_other_suite(settings.out, suite.name)
     bench = Bench(suite, registry, settings)
     if request.chosen is not None:

@@ -485,6 +485,11 @@ def test_a_dry_run_knows_runs_of_the_folders_beside_it_on_this_machine(bench, ca
         assert "seconds from" not in shown
         # What it trained on is the same on every machine.
         assert len(re.findall(r"toy-mean .* 108 +0 +[?]", shown)) == 2
+    # Nothing is read by a link that leads out of the folder beside.
+    Path("other/runs").rename("elsewhere")
+    Path("other/runs").symlink_to("../elsewhere")
+    assert bench("toy-mean", "--dry-run") == 0
+    assert "108" not in capsys.readouterr().out
     assert not Path("out").exists()
 
 

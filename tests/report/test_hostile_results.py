@@ -10,6 +10,7 @@ from fedkd.base.folders import ResultsFolder, RunFolder, refuse_links_out_of
 from fedkd.commands.export import command as export
 from fedkd.errors import BoundsError, DataError
 from fedkd.harness.folder import held
+from fedkd.harness.request import Request, opened
 from fedkd.metrics.metric_set import BY_CLIENT
 from fedkd.report.plots import read_counts, read_gallery
 from fedkd.report.reading import read_report
@@ -33,6 +34,7 @@ def test_a_link_out_of_a_results_folder_is_followed_by_nobody(folder):
     for do in (
         lambda: read_report([ResultsFolder(folder)]),
         lambda: held(ResultsFolder(folder)).__enter__(),
+        lambda: opened(Request("quick", out=folder)),
         lambda: FinishedRun(folder / "runs" / "one"),
         lambda: export.main([str(folder), "--to", "m.pt"], standalone_mode=False),
     ):
