@@ -78,7 +78,8 @@ class SearchConfig(Config):
     """
 
     trials: int = Field(ge=1)
-    """Values that are tried for each strategy in each setting: the same for all."""
+    """Values that are tried for each strategy in each setting: as many for all, but of a
+    ``grid`` no more than its lists have combinations."""
     seeds: Seeds
     """Seeds of each trial, none of them one of the table's."""
     rounds: int | None = Field(None, ge=1)
@@ -91,8 +92,9 @@ class SearchConfig(Config):
     """What is best of: a column, as it is measured on the validation images after the
     last round of a trial."""
     prune: bool = False
-    """Whether a trial ends early that is worse than the median of those before it at a
-    quarter, a half or three quarters of its rounds; with ``tpe`` only."""
+    """Whether a trial ends early that is worse than the median of those before it, which
+    is asked about every quarter of its rounds, but of those that are drawn; with ``tpe``
+    only."""
     families: tuple[tuple[str, ...], ...] = ()
     """Registered names of data sets that share values: those chosen on the first of a
     family, at the suite's first partition, count for all of them at every partition. A
