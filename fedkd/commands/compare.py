@@ -18,7 +18,8 @@ FORMATS = ("table", "markdown", "json")
 @click.command(
     cls=Strict,
     epilog="Exit code: 0 nothing lost, or nothing that seeds tell from noise, 1 a mean "
-    "lost more than the threshold beyond seed noise or a cell its result, 2 a wrong input.",
+    "lost more than the threshold beyond seed noise, or a cell or a run its result, 2 a "
+    "wrong input.",
 )
 @click.argument("before", metavar="A", type=click.Path(path_type=Path))
 @click.argument("after", metavar="B", type=click.Path(path_type=Path))
