@@ -325,14 +325,18 @@ def test_the_commands_are_what_was_called_and_what_runs_it_again(toy, report):
     assert origin.suite == SUITE
 
 
-def test_what_runs_it_again_names_the_plugins_of_the_first_time(toy, tmp_path):
+def test_what_runs_it_again_names_plugins_and_data_of_the_first_time(toy, tmp_path):
     copy = ResultsFolder(tmp_path / "copy")
     shutil.copytree(toy.path, copy.path)
     called = ["fedkd", "--plugin", "a b.py", "bench", "x", "--plugin=c.py"]
+    called += ["--data-root", "/data", "--jobs", "2"]
     copy.environment.write_text(json.dumps({"command": called}))
     (origin,) = page_view(read_report([copy]), warnings.warn).origins
     for command in origin.commands[1:]:
-        assert "-again --plugin 'a b.py' --plugin c.py" in command.line
+        assert (
+            "-again --plugin 'a b.py' --plugin c.py --data-root /data" in command.line
+        )
+        assert "--jobs" not in command.line
         assert "--chosen" not in command.line
 
 

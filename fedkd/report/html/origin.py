@@ -18,6 +18,8 @@ from fedkd.report.results import Row
 
 LEFT_OUT = ("command", "plugins", EARLIER)
 """Facts that are shown otherwise."""
+NEEDED = ("--plugin", "--data-root")
+"""Options of a command without which its runs cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _commands(
         lines.append(Command(about, shlex.join(called)))
     if row is not None:
         again = ["fedkd", "bench", str(place.suite), "--out", f"{place.path}-again"]
-        again += _plugins_in(called)
+        again += [word for option in NEEDED for word in _given(called, option)]
         if place.chosen.exists():
             # Else the search would be made again.
             again += ["--chosen", str(place.chosen)]
@@ -88,12 +90,13 @@ def _commands(
     return lines
 
 
-def _plugins_in(called: Sequence[str]) -> list[str]:
-    """Return the options of a command that name plug-ins of one file."""
-    apart = [after for before, after in pairwise(called) if before == "--plugin"]
-    joined = [word.removeprefix("--plugin=") for word in called if "--plugin=" in word]
-    files = dict.fromkeys([*apart, *joined])
-    return [word for file in files for word in ("--plugin", file)]
+def _given(called: Sequence[str], option: str) -> list[str]:
+    """Return an option of a command and its value, as often as it has one."""
+    start = f"{option}="
+    apart = [after for before, after in pairwise(called) if before == option]
+    joined = [word.removeprefix(start) for word in called if word.startswith(start)]
+    values = dict.fromkeys([*apart, *joined])
+    return [word for value in values for word in (option, value)]
 
 
 def _shown(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
