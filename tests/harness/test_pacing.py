@@ -15,7 +15,7 @@ class Slow:
     def __init__(self, clock, folder):
         """Take the time that passes."""
         self.done, self.clock, self.written = {}, clock, []
-        self.settings = SimpleNamespace(out=ResultsFolder(folder))
+        self.settings = SimpleNamespace(out=ResultsFolder(folder), fresh=False)
         self.resume_points = SimpleNamespace(ended=lambda cell: None)
 
     def write(self):
@@ -46,7 +46,7 @@ def test_tables_take_a_tenth_of_the_time_and_lack_nothing_at_the_end(
 
 def test_no_folder_is_made_where_one_was_moved_away(tmp_path):
     suite = SimpleNamespace(reported=(), seeds=(0,))
-    settings = SimpleNamespace(out=ResultsFolder(tmp_path / "gone"))
+    settings = SimpleNamespace(out=ResultsFolder(tmp_path / "gone"), fresh=False)
     bench = bench_module.Bench(suite, None, settings, lambda _: ())
     with pytest.raises(FedKDError, match="gone has disappeared while"):
         bench.write(whole=True)
