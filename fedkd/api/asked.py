@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from fedkd.api.given import each
+from fedkd.api.given import each, number_given
 from fedkd.base.yamlfile import EXPECTED, by_name
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.harness.request import Request
@@ -81,8 +81,11 @@ def command_of(suite: str, request: Request) -> tuple[str, ...]:
         request: What is asked for.
     """
     words = ["fedkd", "bench", suite, *words_of(request.wishes)]
-    alone = ("out", "data_root", "chosen", "device", "executor", "jobs")
-    usual = {"device": "auto", "executor": AUTO}
+    alone = (
+        "out", "data_root", "chosen", "device", "executor", "jobs", "workers",
+        "ray_address",
+    )  # fmt: skip
+    usual = {"device": "auto", "executor": AUTO, "ray_address": "local"}
     for name in alone:
         value = getattr(request, name)
         if value not in (None, usual.get(name)):
@@ -92,7 +95,8 @@ def command_of(suite: str, request: Request) -> tuple[str, ...]:
         ("--observer", request.observers),
     ):
         words += [word for value in values for word in (option, str(value))]
-    return (*words, "--fresh") if request.fresh else tuple(words)
+    flags = ("profile", "fresh")
+    return (*words, *(f"--{flag}" for flag in flags if getattr(request, flag)))
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def lone_suite(
         "datasets": [homes["dataset"]],
         "partitions": [homes["partition"]],
         "models": [one[0] if len(one) == 1 else one],
-        "seeds": [setting.seed],
+        "seeds": [number_given(setting.seed, f"{where}: seed", least=0)],
     }
 
 

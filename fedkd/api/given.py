@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fedkd.api.said import in_python
 from fedkd.errors import ConfigError, counted
@@ -63,6 +66,81 @@ def each(value: Any, where: str) -> list[Any]:
     if not isinstance(value, Iterable):
         raise ConfigError(f"{where}: found {value!r}, expected a list, or one of them.")
     return list(value)
+
+
+def name_given(value: Any, where: str) -> str:
+    """Return a name; of a device of torch, its own.
+
+    Raises:
+        ConfigError: If it is no text.
+    """
+    if isinstance(value, torch.device):
+        return str(value)
+    require(value, (str,), where, "a name, as a text")
+    return str(value)
+
+
+def number_given(value: Any, where: str, least: int = 1) -> int:
+    """Return a whole number, NumPy's too.
+
+    Raises:
+        ConfigError: If it is something else, or less than ``least``.
+    """
+    expected = f"a whole number, {least} or more"
+    require(value, (Integral,), where, expected)
+    if value < least:
+        raise ConfigError(f"{where}: found {value}, expected {expected}.")
+    return int(value)
+
+
+def maybe_number(value: Any, where: str) -> int | None:
+    """Return a number of things, 1 or more, or None as it is.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    return None if value is None else number_given(value, where)
+
+
+def truth_given(value: Any, where: str) -> bool:
+    """Return True or False.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: found {value!r}, expected True or False.")
+    return value
+
+
+_FORMS: dict[str, Callable[[Any, str], Any]] = {
+    "out": maybe_path,
+    "data_root": maybe_path,
+    "chosen": maybe_path,
+    "device": name_given,
+    "executor": name_given,
+    "ray_address": name_given,
+    "jobs": maybe_number,
+    "workers": maybe_number,
+    "fresh": truth_given,
+    "profile": truth_given,
+    "progress": truth_given,
+    "plugins": lambda value, where: tuple(files_given(value, where)),
+    "observers": lambda value, where: tuple(each(value, where)),
+}
+
+
+def options_given(where: str, **options: Any) -> dict[str, Any]:
+    """Return options that say how something is run or read, each in its form.
+
+    Args:
+        where: What messages begin with: ``fedkd.bench``.
+        options: By the names of the parameters.
+
+    Raises:
+        ConfigError: If one of them is of no form that it has.
+    """
+    return {k: _FORMS[k](v, f"{where}: {k}") for k, v in options.items()}
 
 
 def require(value: Any, kinds: tuple[type, ...], where: str, how: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fedkd.api.changes import Changes
 from fedkd.api.finished import FinishedRun
-from fedkd.api.given import files_given, maybe_path, path_given, require, warn
+from fedkd.api.given import options_given, path_given, require, warn
 from fedkd.api.notebook import Figures, Page, as_html
 from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder
@@ -286,8 +286,7 @@ def load(
     if not folders:
         raise ConfigError(f"{where}: found no folder, expected such as 'runs/quick'.")
     homes = tuple(ResultsFolder(path_given(folder, where)) for folder in folders)
-    files = files_given(plugins, f"{where}: plugins")
+    how = options_given(where, data_root=data_root, plugins=plugins)
     with said_in_python(()):
-        report = read_report(homes, files, warn)
-    root = maybe_path(data_root, f"{where}: data_root")
-    return Results(report, homes, usual_root(root))
+        report = read_report(homes, how["plugins"], warn)
+    return Results(report, homes, usual_root(how["data_root"]))

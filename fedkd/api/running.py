@@ -13,7 +13,7 @@ from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, command_of, lone_suite, wishes_of
 from fedkd.api.finished import FinishedRun
-from fedkd.api.given import each, files_given, maybe_path, only, require, warn
+from fedkd.api.given import only, options_given, require, warn
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results
 from fedkd.api.said import said_in_python
@@ -27,6 +27,7 @@ from fedkd.harness.search import Search
 from fedkd.plugins.registry import load_registry
 from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
+from fedkd.suite.overrides import Overrides
 from fedkd.suite.suite import Suite
 
 NAMELESS = ResultsFolder(Path()).suite.name
@@ -50,8 +51,11 @@ def bench(  # noqa: PLR0913 - the options of the command
     out: str | Path | None = None,
     device: str = "auto",
     data_root: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     executor: str = AUTO,
+    workers: int | None = None,
+    ray_address: str = "local",
+    profile: bool = False,
     fresh: bool = False,
     chosen: str | Path | None = None,
     plugins: Iterable[str | Path] = (),
@@ -70,9 +74,14 @@ def bench(  # noqa: PLR0913 - the options of the command
         out: Results folder; ``runs/SUITE`` if None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         data_root: Folder of the data files; the usual one if None.
-        jobs: Cells side by side, each in a process of its own; results do not depend on
-            it. More than one in a script goes under ``if __name__ == "__main__":``.
+        jobs: Processes that work at a time, in all: so many cells side by side, or so
+            many for one cell; results do not depend on it. More than one in a script goes
+            under ``if __name__ == "__main__":``. One a core if None.
         executor: How the clients of a cell do their turns.
+        workers: Processes or Ray CPUs for one cell, where one runs at a time; ``jobs`` if
+            None.
+        ray_address: A Ray cluster: its address, ``auto``, or ``local`` to start one here.
+        profile: Whether metrics also say where the time went.
         fresh: Whether finished cells are run again.
         chosen: In place of the suite's search, the values that one chose before: the
             ``chosen.json`` of its results folder.
@@ -90,20 +99,13 @@ def bench(  # noqa: PLR0913 - the options of the command
     _check_suite(suite, set)
     wishes = said_in_python(overrides)(wishes_of)(overrides, set)
     named = NAMELESS if isinstance(suite, Mapping) else str(suite)
-    request = Request(
-        suite if isinstance(suite, Mapping) else str(suite),
-        wishes,
-        out=maybe_path(out, "fedkd.bench: out"),
-        device=device,
-        data_root=maybe_path(data_root, "fedkd.bench: data_root"),
-        jobs=jobs,
-        executor=executor,
-        fresh=fresh,
-        chosen=chosen,
-        plots=False,
-        plugin_files=tuple(files_given(plugins, "fedkd.bench: plugins")),
-        observers=tuple(each(observers, "fedkd.bench: observers")),
-    )
+    how = options_given(
+        "fedkd.bench", out=out, device=device, data_root=data_root, jobs=jobs,
+        executor=executor, workers=workers, ray_address=ray_address, profile=profile,
+        fresh=fresh, chosen=chosen, plugins=plugins, observers=observers,
+        progress=progress,
+    )  # fmt: skip
+    request = _request(suite, wishes, how)
     request = replace(request, command=command_of(named, request))
     results, made = said_in_python(overrides)(_carried_out)(request, progress)
     for line in remarks(made):
@@ -124,7 +126,10 @@ def run(  # noqa: PLR0913 - the parts of a run
     out: str | Path | None = None,
     device: str = "auto",
     data_root: str | Path | None = None,
+    jobs: int | None = 1,
+    executor: str = AUTO,
     plugins: Iterable[str | Path] = (),
+    observers: Iterable[str] = (),
     progress: bool = True,
     **options: Any,
 ) -> FinishedRun:
@@ -143,7 +148,12 @@ def run(  # noqa: PLR0913 - the parts of a run
         out: Results folder; one that lasts as long as what is returned if None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         data_root: Folder of the data files; the usual one if None.
+        jobs: Processes that do the turns of its clients; results do not depend on it. More
+            than one in a script goes under ``if __name__ == "__main__":``. One a core if
+            None.
+        executor: How the clients do their turns.
         plugins: Plug-ins of one file each.
+        observers: Names of what logs the run too, such as ``csv``; ``--observer``.
         progress: Whether to show how far it is.
         options: Of the data set or the partition, such as ``fraction=0.1`` or
             ``alpha=0.1``; and the other keys of a suite: ``public``, ``metrics``,
@@ -154,22 +164,20 @@ def run(  # noqa: PLR0913 - the parts of a run
         DataError: If the data set's files are missing or damaged.
         FedKDError: If the run fails, diverges or does not apply; says why.
     """
-    files = files_given(plugins, "fedkd.run: plugins")
+    how = options_given(
+        "fedkd.run", out=out, device=device, data_root=data_root, jobs=jobs,
+        executor=executor, plugins=plugins, observers=observers, progress=progress,
+    )  # fmt: skip
     setting = Setting(dataset, partition, models, seed, strategy)
     keys = Suite.model_fields.keys() - _OWN
     with said_in_python(options):
-        registry = load_registry(files)
+        registry = load_registry(how["plugins"])
         suite = lone_suite(registry, "fedkd.run", setting, options, keys)
     suite |= {"strategies": [strategy], "clients": clients, "rounds": rounds}
     kept = _Passing() if out is None else None
-    request = Request(
-        {**suite, "training": training},
-        out=maybe_path(out, "fedkd.run: out") if kept is None else kept.path,
-        device=device,
-        data_root=maybe_path(data_root, "fedkd.run: data_root"),
-        jobs=1,
-        plots=False,
-        plugin_files=tuple(files),
+    folder = how["out"] if kept is None else kept.path
+    request = _request(
+        {**suite, "training": training}, Overrides(), how | {"out": folder}
     )
     request = replace(request, command=command_of(NAMELESS, request))
     with said_in_python(options):
@@ -188,6 +196,15 @@ def _check_suite(suite: object, assignments: object) -> None:
     if assignments is not None:
         how = "a mapping of paths to values"
         require(assignments, (Mapping,), "fedkd.bench: set", how)
+
+
+def _request(
+    suite: str | Path | Mapping[str, Any], wishes: Overrides, how: Mapping[str, Any]
+) -> Request:
+    """Return what is asked for, with options in the forms of :func:`options_given`."""
+    named = {k: v for k, v in how.items() if k not in ("plugins", "progress")}
+    whole = suite if isinstance(suite, Mapping) else str(suite)
+    return Request(whole, wishes, plots=False, plugin_files=how["plugins"], **named)
 
 
 class _Passing:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, lone_suite
-from fedkd.api.given import files_given, maybe_path, only
+from fedkd.api.given import only, options_given
 from fedkd.api.said import said_in_python
 from fedkd.data.root import data_root as usual_root
 from fedkd.harness.builder import RunBuilder
@@ -60,17 +60,17 @@ def federation(  # noqa: PLR0913 - the parts of a world
         DataError: If the data set's files are missing or damaged.
     """
     where = "fedkd.federation"
-    files = files_given(plugins, f"{where}: plugins")
+    how = options_given(where, device=device, data_root=data_root, plugins=plugins)
     setting = Setting(dataset, partition, models, seed)
     with said_in_python(options):
-        registry = load_registry(files)
+        registry = load_registry(how["plugins"])
         suite = lone_suite(registry, where, setting, options, KEYS)
         values = {**_ANYONE, **suite, "clients": clients}
         cells = grid(load_overridden(values, Overrides(), registry), registry)
     cell = only(cells, where)
-    root = usual_root(maybe_path(data_root, f"{where}: data_root"))
-    builder = RunBuilder(registry, root, pick_device(device))
     with said_in_python(options):
+        place = pick_device(how["device"])
+        builder = RunBuilder(registry, usual_root(how["data_root"]), place)
         world, _ = builder.federation(cell)
-    world.seed = seed
+    world.seed = int(seed)
     return world

@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,11 @@ def results(home):
 def rows(folder):
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
         return [
-            {k: v for k, v in row.items() if k not in TIMES}
+            {
+                k: v
+                for k, v in row.items()
+                if k not in TIMES and not k.startswith("seconds_")
+            }
             for row in csv.DictReader(file)
         ]
 
@@ -102,15 +107,31 @@ def test_the_record_of_a_bench_is_a_command_that_gives_the_same_rows(tmp_path):
     given = {"plugins": [TOY], "observers": ["csv"], "data_root": tmp_path / "none"}
     fedkd.bench(
         suite, **given, rounds=2, out=tmp_path / "a b", executor="serial",
-        fresh=True, progress=False,
+        jobs=None, workers=1, ray_address="auto", profile=True, fresh=True, progress=False,
     )  # fmt: skip
     facts = json.loads((tmp_path / "a b" / "environment.json").read_text())
     program, *words = facts["command"]
     assert program == "fedkd"
-    assert {"--data-root", "--executor", "--fresh", "--observer"} < set(words)
+    assert {"--data-root", "--executor", "--fresh", "--observer", "--profile"} < set(
+        words
+    )
+    assert shlex.join(words).count(" --workers 1 --ray-address auto ") == 1
+    assert "--jobs" not in words
     words[words.index("--out") + 1] = str(tmp_path / "again")
     assert main([*words, "--plain", "--no-plots"]) == 0
     assert rows(tmp_path / "again") == rows(tmp_path / "a b")
+
+
+def test_a_run_in_processes_that_is_observed_has_the_bits_of_one_that_is_not(tmp_path):
+    given = {**ONE, "rounds": 2, "training": TRAINING, "progress": False}
+    alone = fedkd.run("fedavg", **given)
+    run = fedkd.run(
+        "fedavg", **given, out=tmp_path, jobs=2, executor="processes", observers=["csv"]
+    )
+    assert alone.row.engine == "serial"
+    assert run.row.engine.startswith("processes")
+    assert without_times(run.history) == without_times(alone.history)
+    assert len(list(tmp_path.rglob("*.csv"))) > 1  # the table's, and the observer's
 
 
 def test_a_mapping_is_the_suite_that_a_file_of_it_would_be(home, tmp_path):

@@ -3,10 +3,12 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import fedkd
-from fedkd.api.given import each, files_given, warn
+from fedkd.api.given import each, files_given, options_given, warn
 from fedkd.errors import ConfigError
 
 WORLD = {"clients": 2, "models": "cnn"}
@@ -27,7 +29,22 @@ def run(**changes):
         (lambda: fedkd.bench(set=["lr=1"]), "fedkd.bench: set: found .* a mapping of"),
         (lambda: fedkd.bench(out=""), "fedkd.bench: out: found ''"),
         (lambda: fedkd.bench(seeds=1.5), "seeds: found 1.5, expected a list, or one of"),
-        (lambda: fedkd.bench(jobs=0), "jobs: found 0, expected 1 or more"),
+        (lambda: fedkd.bench(jobs=0), "jobs: found 0, expected a whole number, 1 or more"),
+        (lambda: fedkd.bench(jobs=1.5), "bench: jobs: found 1.5, expected a whole number"),
+        (lambda: fedkd.bench(jobs="2"), "bench: jobs: found '2', expected a whole number"),
+        (lambda: fedkd.bench(workers=True), "workers: found True, expected a whole numb"),
+        (lambda: fedkd.bench(workers=3, jobs=2), "^workers=3 with jobs=2: jobs are all"),
+        (lambda: fedkd.bench(device=3), "bench: device: found 3, expected a name"),
+        (lambda: fedkd.bench(executor=None), "executor: found None, expected a name"),
+        (lambda: fedkd.bench(ray_address=3), "ray_address: found 3, expected a name"),
+        (lambda: fedkd.bench(profile=1), "profile: found 1, expected True or False"),
+        (lambda: fedkd.bench(fresh="no"), "fresh: found 'no', expected True or False"),
+        (lambda: fedkd.bench(chosen=3), "chosen: found 3, expected one path"),
+        (lambda: run(progress=None), "progress: found None, expected True or False"),
+        (lambda: run(jobs=0), "fedkd.run: jobs: found 0, expected a whole number, 1"),
+        (lambda: run(seed="0"), "fedkd.run: seed: found '0', expected a whole number, 0"),
+        (lambda: run(seed=-1), "fedkd.run: seed: found -1, expected a whole number, 0"),
+        (lambda: run(seed=True), "fedkd.run: seed: found True"),
         (lambda: run(models=None), "fedkd.run: models: found None, expected a list"),
         (lambda: run(training={"local_steps": 1, "lr": [0.1, 0.2]}),
          r"fedkd.run: found lists \(training.lr\), which make 2 runs"),
@@ -42,6 +59,14 @@ def test_a_wrong_form_is_told_in_words(call, said, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=said):
         call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_and_devices_of_torch_are_what_they_say():
+    how = options_given("x", jobs=np.int64(2), workers=None, device=torch.device("cpu"))
+    assert how == {"jobs": 2, "workers": None, "device": "cpu"}
+    assert type(how["jobs"]) is int
+    world = fedkd.federation("digits", "iid", seed=np.int64(3), **WORLD)
+    assert world.seed == 3
 
 
 def test_one_thing_alone_is_a_list_of_it():
