@@ -11,17 +11,24 @@ MODELS = "tests/api/test_models.py -k 'not onnx and not torch_export'"
 
 FAULTS = [
     dict(
+        name="door: a profile that is asked for is none",
+        path=ASKED,
+        old='flags = ("profile", "fresh")',
+        new='flags = ("fresh",)',
+        tests=DOOR,
+    ),
+    dict(
         name="door: the seed of a world is forgotten",
         path=WORLDS,
-        old="world.seed = seed",
+        old="world.seed = int(seed)",
         new="world.seed = 0",
         tests=DOOR,
     ),
     dict(
         name="door: a world is dealt by another seed",
         path=ASKED,
-        old='"seeds": [setting.seed]',
-        new='"seeds": [setting.seed + 1]',
+        old='number_given(setting.seed, f"{where}: seed", least=0)',
+        new="setting.seed + 1",
         tests=DOOR,
     ),
     dict(
