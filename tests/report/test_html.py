@@ -27,7 +27,7 @@ from fedkd.report.escaping.markdown import unescaped
 from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
 from fedkd.report.html.rendering import TEMPLATES, html_of, render
-from fedkd.report.html.view import OWN, page_view, slug
+from fedkd.report.html.view import OWN, anchors_of, page_view, slug
 from fedkd.report.reading import lines_of, page_of, read_report
 from fedkd.report.results import Row, write_results
 
@@ -213,9 +213,31 @@ def test_no_part_takes_the_name_of_what_the_script_looks_for(report):
     rows = [dataclasses.replace(one, metrics={"data": 0.5}) for one in report.rows]
     own = dataclasses.replace(column, name="data", title="Data", scope="clients")
     other = dataclasses.replace(report, rows=rows, columns=(own,))
-    found = Reader(html_of(other, warnings.warn))
-    ids = [one for one in found.ids if one]
+    ids = ids_of(other)
     assert "data-part" in ids
+    assert len(ids) == len(set(ids))
+
+
+def ids_of(report):
+    return [one for one in Reader(html_of(report, warnings.warn)).ids if one]
+
+
+def test_parts_whose_titles_differ_in_signs_alone_have_links_of_their_own(report):
+    titles = ["a_b", "a-b", "a b-2", "data", "a-b"]
+    assert anchors_of(titles) == {
+        "a_b": "a-b", "a-b": "a-b-2", "a b-2": "a-b-2-2", "data": "data-part",
+    }  # fmt: skip
+    (column,) = report.columns
+    rows = [
+        dataclasses.replace(one, metrics={"a_b": 0.5, "a-b": 0.5})
+        for one in report.rows
+    ]
+    both = [
+        dataclasses.replace(column, name=name, title=name, scope="clients")
+        for name in ("a_b", "a-b")
+    ]
+    ids = ids_of(dataclasses.replace(report, rows=rows, columns=tuple(both)))
+    assert {"a-b", "a-b-2"} < set(ids)
     assert len(ids) == len(set(ids))
 
 

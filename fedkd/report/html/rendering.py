@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.errors import ConfigError
-from fedkd.report.html.view import Page, page_view, slug
+from fedkd.report.html.view import Page, anchors_of, page_view
 from fedkd.report.reading import Remark, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,14 +50,16 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["slug"] = slug
+    anchors = anchors_of(part.title for part in (*page.parts, *page.lists))
     scripts: dict[str, Any] = {
         "style": Markup(_source("page.css")),
         "script": Markup(_source("page.js")),
         # Four and a half megabytes, which a page without a chart does without.
         "plotly": Markup(plotly.offline.get_plotlyjs()) if page.is_drawn else "",
     }
-    return environment.get_template("page.html").render(page=page, **scripts)
+    return environment.get_template("page.html").render(
+        page=page, anchors=anchors, **scripts
+    )
 
 
 def _source(name: str) -> str:

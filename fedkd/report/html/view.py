@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from fedkd.errors import counted
@@ -123,6 +124,17 @@ def slug(title: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
     # A metric may be called as its plug-in, or a label, likes.
     return f"{name}-part" if name in OWN or name.startswith("cell-") else name
+
+
+def anchors_of(titles: Iterable[str]) -> dict[str, str]:
+    """Return what links call each part; no two are equal: ``a_b`` and ``a-b`` differ."""
+    anchors: dict[str, str] = {}
+    for title in dict.fromkeys(titles):
+        taken = set(anchors.values())
+        tries = (f"{slug(title)}-{i}" for i in range(2, len(taken) + 3))
+        free = (one for one in chain([slug(title)], tries) if one not in taken)
+        anchors[title] = next(free)
+    return anchors
 
 
 def _summary(rows: Sequence[Row]) -> str:
