@@ -251,7 +251,6 @@ def _carried_out(
         if made.to_search is not None:
             search = Search(made, made.to_search)
             made = search.run(lambda some: view_of(some.cells, some.rows, progress))
-            made.look()
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
     folder = made.settings.out
     report = read_report([folder], request.plugin_files, warn)

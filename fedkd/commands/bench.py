@@ -214,7 +214,6 @@ def _plan(bench: Bench, search: Search | None, probe: bool) -> int:
     tuned = None if search is None else search.finished()
     if tuned is not None:
         bench = tuned
-        bench.look()
     elif search is not None:
         click.echo(
             f"A search comes first: at most {counted(search.planned, 'run')}. The grid "
@@ -259,7 +258,7 @@ def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
     The exit code if it was interrupted, which is said.
     """
     try:
-        tuned = search.run(view_of)
+        return search.run(view_of)
     except KeyboardInterrupt as request:
         again = shlex.join(bench.settings.again)
         click.echo(
@@ -268,8 +267,6 @@ def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
             err=True,
         )
         return exit_code(request)
-    tuned.look()
-    return tuned
 
 
 def _say_interrupted(bench: Bench) -> None:

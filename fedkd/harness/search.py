@@ -195,7 +195,7 @@ class Search:
             self._wave(view_of, at_once)
 
     def _tuned(self) -> Bench:
-        """Return the bench with the best values of each study."""
+        """Return the bench with the best values of each study, its finished cells found."""
         bench = self._bench
         best = {id(track.study): track.best(self.column) for track in self._tracks}
         chosen = [
@@ -203,7 +203,9 @@ class Search:
             for study, source in zip(self.studies, self._sources, strict=True)
         ]
         cells_of = partial(tuned_grid, registry=bench.registry, chosen=chosen)
-        return Bench(bench.suite, bench.registry, bench.settings, cells_of)
+        tuned = Bench(bench.suite, bench.registry, bench.settings, cells_of)
+        tuned.look()
+        return tuned
 
     def _wave(self, view_of: ViewOf | None, number: int) -> None:
         """Ask each study for some trials, and run them rung by rung."""
