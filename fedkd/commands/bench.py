@@ -17,7 +17,7 @@ from fedkd.commands.plan import show_plan
 from fedkd.errors import counted
 from fedkd.harness.bench import Bench
 from fedkd.harness.environment import one_thread
-from fedkd.harness.folder import held
+from fedkd.harness.folder import finished_beside, held
 from fedkd.harness.live.lines import View, make_view
 from fedkd.harness.precheck import Foreseen
 from fedkd.harness.remarks import remarks
@@ -263,10 +263,23 @@ def _searched(bench: Bench, search: Search, view_of: ViewOf) -> Bench | int:
         again = shlex.join(bench.settings.again)
         click.echo(
             f"fedkd: interrupted in the search with {search.done} of at most "
-            f"{counted(search.planned, 'run')} done; these are kept. Go on with: {again}",
+            f"{counted(search.planned, 'run')} done; these are kept.{_older(bench)} Go on "
+            f"with: {again}",
             err=True,
         )
         return exit_code(request)
+
+
+def _older(bench: Bench) -> str:
+    """Return a sentence on runs of the table that ``--fresh`` has not come to yet."""
+    out = bench.settings.out
+    older = finished_beside(out) if bench.settings.fresh else 0
+    if not older:
+        return ""
+    return (
+        f" The table has {counted(older, 'run')} from before --fresh, which then count as "
+        f"done; to run them again, too, remove {out.runs} first."
+    )
 
 
 def _say_interrupted(bench: Bench) -> None:

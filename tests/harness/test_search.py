@@ -494,7 +494,22 @@ def test_an_interrupted_search_says_how_to_go_on(run, monkeypatch, capsys):
     assert run("--fresh", code=130) is None
     said = capsys.readouterr().err
     assert "interrupted in the search with 0 of at most 8 runs done" in said
-    assert said.endswith("Go on with: fedkd bench toy.yaml\n")
+    assert said.endswith("are kept. Go on with: fedkd bench toy.yaml\n")
+
+
+def test_a_fresh_search_that_is_interrupted_tells_of_older_runs_of_the_table(
+    run, monkeypatch, capsys
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run()
+    monkeypatch.setattr(bench_module._Recorder, "started", interrupted)
+    run("--fresh", code=130)
+    assert (
+        "these are kept. The table has 2 runs from before --fresh, which then count as "
+        f"done; to run them again, too, remove {Path('out', 'runs')} first. Go on with: "
+    ) in capsys.readouterr().err
 
 
 def test_a_dry_run_after_the_search_is_of_the_values_that_it_chose(run, capsys):
