@@ -1,5 +1,6 @@
 """BatchNorm statistics that are measured anew: each layer has those of its own input."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -89,3 +90,21 @@ def test_a_run_counts_them_for_every_client_of_the_round():
     one = reestimated(model, federation.clients, 1000)
     assert policy["bytes_up"] - plain["bytes_up"] == 3 * one.bytes_up
     assert policy["bytes_down"] - plain["bytes_down"] == 3 * one.bytes_down
+
+
+def test_with_nobody_there_it_is_measured_with_the_averages_and_that_is_a_warning(
+    tmp_path,
+):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("client,first,last\n0,1,1\n1,1,1\n2,1,1\n")
+    federation, faults = testing.toy_federation(), {"availability": str(trace)}
+    protocols = {
+        policy: testing.toy_protocol(2, buffers=policy, faults=faults)
+        for policy in ("average", "reestimate")
+    }
+    plain = simulate(FedAvg(), federation, protocols["average"], 0).history
+    with pytest.warns(RuntimeWarning, match="nobody re-estimates BatchNorm statistics"):
+        renewed = simulate(FedAvg(), federation, protocols["reestimate"], 0).history
+    accuracies = [line["global_accuracy"] for line in renewed]
+    assert accuracies[1] == plain[1]["global_accuracy"] != accuracies[0]
+    assert renewed[1]["bytes_up"] == renewed[0]["bytes_up"] > plain[1]["bytes_up"]
