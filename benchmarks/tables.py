@@ -37,7 +37,11 @@ SITE = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/heterogeneity.md", "docs/robust-averages.md")
 LISTS = ("Protocol", "Tuning", "Provenance", "Warnings")
 """Sections of a page that are lists, and of which only the runs knew."""
-SHOWN = re.compile(r"(<!-- table:([^:]+):(.+?) -->\n\n).*?(\n\n<!-- /table -->)", re.S)
+SHOWN = re.compile(
+    r"(<!-- table:([^:\n]+):([^\n]+?) -->\n)"
+    r"(?:(?!<!-- table:).)*?(<!-- /table -->)",
+    re.S,
+)
 
 
 def texts() -> Iterator[tuple[Path, str]]:
@@ -56,7 +60,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     yield SITE / "README.md", pages_of_results.index(folders)
     for name in PAGES:
         text = (ROOT / name).read_text("utf-8")
-        yield ROOT / name, SHOWN.sub(lambda match: _filled(match, pages), text)
+        yield ROOT / name, filled(text, pages)
 
 
 def renewed(
@@ -103,9 +107,20 @@ def sections(page: str) -> dict[str, str]:
     return {title: body.strip() for title, body in zip(*[iter(parts)] * 2, strict=True)}
 
 
-def _filled(match: re.Match[str], pages: dict[str, str]) -> str:
-    start, folder, title, end = match.groups()
-    return f"{start}{sections(pages[folder])[title]}{end}"
+def filled(text: str, pages: dict[str, str]) -> str:
+    """Return a text with a section of a page in each place that is marked for one.
+
+    Args:
+        text: May have places: ``<!-- table:FOLDER:Heading -->`` up to ``<!-- /table -->``,
+            each a line, with anything or nothing in between.
+        pages: By folder.
+    """
+
+    def put(match: re.Match[str]) -> str:
+        start, folder, title, end = match.groups()
+        return f"{start}\n{sections(pages[folder])[title]}\n\n{end}"
+
+    return SHOWN.sub(put, text)
 
 
 def items(body: str) -> list[str]:

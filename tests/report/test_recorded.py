@@ -32,6 +32,20 @@ def test_every_recorded_table_is_fresh(tables):
     assert stale == [], "run: python benchmarks/tables.py"
 
 
+def test_a_table_goes_into_its_own_place_and_no_other(tables):
+    pages = {
+        "a": "# a\n\n## Head\n\n1\n\n## Other\n\n2\n",
+        "b": "# b\n\n## Head\n\n3\n",
+    }
+    place = "<!-- table:{}:{} -->\n{}<!-- /table -->\n\ntext\n"
+    wanted = place.format("a", "Head", "\n1\n\n") + place.format("b", "Head", "\n3\n\n")
+    for before in ("", "\n", "\nold\n\n", "\nold\n\nlonger\n"):
+        text = place.format("a", "Head", before) + place.format("b", "Head", "\nx\n\n")
+        assert tables.filled(text, pages) == wanted
+    open_end = "<!-- table:a:Head -->\n\nnever closed\n\n"
+    assert tables.filled(open_end + wanted, pages) == open_end + wanted
+
+
 def test_a_page_is_made_anew_but_for_what_only_the_runs_knew(tables, tmp_path):
     source = ROOT / "benchmarks" / "results" / "quick"
     (tmp_path / "quick").mkdir()
