@@ -14,7 +14,6 @@ from fedkd.harness.request import Request
 from fedkd.ops.training import TrainingConfig
 from fedkd.plugins.options import option_names, option_types
 from fedkd.plugins.registry import Registry
-from fedkd.simulation.executors import AUTO
 from fedkd.suite.entries import not_an_entry
 from fedkd.suite.overrides import PICKED, Overrides
 
@@ -85,10 +84,9 @@ def command_of(suite: str, request: Request) -> tuple[str, ...]:
         "out", "data_root", "chosen", "device", "executor", "jobs", "workers",
         "ray_address",
     )  # fmt: skip
-    usual = {"device": "auto", "executor": AUTO, "ray_address": "local"}
+    usual = Request(request.suite)
     for name in alone:
-        value = getattr(request, name)
-        if value not in (None, usual.get(name)):
+        if (value := getattr(request, name)) != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for option, values in (
         ("--plugin", request.plugin_files),

@@ -98,7 +98,6 @@ def bench(  # noqa: PLR0913 - the options of the command
     """
     _check_suite(suite, set)
     wishes = said_in_python(overrides)(wishes_of)(overrides, set)
-    named = NAMELESS if isinstance(suite, Mapping) else str(suite)
     how = options_given(
         "fedkd.bench", out=out, device=device, data_root=data_root, jobs=jobs,
         executor=executor, workers=workers, ray_address=ray_address, profile=profile,
@@ -106,7 +105,6 @@ def bench(  # noqa: PLR0913 - the options of the command
         progress=progress,
     )  # fmt: skip
     request = _request(suite, wishes, how)
-    request = replace(request, command=command_of(named, request))
     results, made = said_in_python(overrides)(_carried_out)(request, progress)
     for line in remarks(made):
         warn(line)
@@ -179,7 +177,6 @@ def run(  # noqa: PLR0913 - the parts of a run
     request = _request(
         {**suite, "training": training}, Overrides(), how | {"out": folder}
     )
-    request = replace(request, command=command_of(NAMELESS, request))
     with said_in_python(options):
         done, made = _carried_out(request, progress, kept, alone="fedkd.run")
         return _lone_run(done, made)
@@ -201,10 +198,18 @@ def _check_suite(suite: object, assignments: object) -> None:
 def _request(
     suite: str | Path | Mapping[str, Any], wishes: Overrides, how: Mapping[str, Any]
 ) -> Request:
-    """Return what is asked for, with options in the forms of :func:`options_given`."""
-    named = {k: v for k, v in how.items() if k not in ("plugins", "progress")}
+    """Return what is asked for, and the command that asks for the same.
+
+    Args:
+        suite: As for :func:`bench`.
+        wishes: What is laid over it.
+        how: Options in the forms of :func:`options_given`.
+    """
+    alike = {k: v for k, v in how.items() if k not in ("plugins", "progress")}
     whole = suite if isinstance(suite, Mapping) else str(suite)
-    return Request(whole, wishes, plots=False, plugin_files=how["plugins"], **named)
+    named = NAMELESS if isinstance(suite, Mapping) else str(suite)
+    request = Request(whole, wishes, plots=False, plugin_files=how["plugins"], **alike)
+    return replace(request, command=command_of(named, request))
 
 
 class _Passing:

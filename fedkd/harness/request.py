@@ -182,10 +182,8 @@ def shares(
     Whatever runs, no more than ``jobs`` processes work at a time.
 
     Raises:
-        ConfigError: If ``workers`` are more than ``jobs``, or there are no jobs.
+        ConfigError: If ``workers`` are more than ``jobs``.
     """
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs: found {jobs}, expected 1 or more.")
     if jobs is not None and workers is not None and workers > jobs:
         raise ConfigError(
             f"--workers {workers} with --jobs {jobs}: jobs are all processes that work "

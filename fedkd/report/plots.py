@@ -40,6 +40,7 @@ from fedkd.report.results import Row, read_results
 from fedkd.report.scatter import draw_pareto, draw_ranks
 from fedkd.report.stats.front import COSTS, points
 from fedkd.report.stats.ranks import Ranking, rank
+from fedkd.report.text import distinct
 from fedkd.simulation.faults.clock import SECONDS
 from fedkd.simulation.metrics import metrics_or_none
 
@@ -356,20 +357,18 @@ def _mean_of(picked: Sequence[Sequence[Line]], name: str) -> NDArray[np.float64]
 
 def slugs_of(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Return a file name's part for every setting; no two are equal."""
-    slugs: dict[Setting, str] = {}
-    for setting in settings:
-        parts = [
-            setting.dataset,
-            with_alpha(setting.partition, setting.alpha, ""),
-            setting.models,
-            setting.suite,
-            *(f"{name} {value}" for name, value in setting.axes),
-        ]
-        slug = _slug("-".join(filter(None, parts)))[:100]
-        taken = set(slugs.values())
-        tries = (slug if i == 1 else f"{slug}-{i}" for i in range(1, len(settings) + 1))
-        slugs[setting] = next(one for one in tries if one not in taken)
-    return slugs
+    return dict(zip(settings, distinct(map(_slug_of, settings)), strict=True))
+
+
+def _slug_of(setting: Setting) -> str:
+    parts = [
+        setting.dataset,
+        with_alpha(setting.partition, setting.alpha, ""),
+        setting.models,
+        setting.suite,
+        *(f"{name} {value}" for name, value in setting.axes),
+    ]
+    return _slug("-".join(filter(None, parts)))[:100]
 
 
 def _slug(text: str) -> str:

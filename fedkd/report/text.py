@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 
 DECIMALS = 2
 """Decimals of an accuracy in tables. What looks equal in a table is a tie."""
@@ -80,6 +81,15 @@ def measured_on(datasets: Iterable[str]) -> str:
     if any(re.search(r"[\[,]test_fraction=", name) for name in datasets):
         return "the test set, or the part of it that test_fraction says"
     return "the whole test set"
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names of which no two are equal: one that is taken has -2 after it, or -3."""
+    free: list[str] = []
+    for name in names:
+        tries = chain([name], (f"{name}-{i}" for i in count(2)))
+        free.append(next(one for one in tries if one not in free))
+    return free
 
 
 def numbered(noun: str, values: Sequence[int]) -> str:

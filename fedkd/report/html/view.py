@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from fedkd.errors import counted
@@ -19,7 +18,7 @@ from fedkd.report.parts import Entry, Grid, Part
 from fedkd.report.reading import Remark, Report, lines_of, measured_of, told_of
 from fedkd.report.results import STATUSES, Row
 from fedkd.report.table import COSTS
-from fedkd.report.text import MISSING, amount, spread
+from fedkd.report.text import MISSING, amount, distinct, spread
 
 Cell = tuple[str, Setting]
 RUN_COSTS = ("MB up", "MB down", "client examples", "seconds")
@@ -128,13 +127,8 @@ def slug(title: str) -> str:
 
 def anchors_of(titles: Iterable[str]) -> dict[str, str]:
     """Return what links call each part; no two are equal: ``a_b`` and ``a-b`` differ."""
-    anchors: dict[str, str] = {}
-    for title in dict.fromkeys(titles):
-        taken = set(anchors.values())
-        tries = (f"{slug(title)}-{i}" for i in range(2, len(taken) + 3))
-        free = (one for one in chain([slug(title)], tries) if one not in taken)
-        anchors[title] = next(free)
-    return anchors
+    once = [*dict.fromkeys(titles)]
+    return dict(zip(once, distinct(map(slug, once)), strict=True))
 
 
 def _summary(rows: Sequence[Row]) -> str:
