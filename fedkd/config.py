@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from fedkd.base.numbers import plain_numbers
 from fedkd.base.shown import cut
 from fedkd.errors import ConfigError, listing, suggestion
 
@@ -68,6 +69,7 @@ class Config(BaseModel):
     @classmethod
     def _as_written(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         """Refuse a number that was made of something else: of text, of true, of 2.0."""
+        value = plain_numbers(value)
         result = handler(value)
         for given, taken in _numbers(value, result):
             wanted = _wanted(given, taken)

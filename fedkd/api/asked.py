@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fedkd.api.given import each, number_given
+from fedkd.base.numbers import plain_numbers
 from fedkd.base.yamlfile import EXPECTED, by_name
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.harness.request import Request
@@ -47,7 +48,7 @@ def wishes_of(
     """
     known: dict[str, Any] = {}
     left: dict[str, Any] = {}
-    for key, value in changes.items():
+    for key, value in plain_numbers(changes).items():
         names = _names(key, value) if key in PICKED else None
         if names is not None:
             known[key] = names
@@ -57,7 +58,8 @@ def wishes_of(
             known[key] = value
         else:
             left[key] = value
-    texts = [_assignment(*one) for one in {**left, **(assignments or {})}.items()]
+    paths = {**left, **plain_numbers(assignments or {})}
+    texts = [_assignment(*one) for one in paths.items()]
     return Overrides(**known, assignments=texts)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedkd.api.export import Facts, write_model
-from fedkd.api.given import path_given, require
+from fedkd.api.given import model_given, path_given
 from fedkd.api.recorded import recorded_cell
 from fedkd.api.said import said_in_python
 from fedkd.base import yamlfile
@@ -112,14 +112,10 @@ class FinishedRun:
             ConfigError: If there is no such model or client, or the run is not finished.
             DataError: If the run's checkpoint, or its data, is missing or damaged.
         """
-        require(title, (str,), "model", "the name of a model")
-        if client is not None:
-            require(client, (int,), "model: client", "the number of a client")
+        wanted = model_given(title, client)
         run, state = self._ended
         with reproducible(CPU):
-            return model_of(
-                run, state, run.sample(run.protocol.rounds - 1), title, client
-            )
+            return model_of(run, state, run.sample(run.protocol.rounds - 1), *wanted)
 
     def export(
         self, to: str | Path, title: str = "global", *, client: int | None = None

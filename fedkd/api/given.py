@@ -102,6 +102,17 @@ def maybe_number(value: Any, where: str) -> int | None:
     return None if value is None else number_given(value, where)
 
 
+def model_given(title: Any, client: Any) -> tuple[str, int | None]:
+    """Return which model is wanted: its title, and the client whose it is, or None.
+
+    Raises:
+        ConfigError: If one of them is of no form that it has.
+    """
+    require(title, (str,), "model", "the name of a model")
+    own = None if client is None else number_given(client, "model: client", least=0)
+    return str(title), own
+
+
 def truth_given(value: Any, where: str) -> bool:
     """Return True or False.
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from fedkd.api.asked import Named
-from fedkd.api.given import each, files_given, require
+from fedkd.api.given import each, files_given, model_given, number_given, require
 from fedkd.api.said import said_in_python
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.config import build
@@ -59,8 +59,9 @@ class RoundResult:
                 f"round {self.number}: a later round has changed what clients remember; "
                 "ask for its models before the next round."
             )
+        wanted = model_given(title, client)
         with reproducible(self._run.sides.federation.device):
-            return model_of(self._run, self.state, self._round, title, client)
+            return model_of(self._run, self.state, self._round, *wanted)
 
     def __repr__(self) -> str:
         """Return number, clients and accuracy."""
@@ -110,6 +111,7 @@ def rounds(  # noqa: PLR0913 - the parts of a run
         raise ConfigError(
             f"{WHERE}: seed: this federation was built by hand and has none; give one."
         )
+    seed = number_given(seed, f"{WHERE}: seed", least=0)
     files = files_given(plugins, f"{WHERE}: plugins")
     with said_in_python(protocol):
         registry = load_registry(files)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from fedkd.base.bounds import read_text
+from fedkd.base.numbers import plain_numbers
 from fedkd.errors import BoundsError, ConfigError
 
 LONGEST = 1 << 18
@@ -259,11 +260,13 @@ def by_name(odd: object) -> str:
 def plain(value: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a mapping as a file that holds it would be read: tuples become lists.
 
+    Numbers of NumPy are those that they are equal to.
+
     Raises:
         ConfigError: If a value in it is none that a YAML file can hold.
     """
     try:
-        text = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False)
+        text = yaml.dump(plain_numbers(value), Dumper=_Dumper, sort_keys=False)
     except yaml.representer.RepresenterError as error:
         odd = error.args[-1]
         raise ConfigError(

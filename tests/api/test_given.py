@@ -19,6 +19,12 @@ def run(**changes):
     return fedkd.run("fedavg", "digits", "iid", **{**ONE, **changes})
 
 
+def rounds(**changes):
+    world = fedkd.federation("digits", "iid", **WORLD)
+    given = {"rounds": 1, "training": {"local_steps": 1}, **changes}
+    return fedkd.rounds("fedavg", world, **given)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -50,6 +56,10 @@ def run(**changes):
          r"fedkd.run: found lists \(training.lr\), which make 2 runs"),
         (lambda: fedkd.federation("digits", "dirichlet", alpha=[1, 2], **WORLD),
          "fedkd.federation: found lists|alpha: found"),
+        (lambda: rounds(seed="0"), "fedkd.rounds: seed: found '0', expected a whole num"),
+        (lambda: rounds(seed=-1), "fedkd.rounds: seed: found -1, expected a whole number"),
+        (lambda: next(rounds()).model(3), "^model: found 3, expected the name of a model"),
+        (lambda: next(rounds()).model(client="0"), "^model: client: found '0', expected a"),
         (lambda: fedkd.rounds("fedavg", "digits", rounds=1, training={}),
          "fedkd.rounds: federation: found 'digits', expected what fedkd.federation"),
     ],
@@ -67,6 +77,72 @@ def test_numbers_of_numpy_and_devices_of_torch_are_what_they_say():
     assert type(how["jobs"]) is int
     world = fedkd.federation("digits", "iid", seed=np.int64(3), **WORLD)
     assert world.seed == 3
+
+
+def numpys(value):
+    """Return a value with NumPy's numbers, texts and arrays wherever there can be some."""
+    if isinstance(value, dict):
+        return {key: numpys(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return np.asarray([numpys(one) for one in value])
+    return np.asarray(value)[()]
+
+
+WISHES = {
+    "seeds": [1],
+    "rounds": 1,
+    "clients": 3,
+    "participation": 0.5,
+    "checkpoint_every": 1,
+}
+PATHS = {"training.local_steps": 2, "training.lr": 0.125}
+BY_HAND = {
+    "datasets": ["digits"],
+    "partitions": [{"name": "dirichlet", "alpha": 0.5}],
+    "models": ["linear"],
+    "seeds": [1],
+    "clients": 3,
+    "rounds": 1,
+    "training": {"local_steps": 2, "lr": 0.125, "batch_size": 8},
+    "strategies": [{"name": "fedprox", "mu": 0.25}],
+}
+
+
+def resolved(out):
+    return {p.name: p.read_text() for p in (out / "runs").glob("*/config.yaml")}
+
+
+def test_a_bench_takes_numbers_of_numpy_wherever_it_takes_numbers(tmp_path):
+    calm = {"progress": False, "jobs": 1}
+    for name, suite, wishes, paths in (
+        ("smoke", "smoke", {**WISHES, "strategies": "fedavg"}, PATHS),
+        ("by hand", BY_HAND, {}, {}),
+    ):
+        plain, numpy = tmp_path / name / "plain", tmp_path / name / "numpy"
+        fedkd.bench(suite, set=paths, out=plain, **wishes, **calm)
+        given = suite if isinstance(suite, str) else numpys(suite)
+        fedkd.bench(given, set=numpys(paths), out=numpy, **numpys(wishes), **calm)
+        assert resolved(plain)
+        assert resolved(numpy) == resolved(plain)
+
+
+def test_a_run_and_its_rounds_take_numbers_of_numpy(tmp_path):
+    training = {"local_steps": 1, "lr": 0.125}
+    options = {"clients": 2, "alpha": 0.5, "seed": 3}
+    world = fedkd.federation("digits", "dirichlet", models="linear", **numpys(options))
+    assert world.seed == 3
+    prox = numpys({"name": "fedprox", "mu": 0.25})
+    how = {"rounds": np.int64(1), "training": numpys(training)}
+    done = fedkd.run(
+        prox, "digits", "dirichlet", models="linear", out=tmp_path, progress=False,
+        **how, **numpys(options),
+    )  # fmt: skip
+    (step,) = fedkd.rounds(prox, world, seed=np.int64(3), **how)
+    assert step.metrics["global_accuracy"] == done.metrics["global_accuracy"]
+    for model in (step.model(client=np.int64(1)), done.model(client=np.int64(1))):
+        assert model is not None
+    facts = done.export(tmp_path / "m.pt", client=np.int64(1))[1].read_text()
+    assert '"model": "client 1"' in facts
 
 
 def test_one_thing_alone_is_a_list_of_it():

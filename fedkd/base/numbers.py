@@ -1,0 +1,26 @@
+"""Numbers of NumPy in what a caller gives: options are plain values, as files hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def plain_numbers(value: Any) -> Any:
+    """Return a value with Python's own numbers, texts and lists in the place of NumPy's.
+
+    Mappings, lists and tuples are followed to any depth; all else stays as it is.
+
+    Args:
+        value: Anything; an array becomes lists in lists.
+    """
+    if isinstance(value, Mapping):
+        return {plain_numbers(k): plain_numbers(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_numbers, value))
+    # By name: most who come here have no need of NumPy, which takes a while to import.
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        found = value.tolist()
+        # A long double has no number of Python's; arrays of objects may hold any of these.
+        return value if type(found) is type(value) else plain_numbers(found)
+    return value
