@@ -196,7 +196,9 @@ def _explained(
     shown = repr(value)
     if len(shown) > 60:
         shown = shown[:57] + "..."
-    return f"{path}: found {shown}. {message}.{hint}"
+    # A message of a validator goes on in the sentence, or is one of its own.
+    joint = ". " if message[:1].isupper() else "; "
+    return f"{path}: found {shown}{joint}{message}.{hint}"
 
 
 def _place(loc: Sequence[int | str], given: Any) -> list[int | str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from fedkd.api.given import each, number_given
-from fedkd.base.numbers import plain_numbers
+from fedkd.api.given import each
+from fedkd.base.numbers import plain_numbers, whole_number
 from fedkd.base.yamlfile import EXPECTED, by_name
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.harness.request import Request
@@ -147,7 +147,7 @@ def lone_suite(
         "datasets": [homes["dataset"]],
         "partitions": [homes["partition"]],
         "models": [one[0] if len(one) == 1 else one],
-        "seeds": [number_given(setting.seed, f"{where}: seed", least=0)],
+        "seeds": [whole_number(setting.seed, f"{where}: seed", least=0)],
     }
 
 

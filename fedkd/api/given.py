@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedkd.api.said import in_python
+from fedkd.base.numbers import whole_number
 from fedkd.errors import ConfigError, counted
 from fedkd.suite.grid import Cell
 
@@ -80,26 +80,13 @@ def name_given(value: Any, where: str) -> str:
     return str(value)
 
 
-def number_given(value: Any, where: str, least: int = 1) -> int:
-    """Return a whole number, NumPy's too.
-
-    Raises:
-        ConfigError: If it is something else, or less than ``least``.
-    """
-    expected = f"a whole number, {least} or more"
-    require(value, (Integral,), where, expected)
-    if value < least:
-        raise ConfigError(f"{where}: found {value}, expected {expected}.")
-    return int(value)
-
-
 def maybe_number(value: Any, where: str) -> int | None:
     """Return a number of things, 1 or more, or None as it is.
 
     Raises:
         ConfigError: If it is something else.
     """
-    return None if value is None else number_given(value, where)
+    return None if value is None else whole_number(value, where)
 
 
 def model_given(title: Any, client: Any) -> tuple[str, int | None]:
@@ -109,7 +96,7 @@ def model_given(title: Any, client: Any) -> tuple[str, int | None]:
         ConfigError: If one of them is of no form that it has.
     """
     require(title, (str,), "model", "the name of a model")
-    own = None if client is None else number_given(client, "model: client", least=0)
+    own = None if client is None else whole_number(client, "model: client", least=0)
     return str(title), own
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -157,15 +158,17 @@ class Results:
             to: They go into the folder ``plots`` of it; that of the results if None.
 
         Raises:
-            ConfigError: If the results are of several folders and ``to`` is None.
+            ConfigError: If the results are of several folders and ``to`` is None, or it
+                is no path.
         """
         if to is None and len(self.folders) > 1:
             raise ConfigError(
                 "plot: found several results folders, so there is no place for the "
                 "figures; give one: plot(to='figures')."
             )
+        home = self.folders[0] if to is None else path_given(to, "plot")
         drawn = draw_all(
-            ResultsFolder(Path(to or self.folders[0])),
+            ResultsFolder(home),
             rows=self.rows,
             homes=self._report.folders,
             references=self._report.references,
@@ -198,7 +201,7 @@ class Results:
             DataError: If its file is damaged.
         """
         for name, value in (("threshold", threshold), ("level", level)):
-            require(value, (int, float), f"compare: {name}", "a number")
+            require(value, (Real,), f"compare: {name}", "a number")
         if not 0 <= threshold < math.inf or not 0.5 <= level < 1:
             raise ConfigError(
                 f"compare: found threshold={threshold!r} and level={level!r}, expected "

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from fedkd.api.asked import Named
-from fedkd.api.given import each, files_given, model_given, number_given, require
+from fedkd.api.given import each, files_given, model_given, require
 from fedkd.api.said import said_in_python
+from fedkd.base.numbers import whole_number
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.config import build
 from fedkd.errors import ConfigError
@@ -111,7 +112,7 @@ def rounds(  # noqa: PLR0913 - the parts of a run
         raise ConfigError(
             f"{WHERE}: seed: this federation was built by hand and has none; give one."
         )
-    seed = number_given(seed, f"{WHERE}: seed", least=0)
+    seed = whole_number(seed, f"{WHERE}: seed", least=0)
     files = files_given(plugins, f"{WHERE}: plugins")
     with said_in_python(protocol):
         registry = load_registry(files)

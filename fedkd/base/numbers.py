@@ -1,9 +1,30 @@
-"""Numbers of NumPy in what a caller gives: options are plain values, as files hold them."""
+"""Numbers that a caller gives, NumPy's too: what is kept and written are plain ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
+
+from fedkd.errors import ConfigError
+
+
+def whole_number(value: Any, where: str, least: int = 1) -> int:
+    """Return a whole number as Python's.
+
+    Args:
+        value: Python's or NumPy's; True and False are none.
+        where: What messages begin with.
+        least: The smallest that is accepted.
+
+    Raises:
+        ConfigError: If it is something else, or less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigError(
+            f"{where}: found {value!r}, expected a whole number from {least} on."
+        )
+    return int(value)
 
 
 def plain_numbers(value: Any) -> Any:

@@ -196,7 +196,7 @@ def _row(where: str, row: Sequence[str], length: int) -> tuple[int, list[int]]:
         # Not isdigit: it takes superscripts, which int refuses.
         if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
             raise ConfigError(
-                f"{where}: found {text!r}, expected a whole number, 0 or more."
+                f"{where}: found {text!r}, expected a whole number from 0 on."
             )
     client, *values = map(int, texts)
     if not sum(values):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fedkd.base.randomness import torch_stream
 from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, LabelledSet
+from fedkd.data.positions import positions_in
 from fedkd.data.public import PublicData
 from fedkd.errors import ConfigError
 from fedkd.metrics.columns import VALIDATION
@@ -80,7 +81,8 @@ class Federation:
 
         Args:
             data: The set, on the device where training happens.
-            shards: For each client, positions in the training set.
+            shards: For each client, positions in the training set: whole numbers, in an
+                array, a tensor or a list.
             test_shards: For each client, positions in the test set.
             models: The mix: client ``i`` has entry ``i mod n``.
             factory: Gives the builder of a registered model.
@@ -91,18 +93,19 @@ class Federation:
             validation: Training images that no client trains on; none if None.
 
         Raises:
-            ConfigError: If there is no client, no model, a client without data, or one
-                that has a public image.
+            ConfigError: If there is no client, no model, a client without data, one
+                that has a public image, or a position that is none.
         """
-        _require_clients(shards, test_shards, models)
+        _require_clients(shards, test_shards, models, periods)
         self.data = data
-        self.clients = [ClientData(data, torch.from_numpy(s)) for s in shards]
+        rows, images = len(data.y_train), partial(ClientData, data)
+        self.clients = [images(i) for i in _positions(rows, shards, "shards")]
         self.periods = [
-            [ClientData(data, torch.from_numpy(part)) for part in parts]
-            for parts in periods or ()
+            [images(positions_in(rows, part, f"periods: client {k}")) for part in parts]
+            for k, parts in enumerate(periods or ())
         ]
         """For each client, the images of each period; empty if there are no periods."""
-        self.test_shards = [torch.from_numpy(np.asarray(s)) for s in test_shards]
+        self.test_shards = _positions(len(data.y_test), test_shards, "test_shards")
         self.validation = validation
         """Images that are measured on beside the test set; None if there are none."""
         self.server_model = models[0] if server is None else server
@@ -169,7 +172,7 @@ class Federation:
         parts = self.periods[k]
         return parts[round.index * len(parts) // round.total]
 
-    @functools.cached_property
+    @cached_property
     def exams(self) -> dict[str, Exam]:
         """What models are measured on, by what stands before its columns.
 
@@ -210,10 +213,19 @@ class Federation:
             return self.build(spec.name, **spec.options)
 
 
+def _positions(size: int, shards: Sequence[Any], name: str) -> list[Tensor]:
+    """Return the positions of each client in a half of ``size`` images."""
+    return [
+        positions_in(size, shard, f"{name}: client {k}")
+        for k, shard in enumerate(shards)
+    ]
+
+
 def _require_clients(
     shards: Sequence[np.ndarray],
     test_shards: Sequence[np.ndarray],
     models: Sequence[ModelSpec],
+    periods: Sequence[Sequence[np.ndarray]] | None,
 ) -> None:
     """Refuse a world without clients or models, or with a client without data."""
     empty = [k for k, shard in enumerate(shards) if len(shard) == 0]
@@ -222,6 +234,10 @@ def _require_clients(
             f"a federation needs clients with data and a model; found {len(shards)} "
             f"shards, {len(test_shards)} test shards, {len(models)} models, and "
             f"clients without data: {empty}. Lower the number of clients."
+        )
+    if periods is not None and len(periods) != len(shards):
+        raise ConfigError(
+            f"periods: found those of {len(periods)} clients, expected {len(shards)}."
         )
 
 

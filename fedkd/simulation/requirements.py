@@ -38,15 +38,11 @@ def fitted(
     """Return the world that a strategy runs in, if it can run there.
 
     Raises:
-        ConfigError: If clients or seed cannot be right.
+        ConfigError: If the number of clients cannot be right.
         NotApplicableError: If the strategy has a need that is not met.
         ContractError: If a verb cannot be called as it will be.
     """
     check_verbs(type(strategy), Strategy, name)
-    if seed < 0:
-        raise ConfigError(
-            f"seed: found {seed}, expected a whole number from 0 on; give such a one."
-        )
     if len(federation) != protocol.clients:
         raise ConfigError(
             f"the federation has {len(federation)} clients and the protocol "

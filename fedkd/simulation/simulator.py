@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import RunFolder, made_folder
+from fedkd.base.numbers import whole_number
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.errors import ConfigError, listing, raised_in
@@ -100,18 +101,20 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             ``global_ece`` and ``local_ece``. They change no result of training.
 
     Raises:
-        ConfigError: If clients or seed cannot be right, if ``folder`` is a file or has
-            another run's checkpoint, or if metrics do not fit together.
+        ConfigError: If clients, seed or ``checkpoint_every`` cannot be right, if
+            ``folder`` is a file or has another run's checkpoint, or if metrics do not
+            fit together.
         NotApplicableError: If the strategy cannot run in this federation.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
     """
     choice = executor if isinstance(executor, Choice) else Choice(executor)
-    world = (federation, protocol, int(seed))
+    world = (federation, protocol, seed)
+    every = whole_number(checkpoint_every, "checkpoint_every", least=0)
     run = Run.of(strategy, *world, name=name, executor=choice, metrics=metrics)
     run.on_start = on_start
     home = None if folder is None else made_folder(folder)
-    return run.execute(home, checkpoint_every, on_round or (lambda _: None))
+    return run.execute(home, every, on_round or (lambda _: None))
 
 
 class Run:
@@ -163,6 +166,7 @@ class Run:
 
         One that is over is only read, which any device can do.
         """
+        seed = whole_number(seed, "seed", least=0)
         label = name or type(strategy).__name__.lower()
         federation = poisoned(federation, protocol.faults, seed)
         federation, protocol = fitted(strategy, federation, protocol, seed, label)

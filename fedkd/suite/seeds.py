@@ -7,8 +7,13 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-_SEED = r"(0|[1-9]\d{0,8})"
+_DIGITS = 18
+"""Most digits of a seed: it is a whole number of 64 bits in every file of results."""
+_SEED = rf"(0|[1-9]\d{{0,{_DIGITS - 1}}})"
 """A seed in text: 010 is none, which may be 8 or 10."""
+_EXPECTED = (
+    f"expected whole numbers of at most {_DIGITS} digits, such as [0, 1, 2] or 0-2"
+)
 
 
 def parse_seeds(value: object) -> object:
@@ -19,7 +24,7 @@ def parse_seeds(value: object) -> object:
     """
     seeds = value
     if isinstance(value, bool):
-        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+        raise ValueError(_EXPECTED)
     if isinstance(value, int):
         seeds = [value]
     if isinstance(value, str):
@@ -32,7 +37,7 @@ def parse_seeds(value: object) -> object:
 def _seed_range(part: str) -> list[int]:
     match = re.fullmatch(rf"\s*{_SEED}\s*(?:-\s*{_SEED}\s*)?", part, re.ASCII)
     if match is None:
-        raise ValueError("expected whole numbers, such as [0, 1, 2] or 0-2")
+        raise ValueError(_EXPECTED)
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if not first <= last < first + 1000:
@@ -41,7 +46,7 @@ def _seed_range(part: str) -> list[int]:
 
 
 Seeds: TypeAlias = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
+    tuple[Annotated[int, Field(ge=0, lt=10**_DIGITS)], ...],
     Field(min_length=1),
     BeforeValidator(parse_seeds),
 ]

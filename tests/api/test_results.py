@@ -89,6 +89,8 @@ def test_a_folder_is_loaded_as_it_was_left_and_several_are_joined(results, tmp_p
     assert repr(both.run(strategy="local", seed=2)) == repr(more.runs[1])
     with pytest.raises(ConfigError, match="plot: found several results folders"):
         both.plot()
+    with pytest.raises(ConfigError, match=r"^plot: found 3, expected one path"):
+        both.plot(3)
     with pytest.raises(ConfigError, match=r"has no results\.csv|is no folder"):
         fedkd.load(tmp_path / "none")
     with pytest.raises(ConfigError, match="found no folder"):

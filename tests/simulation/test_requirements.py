@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -76,12 +77,19 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, beside):
         run(Idle(), folder=tmp_path / beside)
 
 
-def test_a_negative_seed_is_refused_and_leaves_no_folder(tmp_path):
+@pytest.mark.parametrize("given", ["seed", "checkpoint_every"])
+@pytest.mark.parametrize("odd", [-1, 1.0, "0", True, None])
+def test_a_number_of_another_form_is_refused_and_leaves_no_folder(tmp_path, given, odd):
     with pytest.raises(
-        ConfigError, match="seed: found -1, expected a whole number from 0"
+        ConfigError, match=f"{given}: found {odd!r}, expected a whole numb"
     ):
-        run(Idle(), seed=-1, folder=tmp_path / "run")
+        run(Idle(), folder=tmp_path / "run", **{given: odd})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_of_numpy_is_the_number_that_it_is():
+    plain, numpy = run(Idle(), seed=3), run(Idle(), seed=np.int64(3))
+    assert numpy.metrics["global_accuracy"] == plain.metrics["global_accuracy"]
 
 
 class NoClient(Idle):

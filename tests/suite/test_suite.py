@@ -207,11 +207,33 @@ def test_epochs_of_a_strategy_replace_the_steps_of_the_suite(cells_of):
         ([4, 2], [4, 2]),
         (7, [7]),
         ("1,5-6", [1, 5, 6]),
+        ("20261201", [20261201]),
+        (10**18 - 1, [10**18 - 1]),
+        (str(10**18 - 1), [10**18 - 1]),
     ],
 )
 def test_seeds_can_be_a_list_a_range_or_a_number(cells_of, written, seeds):
     cells = cells_of(changed(seeds=written, partitions=["iid"]))
     assert list(dict.fromkeys(cell.run.seed for cell in cells)) == seeds
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        (
+            str(10**18),
+            "'1000000000000000000'; expected whole numbers of at most 18 dig",
+        ),
+        ([10**18], "1000000000000000000. Expected less than 1000000000000000000"),
+        ("010", "'010'; expected whole numbers of at most 18 digits, such as"),
+        ("0-1000", "'0-1000'; expected a range upwards of at most 1000 seeds"),
+        (True, "True; expected whole numbers"),
+        ([0, 0], r"\[0, 0\]; a seed comes twice; remove one"),
+    ],
+)
+def test_seeds_of_another_form_are_told_in_words(cells_of, written, found):
+    with pytest.raises(ConfigError, match=f"seeds(.0)?: found {found}"):
+        cells_of(changed(seeds=written))
 
 
 def test_a_number_with_an_exponent_needs_no_point(cells_of):

@@ -27,7 +27,7 @@ FAULTS = [
     dict(
         name="door: a world is dealt by another seed",
         path=ASKED,
-        old='number_given(setting.seed, f"{where}: seed", least=0)',
+        old='whole_number(setting.seed, f"{where}: seed", least=0)',
         new="setting.seed + 1",
         tests=DOOR,
     ),
