@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from fedkd.base.numbers import plain_numbers
+from fedkd.base.forms import plain_numbers
 from fedkd.base.shown import cut
 from fedkd.errors import ConfigError, listing, suggestion
 

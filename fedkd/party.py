@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fedkd.base.forms import plain_numbers, require
 from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, ImageInfo, InputInfo, require_images
 from fedkd.data.public import PublicData
@@ -39,6 +40,11 @@ class ModelSpec:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.name, (str,), "model", "the name of a registered one")
+        require(self.options, (Mapping,), f"model {self.name}", "a mapping of options")
+        object.__setattr__(self, "options", plain_numbers(self.options))
 
     @cached_property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fedkd.api.given import each
-from fedkd.base.numbers import plain_numbers, whole_number
+from fedkd.base.forms import plain_numbers, whole_number
 from fedkd.base.yamlfile import EXPECTED, by_name
 from fedkd.errors import ConfigError, listing, suggestion
 from fedkd.harness.request import Request

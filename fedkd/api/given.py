@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fedkd.api.said import in_python
-from fedkd.base.numbers import whole_number
+from fedkd.base.forms import require, whole_number
 from fedkd.errors import ConfigError, counted
 from fedkd.suite.grid import Cell
 
@@ -139,22 +139,6 @@ def options_given(where: str, **options: Any) -> dict[str, Any]:
         ConfigError: If one of them is of no form that it has.
     """
     return {k: _FORMS[k](v, f"{where}: {k}") for k, v in options.items()}
-
-
-def require(value: Any, kinds: tuple[type, ...], where: str, how: str) -> None:
-    """Refuse a value that is of none of some types; True and False are no numbers.
-
-    Args:
-        value: What was given.
-        kinds: The types.
-        where: What messages begin with.
-        how: What was expected, in words.
-
-    Raises:
-        ConfigError: If it is of none of them.
-    """
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise ConfigError(f"{where}: found {value!r}, expected {how}.")
 
 
 def only(cells: Sequence[Cell], where: str) -> Cell:

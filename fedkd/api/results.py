@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fedkd.api.changes import Changes
 from fedkd.api.finished import FinishedRun
-from fedkd.api.given import options_given, path_given, require, warn
+from fedkd.api.given import options_given, path_given, warn
 from fedkd.api.notebook import Figures, Page, as_html
 from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.forms import require
 from fedkd.base.shown import brief
 from fedkd.data.root import data_root as usual_root
 from fedkd.errors import ConfigError, FedKDError, counted, listing

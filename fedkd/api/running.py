@@ -13,11 +13,12 @@ from typing import Any
 
 from fedkd.api.asked import Models, Named, Setting, command_of, lone_suite, wishes_of
 from fedkd.api.finished import FinishedRun
-from fedkd.api.given import only, options_given, require, warn
+from fedkd.api.given import only, options_given, warn
 from fedkd.api.notebook import view_of
 from fedkd.api.results import Results
 from fedkd.api.said import said_in_python
 from fedkd.base.folders import ResultsFolder
+from fedkd.base.forms import require
 from fedkd.errors import ConfigError, FedKDError
 from fedkd.harness.bench import Bench
 from fedkd.harness.folder import held

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from fedkd.api.asked import Named
-from fedkd.api.given import each, files_given, model_given, require
+from fedkd.api.given import each, files_given, model_given
 from fedkd.api.said import said_in_python
-from fedkd.base.numbers import whole_number
+from fedkd.base.forms import require, whole_number
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.config import build
 from fedkd.errors import ConfigError

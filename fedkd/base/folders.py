@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedkd.base import sums
 from fedkd.base.bounds import refuse_links_outside
+from fedkd.base.forms import require
 from fedkd.errors import BoundsError, ConfigError
 
 
@@ -169,8 +170,9 @@ def made_folder(path: Path | str) -> Path:
     """Return a folder; it is made, and those above it, if it is not there.
 
     Raises:
-        ConfigError: If it, or one above it, is a file.
+        ConfigError: If it, or one above it, is a file, or it is no path.
     """
+    require(path, (str, Path), "folder", "a path, as a text or a pathlib.Path")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

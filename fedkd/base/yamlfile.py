@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fedkd.base.bounds import read_text
-from fedkd.base.numbers import plain_numbers
+from fedkd.base.forms import plain_numbers
 from fedkd.errors import BoundsError, ConfigError
 
 LONGEST = 1 << 18

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from fedkd.base.randomness import numpy_stream
 from fedkd.base.shown import brief
 from fedkd.data.images import ClientData, Draw, LabelledSet
 from fedkd.data.inputs import fully_described
+from fedkd.data.positions import positions_in
 from fedkd.errors import ConfigError
 
 Positions: TypeAlias = NDArray[np.int64]
@@ -44,7 +45,8 @@ class PublicData:
             positions: Where they are in the training set of ``like``, if they are of it.
 
         Raises:
-            ConfigError: If the inputs have not the shape of the clients'.
+            ConfigError: If the inputs have not the shape of the clients', or have other
+                positions than one each.
         """
         if tuple(pixels.shape[1:]) != like.shape:
             there = fully_described(tuple(pixels.shape[1:]))
@@ -67,8 +69,18 @@ class PublicData:
         self.pixels = unlabelled.x_train
         """The inputs as they are stored: images uint8 ``[N, C, H, W]``, vectors float32
         ``[N, D]``; not to be changed."""
-        self.positions = positions
+        self.positions = None if positions is None else self._places(like, positions)
         """Where they are in the clients' training set; None for another data set."""
+
+    def _places(self, like: LabelledSet, given: Any) -> Positions:
+        """Return where the inputs are in the training set of ``like``."""
+        where = f"positions of {self.name}"
+        found: Positions = positions_in(len(like.y_train), given, where).numpy()
+        if len(found) != len(self):
+            raise ConfigError(
+                f"{where}: found {len(found)}, expected {len(self)}, one for each input."
+            )
+        return found
 
     def __repr__(self) -> str:
         """Return how many inputs there are, and where they are from."""
@@ -82,7 +94,8 @@ class PublicData:
             data: The clients' data set.
             positions: Which of its training inputs; see :meth:`held_out`.
         """
-        chosen = torch.from_numpy(positions).to(data.x_train.device)
+        places = positions_in(len(data.y_train), positions, f"positions of {data.name}")
+        chosen = places.to(data.x_train.device)
         return cls(data.x_train[chosen], data, name=data.name, positions=positions)
 
     @staticmethod

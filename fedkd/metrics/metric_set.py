@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
+from fedkd.base.forms import require
 from fedkd.base.runname import AXIS_COLUMNS
 from fedkd.errors import (
     ConfigError,
@@ -59,10 +60,11 @@ class MetricSet:
                 validation images, in columns of their own.
 
         Raises:
-            ConfigError: If a label cannot name a column, or a metric reads what is not
-                measured.
+            ConfigError: If these are no metrics by label, a label cannot name a column,
+                or a metric reads what is not measured.
             ContractError: If a metric does not implement one of its four methods.
         """
+        _require_metrics({} if metrics is None else metrics)
         self.metrics: dict[str, Metric] = {ACCURACY: Accuracy(), **(metrics or {})}
         self.columns: dict[str, Column] = {}
         """What is measured, by name; accuracy first."""
@@ -138,6 +140,14 @@ class MetricSet:
                     f"{suggestion(name, known)} It measures {listing(known)}; add "
                     "another to its metrics."
                 )
+
+
+def _require_metrics(metrics: Mapping[str, Metric]) -> None:
+    """Refuse what is no mapping of labels to metrics."""
+    require(metrics, (Mapping,), "metrics", "a mapping of labels to metrics")
+    for label, metric in metrics.items():
+        made = f"a metric, as fedkd.load_registry().metric({label!r})[0] makes one"
+        require(metric, (Metric,), f"metrics.{label}", made)
 
 
 def _check_name(name: str, label: str, columns: Mapping[str, Column]) -> None:

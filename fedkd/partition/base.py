@@ -79,9 +79,10 @@ class Partition:
             groups: The group that each client is of, ``[K]``; None if of none.
 
         Raises:
-            ContractError: If a position does not exist or is given twice.
+            ContractError: If a position is no whole number, does not exist or is given
+                twice.
         """
-        lists = tuple(np.asarray(each, dtype=np.int64).reshape(-1) for each in indices)
+        lists = tuple(_whole(each, k) for k, each in enumerate(indices))
         every = np.concatenate([np.empty(0, np.int64), *lists])
         _check_positions(every, len(labels))
         owner = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
@@ -309,6 +310,17 @@ def _gift(
     donor = int(np.argmax(np.where(stock > 0, sizes, -1)))
     amount = min(min_size - int(sizes[client]), int(stock[donor]))
     return donor, apportion(np.where(wanted, table[donor], 0), amount)
+
+
+def _whole(given: ArrayLike, client: int) -> Indices:
+    """Return a client's positions in one row; truth values would be taken for 0 and 1."""
+    found = np.asarray(given).reshape(-1)
+    if found.size and not np.issubdtype(found.dtype, np.integer):
+        raise ContractError(
+            f"client {client}: found {found.dtype}, expected positions of samples, which "
+            "are whole numbers."
+        )
+    return found.astype(np.int64, copy=False)
 
 
 def _check_positions(every: Indices, number: int) -> None:

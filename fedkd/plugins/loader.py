@@ -26,6 +26,7 @@ import pluggy
 
 from fedkd import hookspecs
 from fedkd._version import __version__
+from fedkd.base.forms import require
 from fedkd.errors import (
     ConfigError,
     PluginError,
@@ -107,7 +108,7 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
     """Yield built-ins, then installed plug-ins by distribution, then files.
 
     Raises:
-        ConfigError: If a plug-in file does not exist.
+        ConfigError: If a plug-in file does not exist, or what is given is no path.
     """
     for module in BUILTINS:
         status = PluginStatus(module, hookspecs.GROUP, __version__, module)
@@ -119,8 +120,20 @@ def sources(plugin_files: Iterable[str | Path]) -> Iterator[PluginSource]:
         )
         yield PluginSource(status, point.load)
     seen: dict[str, Path] = {}
-    for path in dict.fromkeys(Path(file).resolve() for file in plugin_files):
+    for path in _paths(plugin_files):
         yield _file_source(path, seen)
+
+
+def _paths(given: Iterable[str | Path]) -> dict[Path, None]:
+    """Return the files that are given, each once; a path alone is one."""
+    how = "a path of a Python file, or several"
+    if isinstance(given, str | Path):  # a text is an Iterable, too: of characters
+        given = [given]
+    require(given, (Iterable,), "plug-in files", how)
+    files = list(given)
+    for file in files:
+        require(file, (str, Path), "plug-in files", how)
+    return dict.fromkeys(Path(file).resolve() for file in files)
 
 
 def entry_points() -> list[importlib.metadata.EntryPoint]:

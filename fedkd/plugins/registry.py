@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedkd.base.forms import require
 from fedkd.base.shown import brief
 from fedkd.errors import (
     PLUGIN_HINT,
@@ -95,9 +96,10 @@ class Registry:
         """Return what is registered under a name.
 
         Raises:
-            ConfigError: If nothing is; suggests the nearest name.
+            ConfigError: If nothing is, or it is no text; suggests the nearest name.
         """
         known = self.entries(kind)
+        require(name, (str,), kind, "a name, as a text")
         if name in known:
             return known[name]
         word, hint = KINDS[kind], suggestion(name, known)

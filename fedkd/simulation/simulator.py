@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.base.folders import RunFolder, made_folder
-from fedkd.base.numbers import whole_number
+from fedkd.base.forms import require, whole_number
 from fedkd.base.phases import WAITING, Phases, measured, phase
 from fedkd.base.shown import accuracy_facts, brief
 from fedkd.errors import ConfigError, listing, raised_in
@@ -101,9 +101,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
             ``global_ece`` and ``local_ece``. They change no result of training.
 
     Raises:
-        ConfigError: If clients, seed or ``checkpoint_every`` cannot be right, if
-            ``folder`` is a file or has another run's checkpoint, or if metrics do not
-            fit together.
+        ConfigError: If one of these is of another form, if the number of clients cannot
+            be right, if ``folder`` is a file or has another run's checkpoint, or if
+            metrics do not fit together.
         NotApplicableError: If the strategy cannot run in this federation.
         ContractError: If the strategy breaks a promise.
         DivergedError: If training gives values that are not finite.
@@ -115,6 +115,9 @@ def simulate(  # noqa: PLR0913 - the library's main entry point
     run.on_start = on_start
     home = None if folder is None else made_folder(folder)
     return run.execute(home, every, on_round or (lambda _: None))
+
+
+_MADE = "a strategy, as fedkd.load_registry().strategy('fedavg')[0] makes one"
 
 
 class Run:
@@ -166,6 +169,9 @@ class Run:
 
         One that is over is only read, which any device can do.
         """
+        require(strategy, (Strategy,), "strategy", _MADE)
+        require(federation, (Federation,), "federation", "a fedkd.Federation")
+        require(protocol, (Protocol,), "protocol", "a fedkd.Protocol")
         seed = whole_number(seed, "seed", least=0)
         label = name or type(strategy).__name__.lower()
         federation = poisoned(federation, protocol.faults, seed)

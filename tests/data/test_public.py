@@ -43,6 +43,25 @@ def test_a_share_has_the_images_of_its_positions_and_no_labels():
     assert batch.shape == (2, 1, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("positions", "said"),
+    [
+        ([0, 36], "positions of public: found position 36, expected 0 to 35"),
+        ([0], "positions of public: found 1, expected 2, one for each input"),
+        ([0.5, 1.0], "positions of public: found float64 of shape"),
+    ],
+)
+def test_positions_that_are_not_those_of_the_inputs_are_refused(positions, said):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        PublicData(IMAGES.x_train[:2], IMAGES, positions=positions)
+
+
+def test_a_share_takes_positions_in_a_list_and_refuses_others():
+    assert PublicData.of_share(IMAGES, [5, 2]).positions.tolist() == [5, 2]
+    with pytest.raises(ConfigError, match="positions of toy: found position -1"):
+        PublicData.of_share(IMAGES, [-1])
+
+
 def test_images_of_another_set_are_normalised_as_the_clients_are():
     other = replace(IMAGES, name="other", mean=(0.9,), std=(0.1,))
     public = PublicData.of_set(IMAGES, other)

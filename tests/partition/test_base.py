@@ -140,6 +140,22 @@ def test_a_client_is_not_dealt_its_samples_class_by_class():
     assert 20 < labels[dealt][:50].sum() < 30
 
 
+@pytest.mark.parametrize("given", [[0.5], np.ones(3, dtype=bool), ["0"]])
+def test_what_is_no_position_is_refused_and_not_rounded(given):
+    with pytest.raises(
+        ContractError, match=r"^client 1: found .*, expected positions of s"
+    ):
+        Partition.of([[0], given], np.zeros(3, dtype=np.int64), 1)
+
+
+def test_positions_may_stand_in_a_column():
+    labels = np.array([0, 1, 1])
+    split = Partition.of(
+        [np.argwhere(labels == 0), np.argwhere(labels == 1)], labels, 2
+    )
+    assert [list(own) for own in split.indices] == [[0], [1, 2]]
+
+
 def test_pools_hold_every_position_of_their_class_in_random_order():
     labels = np.tile([2, 0], 100)
     pools = class_pools(labels, 3, np.random.default_rng(0))

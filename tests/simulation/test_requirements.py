@@ -87,6 +87,79 @@ def test_a_number_of_another_form_is_refused_and_leaves_no_folder(tmp_path, give
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"strategy": "fedavg"},
+            "strategy: found 'fedavg', expected a strategy, as fedkd.",
+        ),
+        ({"strategy": Idle}, "strategy: found <class .*, expected a strategy"),
+        ({"federation": None}, "federation: found None, expected a fedkd.Federation"),
+        (
+            {"protocol": {"rounds": 1}},
+            "protocol: found {'rounds': 1}, expected a fedkd.Pr",
+        ),
+        ({"executor": 3}, "executor: found 3, expected its name, or its class"),
+        ({"executor": None}, "executor: found None, expected its name, or its class"),
+        (
+            {"metrics": ["ece"]},
+            r"metrics: found \['ece'\], expected a mapping of labels",
+        ),
+        (
+            {"metrics": {"ece": "ece"}},
+            "metrics.ece: found 'ece', expected a metric, as",
+        ),
+        ({"folder": 3}, "folder: found 3, expected a path"),
+    ],
+)
+def test_what_is_no_part_of_a_run_is_told_in_words(given, said):
+    whole = {
+        "strategy": Idle(),
+        "federation": testing.toy_federation(),
+        "protocol": testing.toy_protocol(1),
+        "seed": 0,
+    }
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        simulate(**{**whole, **given})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ModelSpec(3), "model: found 3, expected the name of a registered one"),
+        (
+            lambda: ModelSpec("cnn", 3),
+            "model cnn: found 3, expected a mapping of options",
+        ),
+        (
+            lambda: load_registry(3),
+            "plug-in files: found 3, expected a path of a Python",
+        ),
+        (
+            lambda: load_registry([3]),
+            "plug-in files: found 3, expected a path of a Python",
+        ),
+        (lambda: load_registry("none.py"), "--plugin .*none.py: there is no such file"),
+        (
+            lambda: load_registry().model(3),
+            "models: found 3, expected a name, as a text",
+        ),
+        (
+            lambda: load_registry().strategy(["a"]),
+            r"strategies: found \['a'\], expected a",
+        ),
+    ],
+)
+def test_what_is_no_name_and_no_path_is_told_in_words(make, said):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        make()
+
+
+def test_a_model_has_the_options_that_numbers_of_numpy_are():
+    assert ModelSpec("cnn", {"width": np.float32(0.5)}).key == 'cnn{"width": 0.5}'
+
+
 def test_a_seed_of_numpy_is_the_number_that_it_is():
     plain, numpy = run(Idle(), seed=3), run(Idle(), seed=np.int64(3))
     assert numpy.metrics["global_accuracy"] == plain.metrics["global_accuracy"]

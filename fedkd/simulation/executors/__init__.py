@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fedkd.base.forms import require, whole_number
 from fedkd.base.machine import cores
 from fedkd.errors import ConfigError, suggestion
 from fedkd.simulation.executors.base import Executor, Serial
@@ -63,8 +64,9 @@ class Choice:
                 f"{', '.join((AUTO, *OWN))}; or give a class, for instance "
                 f"load_registry().executor({name!r})."
             )
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers: found {self.workers}; expected 1 or more.")
+        require(name, (str, type, tuple), "executor", "its name, or its class")
+        if self.workers is not None:
+            whole_number(self.workers, "workers")
 
     @property
     def candidates(self) -> tuple[type[Executor], ...]:

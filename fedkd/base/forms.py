@@ -1,4 +1,4 @@
-"""Numbers that a caller gives, NumPy's too: what is kept and written are plain ones."""
+"""The forms of what a caller gives: told in words where they are others, NumPy's taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+from fedkd.base.shown import cut
 from fedkd.errors import ConfigError
+
+
+def require(value: Any, kinds: tuple[type, ...], where: str, how: str) -> None:
+    """Refuse a value that is of none of some types; True and False are no numbers.
+
+    Args:
+        value: What was given.
+        kinds: The types.
+        where: What messages begin with.
+        how: What was expected, in words.
+
+    Raises:
+        ConfigError: If it is of none of them.
+    """
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ConfigError(f"{where}: found {cut(repr(value))}, expected {how}.")
 
 
 def whole_number(value: Any, where: str, least: int = 1) -> int:
@@ -22,7 +39,7 @@ def whole_number(value: Any, where: str, least: int = 1) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ConfigError(
-            f"{where}: found {value!r}, expected a whole number from {least} on."
+            f"{where}: found {cut(repr(value))}, expected a whole number from {least} on."
         )
     return int(value)
 
