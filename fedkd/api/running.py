@@ -25,7 +25,7 @@ from fedkd.harness.folder import held
 from fedkd.harness.remarks import remarks, warned
 from fedkd.harness.request import Request, opened, run_left
 from fedkd.harness.search import Search
-from fedkd.plugins.registry import load_registry
+from fedkd.plugins.registry import Registry, load_registry
 from fedkd.report.reading import read_report
 from fedkd.simulation.executors import AUTO
 from fedkd.suite.overrides import Overrides
@@ -179,7 +179,7 @@ def run(  # noqa: PLR0913 - the parts of a run
         {**suite, "training": training}, Overrides(), how | {"out": folder}
     )
     with said_in_python(options):
-        done, made = _carried_out(request, progress, kept, alone="fedkd.run")
+        done, made = _carried_out(request, progress, kept, registry, "fedkd.run")
         return _lone_run(done, made)
 
 
@@ -232,7 +232,11 @@ def _lone_run(results: Results, bench: Bench) -> FinishedRun:
 
 
 def _carried_out(
-    request: Request, progress: bool, kept: object = None, alone: str = ""
+    request: Request,
+    progress: bool,
+    kept: object = None,
+    registry: Registry | None = None,
+    alone: str = "",
 ) -> tuple[Results, Bench]:
     """Run what is left of what is asked for, and read what it left.
 
@@ -242,6 +246,7 @@ def _carried_out(
         request: What is asked for.
         progress: Whether to show how far it is.
         kept: Is kept as long as the results are.
+        registry: Of the request's plug-in files, where that is loaded.
         alone: What asks for one run, if that is all that may be asked for.
     """
     # So multiprocessing itself knows that a new process is importing the main script.
@@ -250,7 +255,7 @@ def _carried_out(
             "a worker process has come to this call again, for it imports the script that "
             "made it; put the call under: if __name__ == '__main__':"
         )
-    made = opened(request)
+    made = opened(request, registry)
     if alone:
         only(made.cells, alone)
     with held(made.settings.out, made.settings.fresh):
@@ -259,5 +264,6 @@ def _carried_out(
             made = search.run(lambda some: view_of(some.cells, some.rows, progress))
         run_left(made, lambda: view_of(made.cells, made.rows, progress), warn)
     folder = made.settings.out
-    report = read_report([folder], request.plugin_files, warn)
+    # A plug-in that does not work is told of once, where its file is loaded.
+    report = read_report([folder], remark=warn, registry=made.registry)
     return Results(report, (folder,), made.settings.data_root, kept), made

@@ -12,8 +12,9 @@ _OPTION = re.compile(
     r"(?P<command>fedkd [a-z][^'`;\n]*?--[^'`;\n]*)"
     r"|--set(?: (?P<path>[\w.-]+)(?P<value>=?))?"
     r"|--plugin FILE"
-    # What stands after an option is its value, if it looks like a number or a path.
-    r"|--(?P<name>[a-z][a-z-]*)(?: (?=[^\s:;,]*[/\d]))?"
+    # What stands after an option is its value, if it looks like one: a number, a path,
+    # a device.
+    r"|--(?P<name>[a-z][a-z-]*)(?: (?=[^\s:;,]*[/\d]|(?:auto|cpu|cuda|True|False)\b))?"
 )
 _OTHER_NAMES = {"plugin": "plugins", "observer": "observers"}
 
@@ -47,7 +48,8 @@ def in_python(text: str, keywords: Collection[str] = ()) -> str:
             return shown + hit["value"]
         if hit["name"]:
             name = hit["name"].replace("-", "_")
-            return f"{_OTHER_NAMES.get(name, name)}="
+            is_place = text.startswith(":", hit.end())
+            return _OTHER_NAMES.get(name, name) + ("" if is_place else "=")
         return "set=" if hit[0].startswith("--set") else "plugins=[FILE]"
 
     return _OPTION.sub(keyword, text)

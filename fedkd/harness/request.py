@@ -68,14 +68,18 @@ class Request:
     """What was called, for the record."""
 
 
-def opened(request: Request) -> Bench:
+def opened(request: Request, registry: Registry | None = None) -> Bench:
     """Return the bench that is asked for; its finished cells are found, nothing is run.
+
+    Args:
+        request: What is asked for.
+        registry: Of its plug-in files, where that is loaded; its observers come into it.
 
     Raises:
         ConfigError: If the suite, an option or the folder cannot be used.
         BoundsError: If a link in the folder leads out of it.
     """
-    registry = load_registry(request.plugin_files)
+    registry = load_registry(request.plugin_files) if registry is None else registry
     registry.observe(request.observers)
     suite = load_overridden(request.suite, request.wishes, registry)
     device = pick_device(request.device)

@@ -61,6 +61,7 @@ def read_report(
     plugin_files: Sequence[str | Path] = (),
     remark: Remark = warnings.warn,
     papers: Sequence[str] = (),
+    registry: Registry | None = None,
 ) -> Report:
     """Read the results of one or more benches, joined.
 
@@ -70,6 +71,7 @@ def read_report(
         remark: Is given a sentence on what is left out.
         papers: Whose numbers stand beside ours, beside those that the suites name: names
             of ``benchmarks/reported``, or files like those.
+        registry: Where names are looked up; one with the plug-in files if None.
 
     Raises:
         ConfigError: If one is no results folder, they do not belong together, or one of
@@ -97,7 +99,7 @@ def read_report(
             remark(f"{place} holds no run, and is left out.")
     check_protocols(suites)
     # Last: whatever is wrong with the folders is told without loading any plug-in.
-    registry = load_registry(plugin_files)
+    registry = load_registry(plugin_files) if registry is None else registry
     check_things(suites, registry)
     references = _references(suites.values(), rows, registry, remark)
     columns = _columns(suites, rows, registry, remark)

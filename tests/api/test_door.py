@@ -518,3 +518,18 @@ def test_a_lone_run_keeps_its_folder_as_long_as_it_is_there():
     assert (folder / "metrics.jsonl").is_file()
     del run
     assert not folder.exists()
+
+
+def test_a_plug_in_that_does_not_work_is_told_of_once(tmp_path, capfd):
+    (tmp_path / "broken.py").write_text("x = (\n")
+    given = {"plugins": tmp_path / "broken.py", "progress": False}
+    one = {
+        "clients": 2,
+        "models": "linear",
+        "rounds": 1,
+        "training": {"local_steps": 1},
+    }
+    fedkd.run("fedavg", "digits", "iid", **one, **given)
+    assert capfd.readouterr().err.count("is broken: SyntaxError") == 1
+    fedkd.bench("smoke", strategies="fedavg", seeds=0, out=tmp_path / "out", **given)
+    assert capfd.readouterr().err.count("is broken: SyntaxError") == 1
