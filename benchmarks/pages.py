@@ -12,7 +12,7 @@ import re
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,19 +208,19 @@ def _conclusions(one: Recorded) -> list[str]:
 
 def _across(one: Recorded) -> list[str]:
     """Return the section on how methods stand over data sets, if there are several."""
-    text = across(one.rows, one.table, _baselines(one))
+    text = across(one.rows, one.table, _baselines(one, one.table.settings))
     return [f"## Over the data sets\n\n{text}"] if text else []
 
 
-def _baselines(one: Recorded) -> list[str]:
+def _baselines(one: Recorded, settings: Iterable[Setting]) -> list[str]:
     """Return FedAvg, or who stands for it, and the rows of equal work, each once."""
-    bases = [baseline_of(one.table) or ""]
+    bases = [base for own in settings if (base := baseline_of(one.table, own))]
     bases += [label for label in one.table.strategies if EQUAL_WORK in label]
     return list(dict.fromkeys(bases))
 
 
 def _of_setting(one: Recorded, setting: Setting) -> list[str]:
-    bases = _baselines(one)
+    bases = _baselines(one, [setting])
     lacking = {key for key, entry in one.table.entries.items() if entry.is_of_clients}
     apart = one.table.references | {la for la, there in lacking if there == setting}
     lines = [_best(one.table, setting)]
@@ -228,7 +228,7 @@ def _of_setting(one: Recorded, setting: Setting) -> list[str]:
         lines += _against(
             base, _pairs(one, base, setting, GLOBAL, apart), "Global accuracy: "
         )
-    if lacking:
+    if lacking and bases:
         pairs = _pairs(one, bases[0], setting, LOCAL, one.table.references)
         lines += _against(bases[0], pairs, "Local accuracy: ")
     return [line for line in lines if line]

@@ -9,9 +9,8 @@ from typing import Any
 from fedkd.metrics.columns import Column
 from fedkd.report.grouping import GLOBAL, LOCAL, UNDEFINED, done
 from fedkd.report.results import Row
-from fedkd.report.stats.pairs import against
 from fedkd.report.stats.ranks import rank
-from fedkd.report.summary import Table, TableField, baseline_of, summarise
+from fedkd.report.summary import Table, TableField, from_baselines, summarise
 
 
 def plain_report(
@@ -30,7 +29,7 @@ def plain_report(
     return {
         "rows": [row.plain() for row in rows],
         "means": _means(table, [summarise(rows, (), column) for column in beside]),
-        "differences": _differences(rows, baseline_of(table)),
+        "differences": _differences(rows, table),
         "ranks": ranking if isinstance(ranking, str) else asdict(ranking),
     }
 
@@ -67,12 +66,12 @@ def _of_metric(entry: TableField) -> dict[str, float | None]:
     return {"mean": entry.mean, "std": entry.std, "n": entry.n, "undefined": undefined}
 
 
-def _differences(rows: Sequence[Row], baseline: str | None) -> list[dict[str, Any]]:
+def _differences(rows: Sequence[Row], table: Table) -> list[dict[str, Any]]:
     return [
         {
             "strategy": label,
             **asdict(setting),
-            "above": baseline,
+            "above": pair.second,
             "metric": column.name,
             "by_seed": dict(pair.differences),
             "mean": pair.mean,
@@ -81,7 +80,5 @@ def _differences(rows: Sequence[Row], baseline: str | None) -> list[dict[str, An
             "seeds_needed": pair.seeds_needed,
         }
         for column in (GLOBAL, LOCAL)
-        for (label, setting), pair in (
-            against(rows, baseline, column) if baseline else {}
-        ).items()
+        for (label, setting), pair in from_baselines(rows, table, column).items()
     ]

@@ -25,6 +25,7 @@ from fedkd.report.grouping import (
 )
 from fedkd.report.results import Row
 from fedkd.report.stats.intervals import Interval, bootstrap_interval
+from fedkd.report.stats.pairs import Pairs, against
 from fedkd.report.stats.standings import Mark, Standing, standing
 
 _T = TypeVar("_T")
@@ -98,7 +99,7 @@ def summarise(
     references: Collection[str] = (),
     column: Column = GLOBAL,
 ) -> Table:
-    """Reduce runs to one entry a strategy and setting.
+    """Reduce runs to one entry a strategy and setting, references last.
 
     Only runs that are ``done`` have a value. What is marked, and when, is said by
     :func:`~fedkd.report.stats.standings.standing`. Nobody competes who is a reference,
@@ -108,7 +109,9 @@ def summarise(
     groups = group(rows)
     # Older results may have no local accuracy at all; then nobody lacks it.
     asked = column is GLOBAL or (column is LOCAL and bool(done(rows, LOCAL)))
-    strategies = _ordered(label for label, _ in groups)
+    labels = _ordered(label for label, _ in groups)
+    # Benches that are joined have references in the middle of their rows.
+    strategies = tuple(sorted(labels, key=lambda label: label in references))
     settings = _ordered(setting for _, setting in groups)
     torn = {setting for setting, _ in split_conflicts(rows)}
     nowhere = nowhere_global(groups)
@@ -137,18 +140,44 @@ def summarise(
     )
 
 
-def baseline_of(table: Table) -> str | None:
+def baseline_of(table: Table, setting: Setting | None = None) -> str | None:
     """Return the strategy others are compared with, of those that have results.
 
     It is ``fedavg``, else the first competitor, else the first reference.
+
+    Args:
+        table: Of global accuracy.
+        setting: Where it must have a result; anywhere if None.
     """
-    with_results = {label for (label, _), entry in table.entries.items() if entry.n}
+    with_results = {
+        label
+        for (label, where), entry in table.entries.items()
+        if entry.n and setting in (None, where)
+    }
     rest = [label for label in table.strategies if label not in table.references]
     signed = {label for (label, _), entry in table.entries.items() if entry.is_signed}
     lacking = table.without_global | signed
     whole = [label for label in rest if label not in lacking]
     ranked = ["fedavg", *whole, *rest, *table.strategies]
     return next((label for label in ranked if label in with_results), None)
+
+
+def from_baselines(rows: Sequence[Row], table: Table, column: Column) -> Pairs:
+    """Return what every strategy has above the baseline of each setting.
+
+    Args:
+        rows: All rows of the bench.
+        table: Of global accuracy; says which baseline a setting has.
+        column: What of the rows is compared.
+    """
+    bases = {setting: baseline_of(table, setting) for setting in table.settings}
+    above = {base: against(rows, base, column) for base in bases.values() if base}
+    return {
+        (label, setting): pair
+        for base, pairs in above.items()
+        for (label, setting), pair in pairs.items()
+        if bases[setting] == base
+    }
 
 
 def _ordered(items: Iterable[_T]) -> tuple[_T, ...]:

@@ -37,11 +37,12 @@ from fedkd.report.parts import Entry, Grid, Part, listed
 from fedkd.report.ranking import ranks_part
 from fedkd.report.results import Row, notes_of
 from fedkd.report.stages import TITLE as STAGES
-from fedkd.report.stats.pairs import Pairs, against
+from fedkd.report.stats.pairs import Pairs
 from fedkd.report.summary import (
     Table,
     TableField,
     baseline_of,
+    from_baselines,
     summarise,
 )
 from fedkd.report.text import MISSING, amount, numbered, spread
@@ -310,33 +311,36 @@ def _reached(table: Table, label: str, setting: Setting) -> str:
 
 
 def differences_parts(rows: Sequence[Row], table: Table) -> list[Part]:
-    """Return a part of paired differences for each accuracy that was measured.
+    """Return parts of paired differences, for each accuracy and each baseline.
 
     Args:
         rows: All rows of the bench.
         table: Of global accuracy.
     """
-    base = baseline_of(table)
-    titles_of = {
-        GLOBAL: f"Differences from {base}",
-        LOCAL: f"Differences of local accuracy from {base}",
-    }
+    bases = dict.fromkeys(baseline_of(table, setting) for setting in table.settings)
+    titles = {GLOBAL: "Differences from", LOCAL: "Differences of local accuracy from"}
     parts = []
-    for column, title in titles_of.items():
-        pairs = against(rows, base, column) if base else {}
-        if pairs:
-            grid = _differences_grid(pairs, table)
-            parts.append(Part(title, grid, (_paired(pairs, table, column),)))
+    for column, title in titles.items():
+        every = from_baselines(rows, table, column)
+        for base in bases:
+            pairs = {key: pair for key, pair in every.items() if pair.second == base}
+            if pairs:
+                grid = _differences_grid(pairs, table)
+                text = _paired(pairs, table, column)
+                parts.append(Part(f"{title} {base}", grid, (text,)))
     return parts
 
 
 def _differences_grid(pairs: Pairs, table: Table) -> Grid:
-    titles, _ = column_titles(table.settings)
+    titles = dict(zip(table.settings, column_titles(table.settings)[0], strict=True))
+    settings = [
+        own for own in table.settings if any(own == there for _, there in pairs)
+    ]
     several = len({pair.n for pair in pairs.values()}) > 1
     body = []
     for label in table.strategies:
         line: list[Entry | str] = [labelled(label, table)]
-        for setting in table.settings:
+        for setting in settings:
             pair = pairs.get((label, setting))
             if pair is None:
                 line.append(MISSING)
@@ -344,9 +348,9 @@ def _differences_grid(pairs: Pairs, table: Table) -> Grid:
             text = difference(pair) + (f" (n={pair.n})" if several else "")
             text = _signed(text, table.entries[label, setting])
             line.append(Entry(text, of=(label, setting)))
-        if any((label, setting) in pairs for setting in table.settings):
+        if any((label, setting) in pairs for setting in settings):
             body.append(line)
-    return Grid.of(["strategy", *titles], body)
+    return Grid.of(["strategy", *(titles[own] for own in settings)], body)
 
 
 def _paired(pairs: Pairs, table: Table, column: Column) -> str:

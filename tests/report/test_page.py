@@ -57,6 +57,37 @@ def test_differences_have_the_interval_of_their_mean_for_both_accuracies():
     assert "Percentage points of local accuracy above fedavg" in local
 
 
+def test_a_setting_without_the_baseline_has_another_and_a_section_of_its_own():
+    found = rows("heterofl", 30.0, 31.0, 32.0) + rows("dense", 40.0, 42.0, 44.0)
+    there = rows("dense", 50.0, 50.0, 50.0) + rows("mosaic", 60.0, 61.0, 62.0)
+    found += [replace(row, models="mix", run_id=f"mix-{row.run_id}") for row in there]
+    page = table_markdown(found, title="t")
+    first = part(page, "Differences from heterofl")
+    assert "| dense    | +11.00 ± 1.00 [+8.52, +13.48] |" in first
+    assert "models cnn" in first
+    assert "mix" not in first
+    assert "mosaic" not in first
+    second = part(page, "Differences from dense")
+    assert "| mosaic   | +11.00 ± 1.00 [+8.52, +13.48] |" in second
+    assert "Percentage points of global accuracy above dense" in second
+    assert "models mix" in second
+    assert "models cnn" not in second
+    above = plain_report(found, (), ())["differences"]
+    assert [(d["strategy"], d["models"], d["above"]) for d in above] == [
+        ("dense", "cnn", "heterofl"),
+        ("mosaic", "mix", "dense"),
+    ]
+
+
+def test_references_come_last_where_benches_are_joined():
+    found = rows("a", 1.0) + rows("central", 9.0) + rows("b", 2.0)
+    table = part(
+        table_markdown(found, title="t", references={"central"}), "Global accuracy"
+    )
+    names = [line.split()[1] for line in table.splitlines() if line.startswith("| ")]
+    assert names[2:] == ["a", "b", "central"]
+
+
 def test_an_end_of_an_interval_that_rounds_to_zero_keeps_its_sign():
     assert bounds(Interval(-3.7, -0.0048), 2) == "[-3.70, -0.00]"
     assert bounds(Interval(0.0048, 3.7), 2) == "[+0.00, +3.70]"
