@@ -72,12 +72,22 @@ def name_given(value: Any, where: str) -> str:
     """Return a name; of a device of torch, its own.
 
     Raises:
-        ConfigError: If it is no text.
+        ConfigError: If it is no text, or an empty one.
     """
     if isinstance(value, torch.device):
         return str(value)
-    require(value, (str,), where, "a name, as a text")
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: found {value!r}, expected a name, as a text.")
     return str(value)
+
+
+def names_given(value: Any, where: str) -> tuple[str, ...]:
+    """Return names, each once, of which a text alone is one.
+
+    Raises:
+        ConfigError: If one of them is none.
+    """
+    return tuple(dict.fromkeys(name_given(one, where) for one in each(value, where)))
 
 
 def maybe_number(value: Any, where: str) -> int | None:
@@ -124,7 +134,7 @@ _FORMS: dict[str, Callable[[Any, str], Any]] = {
     "profile": truth_given,
     "progress": truth_given,
     "plugins": lambda value, where: tuple(files_given(value, where)),
-    "observers": lambda value, where: tuple(each(value, where)),
+    "observers": names_given,
 }
 
 

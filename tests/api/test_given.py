@@ -43,6 +43,8 @@ def rounds(**changes):
         (lambda: fedkd.bench(device=3), "bench: device: found 3, expected a name"),
         (lambda: fedkd.bench(executor=None), "executor: found None, expected a name"),
         (lambda: fedkd.bench(ray_address=3), "ray_address: found 3, expected a name"),
+        (lambda: fedkd.bench(ray_address=""), "ray_address: found '', expected a name"),
+        (lambda: fedkd.bench(observers=[3]), "bench: observers: found 3, expected a name"),
         (lambda: fedkd.bench(profile=1), "profile: found 1, expected True or False"),
         (lambda: fedkd.bench(fresh="no"), "fresh: found 'no', expected True or False"),
         (lambda: fedkd.bench(chosen=3), "chosen: found 3, expected one path"),
@@ -143,6 +145,12 @@ def test_a_run_and_its_rounds_take_numbers_of_numpy(tmp_path):
         assert model is not None
     facts = done.export(tmp_path / "m.pt", client=np.int64(1))[1].read_text()
     assert '"model": "client 1"' in facts
+
+
+def test_an_observer_that_is_named_twice_is_one():
+    assert options_given("x", observers=["csv", "b", "csv"]) == {
+        "observers": ("csv", "b")
+    }
 
 
 def test_one_thing_alone_is_a_list_of_it():
