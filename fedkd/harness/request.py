@@ -191,7 +191,7 @@ def shares(
     if jobs is not None and workers is not None and workers > jobs:
         raise ConfigError(
             f"--workers {workers} with --jobs {jobs}: jobs are all processes that work "
-            f"at a time. Raise --jobs to {workers}, or leave one of both out."
+            f"at a time. Raise --jobs to {workers}, or leave --workers out."
         )
     # All processes of these serve one cell at a time.
     spread = all(executor.starts_processes for executor in candidates)

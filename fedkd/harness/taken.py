@@ -35,7 +35,7 @@ def with_chosen(bench: Bench, path: Path) -> Bench:
     if suite.search is None:
         raise ConfigError(
             f"--chosen {path}: {suite.where} has no search, which the values would be of. "
-            "Leave --chosen out; --set gives values to a suite without a search."
+            "Leave --chosen out; a suite without a search is given values by --set."
         )
     tuning = _read(path)
     _refuse_seeds(bench, tuning, path)

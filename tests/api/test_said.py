@@ -32,6 +32,7 @@ SUITE = {
         ("--device cuda: no; use --device cpu.", "device=cuda: no; use device=cpu."),
         ("use --device automatically", "use device= automatically"),
         ("x with --seeds True: no", "x with seeds=True: no"),
+        ("--device cuda:1: no; use --device cpu.", "device=cuda:1: no; use device=cpu."),
         ("--data-root of its own", "data_root= of its own"),
         ("run 'fedkd data prepare x --data-root /a'", None),
         ("mend it by: fedkd data prepare x --data-root /a", None),
