@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ def path_given(value: Any, where: str) -> Path:
     """Return a path.
 
     Args:
-        value: A text or a path, not empty.
+        value: A text or a path, not empty and without a null character.
         where: What messages begin with.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is something else.
     """
-    if not isinstance(value, str | Path) or value == "":
+    if not isinstance(value, str | Path) or value == "" or "\0" in str(value):
         raise ConfigError(
             f"{where}: found {value!r}, expected one path, as a text or a pathlib.Path."
         )
@@ -61,7 +61,7 @@ def each(value: Any, where: str) -> list[Any]:
     Raises:
         ConfigError: If it is neither.
     """
-    if isinstance(value, str | Path | dict):
+    if isinstance(value, str | Path | Mapping):
         return [value]
     if not isinstance(value, Iterable):
         raise ConfigError(f"{where}: found {value!r}, expected a list, or one of them.")

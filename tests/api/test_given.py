@@ -2,12 +2,14 @@
 
 import warnings
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 
 import fedkd
+from fedkd.api.asked import wishes_of
 from fedkd.api.given import each, files_given, options_given, warn
 from fedkd.errors import ConfigError
 
@@ -34,6 +36,7 @@ def rounds(**changes):
         (lambda: fedkd.bench(None), "fedkd.bench: found None, expected the name of"),
         (lambda: fedkd.bench(set=["lr=1"]), "fedkd.bench: set: found .* a mapping of"),
         (lambda: fedkd.bench(out=""), "fedkd.bench: out: found ''"),
+        (lambda: fedkd.bench(out="a\0b"), r"fedkd.bench: out: found 'a\\x00b', expected"),
         (lambda: fedkd.bench(seeds=1.5), "seeds: found 1.5, expected a list, or one of"),
         (lambda: fedkd.bench(jobs=0), "jobs: found 0, expected a whole number from 1 on"),
         (lambda: fedkd.bench(jobs=1.5), "bench: jobs: found 1.5, expected a whole number"),
@@ -155,7 +158,17 @@ def test_an_observer_that_is_named_twice_is_one():
     }
 
 
+@pytest.mark.parametrize("seed", ["0", 1.5, True, -1, [0]])
+def test_rounds_refuse_a_seed_that_is_none(seed):
+    world = fedkd.federation("digits", "iid", **WORLD)
+    given = {"rounds": 1, "training": {"local_steps": 1}, "seed": seed}
+    with pytest.raises(ConfigError, match=r"fedkd.rounds: seed: found .*, expected a"):
+        fedkd.rounds("fedavg", world, **given)
+
+
 def test_one_thing_alone_is_a_list_of_it():
+    assert each(MappingProxyType({"a": 1}), "x") == [{"a": 1}]
+    assert wishes_of({"seeds": np.int64(3)}).seeds == "3"
     assert each("csv", "x") == ["csv"]
     assert each(("a", "b"), "x") == ["a", "b"]
     assert files_given(Path("a.py"), "x") == files_given(["a.py"], "x") == ["a.py"]
