@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,7 +86,8 @@ def reestimated(
     moments of what the layer is given; their mean and (biased) variance over all
     clients' images are the layer's statistics from then on. So each layer has those of
     its own input, as in one train-mode pass over the pooled data as a single batch. It
-    takes a pass, and an exchange, for each layer. Weights stay.
+    takes a pass, and an exchange, for each layer. Weights stay; without clients all
+    does, and that is a warning if there are such layers.
 
     Args:
         model: Maps normalised images ``[B, C, H, W]`` to logits ``[B, classes]``.
@@ -94,6 +96,12 @@ def reestimated(
     """
     measured, shards = copy.deepcopy(model).eval(), list(clients)
     waiting = {m for m in measured.modules() if _has_statistics(m)}
+    if waiting and not shards:
+        text = (
+            "in a round for which nobody could be sampled nobody re-estimates BatchNorm "
+            "statistics: the model is measured with averaged ones."
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
     down = sum(t.numel() * t.element_size() for t in measured.state_dict().values())
     up = last = 0
     while waiting and (layer := _next_layer(measured, waiting, shards, batch_size)):

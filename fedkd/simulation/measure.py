@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,12 +138,6 @@ class Measuring:
         if protocol.buffers == "reestimate" and "global" in models:
             model, size = models["global"], protocol.training.batch_size
             shards = [federation.data_in(k, self._round) for k in self._round.clients]
-            if not shards:
-                text = (
-                    "in a round for which nobody could be sampled nobody re-estimates "
-                    "BatchNorm statistics: the model is measured with averaged ones."
-                )
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
             renewed = reestimated(model, shards, size)
             models["global"] = renewed.model
             down, up = len(shards) * renewed.bytes_down, len(shards) * renewed.bytes_up

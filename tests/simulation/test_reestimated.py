@@ -93,7 +93,7 @@ def test_a_run_counts_them_for_every_client_of_the_round():
 
 
 def test_with_nobody_there_it_is_measured_with_the_averages_and_that_is_a_warning(
-    tmp_path,
+    tmp_path, recwarn
 ):
     trace = tmp_path / "trace.csv"
     trace.write_text("client,first,last\n0,1,1\n1,1,1\n2,1,1\n")
@@ -105,6 +105,9 @@ def test_with_nobody_there_it_is_measured_with_the_averages_and_that_is_a_warnin
     plain = simulate(FedAvg(), federation, protocols["average"], 0).history
     with pytest.warns(RuntimeWarning, match="nobody re-estimates BatchNorm statistics"):
         renewed = simulate(FedAvg(), federation, protocols["reestimate"], 0).history
+    without = testing.toy_federation(models=["linear"])  # has no such layer
+    simulate(FedAvg(), without, protocols["reestimate"], 0)
+    assert not [one for one in recwarn if "BatchNorm" in str(one.message)]
     accuracies = [line["global_accuracy"] for line in renewed]
     assert accuracies[1] == plain[1]["global_accuracy"] != accuracies[0]
     assert renewed[1]["bytes_up"] == renewed[0]["bytes_up"] > plain[1]["bytes_up"]
