@@ -28,6 +28,7 @@ from fedkd.report.html.charts import charts_of
 from fedkd.report.html.images import strip
 from fedkd.report.html.rendering import TEMPLATES, html_of, render
 from fedkd.report.html.view import OWN, anchors_of, page_view, slug
+from fedkd.report.parts import Part
 from fedkd.report.reading import lines_of, page_of, read_report
 from fedkd.report.results import Row, write_results
 
@@ -222,22 +223,25 @@ def ids_of(report):
     return [one for one in Reader(html_of(report, warnings.warn)).ids if one]
 
 
-def test_parts_whose_titles_differ_in_signs_alone_have_links_of_their_own(report):
+def test_parts_whose_titles_differ_in_signs_alone_or_not_have_links_of_their_own(
+    report,
+):
     titles = ["a_b", "a-b", "a b-2", "data", "a-b"]
-    assert anchors_of(titles) == {
-        "a_b": "a-b", "a-b": "a-b-2", "a b-2": "a-b-2-2", "data": "data-part",
-    }  # fmt: skip
+    parts = [Part(title, notes=(str(i),)) for i, title in enumerate(titles)]
+    links = ["a-b", "a-b-2", "a-b-2-2", "data-part", "a-b-3"]
+    assert [*anchors_of(parts).items()] == [*zip(parts, links, strict=True)]
     (column,) = report.columns
+    names = ("a_b", "a-b", "Provenance")  # the page has a list of the last one's title
     rows = [
-        dataclasses.replace(one, metrics={"a_b": 0.5, "a-b": 0.5})
+        dataclasses.replace(one, metrics=dict.fromkeys(names, 0.5))
         for one in report.rows
     ]
-    both = [
+    columns = tuple(
         dataclasses.replace(column, name=name, title=name, scope="clients")
-        for name in ("a_b", "a-b")
-    ]
-    ids = ids_of(dataclasses.replace(report, rows=rows, columns=tuple(both)))
-    assert {"a-b", "a-b-2"} < set(ids)
+        for name in names
+    )
+    ids = ids_of(dataclasses.replace(report, rows=rows, columns=columns))
+    assert {"a-b", "a-b-2", "provenance", "provenance-2"} < set(ids)
     assert len(ids) == len(set(ids))
 
 

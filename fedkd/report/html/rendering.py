@@ -50,7 +50,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    anchors = anchors_of(part.title for part in (*page.parts, *page.lists))
+    anchors = anchors_of([*page.parts, *page.lists])
     scripts: dict[str, Any] = {
         "style": Markup(_source("page.css")),
         "script": Markup(_source("page.js")),

@@ -125,10 +125,10 @@ def slug(title: str) -> str:
     return f"{name}-part" if name in OWN or name.startswith("cell-") else name
 
 
-def anchors_of(titles: Iterable[str]) -> dict[str, str]:
-    """Return what links call each part; no two are equal: ``a_b`` and ``a-b`` differ."""
-    once = [*dict.fromkeys(titles)]
-    return dict(zip(once, distinct(map(slug, once)), strict=True))
+def anchors_of(parts: Iterable[Part]) -> dict[Part, str]:
+    """Return what links call each part; no two are equal, be their titles so."""
+    every = [*parts]
+    return dict(zip(every, distinct(slug(part.title) for part in every), strict=True))
 
 
 def _summary(rows: Sequence[Row]) -> str:
