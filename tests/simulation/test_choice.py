@@ -151,3 +151,12 @@ def test_rows_without_an_engine_add_no_line():
 
     row = Row("s", "fedavg", "d", "p", None, "cnn", 2, 3, 0, "done", run_id="r")
     assert "Clients' turns" not in table_markdown([row], title="x")
+
+
+def test_no_more_processes_are_asked_for_than_there_are_clients():
+    clients = len(turns_of().sides.federation)
+    for name in ("processes", "ray"):
+        assert make_executor(Choice(name, 10**9), turns_of()).workers == clients
+        assert (
+            make_executor(Choice(name, clients - 1), turns_of()).workers == clients - 1
+        )

@@ -91,10 +91,12 @@ def alone(choice: Choice) -> Choice:
 def make_executor(choice: Choice, turns: Turns) -> Executor:
     """Return the executor of a run; it starts nothing before the first round.
 
+    Processes beyond one a client would have no turn to do, and are not asked for.
+
     Raises:
         ConfigError: If it does not work on this machine.
     """
-    workers = choice.workers or cores()
+    workers = min(choice.workers or cores(), len(turns.sides.federation))
     first, *others = choice.candidates
     cls = _fastest(choice.candidates, turns, workers) if others else first
     cls.check_usable(turns.sides.federation.device)
