@@ -54,6 +54,7 @@ def rounds(**changes):
         (lambda: fedkd.bench(fresh="no"), "fresh: found 'no', expected True or False"),
         (lambda: fedkd.bench(chosen=3), "chosen: found 3, expected one path"),
         (lambda: run(progress=None), "progress: found None, expected True or False"),
+        (lambda: run(data_root=3), "fedkd.run: data_root: found 3, expected one path"),
         (lambda: run(jobs=0), "fedkd.run: jobs: found 0, expected a whole number from 1"),
         (lambda: run(seed="0"), "fedkd.run: seed: found '0', expected a whole number"),
         (lambda: run(seed=-1), "fedkd.run: seed: found -1, expected a whole number"),
@@ -83,7 +84,7 @@ def test_numbers_of_numpy_and_devices_of_torch_are_what_they_say():
     assert how == {"jobs": 2, "workers": None, "device": "cpu"}
     assert type(how["jobs"]) is int
     world = fedkd.federation("digits", "iid", seed=np.int64(3), **WORLD)
-    assert world.seed == 3
+    assert (world.seed, type(world.seed)) == (3, int)
 
 
 def numpys(value):

@@ -510,6 +510,8 @@ def test_a_fresh_search_that_is_interrupted_tells_of_older_runs_of_the_table(
         "these are kept. The table has 2 runs from before --fresh, which then count as "
         f"done; to run them again, too, remove {Path('out', 'runs')} first. Go on with: "
     ) in capsys.readouterr().err
+    run(code=130)
+    assert "these are kept. Go on with: " in capsys.readouterr().err
 
 
 def test_a_dry_run_after_the_search_is_of_the_values_that_it_chose(run, capsys):
