@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fedkd.api.said import in_python
-from fedkd.base.forms import require, whole_number
+from fedkd.base.forms import plain_numbers, require, whole_number
 from fedkd.errors import ConfigError, counted
 from fedkd.suite.grid import Cell
 
@@ -111,11 +111,12 @@ def model_given(title: Any, client: Any) -> tuple[str, int | None]:
 
 
 def truth_given(value: Any, where: str) -> bool:
-    """Return True or False.
+    """Return True or False, NumPy's too.
 
     Raises:
         ConfigError: If it is neither.
     """
+    value = plain_numbers(value)
     if not isinstance(value, bool):
         raise ConfigError(f"{where}: found {value!r}, expected True or False.")
     return value

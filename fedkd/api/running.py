@@ -79,8 +79,8 @@ def bench(  # noqa: PLR0913 - the options of the command
             many for one cell; results do not depend on it. More than one in a script goes
             under ``if __name__ == "__main__":``. One a core if None.
         executor: How the clients of a cell do their turns.
-        workers: Processes or Ray CPUs for one cell, where one runs at a time; ``jobs`` if
-            None.
+        workers: Processes or Ray CPUs for one cell, where one runs at a time; at most
+            ``jobs``, and as many if None.
         ray_address: A Ray cluster: its address, ``auto``, or ``local`` to start one here.
         profile: Whether metrics also say where the time went.
         fresh: Whether finished cells are run again.
@@ -127,6 +127,9 @@ def run(  # noqa: PLR0913 - the parts of a run
     data_root: str | Path | None = None,
     jobs: int | None = 1,
     executor: str = AUTO,
+    ray_address: str = "local",
+    profile: bool = False,
+    fresh: bool = False,
     plugins: Iterable[str | Path] = (),
     observers: Iterable[str] = (),
     progress: bool = True,
@@ -151,6 +154,9 @@ def run(  # noqa: PLR0913 - the parts of a run
             than one in a script goes under ``if __name__ == "__main__":``. One a core if
             None.
         executor: How the clients do their turns.
+        ray_address: A Ray cluster: its address, ``auto``, or ``local`` to start one here.
+        profile: Whether metrics also say where the time went.
+        fresh: Whether a run that is finished in ``out`` is run again.
         plugins: Plug-ins of one file each.
         observers: Names of what logs the run too, such as ``csv``; ``--observer``.
         progress: Whether to show how far it is.
@@ -165,22 +171,21 @@ def run(  # noqa: PLR0913 - the parts of a run
     """
     how = options_given(
         "fedkd.run", out=out, device=device, data_root=data_root, jobs=jobs,
-        executor=executor, plugins=plugins, observers=observers, progress=progress,
+        executor=executor, ray_address=ray_address, profile=profile, fresh=fresh,
+        plugins=plugins, observers=observers, progress=progress,
     )  # fmt: skip
     setting = Setting(dataset, partition, models, seed, strategy)
     keys = Suite.model_fields.keys() - _OWN
     with said_in_python(options):
         registry = load_registry(how["plugins"])
         suite = lone_suite(registry, "fedkd.run", setting, options, keys)
-    suite |= {"strategies": [strategy], "clients": clients, "rounds": rounds}
+    asked = {"clients": clients, "rounds": rounds, "training": training}
+    suite |= {"strategies": [strategy], **asked}
     kept = _Passing() if out is None else None
-    folder = how["out"] if kept is None else kept.path
-    request = _request(
-        {**suite, "training": training}, Overrides(), how | {"out": folder}
-    )
+    how |= {"out": kept.path} if kept else {}
+    request = _request(suite, Overrides(), how)
     with said_in_python(options):
-        done, made = _carried_out(request, progress, kept, registry, "fedkd.run")
-        return _lone_run(done, made)
+        return _lone_run(*_carried_out(request, progress, kept, registry, "fedkd.run"))
 
 
 def _check_suite(suite: object, assignments: object) -> None:

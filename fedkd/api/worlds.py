@@ -72,5 +72,5 @@ def federation(  # noqa: PLR0913 - the parts of a world
         place = pick_device(how["device"])
         builder = RunBuilder(registry, usual_root(how["data_root"]), place)
         world, _ = builder.federation(cell)
-    world.seed = int(seed)
+    world.seed = cell.run.seed
     return world

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -132,6 +133,31 @@ def test_a_run_in_processes_that_is_observed_has_the_bits_of_one_that_is_not(tmp
     assert run.row.engine.startswith("processes")
     assert without_times(run.history) == without_times(alone.history)
     assert len(list(tmp_path.rglob("*.csv"))) > 1  # the table's, and the observer's
+
+
+def test_a_run_that_is_finished_is_run_again_if_that_is_asked_for(
+    tmp_path, monkeypatch
+):
+    from fedkd.harness import cell
+
+    given = {**ONE, "rounds": 1, "training": TRAINING, "progress": False}
+    real, runs = cell.simulate, []
+
+    def counted(*parts, **options):
+        runs.append(parts)
+        return real(*parts, **options)
+
+    monkeypatch.setattr(cell, "simulate", counted)
+    plain = fedkd.run("fedavg", **given, out=tmp_path)
+    assert "phases" not in plain.metrics
+    fedkd.run("fedavg", **given, out=tmp_path)
+    assert len(runs) == 1
+    how = {"fresh": np.True_, "profile": True, "ray_address": "auto"}
+    again = fedkd.run("fedavg", **given, out=tmp_path, **how)
+    assert len(runs) == 2
+    assert "phases" in again.metrics
+    command = json.loads((tmp_path / "environment.json").read_text())["command"]
+    assert shlex.join(command).endswith("--ray-address auto --profile --fresh")
 
 
 def test_a_mapping_is_the_suite_that_a_file_of_it_would_be(home, tmp_path):

@@ -20,7 +20,7 @@ FAULTS = [
     dict(
         name="door: the seed of a world is forgotten",
         path=WORLDS,
-        old="world.seed = int(seed)",
+        old="world.seed = cell.run.seed",
         new="world.seed = 0",
         tests=DOOR,
     ),
