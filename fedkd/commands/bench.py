@@ -277,8 +277,9 @@ def _older(bench: Bench) -> str:
     if not older:
         return ""
     return (
-        f" The table has {counted(older, 'run')} from before --fresh, which then count as "
-        f"done; to run them again, too, remove {out.runs} first."
+        f" The table has {counted(older, 'run')} from before --fresh; what the search "
+        "chooses again then counts as done. To run that again, too, remove "
+        f"{out.runs} first."
     )
 
 

@@ -507,8 +507,9 @@ def test_a_fresh_search_that_is_interrupted_tells_of_older_runs_of_the_table(
     monkeypatch.setattr(bench_module._Recorder, "started", interrupted)
     run("--fresh", code=130)
     assert (
-        "these are kept. The table has 2 runs from before --fresh, which then count as "
-        f"done; to run them again, too, remove {Path('out', 'runs')} first. Go on with: "
+        "these are kept. The table has 2 runs from before --fresh; what the search "
+        "chooses again then counts as done. To run that again, too, remove "
+        f"{Path('out', 'runs')} first. Go on with: "
     ) in capsys.readouterr().err
     run(code=130)
     assert "these are kept. Go on with: " in capsys.readouterr().err
