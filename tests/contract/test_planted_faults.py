@@ -225,7 +225,8 @@ class TakesMoreThreads(FedAvg):
 class HashesAName(FedAvg):
     def init(self, server):
         state = super().init(server)
-        weight = hash(("fedavg", server.spec.name)) % 1000 / 1e6
+        # All 64 bits: of few, two processes can have the same by chance.
+        weight = hash(("fedavg", server.spec.name)) / 2**64
         return Global({n: v + weight for n, v in state.weights.items() if v.ndim})
 
 
