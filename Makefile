@@ -48,7 +48,6 @@ lint: venv ## Check style and common mistakes
 
 types: venv ## Check the types, strictly
 	$(BIN)/mypy
-	$(BIN)/mypy --follow-imports=silent docs/generate.py docs/make_site.py docs/traffic.py
 
 docs: venv ## Write the generated pages and the recorded tables anew
 	@$(BIN)/python docs/generate.py
