@@ -35,7 +35,8 @@ two."""
 
 @click.command(
     cls=Strict,
-    epilog="Exit code: 0 all cells done, 1 a cell failed or none is done, 2 a wrong input.",
+    epilog="Exit code: 0 a cell is done and none failed, 1 a cell failed or none is "
+    "done, 2 a wrong input.",
 )
 @click.argument("suite", default="quick")
 @click.option(
