@@ -205,6 +205,8 @@ def _command(path: str, command: click.Command, skip: set[str]) -> Iterator[str]
     lines = [_option(o) for o in options if o.name not in skip]
     if lines:
         yield from ("", *lines)
+    if command.epilog:
+        yield from ("", _escaped(" ".join(command.epilog.split())))
     if isinstance(command, click.Group) and path != "fedkd":
         for name, inner in sorted(command.commands.items()):
             yield from _command(f"{path} {name}", inner, skip)
