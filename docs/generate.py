@@ -200,13 +200,13 @@ def _command(path: str, command: click.Command, skip: set[str]) -> Iterator[str]
     words = [path, "[OPTIONS]", *names, *(["COMMAND"] if is_group else [])]
     yield from ("", f"### {path}", "", f"    {' '.join(words)}", "")
     paragraphs = (command.help or "").split("\n\n")
-    yield "\n\n".join(_escaped(" ".join(text.split())) for text in paragraphs)
+    yield "\n\n".join(_on_one_line(text) for text in paragraphs)
     options = [p for p in command.params if isinstance(p, click.Option)]
     lines = [_option(o) for o in options if o.name not in skip]
     if lines:
         yield from ("", *lines)
     if command.epilog:
-        yield from ("", _escaped(" ".join(command.epilog.split())))
+        yield from ("", _on_one_line(command.epilog))
     if isinstance(command, click.Group) and path != "fedkd":
         for name, inner in sorted(command.commands.items()):
             yield from _command(f"{path} {name}", inner, skip)
@@ -223,7 +223,7 @@ def _argument(argument: click.Argument) -> str:
 
 def _option(option: click.Option) -> str:
     names = "/".join((*option.opts, *option.secondary_opts))
-    said = _escaped(" ".join((option.help or "").split()))
+    said = _on_one_line(option.help or "")
     given = option.show_default is True and not option.is_flag
     default = f" Default: `{option.default}`." if given else ""
     return f"- `{names}{_value_of(option)}`: {said}{default}"
@@ -258,8 +258,9 @@ def _sentence(text: str) -> str:
     return _prose(text).rstrip(".")
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r"([<>*\[\]])", r"\\\1", text)
+def _on_one_line(text: str) -> str:
+    """Return a help text as Markdown: one line, its signs as they are."""
+    return re.sub(r"([<>*\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _json(value: Any) -> str:
