@@ -17,7 +17,7 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bench test check format lint types docs docs-check site benchmark benchmark-check mutate fuzz clean
+.PHONY: help venv bench test test-all check format lint types docs docs-check site benchmark benchmark-check mutate fuzz clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=...]"
@@ -32,8 +32,11 @@ bench: venv ## Run a suite and print its table: quick, or what ARGS says
 	@$(BIN)/fedkd bench $(ARGS)
 
 # Neighbours stay in one process, where they share what is made once for a module.
-test: venv ## Run the tests
+test: venv ## Run the tests, but the thorough ones
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+
+test-all: venv ## Run all tests, also those that show at length or for a preset what others do
+	$(BIN)/pytest -n auto --dist worksteal -m '' $(ARGS)
 
 # What takes one core runs side by side; the tests take all there are.
 check: venv ## All that must pass: format, lint, types, docs, tests

@@ -1,5 +1,6 @@
 """What all tests share: one thread, no network, real data only where it is given."""
 
+import gc
 import os
 import random
 import signal
@@ -44,6 +45,20 @@ def pytest_xdist_auto_num_workers():
     """Return one process more than cores: many tests wait for others that they start."""
     given = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
     return None if given else cores() + 1  # None: as pytest-xdist itself says
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect no garbage among eleven thousand tests and what they import: all stays.
+
+    That took a quarter of the time in which a process collects its tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

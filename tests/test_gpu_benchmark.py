@@ -41,7 +41,7 @@ def called(*arguments, cwd):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_dry_run_goes_through_every_part_in_under_a_minute(tmp_path):
     out = tmp_path / "here" / "cpu.json"
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from strategy_settings import SETTINGS
 
 from fedkd import testing
 from fedkd.algorithms.dense.config import DenseConfig, DistilConfig, SynthesisConfig
@@ -33,7 +34,9 @@ STILL = {
 def two_rounds(name, options):
     """Run a strategy in the first cell of the suite ``quick``, for two rounds."""
     cell = grid(load_suite("quick"), REGISTRY)[0]
-    protocol = cell.parts.protocol.model_copy(update={"rounds": 2})
+    shorter = cell.parts.protocol.training.model_copy(update={"local_steps": 3})
+    short = {"rounds": 2, "training": shorter}
+    protocol = cell.parts.protocol.model_copy(update=short)
     federation, _ = RunBuilder(REGISTRY, Path(), torch.device("cpu")).federation(cell)
     strategy, _ = REGISTRY.strategy(name, options)
     return simulate(strategy, federation, protocol, seed=0)
@@ -84,7 +87,7 @@ def test_a_generator_that_is_not_finite_starts_anew(diverges, monkeypatch):
 
 @pytest.mark.parametrize("name", ["fedftg", "dfrd", "fedgen"])
 def test_with_server_steps_it_is_not(name, fedavg):
-    ours = two_rounds(name, {})
+    ours = two_rounds(name, SETTINGS[name])
     changed = [
         not torch.equal(ours.state.weights[entry], value)
         for entry, value in fedavg.state.weights.items()

@@ -1,4 +1,8 @@
-"""Options with which every strategy does all of its stages in a moment."""
+"""Options with which every strategy does all of its stages in a moment, and their names."""
+
+import pytest
+
+from fedkd.plugins.registry import load_registry
 
 QUICK_MOSAIC = {
     "generator": {"steps": 2, "epochs": None, "batch_size": 8, "width": 2},
@@ -63,3 +67,17 @@ SETTINGS = {
     "fedmd": {"images": 8, "batch_size": 4},
     "fedet": {"steps": 2, "batch_size": 8},
 }
+
+
+def each_strategy():
+    """Yield the name of every strategy, as an argument of a test.
+
+    The first of a class stands for its presets, which go through the same code with
+    other options: with them the test is a thorough one.
+    """
+    registry, seen = load_registry(), set()
+    for name in registry.entries("strategies"):
+        kind = type(registry.strategy(name, SETTINGS.get(name, {}))[0])
+        marks = [pytest.mark.thorough] if kind in seen else []
+        seen.add(kind)
+        yield pytest.param(name, marks=marks)

@@ -38,6 +38,8 @@ ONCE = {
 }
 """Checks of how the verbs are written, which presets share with their strategy; each takes
 a run of its own."""
+OF_THE_CODE = {"resuming_changes_nothing", "partial_participation_works"}
+"""Checks with a run of their own in which presets seldom differ from their strategy."""
 
 
 def promises():
@@ -46,7 +48,11 @@ def promises():
         is_preset = isinstance(REGISTRY.resolve("strategies", name), Preset)
         for check in testing.STRATEGY_CHECKS:
             if not (is_preset and check.__name__ in ONCE):
-                yield pytest.param(name, check, id=f"{check.__name__}-{name}")
+                repeats = is_preset and check.__name__ in OF_THE_CODE
+                marks = [pytest.mark.thorough] if repeats else []
+                yield pytest.param(
+                    name, check, id=f"{check.__name__}-{name}", marks=marks
+                )
 
 
 @functools.lru_cache

@@ -899,7 +899,7 @@ def alive(pid):
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("how", ["ctrl-c", "kill"])
 def test_no_worker_outlives_its_master(how, tmp_path, monkeypatch):

@@ -433,6 +433,7 @@ class Killed(BaseException):
     """The process is killed."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("search", "left"), [({}, 5), ({"method": "tpe", "prune": True, "rounds": 4}, 11)]
 )

@@ -39,7 +39,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PYTEST = ("-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-pno:cacheprovider")
+PYTEST = (
+    *("-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-pno:cacheprovider"),
+    *("-m", ""),  # the thorough tests too
+)
 
 
 @dataclass(frozen=True)

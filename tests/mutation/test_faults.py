@@ -120,7 +120,7 @@ def house(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_faults_are_caught_or_survive_and_the_sources_stay(house, capsys):
     def planted(name, old, new, test="a_sum"):
         tests = ("tests/test_it.py", "-k", test)

@@ -85,6 +85,7 @@ print(kept, resident() - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
 def test_freed_memory_stays_until_it_is_given_back(monkeypatch):
     if allocator._function("mallopt") is None:

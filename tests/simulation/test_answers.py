@@ -159,6 +159,7 @@ print(resident("VmHWM") - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_does_not_grow_with_the_clients_of_a_round(tmp_path):
     """80 answers of 5 MiB, of which 20 MiB may be in memory.

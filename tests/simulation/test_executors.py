@@ -153,6 +153,7 @@ def test_processes_work_where_they_are_not_forked(monkeypatch):
     assert_same(serial, run("fedbn", Choice("processes", 2)))
 
 
+@pytest.mark.thorough
 def test_more_rounds_than_the_queue_remembers_mix_nothing_up():
     first = run("fedavg", "serial", rounds=40, evaluation={"every": 40})
     second = run("fedavg", Choice("processes", 3), rounds=40, evaluation={"every": 40})
@@ -252,6 +253,7 @@ def children(pid):
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_of_the_main_process_leaves_none_behind(tmp_path, blow):
@@ -303,7 +305,7 @@ def smoke_alone(tmp_path_factory):
     return smoke(tmp_path_factory.mktemp("smoke") / "out", "serial")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_smoke_suite_gives_the_same_results(tmp_path, smoke_alone):
     assert smoke(tmp_path / "out", "processes") == smoke_alone
 
@@ -322,9 +324,9 @@ def test_what_a_worker_warns_of_is_heard_in_the_main_process(harm):
     assert heard_of(harm, "serial") == heard_of(harm, Choice("processes", 3)) == EVERY
 
 
+@pytest.mark.thorough
 @needs_ray
 @quiet
-@pytest.mark.slow
 def test_a_ray_that_a_run_has_started_is_ended(harm):
     assert heard_of(harm, Choice("ray", 2)) == EVERY
     assert not ray.is_initialized()
@@ -354,6 +356,7 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 class TestOnRay:
+    @pytest.mark.thorough
     def test_a_run_whose_worker_is_killed_has_the_bits_of_one(self, harm, tmp_path):
         whole = harm("none", "serial")
         assert_same(whole, harm("kill", Choice("ray", 2), "other"))
@@ -375,6 +378,7 @@ class TestOnRay:
             harm("odd", Choice("ray", 2))
         assert str(caught.value) == "found this and 1"
 
+    @pytest.mark.thorough
     def test_the_smoke_suite_gives_the_same_results(
         self, cluster, tmp_path, smoke_alone
     ):

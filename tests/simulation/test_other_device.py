@@ -247,7 +247,13 @@ WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::_unique2"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fedavg", "fedgen", "mosaic", "dense", "dfrd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fedavg", "fedgen", "mosaic"),
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("dense", "dfrd")),
+    ],
+)
 def test_no_step_waits_for_the_device(name, device, monkeypatch):
     """More steps of training must not be more moments in which the program waits."""
     counts = []

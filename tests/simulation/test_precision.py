@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from strategy_settings import SETTINGS
+from strategy_settings import SETTINGS, each_strategy
 
 from fedkd import PublicData, Round, testing
 from fedkd.algorithms.fedavg import FedAvg
@@ -43,7 +43,7 @@ def types_of(tree):
     return {leaf.dtype for leaf in found if isinstance(leaf, torch.Tensor)}
 
 
-@pytest.mark.parametrize("name", list(REGISTRY.entries("strategies")))
+@pytest.mark.parametrize("name", list(each_strategy()))
 def test_every_strategy_runs_in_bf16_and_what_leaves_a_verb_is_float32(
     name, digits, monkeypatch
 ):
