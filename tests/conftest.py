@@ -58,6 +58,9 @@ def pytest_collection():
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(
+            7000
+        )  # ten times what Python has: tests make short-lived things
         gc.enable()
 
 

@@ -211,7 +211,14 @@ def test_a_plug_in_is_reported_with_version_hooks_and_status(with_example):
     }
 
 
-@pytest.mark.parametrize("name", ["median-avg", "stripes", "round-robin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "median-avg",
+        pytest.param("stripes", marks=pytest.mark.thorough),
+        pytest.param("round-robin", marks=pytest.mark.thorough),
+    ],
+)
 def test_what_a_plug_in_registers_has_a_card(name, with_example):
     done = with_example.fedkd("show", name)
     assert (done.returncode, done.stderr) == (0, "")
@@ -263,7 +270,7 @@ def test_results_say_which_plug_in_in_which_version_made_them(bench):
     "arguments",
     [
         ["list"],
-        ["show", "fedavg"],
+        pytest.param(["show", "fedavg"], marks=pytest.mark.thorough),
         ["bench", "smoke", "--strategies", "fedavg", *BENCH_OPTIONS],
     ],
     ids=["list", "show", "bench"],

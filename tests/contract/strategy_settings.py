@@ -68,16 +68,24 @@ SETTINGS = {
     "fedet": {"steps": 2, "batch_size": 8},
 }
 
+EVERY_KIND = (
+    *("fedavg", "fedbn", "scaffold", "moon", "heterofl", "fedper", "fedproto"),
+    *("feddf", "dense", "fedftg", "dfrd", "fedgen", "mosaic-features"),
+    *("mosaic", "mosaic-origin", "mosaic-code"),
+)
+"""Strategies that between them do all that a strategy does: averages, control variates, own
+models, models of several widths, prototypes, public images, generators at either side."""
 
-def each_strategy():
-    """Yield the name of every strategy, as an argument of a test.
 
-    The first of a class stands for its presets, which go through the same code with
-    other options: with them the test is a thorough one.
+def marks_of(name):
+    """Return the marks of a test of the engine with a strategy.
+
+    The kinds stand for the others: with these the test is a thorough one.
     """
-    registry, seen = load_registry(), set()
-    for name in registry.entries("strategies"):
-        kind = type(registry.strategy(name, SETTINGS.get(name, {}))[0])
-        marks = [pytest.mark.thorough] if kind in seen else []
-        seen.add(kind)
-        yield pytest.param(name, marks=marks)
+    return [] if name in EVERY_KIND else [pytest.mark.thorough]
+
+
+def each_strategy(names=None):
+    """Return strategies as arguments of a test of the engine; by default all there are."""
+    every = load_registry().entries("strategies") if names is None else names
+    return [pytest.param(name, marks=marks_of(name)) for name in every]

@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from strategy_settings import SETTINGS
+from strategy_settings import SETTINGS, each_strategy, marks_of
 
 from fedkd import ModelSpec, simulate, testing
 from fedkd.data.images import ClientData
@@ -110,7 +110,8 @@ def rejected(line):
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "value"), MET, ids=["-".join(one) for one in MET]
+    ("name", "form", "value"),
+    [pytest.param(*one, id="-".join(one), marks=marks_of(one[0])) for one in MET],
 )
 def test_a_run_in_which_everything_goes_wrong_comes_to_an_end(name, form, value):
     strategy = strategy_of(name)
@@ -157,7 +158,7 @@ class Mute(Serial):
         return every if orders.round.index else ()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", each_strategy(names()))
 def test_a_first_round_without_answers_passes_and_is_measured(name):
     strategy = strategy_of(name)
     world = testing.toy_federation(2), testing.toy_protocol(2, 2)

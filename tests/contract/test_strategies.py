@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from strategy_settings import SETTINGS
+from strategy_settings import SETTINGS, marks_of
 
 from fedkd import testing
 from fedkd.plugins.registry import load_registry
@@ -37,9 +37,7 @@ ONCE = {
     "hashes_of_texts_are_irrelevant",
 }
 """Checks of how the verbs are written, which presets share with their strategy; each takes
-a run of its own."""
-OF_THE_CODE = {"resuming_changes_nothing", "partial_participation_works"}
-"""Checks with a run of their own in which presets seldom differ from their strategy."""
+a run of its own, and is a thorough test but for a strategy of every kind."""
 
 
 def promises():
@@ -48,8 +46,8 @@ def promises():
         is_preset = isinstance(REGISTRY.resolve("strategies", name), Preset)
         for check in testing.STRATEGY_CHECKS:
             if not (is_preset and check.__name__ in ONCE):
-                repeats = is_preset and check.__name__ in OF_THE_CODE
-                marks = [pytest.mark.thorough] if repeats else []
+                is_long = is_preset or check.__name__ in ONCE
+                marks = marks_of(name) if is_long else []
                 yield pytest.param(
                     name, check, id=f"{check.__name__}-{name}", marks=marks
                 )

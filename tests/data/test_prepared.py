@@ -490,9 +490,9 @@ def test_sets_in_the_published_formats_are_prepared_bit_for_bit(name, tmp_path):
     ("name", "options"),
     [
         ("mnist", {"resolution": 32, "channels": 3}),
-        ("fashion-mnist", {}),
+        pytest.param("fashion-mnist", {}, marks=pytest.mark.thorough),
         ("cifar10", {}),
-        ("cifar100", {}),
+        pytest.param("cifar100", {}, marks=pytest.mark.thorough),
         ("tiny-imagenet", {"partial": True, "resolution": 64}),
     ],
 )

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from strategy_settings import SETTINGS
+from strategy_settings import SETTINGS, each_strategy
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -199,7 +199,7 @@ def _one_a_class():
     return [*names.values(), "mosaic-code", "dense-code", "fedftg-official"]
 
 
-@pytest.mark.parametrize("name", _one_a_class())
+@pytest.mark.parametrize("name", each_strategy(_one_a_class()))
 def test_every_strategy_runs_where_its_device_is_not_the_cpu(name, device, tmp_path):
     run(name, device, tmp_path)
 

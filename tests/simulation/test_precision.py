@@ -43,7 +43,7 @@ def types_of(tree):
     return {leaf.dtype for leaf in found if isinstance(leaf, torch.Tensor)}
 
 
-@pytest.mark.parametrize("name", list(each_strategy()))
+@pytest.mark.parametrize("name", each_strategy())
 def test_every_strategy_runs_in_bf16_and_what_leaves_a_verb_is_float32(
     name, digits, monkeypatch
 ):
