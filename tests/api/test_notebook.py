@@ -14,7 +14,6 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 @pytest.mark.slow
 @pytest.mark.skipif(MISSING, reason=f"needs the extra 'notebook': no {MISSING}")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.thorough  # its examples run in test_docs, too
 def test_the_page_on_python_is_a_notebook(tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
