@@ -149,6 +149,7 @@ def test_fresh_runs_everything_again(bench):
     assert min(after) > max(before)
 
 
+@pytest.mark.thorough
 def test_two_folders_and_two_workers_give_the_same_results(bench):
     bench("toy-mean, fedavg", out="one")
     bench("toy-mean, fedavg", out="two", jobs=2)

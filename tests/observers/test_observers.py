@@ -103,6 +103,7 @@ def expected(resumed):
     return values
 
 
+@pytest.mark.thorough
 def test_csv_has_every_round_once_after_a_kill(resumed, expected):
     with (resumed / "rounds.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["metric"] == "global_accuracy"]

@@ -75,6 +75,7 @@ def test_tests_of_a_package_name_nothing_of_the_example_but_its_class_at_the_top
         assert "replace the other tests by your own" in ast.get_docstring(tree)
 
 
+@pytest.mark.thorough
 def test_all_packages_pass_their_own_tests_and_a_linter(packages):
     """In one process for all of them, as their authors run it in each."""
     tops = sorted(str(p) for p in packages.iterdir())
