@@ -58,9 +58,8 @@ def pytest_collection():
         return (yield)
     finally:
         gc.freeze()
-        gc.set_threshold(
-            7000
-        )  # ten times what Python has: tests make short-lived things
+        # Ten times what Python has: tests make what is short-lived.
+        gc.set_threshold(7000)
         gc.enable()
 
 
